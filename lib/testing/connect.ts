@@ -68,10 +68,10 @@ async function visit<Events>(
   const route = await venue.enter(path);
   const request = `${method} ${route.protocol ?? 'http:'}//${route.host ?? 'localhost'}${route.port ? `:${route.port}` : ''}${route.path}`;
   let socket: Socket | undefined;
-  let port: number | undefined;
+  let wire: string | undefined;
   const keep = (made: Socket): void => {
     socket = made;
-    made.once('connect', () => (port = made.localPort));
+    made.once('connect', () => (wire = `${made.localPort}:${made.remotePort}`));
   };
   try {
     const asked = { ...route, method, headers: headersOf(options, body), agent: false };
@@ -82,12 +82,12 @@ async function visit<Events>(
         request,
         lastEventId,
         timeout,
-        leave: () => venue.leave(port),
+        leave: () => venue.leave(wire),
         reopen: (changes) => visit<Events>(venue, path, merged(options, changes)),
       });
     });
   } catch (cause) {
-    await venue.leave(port);
+    await venue.leave(wire);
     throw new Error(`${request}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
 }

@@ -5,8 +5,8 @@
  */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { createBrotliDecompress, createUnzip } from 'node:zlib';
 import type { ConnectOptions } from './connect.ts';
+import { readContent } from './content.ts';
 import type { ReceivedEvent, TestEvent } from './event.ts';
 import { Intake } from './intake.ts';
 import { report } from './report.ts';
@@ -200,17 +200,11 @@ export class TestStream<Events = Record<string, any>> {
   }
 
   #read(): void {
-    const { response } = this.#parts;
-    const coding = response.headers['content-encoding'];
-    const received = (chunk: Buffer): void => this.#received(chunk);
-    const broken = (): void => this.#finish('cut');
-    const end = (): void => this.#finish('end');
-    response.on('error', broken).on('close', () => response.complete || broken());
-    if (coding === undefined || coding === 'identity') return void response.on('data', received).on('end', end);
-    // Written by hand, not piped, so that a paused response stops at the socket and not in a decompressor.
-    const decoder = coding === 'br' ? createBrotliDecompress() : createUnzip();
-    decoder.on('data', received).on('error', broken).on('end', end);
-    response.on('data', (chunk: Buffer) => decoder.write(chunk)).on('end', () => decoder.end());
+    readContent(this.#parts.response, {
+      chunk: (chunk) => this.#received(chunk),
+      end: () => this.#finish('end'),
+      broken: () => this.#finish('cut'),
+    });
   }
 
   #received(chunk: Buffer): void {

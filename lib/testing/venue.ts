@@ -21,12 +21,12 @@ const GRACE = 500;
 export class Venue {
   readonly #url: string | undefined;
   readonly #server: Server | SecureServer | undefined;
-  readonly #guests = new Map<number | undefined, Socket>();
+  readonly #guests = new Map<string, Socket>();
   readonly #welcome = (socket: Socket): void => {
-    const { remotePort } = socket;
-    this.#guests.set(remotePort, socket);
+    const wire = `${socket.remotePort}:${socket.localPort}`;
+    this.#guests.set(wire, socket);
     if (this.#front !== undefined) socket.unref(); // as the client's end is
-    socket.once('close', () => this.#guests.delete(remotePort));
+    socket.once('close', () => this.#guests.delete(wire));
   };
   #front: Front | undefined;
   #opened: Promise<void> | undefined;
@@ -55,11 +55,16 @@ export class Venue {
     return { ...where, ...secure, path: path?.startsWith('/') ? path : `/${path ?? ''}` };
   }
 
-  /** Waits until the server, too, is rid of the connection that came from `port`; the last to leave puts out the light. */
-  async leave(port: number | undefined): Promise<void> {
+  /**
+   * Waits until the server, too, is rid of the connection; the last to leave puts out the light.
+   *
+   * @param wire - the ports of the client and of the server: one alone is not unique, since the kernel gives a client's
+   * port out again for another destination
+   */
+  async leave(wire: string | undefined): Promise<void> {
     const server = this.#server;
     if (server === undefined) return;
-    await this.#farewell(this.#guests.get(port));
+    await this.#farewell(this.#guests.get(wire ?? ''));
     if (--this.#visitors > 0) return;
     server.off('connection', this.#welcome);
     const front = this.#front;
