@@ -1,18 +1,14 @@
 /*
  * What a failed expectation says: not only that nothing came, but what did.
- * Knows what an event looks like, and nothing of connections.
+ * Knows nothing of any other room.
  * Invariant: the text is bounded, whatever the stream has sent.
  */
-import type { ReceivedEvent } from './event.ts';
 
 /** All that is worth knowing about a stream whose event has not come. */
 export interface Received {
-  readonly request: string;
   readonly status: number;
-  readonly type: string | undefined;
-  readonly over: string | undefined;
-  readonly paused: boolean;
-  readonly events: readonly ReceivedEvent[];
+  readonly headers: { readonly 'content-type'?: string };
+  readonly events: readonly { readonly event: string; readonly id: string | undefined; readonly data: string }[];
   readonly comments: readonly string[];
   readonly retry: number | undefined;
   readonly lastEventId: string;
@@ -24,12 +20,11 @@ const SHOWN_COMMENTS = 5;
 const SHOWN_TEXT = 600;
 
 /** The message of an error: its headline, then everything that was received. */
-export function report(headline: string, received: Received): string {
+export function report(headline: string, request: string, state: string, received: Received): string {
   const { events, comments, text } = received;
-  const state = received.over === undefined ? `open${received.paused ? ', paused by pause()' : ''}` : received.over;
   const lines = [
     headline,
-    `  answer    ${received.status} ${received.type ?? '(no content type)'}, to ${received.request}`,
+    `  answer    ${received.status} ${received.headers['content-type'] ?? '(no content type)'}, to ${request}`,
     `  stream    ${state}; last event id ${quoted(received.lastEventId, 100)}, retry ${received.retry ?? 'not set'}`,
     `  events    ${events.length}${more(events.length, SHOWN_EVENTS)}`,
     ...events.slice(-SHOWN_EVENTS).map((event) => `              ${line(event)}`),
@@ -41,7 +36,7 @@ export function report(headline: string, received: Received): string {
   return lines.join('\n');
 }
 
-function line({ event, id, data }: ReceivedEvent): string {
+function line({ event, id, data }: Received['events'][number]): string {
   return `${event}${id === undefined ? '' : ` (id ${quoted(id, 60)})`} ${quoted(data, 100)}`;
 }
 

@@ -238,19 +238,8 @@ export class TestStream<Events = Record<string, any>> {
 
   #disappointed(what: string, timeout: number): Error {
     const over = this.#over;
-    const headline = `Waited for ${what}: ${over === undefined ? `not within ${timeout} ms` : `the stream is over (${WORDS[over]})`}`;
-    const received = {
-      request: this.#parts.request,
-      status: this.status,
-      type: this.headers['content-type'],
-      over: over && WORDS[over],
-      paused: this.#paused,
-      events: this.#events as readonly ReceivedEvent[],
-      comments: this.#comments,
-      retry: this.#retry,
-      lastEventId: this.lastEventId,
-      text: this.text,
-    };
-    return new Error(report(headline, received));
+    const why = over === undefined ? `not within ${timeout} ms` : `the stream is over (${WORDS[over]})`;
+    const state = over === undefined ? `open${this.#paused ? ', paused by pause()' : ''}` : WORDS[over];
+    return new Error(report(`Waited for ${what}: ${why}`, this.#parts.request, state, this));
   }
 }
