@@ -1,0 +1,105 @@
+// The benchmark's fixtures: its clients must notice what a server gets wrong, and every scenario must deliver everything.
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const root = join(__dirname, '..');
+
+/** Runs an ES module of the benchmark as the benchmark does; what it prints is JSON. */
+async function evaluate(script: string): Promise<unknown> {
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], { cwd: join(root, 'bench') });
+  return JSON.parse(stdout);
+}
+
+describe('the counter', () => {
+  const counted = (feed: string) =>
+    evaluate(`
+      import { Counter } from './counter.mjs';
+      import { frame, payload, skippable } from './events.mjs';
+      const counter = new Counter(1, { skip: skippable(100) });
+      const event = (n) => frame(payload(n, 100));
+      ${feed}
+      console.log(JSON.stringify({ seq: counter.seq(0), events: counter.events, faults: counter.faults }));
+    `);
+
+  it('counts events in order', async () => {
+    await expect(
+      counted(`counter.feed(0, Buffer.concat([event(1), event(2)])); counter.feed(0, event(3));`),
+    ).resolves.toEqual({ seq: 3, events: 3, faults: 0 });
+  });
+
+  it('reads events that are cut at any byte', async () => {
+    await expect(
+      counted(`
+        for (let n = 0; n < 40; n++) {
+          counter.restart(0);
+          const both = Buffer.concat([event(2 * n + 1), event(2 * n + 2)]);
+          for (let at = 0; at < both.length; at += n + 1) counter.feed(0, both.subarray(at, at + n + 1));
+        }
+      `),
+    ).resolves.toEqual({ seq: 80, events: 80, faults: 0 });
+  });
+
+  it.each([
+    ['lost', `counter.feed(0, event(1)); counter.feed(0, event(3));`],
+    ['sent twice', `counter.feed(0, event(1)); counter.feed(0, event(1));`],
+    ['out of order', `counter.feed(0, event(2)); counter.feed(0, event(1));`],
+  ])('notices an event that is %s', async (_what, feed) => {
+    await expect(counted(feed)).resolves.toMatchObject({ seq: 1, events: 1, faults: 1 });
+  });
+
+  it('does not count an event that no blank line ended', async () => {
+    await expect(counted(`counter.feed(0, event(1).subarray(0, -1));`)).resolves.toMatchObject({ events: 0 });
+  });
+});
+
+describe('the statistics', () => {
+  it('takes ratios round by round', async () => {
+    const result = await evaluate(`
+      import { ratio, spread } from './statistics.mjs';
+      const slowMinute = [{ cpu: 2 }, { cpu: 20 }, { cpu: 2 }];
+      const baseline = [{ cpu: 1 }, { cpu: 10 }, { cpu: 1 }];
+      console.log(JSON.stringify([spread(slowMinute, 'cpu'), ratio(slowMinute, baseline, 'cpu')]));
+    `);
+    expect(result).toEqual([
+      { median: 2, min: 2, max: 20 },
+      { median: 2, min: 2, max: 2 },
+    ]);
+  });
+});
+
+describe('a smoke run', () => {
+  interface Scenario {
+    name: string;
+    samples: Record<string, object[]>;
+    refused: Record<string, string>;
+  }
+  let folder = '';
+  let scenarios: Scenario[] = [];
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'sse-router-bench-test-'));
+    // Its exit code says only what the tests below say by name.
+    await run(process.execPath, ['bench/run.mjs', '--smoke', '--out', folder], { cwd: root }).catch(() => {});
+    ({ scenarios } = JSON.parse(await readFile(join(folder, 'results.json'), 'utf8')) as { scenarios: Scenario[] });
+  }, 60_000);
+
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  it.each(['fan-out', 'burst', 'memory', 'set-up', 'single', 'compression', 'many', 'storm', 'cold-storm'])(
+    '%s delivers every event to every client',
+    (name) => {
+      const scenario = scenarios.find((one) => one.name === name);
+      expect(scenario?.refused).toEqual({});
+      expect(scenario?.samples).toHaveProperty('ours');
+      for (const taken of Object.values(scenario?.samples ?? {})) expect(taken).toHaveLength(1);
+    },
+  );
+
+  it('writes what people read', async () => {
+    await expect(readFile(join(folder, 'RESULTS.md'), 'utf8')).resolves.toContain('## Fan-out: one broadcast per tick');
+  });
+});

@@ -1,0 +1,45 @@
+// better-sse as its guide shows it: a session per request, registered with one channel.
+import { createServer } from 'node:http';
+import compression from 'compression';
+import { createChannel, createSession } from 'better-sse';
+import express from 'express';
+import { nextTurn, small, streamQuery } from './held.mjs';
+
+export function create({ compress = false } = {}) {
+  const channel = createChannel();
+  const app = express();
+  // `compression` leaves a response with no-transform alone, which better-sse sends by default.
+  const options = compress ? { headers: { 'Cache-Control': 'no-cache' } } : {};
+  if (compress) app.use(compression());
+  const open = new Set();
+
+  app.get('/events', async (req, res) => {
+    const session = await createSession(req, res, options);
+    channel.register(session);
+    if (!compress) return;
+    open.add(res);
+    res.on('close', () => open.delete(res));
+    res.flush();
+  });
+  app.get('/single', async (req, res) => {
+    const { count, perTick } = streamQuery(req.url);
+    const session = await createSession(req, res);
+    for (let n = 1; n <= count;) {
+      // It has no way to hear that the reader is behind; what its buffer costs is part of the measurement.
+      for (const end = Math.min(count, n + perTick - 1); n <= end; n++) session.push(small(n));
+      await nextTurn();
+    }
+  });
+  return {
+    server: createServer(app),
+    size: () => channel.sessionCount,
+    broadcast(data) {
+      channel.broadcast(data);
+      // Without it, `compression` keeps small events back until its window is full.
+      if (compress) for (const res of open) res.flush();
+    },
+    close: async () => {
+      for (const session of channel.activeSessions) session.res?.end();
+    },
+  };
+}

@@ -1,0 +1,17 @@
+// Bare Express: the same app as every other peer's, with a response held open and nothing else.
+import { createServer } from 'node:http';
+import express from 'express';
+import { Held, single, streamQuery } from './held.mjs';
+
+export function create() {
+  const held = new Held();
+  const app = express();
+  app.get('/events', (_req, res) => held.admit(res));
+  app.get('/single', (req, res) => single(res, streamQuery(req.url)));
+  return {
+    server: createServer(app),
+    size: () => held.size,
+    broadcast: (data) => held.broadcast(data),
+    close: async () => held.end(),
+  };
+}

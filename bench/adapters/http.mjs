@@ -1,0 +1,17 @@
+// node:http alone: `res.write` of one shared Buffer per event.
+import { createServer } from 'node:http';
+import { Held, single, streamQuery } from './held.mjs';
+
+export function create() {
+  const held = new Held();
+  const server = createServer((req, res) => {
+    if (req.url.startsWith('/single')) return void single(res, streamQuery(req.url));
+    held.admit(res);
+  });
+  return {
+    server,
+    size: () => held.size,
+    broadcast: (data) => held.broadcast(data),
+    close: async () => held.end(),
+  };
+}

@@ -1,0 +1,129 @@
+// The client process: thousands of raw sockets that ask for a stream and count what comes.
+// May know: the counter. Keeps: it costs less than the server that it measures.
+import { answer } from './processes.mjs';
+import { Counter } from './counter.mjs';
+import { openSocket, openGunzipped } from './sockets.mjs';
+
+let counter = new Counter(0);
+/** By number of the connection; a hole is one that is cut. */
+let sockets = [];
+let goal = { perTick: 0, target: Infinity, reached: 0 };
+let lastIds = [];
+let touched = new Uint8Array(0);
+let touchedCount = 0;
+let ended = 0;
+let idle = () => {};
+
+// An address has some 28,000 ports. The first has none named, since binding one makes the kernel search for a port.
+const address = (i) => (i < 20_000 ? undefined : `127.0.0.${1 + Math.floor(i / 20_000)}`);
+
+/** Opens connections `from` to `to`, at most `atOnce` under way, and settles when each has seen its head. */
+async function open({ port, path, from = 0, to, atOnce = 100, gzip = false, ids = false, resume = false, within = 0 }) {
+  const begun = performance.now();
+  let next = from;
+  const worker = async () => {
+    while (next < to) {
+      const i = next++;
+      if (within > 0) await until(begun + ((i - from) / (to - from)) * within);
+      const socket = (gzip ? openGunzipped : openSocket)({
+        port,
+        path,
+        localAddress: address(i),
+        lastEventId: resume ? lastIds[i] : undefined,
+        onChunk: (chunk) => receive(i, chunk, ids),
+        onEnd: () => finish(i),
+      });
+      sockets[i] = socket;
+      await socket.ready;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, to - from) }, worker));
+  return { ms: performance.now() - begun };
+}
+
+const until = (at) => new Promise((resolve) => setTimeout(resolve, at - performance.now()));
+
+function receive(i, chunk, ids) {
+  if (touched[i] === 0) {
+    touched[i] = 1;
+    touchedCount++;
+  }
+  if (ids) remember(i, chunk);
+  counter.feed(i, chunk);
+}
+
+/** The id of the newest event. Called in quiet phases only, so a chunk never ends within an event. */
+function remember(i, chunk) {
+  const at = chunk.lastIndexOf('id: ');
+  if (at !== -1) lastIds[i] = chunk.toString('latin1', at + 4, chunk.indexOf(10, at));
+}
+
+function finish(i) {
+  if (sockets[i] === undefined) return;
+  sockets[i] = undefined;
+  ended++;
+  idle();
+}
+
+function reached(_i, seq) {
+  if (seq !== goal.target) return;
+  if (++goal.reached < goal.connections) return;
+  goal.target += goal.perTick;
+  goal.reached = 0;
+  process.send({ name: 'arrived', args: { seq } });
+}
+
+/** Settles when `done()` holds, checked now and then: nothing that is measured hangs on the exact moment. */
+async function when(done, timeout) {
+  const end = performance.now() + timeout;
+  while (!done()) {
+    if (performance.now() > end) return false;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  return true;
+}
+
+answer({
+  open,
+  prepare({ connections, skip }) {
+    counter = new Counter(connections, { skip });
+    counter.onEvent = reached;
+    sockets = Array.from({ length: connections });
+    lastIds = [];
+    touched = new Uint8Array(connections);
+    ended = 0;
+  },
+  /** From now on, tells the orchestrator whenever all have the next `perTick` events. */
+  goal: ({ connections, target, perTick }) => void (goal = { connections, target, perTick, reached: 0 }),
+  async complete({ connections, last, timeout }) {
+    await when(() => counter.faults > 0 || counter.behind(connections, last) === 0, timeout);
+    return {
+      behind: counter.behind(connections, last),
+      faults: counter.faults,
+      first: counter.firstFault,
+      events: counter.events,
+    };
+  },
+  /** Bytes that came over the wire, before they were inflated. */
+  wire: () => sockets.reduce((sum, socket) => sum + (socket?.bytesRead() ?? 0), 0),
+  /** Every socket is cut without a goodbye, as by a broken network. */
+  cut() {
+    const open = sockets;
+    sockets = [];
+    for (const [i, socket] of open.entries()) {
+      socket?.cut();
+      counter.restart(i);
+    }
+  },
+  /** Waits until each of the open connections has received something since this call. */
+  async heard({ connections, timeout }) {
+    touched.fill(0);
+    touchedCount = 0;
+    const all = await when(() => touchedCount >= connections, timeout);
+    return { all, count: touchedCount };
+  },
+  async over({ connections, timeout }) {
+    await when(() => ended >= connections, timeout);
+    return { ended };
+  },
+});

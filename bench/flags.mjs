@@ -1,0 +1,60 @@
+// The command line of `npm run bench`.
+import { parseArgs } from 'node:util';
+import { scenarios } from './scenarios/index.mjs';
+
+export const usage = `npm run bench -- [flags]
+
+  --scenario a,b      ${scenarios.map(({ name }) => name).join(', ')} (default: all)
+  --peers a,b         ours, net, http, express, better-sse, express-sse, sse-channel (default: as the scenario names them)
+  --rounds n          interleaved rounds of every peer (default 5)
+  --set key=value     a size of the scenario, e.g. --set connections=200 (repeatable)
+  --smoke             every scenario with a handful of connections, without the peers, in seconds
+  --cpu-prof          keep a CPU profile of each server process in bench/.tmp/
+  --out folder        write results.json, RESULTS.md and the plots there (default bench/ for a full run, else nowhere)
+  --help
+`;
+
+export function readFlags(argv) {
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      scenario: { type: 'string' },
+      peers: { type: 'string' },
+      rounds: { type: 'string' },
+      set: { type: 'string', multiple: true, default: [] },
+      smoke: { type: 'boolean', default: false },
+      'cpu-prof': { type: 'boolean', default: false },
+      out: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const wanted = list(values.scenario);
+  for (const name of wanted ?? []) {
+    if (!scenarios.some((scenario) => scenario.name === name)) throw new Error(`No scenario ${name}.\n\n${usage}`);
+  }
+  const full = wanted === undefined && values.peers === undefined && values.set.length === 0;
+  return {
+    help: values.help,
+    smoke: values.smoke,
+    profile: values['cpu-prof'],
+    scenarios: scenarios.filter(({ name }) => wanted === undefined || wanted.includes(name)),
+    peers: list(values.peers),
+    rounds: values.rounds === undefined ? (values.smoke ? 1 : 5) : positive('--rounds', values.rounds),
+    sizes: Object.fromEntries(values.set.map(size)),
+    out: values.out ?? (full && !values.smoke ? new URL('.', import.meta.url).pathname : undefined),
+  };
+}
+
+function size(text) {
+  const [key, value = ''] = text.split('=');
+  return [key, positive(`--set ${key}`, value)];
+}
+
+function positive(flag, text) {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1)
+    throw new Error(`${flag}: ${JSON.stringify(text)} is no positive integer`);
+  return number;
+}
+
+const list = (text) => text?.split(',').map((name) => name.trim());

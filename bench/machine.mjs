@@ -1,0 +1,40 @@
+// What the figures were measured on. No host name, no paths: the files are published.
+import { createRequire } from 'node:module';
+import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os';
+import { readFile } from 'node:fs/promises';
+import { pinned } from './processes.mjs';
+
+export function machine() {
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: availableParallelism(),
+    memory: `${Math.round(totalmem() / 2 ** 30)} GB`,
+    platform: `${platform()} ${arch()}`,
+    pinned,
+  };
+}
+
+/** The exact versions that were measured: what is installed, not what was asked for. */
+export async function versions(peers) {
+  const found = { node: process.versions.node };
+  for (const peer of peers) {
+    if (peer === 'ours') found['sse-router'] = (await json(new URL('../package.json', import.meta.url))).version;
+    else if (peer !== 'net' && peer !== 'http') found[peer] = await installed(peer);
+  }
+  if (!('express' in found)) found.express = await installed('express');
+  return found;
+}
+
+async function installed(name) {
+  // A package's exports often hide its package.json, so it is found beside the others instead of being resolved.
+  for (const directory of createRequire(import.meta.url).resolve.paths(name)) {
+    try {
+      return (await json(`${directory}/${name}/package.json`)).version;
+    } catch {
+      // In the next folder up, then.
+    }
+  }
+  return 'unknown';
+}
+
+const json = async (file) => JSON.parse(await readFile(file, 'utf8'));

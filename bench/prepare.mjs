@@ -1,0 +1,45 @@
+// Makes ready what is measured: our sources compiled as they are published, and the peers installed.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const bench = dirname(fileURLToPath(import.meta.url));
+const root = dirname(bench);
+const inBench = (name) => existsSync(join(bench, 'node_modules', name));
+
+/** Compiled, since a loader would be part of the memory and the CPU time that are measured. Types are checked elsewhere. */
+export function build() {
+  const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
+  const out = join(bench, '.tmp', 'esm');
+  run(process.execPath, [
+    tsc,
+    '-p',
+    join(root, 'lib', 'tsconfig.esm.json'),
+    '--outDir',
+    out,
+    '--declaration',
+    'false',
+    '--noCheck',
+  ]);
+}
+
+/** Bare Node and ours need nothing that the repository has not installed already. */
+export function install(peers) {
+  const own = ['ours', 'net', 'http', 'express'];
+  if (peers.every((peer) => own.includes(peer) || inBench(peer))) return;
+  console.error('Installing the peers into bench/node_modules …');
+  run('npm', ['ci', '--no-audit', '--no-fund'], { cwd: bench });
+}
+
+export const canPlot = () => inBench('vega') && inBench('vega-lite');
+
+function run(command, args, options) {
+  const { status, stdout, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    ...options,
+  });
+  if (status !== 0) throw new Error(`${command} failed (${error ?? status})\n${stdout}`);
+}

@@ -1,0 +1,92 @@
+// Starts the measured server and the clients, each a process of its own on a core of its own, and talks to them.
+// May know: nothing of scenarios. Keeps: every process that was started is ended.
+import { spawn, spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+// With one core, or without taskset (macOS), nothing is pinned; RESULTS.md says which it was.
+export const pinned = availableParallelism() > 1 && spawnSync('taskset', ['-V']).status === 0;
+
+const running = new Set();
+
+/** Ends whatever a failed scenario has left. */
+export async function endAll() {
+  await Promise.all([...running].map((child) => child.end()));
+}
+
+export class Child {
+  #process;
+  #calls = new Map();
+  #next = 1;
+  #ended;
+  /** Called with each message that is no answer. */
+  onMessage = undefined;
+
+  constructor(script, { core, args = [], nodeArgs = [] } = {}) {
+    const command = [
+      process.execPath,
+      '--expose-gc',
+      ...nodeArgs,
+      fileURLToPath(new URL(script, import.meta.url)),
+      ...args,
+    ];
+    if (pinned && core !== undefined) command.unshift('taskset', '-c', String(core));
+    this.#process = spawn(command[0], command.slice(1), {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      env: { ...process.env, NODE_ENV: 'production' },
+    });
+    this.#process.on('message', (message) => this.#receive(message));
+    this.#ended = new Promise((resolve) => {
+      this.#process.on('exit', (code, signal) => {
+        running.delete(this);
+        for (const { reject } of this.#calls.values())
+          reject(new Error(`${script} ended (${signal ?? code}) during a call`));
+        this.#calls.clear();
+        resolve();
+      });
+    });
+    running.add(this);
+  }
+
+  call(name, args = {}) {
+    return new Promise((resolve, reject) => {
+      const id = this.#next++;
+      this.#calls.set(id, { resolve, reject });
+      this.#process.send({ id, name, args });
+    });
+  }
+
+  tell(name, args = {}) {
+    if (this.#process.connected) this.#process.send({ name, args });
+  }
+
+  async end() {
+    // A profile is written only by a process that leaves by itself.
+    this.tell('exit');
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), 10_000);
+    await this.#ended;
+    clearTimeout(timer);
+  }
+
+  #receive(message) {
+    const waiting = this.#calls.get(message.id);
+    if (waiting === undefined) return this.onMessage?.(message);
+    this.#calls.delete(message.id);
+    if (message.error === undefined) waiting.resolve(message.result);
+    else waiting.reject(new Error(message.error));
+  }
+}
+
+/** The child's side: answers calls by `commands[name](args)`. */
+export function answer(commands) {
+  process.on('message', async ({ id, name, args }) => {
+    if (name === 'exit') process.exit(0);
+    try {
+      const result = await commands[name](args);
+      if (id !== undefined) process.send({ id, result });
+    } catch (error) {
+      process.send({ id, error: error.stack });
+    }
+  });
+  process.on('disconnect', () => process.exit(1));
+}

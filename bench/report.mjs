@@ -1,0 +1,89 @@
+// From samples to what people read: a table in the terminal, RESULTS.md, results.json and the plots.
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { canPlot } from './prepare.mjs';
+import { ratio, spread } from './statistics.mjs';
+
+/** One scenario as a Markdown table, which reads well in a terminal too. */
+export function table({ title, baseline, metrics, size, rounds, samples, refused }) {
+  const keys = Object.keys(metrics);
+  const compared = baseline !== undefined && samples[baseline]?.length > 0;
+  const header = ['', ...keys.map((key) => metrics[key]), ...(compared ? [`times ${baseline}`] : [])];
+  const rows = Object.entries(samples).map(([peer, taken]) => {
+    if (peer in refused)
+      return [peer, `refused: ${firstLine(refused[peer])}`, ...keys.slice(1).map(() => ''), ...(compared ? [''] : [])];
+    const cells = keys.map((key) => figures(spread(taken, key)));
+    if (compared) cells.push(figures(ratio(taken, samples[baseline], keys[0])));
+    return [peer, ...cells];
+  });
+  const sizes = Object.entries(size).map(([key, value]) => `${key} ${value}`);
+  return `\n## ${title}\n\n${aligned([header, ...rows])}\n\n${sizes.join(', ')}; ${rounds} rounds: median [min – max]\n`;
+}
+
+function figures(value) {
+  if (value === undefined) return '–';
+  const { median, min, max } = value;
+  return min === max ? figure(median) : `${figure(median)} [${figure(min)} – ${figure(max)}]`;
+}
+
+function figure(value) {
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString('en-US');
+  return value.toFixed(Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2);
+}
+
+const firstLine = (text) => text.split('\n')[0];
+
+function aligned([header, ...rows]) {
+  const widths = header.map((_, i) => Math.max(3, ...[header, ...rows].map((row) => row[i].length)));
+  const line = (row) =>
+    `| ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(' | ')} |`;
+  const rule = widths.map((width, i) => (i === 0 ? '-'.repeat(width) : '-'.repeat(width - 1) + ':'));
+  return [line(header), `| ${rule.join(' | ')} |`, ...rows.map(line)].join('\n');
+}
+
+/** Writes the data; what an earlier run measured and this one did not stays, with its own date and versions. */
+export async function save(results, folder, { plots }) {
+  await mkdir(folder, { recursive: true });
+  const file = join(folder, 'results.json');
+  const stamp = { date: results.date, machine: results.machine, versions: results.versions };
+  const scenarios = new Map((await earlier(file)).map((scenario) => [scenario.name, scenario]));
+  for (const scenario of results.scenarios) scenarios.set(scenario.name, { ...scenario, ...stamp });
+  const all = [...scenarios.values()];
+  await writeFile(file, JSON.stringify({ scenarios: all }, null, 2) + '\n');
+  await writeFile(join(folder, 'RESULTS.md'), page(all));
+  if (plots && canPlot()) {
+    const { draw } = await import('./plots.mjs');
+    await draw(all, join(folder, 'plots'));
+  }
+}
+
+async function earlier(file) {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')).scenarios;
+  } catch (error) {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+function page(scenarios) {
+  const parts = ['# Results', '', intro];
+  let last = '';
+  for (const scenario of scenarios) {
+    const stamp = measuredOn(scenario);
+    if (stamp !== last) parts.push('', stamp);
+    last = stamp;
+    parts.push(table(scenario).trimEnd());
+  }
+  return parts.join('\n') + '\n';
+}
+
+const intro = `Written by \`npm run bench\`; the data is in results.json. Server and clients are separate processes. CPU is the server's, user
+and system, as the kernel counts it. The peers take turns within each round, and a figure appears only when every client
+received every event, once and in order. \`net\`, \`http\` and \`express\` are bare: the least that can be written by hand.`;
+
+function measuredOn({ date, machine, versions }) {
+  const pins = machine.pinned ? 'server and clients pinned to a core each' : 'not pinned';
+  const names = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  return `Measured ${date} on ${machine.cpu}, ${machine.cores} cores, ${machine.memory}, ${machine.platform}, ${pins}; ${names.join(', ')}.`;
+}

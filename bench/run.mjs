@@ -1,0 +1,85 @@
+// `npm run bench`: every scenario, every peer, interleaved over rounds, then the report.
+// Keeps: a figure is printed only for a run in which every client received every event.
+import { mkdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { readFlags, usage } from './flags.mjs';
+import { machine, versions } from './machine.mjs';
+import { build, install } from './prepare.mjs';
+import { endAll } from './processes.mjs';
+import { save, table } from './report.mjs';
+
+const flags = readFlags(process.argv.slice(2));
+if (flags.help) {
+  console.log(usage);
+  process.exit(0);
+}
+
+const ownPeers = ['ours', 'net', 'http', 'express'];
+const scratch = fileURLToPath(new URL('.tmp', import.meta.url));
+
+function peersOf(scenario) {
+  if (flags.peers !== undefined) return scenario.peers.filter((peer) => flags.peers.includes(peer));
+  if (!flags.smoke) return scenario.peers;
+  return scenario.smokePeers ?? scenario.peers.filter((peer) => ownPeers.includes(peer));
+}
+
+/** One scenario; the peers take turns, so that a slow minute of the machine falls on all of them. */
+async function measure(scenario) {
+  const peers = peersOf(scenario);
+  const size = { ...(flags.smoke ? scenario.smoke : scenario.size), ...flags.sizes };
+  const samples = Object.fromEntries(peers.map((peer) => [peer, []]));
+  const refused = {};
+  for (let round = 0; round < flags.rounds; round++) {
+    for (const peer of turned(peers, round)) {
+      if (peer in refused) continue;
+      progress(`${scenario.name}: round ${round + 1} of ${flags.rounds}, ${peer}`);
+      try {
+        samples[peer].push(await scenario.run({ peer, options: {}, profile: profileOf(scenario, peer) }, size));
+      } catch (error) {
+        refused[peer] = error.message;
+      }
+    }
+  }
+  progress('');
+  const { name, title, baseline, metrics } = scenario;
+  return { name, title, baseline, metrics, size, rounds: flags.rounds, samples, refused };
+}
+
+/** The next round begins with the next peer: nobody is always first, or always after the same one. */
+const turned = (peers, by) => peers.map((_, i) => peers[(i + by) % peers.length]);
+
+function profileOf(scenario, peer) {
+  if (!flags.profile) return [];
+  return [
+    '--cpu-prof',
+    `--cpu-prof-dir=${scratch}`,
+    `--cpu-prof-name=${scenario.name}-${peer}-${Date.now()}.cpuprofile`,
+  ];
+}
+
+function progress(text) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
+const peers = [...new Set(flags.scenarios.flatMap(peersOf))];
+if (!flags.smoke) install(peers);
+if (peers.includes('ours')) build();
+await mkdir(scratch, { recursive: true });
+
+const results = {
+  date: new Date().toISOString().slice(0, 10),
+  machine: machine(),
+  versions: await versions(peers),
+  scenarios: [],
+};
+try {
+  for (const scenario of flags.scenarios) {
+    const result = await measure(scenario);
+    results.scenarios.push(result);
+    console.log(table(result));
+  }
+} finally {
+  await endAll();
+}
+if (flags.out !== undefined) await save(results, flags.out, { plots: !flags.smoke });
+if (results.scenarios.some(({ refused }) => Object.keys(refused).length > 0)) process.exitCode = 1;

@@ -1,0 +1,30 @@
+// gzip: each broadcast deflated once for all, against a deflate per connection.
+import { document, frame } from '../events.mjs';
+import { withBed } from '../bed.mjs';
+
+export const compression = {
+  name: 'compression',
+  title: 'Compression: JSON events of ~850 bytes as gzip',
+  peers: ['ours', 'better-sse'],
+  baseline: 'better-sse',
+  size: { connections: 300, warm: 30, ticks: 100 },
+  smoke: { connections: 5, warm: 1, ticks: 2 },
+  smokePeers: ['ours'],
+  metrics: {
+    cpu: 'CPU µs per delivered event',
+    bytes: `bytes on the wire per event (of ${frame(document(1)).length})`,
+    rss: 'RSS, KB per connection',
+  },
+  run: ({ options, ...subject }, { connections, warm, ticks }) =>
+    withBed({ ...subject, options: { ...options, compress: true } }, async (bed) => {
+      const before = await bed.server.call('memory');
+      await bed.prepare(connections, 0);
+      await bed.connect({ to: connections, gzip: true });
+      await bed.publish({ from: 1, ticks: warm, perTick: 1, bytes: 'document' });
+      const wire = await bed.clients.call('wire');
+      const { cpu, events } = await bed.publish({ from: warm + 1, ticks, perTick: 1, bytes: 'document' });
+      const bytes = (await bed.clients.call('wire')) - wire;
+      const after = await bed.server.call('memory');
+      return { cpu: cpu / events, bytes: bytes / events, rss: (after.rss - before.rss) / 1024 / connections };
+    }),
+};

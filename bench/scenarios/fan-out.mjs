@@ -1,0 +1,30 @@
+// What one broadcast costs when it is the only one of its tick: nothing can be joined, so this is the price of a write.
+import { skippable } from '../events.mjs';
+import { withBed } from '../bed.mjs';
+
+export const fanOut = {
+  name: 'fan-out',
+  title: 'Fan-out: one broadcast per tick',
+  peers: ['net', 'ours', 'http', 'express', 'better-sse', 'express-sse', 'sse-channel'],
+  baseline: 'net',
+  size: { connections: 1000, warm: 60, ticks: 200, bytes: 100 },
+  smoke: { connections: 20, warm: 2, ticks: 3, bytes: 100 },
+  metrics: {
+    cpu: 'CPU µs per delivered event',
+    user: 'of it in user code',
+    perSecond: 'events/s',
+  },
+  run: (subject, size) =>
+    withBed(subject, async (bed) => {
+      await bed.prepare(size.connections, skippable(size.bytes));
+      await bed.connect({ to: size.connections });
+      await bed.publish({ from: 1, ticks: size.warm, perTick: 1, bytes: size.bytes });
+      return perEvent(await bed.publish({ from: size.warm + 1, ticks: size.ticks, perTick: 1, bytes: size.bytes }));
+    }),
+};
+
+export const perEvent = ({ cpu, user, ms, events }) => ({
+  cpu: cpu / events,
+  user: user / events,
+  perSecond: (events / ms) * 1000,
+});

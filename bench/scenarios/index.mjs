@@ -1,0 +1,11 @@
+// The scenarios, in the order of the report.
+import { burst } from './burst.mjs';
+import { compression } from './compression.mjs';
+import { fanOut } from './fan-out.mjs';
+import { many } from './many.mjs';
+import { memory } from './memory.mjs';
+import { setUp } from './set-up.mjs';
+import { single } from './single.mjs';
+import { coldStorm, storm } from './storm.mjs';
+
+export const scenarios = [fanOut, burst, memory, setUp, single, compression, many, storm, coldStorm];

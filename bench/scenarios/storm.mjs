@@ -1,0 +1,80 @@
+// Everyone is cut at once and comes back within a second: does each get what it missed, and what does that cost the process?
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { skippable } from '../events.mjs';
+import { withBed } from '../bed.mjs';
+
+const metrics = {
+  complete: 'all complete after, s',
+  cpu: 'CPU µs per client',
+  perEvent: 'CPU µs per event',
+  peak: 'RSS at its peak, MB above the start',
+  block: 'longest block, ms',
+  collection: 'of it garbage collection, ms',
+};
+
+export const storm = {
+  name: 'storm',
+  title: 'Resume storm: 5,000 clients back within a second, each missing 100 events of 500 bytes',
+  peers: ['ours', 'sse-channel'],
+  smokePeers: ['ours'],
+  baseline: 'sse-channel',
+  size: { connections: 5000, seen: 10, missed: 100, bytes: 500, within: 1000 },
+  smoke: { connections: 20, seen: 2, missed: 10, bytes: 500, within: 50 },
+  metrics,
+  run: (subject, size) =>
+    withBed(subject, async (bed) => {
+      await part(bed, size);
+      return comeBack(bed, size);
+    }),
+};
+
+export const coldStorm = {
+  name: 'cold-storm',
+  title: 'Resume storm on a process that has just started: 8,000 clients, journal in LMDB',
+  peers: ['ours'],
+  size: { connections: 8000, seen: 10, missed: 100, bytes: 500, within: 1000 },
+  smoke: { connections: 20, seen: 2, missed: 10, bytes: 500, within: 50 },
+  metrics,
+  async run({ options, ...subject }, size) {
+    const directory = await mkdtemp(join(tmpdir(), 'sse-router-bench-'));
+    try {
+      const durable = { ...subject, options: { ...options, journal: { lmdb: join(directory, 'journal') } } };
+      return await withBed(durable, async (bed) => {
+        await part(bed, size);
+        await bed.restart();
+        return comeBack(bed, size);
+      });
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  },
+};
+
+/** Everyone sees a few events, is cut, and misses the rest. */
+async function part(bed, { connections, seen, missed, bytes }) {
+  await bed.prepare(connections, skippable(bytes));
+  await bed.connect({ to: connections, ids: true });
+  await bed.publish({ from: 1, ticks: seen, perTick: 1, bytes });
+  await bed.gone();
+  await bed.publish({ from: seen + 1, ticks: 1, perTick: missed, bytes, paced: false });
+}
+
+async function comeBack(bed, { connections, seen, missed, within }) {
+  const { rss } = await bed.server.call('memory');
+  await bed.server.call('watch');
+  await bed.server.call('start');
+  await bed.connect({ to: connections, atOnce: connections, resume: true, within });
+  await bed.complete(seen + missed, { timeout: 60_000 });
+  const { cpu, ms } = await bed.server.call('stop');
+  const { block, collection, peakRss } = await bed.server.call('unwatch');
+  return {
+    complete: ms / 1000,
+    cpu: cpu / connections,
+    perEvent: cpu / connections / missed,
+    peak: (peakRss - rss) / 2 ** 20,
+    block,
+    collection,
+  };
+}

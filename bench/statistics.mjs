@@ -1,0 +1,25 @@
+// Medians with their range, and ratios taken round by round.
+
+export function median(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** `undefined` where a peer has no such figure. */
+export function spread(samples, metric) {
+  const values = samples.map((sample) => sample[metric]).filter((value) => value !== undefined && value !== null);
+  if (values.length === 0) return undefined;
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
+}
+
+/**
+ * How many times the baseline, in the median of the rounds: a minute in which the machine was slow changes both sides
+ * of a round's ratio, but only one side of a ratio of medians.
+ */
+export function ratio(samples, baseline, metric) {
+  const rounds = Math.min(samples.length, baseline.length);
+  const ratios = [];
+  for (let i = 0; i < rounds; i++) ratios.push({ ratio: samples[i][metric] / baseline[i][metric] });
+  return spread(ratios, 'ratio');
+}
