@@ -1,0 +1,215 @@
+/*
+ * The one scan of the log for all connections that are older than the ring, and the waiting room of those that are newer.
+ * Knows the journal's contract, readers and packets.
+ * Invariant: a reader is attached to the scan only where the scan meets its id in the log; that meeting is the proof of its id.
+ */
+
+import type { Entry, ReadResult } from './journal.ts';
+import { Packet } from './packet.ts';
+import { WRITE_BYTES, type House, type Reader } from './reader.ts';
+
+/** Entries read at once: a hundred at a time cost 40 % of the throughput, more only memory. */
+const PAGE = 1000;
+/** How long an engine that does not answer is waited for before the stream is ended. A browser then comes back by itself. */
+export const PATIENCE = 30_000;
+/** Between two tries of an engine that does not answer. */
+const PAUSE = 500;
+
+export class CatchUp {
+  readonly #hub: House;
+  readonly #waiting = new Map<string, Set<Reader>>();
+  readonly #ahead = new Set<Reader>();
+  readonly #attached = new Set<Reader>();
+  readonly #since = new Map<Reader, number>(); // of all who wait for the engine
+  #scanning = false;
+  #closed = false;
+
+  constructor(hub: House) {
+    this.#hub = hub;
+  }
+
+  /** How many are behind the ring or ahead of it. */
+  get size(): number {
+    return this.#since.size;
+  }
+
+  /** Takes a reader whose `at` is not in the ring and not newer than it. */
+  wait(reader: Reader): void {
+    if (reader.blocked) {
+      reader.phase = 'parked';
+      return;
+    }
+    reader.phase = 'waiting';
+    this.#mark(reader);
+    const those = this.#waiting.get(reader.at);
+    if (those) those.add(reader);
+    else this.#waiting.set(reader.at, new Set([reader]));
+    if (!this.#scanning) void this.#scan();
+  }
+
+  /** Takes a reader whose `at` is newer than the ring's head: this process lags, or the id is not of this log. */
+  ahead(reader: Reader): void {
+    reader.phase = 'ahead';
+    this.#mark(reader);
+    void this.#verify(reader, reader.at);
+  }
+
+  /** Lets go of a reader, whatever it waits for. */
+  drop(reader: Reader): void {
+    if (!this.#since.delete(reader)) return;
+    this.#ahead.delete(reader);
+    this.#attached.delete(reader);
+    const those = this.#waiting.get(reader.at);
+    if (those?.delete(reader) && those.size === 0) this.#waiting.delete(reader.at);
+  }
+
+  /** The ring has new entries: those ahead of it may be in it now. */
+  grown(): void {
+    for (const reader of this.#ahead) this.#join(reader);
+  }
+
+  /** Who has waited too long. */
+  overdue(now: number): Reader[] {
+    return [...this.#since].filter(([, since]) => now - since >= PATIENCE).map(([reader]) => reader);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #mark(reader: Reader): void {
+    if (this.#since.has(reader)) return;
+    this.#since.set(reader, this.#hub.now);
+    this.#hub.due(this.#hub.now + PATIENCE);
+  }
+
+  #leave(reader: Reader): void {
+    this.#since.delete(reader);
+    this.#ahead.delete(reader);
+    this.#attached.delete(reader);
+  }
+
+  async #verify(reader: Reader, id: string): Promise<void> {
+    const result = await this.#read(id, 0, () => reader.phase === 'ahead' && reader.at === id);
+    if (result === undefined || reader.phase !== 'ahead' || reader.at !== id) return;
+    if (!result.ok) {
+      this.#leave(reader);
+      reader.reset(result.reason);
+      return;
+    }
+    this.#ahead.add(reader);
+    reader.verified();
+    this.#join(reader);
+  }
+
+  #join(reader: Reader): void {
+    const { ring, journal } = this.#hub;
+    const n = ring.find(reader.at);
+    if (n === undefined && journal.compare(ring.headId, reader.at) < 0) return; // still ahead
+    this.#leave(reader);
+    if (n === undefined) reader.resume(reader.at); // the ring went past it without it
+    else reader.proceed(n);
+  }
+
+  async #scan(): Promise<void> {
+    this.#scanning = true;
+    while (this.#waiting.size > 0 && !this.#closed) await this.#pass();
+    this.#scanning = false;
+  }
+
+  /** One way through the log, from the oldest id that is waited for to where the ring begins. */
+  async #pass(): Promise<void> {
+    const { journal, ring } = this.#hub;
+    let at = [...this.#waiting.keys()].reduce((a, b) => (journal.compare(b, a) < 0 ? b : a));
+    for (let first = true; ; first = false) {
+      const result = await this.#read(at, PAGE, () => this.#attached.size > 0 || this.#waiting.has(at));
+      if (result === undefined) return;
+      if (!result.ok) {
+        const those = [...(this.#waiting.get(at) ?? []), ...this.#attached];
+        this.#waiting.delete(at);
+        for (const reader of those) this.#leave(reader);
+        for (const reader of those) reader.reset(result.reason);
+        return;
+      }
+      if (first) this.#attach(at);
+      at = this.#carry(result.entries, at);
+      const n = ring.find(at);
+      if (n !== undefined || result.entries.length === 0) {
+        const those = [...this.#attached];
+        for (const reader of those) {
+          this.#leave(reader);
+          if (n === undefined) reader.resume(at);
+          else reader.proceed(n, 0);
+        }
+        return;
+      }
+      if (this.#attached.size === 0) return;
+      await new Promise(setImmediate); // a journal in memory answers within the turn, and others must have theirs
+    }
+  }
+
+  /** Writes a page to the attached, in runs that end where somebody attaches or a write is full. */
+  #carry(entries: readonly Entry[], from: string): string {
+    let run: Entry[] = [];
+    let size = 0;
+    let at = from;
+    for (const entry of entries) {
+      run.push(entry);
+      size += entry.body.byteLength;
+      at = entry.id;
+      if (size < WRITE_BYTES && !this.#waiting.has(at)) continue;
+      this.#write(run, at);
+      this.#attach(at);
+      run = [];
+      size = 0;
+    }
+    if (run.length > 0) this.#write(run, at);
+    return at;
+  }
+
+  #write(run: readonly Entry[], at: string): void {
+    const packets = new Map<string, Packet>();
+    for (const reader of this.#attached) {
+      const wanted = run.map((entry) => reader.wants(entry));
+      let packet: Packet | undefined;
+      if (wanted.includes(true)) {
+        const key = `${reader.own} ${wanted.join()}`;
+        packet =
+          packets.get(key) ??
+          Packet.of(
+            run.filter((_, index) => wanted[index]),
+            !reader.own,
+            0,
+          );
+        packets.set(key, packet);
+      }
+      reader.carry(packet, at);
+      if (reader.phase !== 'attached') this.#leave(reader); // parked: it comes back when it has drained
+    }
+  }
+
+  /** Everyone who waits at exactly this id goes along from here. */
+  #attach(at: string): void {
+    const those = this.#waiting.get(at);
+    if (!those) return;
+    this.#waiting.delete(at);
+    for (const reader of those) {
+      reader.phase = 'attached';
+      this.#attached.add(reader);
+      reader.verified();
+    }
+  }
+
+  /** Asks the journal until it answers, or until nobody wants to know any more. */
+  async #read(after: string, limit: number, wanted: () => boolean): Promise<ReadResult | undefined> {
+    while (wanted() && !this.#closed) {
+      try {
+        return await this.#hub.journal.read(after, limit);
+      } catch {
+        // The engine is down: that is not the readers' fault, and they stay. Who waits too long is ended by the hub.
+        await new Promise((resolve) => setTimeout(resolve, PAUSE).unref());
+      }
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,138 @@
+/*
+ * Who may read a stream from another origin: the `cors` package, checked at set-up, and a refusal before the handler runs.
+ * Knows errors, and Express' requests.
+ * Invariant: a foreign origin gets no place and no allowing header; what no browser accepts does not start.
+ */
+
+import cors, { type CorsOptions } from 'cors';
+import type { Request, Response } from 'express';
+import { shown, SseTypeError } from './errors.ts';
+
+/** How long a browser may keep a preflight's answer, unless the application says otherwise: seconds. */
+const MAX_AGE = 600;
+
+/** The options for the `cors` package; `undefined`: no CORS. @throws {SseTypeError} `ERR_SSE_CORS` */
+export function checkCors(
+  given: boolean | CorsOptions | undefined,
+  methods: readonly string[],
+): CorsOptions | undefined {
+  if (given === undefined || given === false) return undefined;
+  if (given === true) return { origin: '*', methods: [...methods], maxAge: MAX_AGE };
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new SseTypeError(
+      'ERR_SSE_CORS',
+      `cors is true, false or the cors package's options, and this is ${shown(given)}.`,
+    );
+  }
+  const { origin, credentials } = given;
+  for (const one of Array.isArray(origin) ? origin : [origin]) checkOrigin(one, credentials === true);
+  const checked: CorsOptions = { ...given };
+  checked.methods ??= [...methods];
+  checked.maxAge ??= MAX_AGE;
+  if (origin === undefined || origin === '*') checked.origin = '*';
+  // One fixed origin: `cors` would name it to everybody; in a list it is named only to itself.
+  else if (typeof origin === 'string') checked.origin = [origin];
+  return checked;
+}
+
+function checkOrigin(origin: unknown, credentials: boolean): void {
+  if (typeof origin === 'function') return;
+  if (credentials) {
+    const cure =
+      "name the origins that may send cookies: cors: { origin: ['https://app.example'], credentials: true }.";
+    if (origin === undefined || origin === '*' || origin === true) {
+      throw new SseTypeError(
+        'ERR_SSE_CORS',
+        `cors: credentials with ${origin === undefined ? 'no origin' : `origin ${JSON.stringify(origin)}`} would open the stream, cookies and all, to every site; ${cure}`,
+      );
+    }
+    if (origin === 'null') {
+      throw new SseTypeError(
+        'ERR_SSE_CORS',
+        `cors: origin 'null' is every sandboxed frame's, so never with credentials; ${cure}`,
+      );
+    }
+    if (
+      origin instanceof RegExp &&
+      ['https://anywhere.invalid', 'http://x.invalid:1'].some((any) => matches(origin, any))
+    ) {
+      throw new SseTypeError('ERR_SSE_CORS', `cors: ${String(origin)} matches every origin, with credentials; ${cure}`);
+    }
+  }
+  if (
+    origin === undefined ||
+    typeof origin === 'boolean' ||
+    origin instanceof RegExp ||
+    origin === '*' ||
+    origin === 'null'
+  )
+    return;
+  if (typeof origin !== 'string') {
+    throw new SseTypeError(
+      'ERR_SSE_CORS',
+      `cors.origin is a string, a pattern, a list, a function or true, and this is ${shown(origin)}.`,
+    );
+  }
+  let normal: string | undefined;
+  try {
+    normal = new URL(origin).origin;
+  } catch {
+    // not a URL: said below
+  }
+  if (normal === origin || (normal === 'null' && /^[a-z][a-z\d+.-]*:\/\/[^/\s]+$/.test(origin))) return;
+  const instead = normal === undefined || normal === 'null' ? 'https://app.example' : normal;
+  throw new SseTypeError(
+    'ERR_SSE_CORS',
+    `cors.origin: no browser sends ${shown(origin)}; an origin is a scheme, a host and a port that is not the usual one: '${instead}'.`,
+  );
+}
+
+/** A pattern with state would answer differently the second time. */
+function matches(pattern: RegExp, origin: string): boolean {
+  pattern.lastIndex = 0;
+  const found = pattern.test(origin);
+  pattern.lastIndex = 0;
+  return found;
+}
+
+/** What became of a request: it may go on, its origin may not read the stream, or it failed. */
+export type Verdict = 'pass' | 'foreign' | { readonly error: unknown };
+
+/** Puts the CORS headers on an answer, whatever it will be, and tells whether it may be a stream. */
+export class CrossOrigin {
+  readonly #open: boolean;
+  readonly #apply: ReturnType<typeof cors>;
+
+  constructor(options: CorsOptions) {
+    this.#open = options.origin === '*' || options.origin === true;
+    // The answer to a preflight is ours, or a foreign one would be told yes.
+    this.#apply = cors({ ...options, preflightContinue: true });
+  }
+
+  judge(req: Request, res: Response, answer: (verdict: Verdict) => void): void {
+    const { origin } = req.headers;
+    res.removeHeader('Access-Control-Allow-Origin'); // an application-wide cors() in front may have allowed more
+    this.#apply(req, res, (error?: unknown) => {
+      if (error !== undefined && error !== null) return answer({ error });
+      if (origin === undefined || this.#open || res.getHeader('Access-Control-Allow-Origin') === origin)
+        return answer('pass');
+      answer(isSameOrigin(req, origin) ? 'pass' : 'foreign');
+    });
+  }
+}
+
+/** What a browser says of itself, else whether the page came from the host that Express takes for its own. */
+function isSameOrigin(req: Request, origin: string): boolean {
+  const site = req.headers['sec-fetch-site'];
+  if (site !== undefined) return site === 'same-origin';
+  const trusts = req.app.get('trust proxy fn') as (address: string | undefined, hop: number) => boolean;
+  const forwarded = trusts(req.socket.remoteAddress, 0)
+    ? req.get('X-Forwarded-Host')?.split(',', 1)[0]?.trim()
+    : undefined;
+  const host = forwarded ?? req.headers.host;
+  try {
+    return new URL(origin).host === new URL(`${new URL(origin).protocol}//${host}`).host;
+  } catch {
+    return false; // 'null', or no origin at all
+  }
+}

@@ -1,0 +1,47 @@
+/*
+ * The end of a router: no more admissions, every stream ended within a time, each told when to come back.
+ * Knows the hub and streams.
+ * Invariant: it settles when no stream is left, and a reader that does not read cannot hold it for more than a second.
+ */
+
+import { SseTypeError, shown } from './errors.ts';
+import { retryLine, RETRY_MAX } from './frame.ts';
+import type { Hub } from './hub.ts';
+import { within } from './stream.ts';
+
+/** Where the application leaves the delay to the clients, a herd that comes back at once is still nobody's wish. */
+const RETRY = { min: 2000, max: 5000 };
+/** Streams are ended some at a time: milliseconds of one slice, and between two. */
+const SLICE = 10;
+const STEP = 20;
+
+/** @throws {SseTypeError} `ERR_SSE_OPTION` */
+export function checkOver(over: unknown): number {
+  if (over === undefined) return 0;
+  if (typeof over === 'number' && over >= 0 && over <= RETRY_MAX) return over;
+  throw new SseTypeError(
+    'ERR_SSE_OPTION',
+    `close({ over }) takes milliseconds, 0 or more, and this is ${shown(over)}.`,
+  );
+}
+
+export async function drain(hub: Hub, over: number): Promise<void> {
+  hub.draining = true;
+  const start = performance.now();
+  let slice = start;
+  const total = hub.admitted;
+  let ended = 0;
+  for (const stream of [...hub.all()]) {
+    const due = start + (over * ended++) / Math.max(1, total);
+    const now = performance.now();
+    // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
+    if (due - now >= STEP) await new Promise((resolve) => setTimeout(resolve, due - now));
+    else if (now - slice > SLICE) {
+      await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
+      slice = performance.now();
+    }
+    stream.finish('shutdown', retryLine(within(hub.settings.retry ?? RETRY)));
+  }
+  await hub.empty();
+  await hub.close();
+}

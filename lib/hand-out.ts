@@ -1,0 +1,134 @@
+/*
+ * The turns of a hub: what was broadcast and said in one turn of the event loop leaves at its end, joined.
+ * Knows the ring, ranges, audiences and readers.
+ * Invariants: an entry is handed out before any later one; everything up to `base` has been written to, or left with, each reader;
+ * no slice of it holds the event loop for long.
+ */
+
+import type { Audiences } from './audience.ts';
+import type { Packet } from './packet.ts';
+import type { Range } from './range.ts';
+import { WRITE_BYTES, type Reader } from './reader.ts';
+import type { Ring } from './ring.ts';
+
+/** How long a hand-out may hold the event loop before others have a turn: milliseconds. */
+const SLICE = 10;
+/** How much may wait for the end of a turn: an endless loop of `await broadcast()` lets none come. */
+const TURN_ENTRIES = 1000;
+const TURN_BYTES = 262_144;
+/** How many writes go between two looks at the clock. */
+const STRIDE = 16;
+
+/** Who has something to say at the end of a turn. */
+export interface Speaker {
+  listed: boolean;
+  flush(): void;
+}
+
+export class HandOut {
+  /** Everything up to this n has been handed to who is live. */
+  base: number;
+  /** Counts the turns. */
+  turn = 1;
+  readonly #ring: Ring;
+  readonly #range: Range;
+  readonly #audiences: Audiences<Reader>;
+  readonly #onTurn: () => void;
+  #speakers: Speaker[] = [];
+  #spoken = 0; // of those
+  #bytes = 0; // of entries that wait for the end of the turn
+  #scheduled = false;
+  #running = false;
+  #work: Generator<void, void> | undefined;
+
+  /** `onTurn` is called before anything is written. */
+  constructor(ring: Ring, range: Range, audiences: Audiences<Reader>, onTurn: () => void) {
+    this.#ring = ring;
+    this.#range = range;
+    this.#audiences = audiences;
+    this.#onTurn = onTurn;
+    this.base = ring.head;
+  }
+
+  /** This one has something to say at the end of the turn. */
+  soon(speaker: Speaker): void {
+    if (!speaker.listed) {
+      speaker.listed = true;
+      this.#speakers.push(speaker);
+    }
+    this.#schedule();
+  }
+
+  /** The ring has grown by so many bytes. */
+  grown(bytes: number): void {
+    this.#bytes += bytes;
+    const much = this.#ring.head - this.base > TURN_ENTRIES || this.#bytes > TURN_BYTES;
+    if (much && this.#work === undefined && !this.#running) this.#run();
+    else this.#schedule();
+  }
+
+  /** The ring is another: nothing of what was being handed out is to be gone on with. */
+  rebase(n: number): void {
+    this.base = n;
+    this.#work = undefined;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.turn++;
+      this.#run();
+    });
+  }
+
+  #run(): void {
+    this.#onTurn();
+    this.#running = true;
+    const start = performance.now();
+    const work = (this.#work ??= this.#spread());
+    for (;;) {
+      if (work.next().done) {
+        if (this.#work === work) this.#work = undefined;
+        break;
+      }
+      if (work !== this.#work || performance.now() - start > SLICE) break;
+    }
+    this.#running = false;
+    if (this.#work !== undefined || this.#speakers.length > 0 || this.base < this.#ring.head) this.#schedule();
+  }
+
+  /** Own words first: they may be older than what was broadcast in the same turn, and bring their reader up to the head. */
+  *#spread(): Generator<void, void> {
+    let writes = 0;
+    for (const until = this.#speakers.length; this.#spoken < until;) {
+      const speaker = this.#speakers[this.#spoken++]!;
+      speaker.listed = false;
+      speaker.flush();
+      if (++writes % STRIDE === 0) yield;
+    }
+    this.#speakers = this.#speakers.slice(this.#spoken);
+    this.#spoken = 0;
+    this.#bytes = 0;
+    while (this.base < this.#ring.head) {
+      const from = this.base;
+      const to = this.#ring.reach(from, this.#ring.head, WRITE_BYTES);
+      for (const audience of this.#audiences.of(this.#range.entries(from, to))) {
+        let shared: Packet | undefined;
+        for (const reader of audience.members) {
+          if (reader.phase !== 'live') continue;
+          const packet = reader.own
+            ? this.#range.packet(reader, from, to)
+            : (shared ??= this.#range.packet(reader, from, to));
+          if (packet === undefined) break; // nobody here wants any of it
+          reader.deliver(packet, to);
+          if (++writes % STRIDE === 0) yield;
+        }
+      }
+      this.base = to;
+      this.#ring.settle(to);
+    }
+  }
+}

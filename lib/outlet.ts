@@ -1,0 +1,163 @@
+/*
+ * How bytes leave a response, fast and safely. The only room that knows the inside of node:http.
+ * Knows packets, and nothing of events or connections.
+ * Invariant: both ways, through the response and past it to the socket, put the same bytes on the wire in the same order.
+ */
+
+import { OutgoingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import type { Packet } from './packet.ts';
+
+/** What a connection writes to. */
+export interface Outlet {
+  /** The first bytes: the head, and with it the first of the body. */
+  open(text: string): void;
+  /** False: the reader is behind, and {@link Outlet.whenDrained} tells when it is not. */
+  write(packet: Packet): boolean;
+  /** The same for text that is this connection's alone. */
+  writeText(text: string | Buffer): boolean;
+  /** What is written until {@link Outlet.uncork} leaves in one piece. */
+  cork(): void;
+  uncork(): void;
+  /** Calls once, when everything written has been taken. */
+  whenDrained(call: () => void): void;
+  /** The bytes that the kernel has not taken yet. */
+  readonly waiting: number;
+  /** A count that grows with every byte that the kernel takes. */
+  readonly taken: number;
+  /** Ends the body in order; `last`: and the socket with it. */
+  end(last: boolean): void;
+  destroy(): void;
+  /** Whether somebody else has begun or ended the answer. */
+  readonly answered: boolean;
+}
+
+// What these are when nobody has wrapped them; looked up when the room is loaded, as an instrumentation that
+// patches prototypes is in place by then and sees the bytes either way.
+const plainWrite = OutgoingMessage.prototype.write;
+const socketWrite = Socket.prototype.write;
+
+interface Inside {
+  readonly chunkedEncoding?: boolean;
+  readonly _bytesDispatched?: number;
+  readonly _handle?: { readonly writeQueueSize?: number } | null;
+}
+
+/** What `compression` puts on a response. (Node's own `flush` of the same name is a deprecated other thing.) */
+interface Compressing {
+  flush?: () => void;
+}
+
+/** The outlet over a `ServerResponse` of HTTP/1 or of HTTP/2's compatibility layer. */
+export class ResponseOutlet implements Outlet {
+  readonly #response: ServerResponse;
+  readonly #heading: { apply(response: ServerResponse): void };
+  #socket: Socket | undefined; // set: the fast way is open
+  #timeout = 0; // of the socket before us
+
+  constructor(response: ServerResponse, heading: { apply(response: ServerResponse): void }) {
+    this.#response = response;
+    this.#heading = heading;
+  }
+
+  get answered(): boolean {
+    return this.#response.headersSent || this.#response.writableEnded;
+  }
+
+  get waiting(): number {
+    return this.#socket ? this.#socket.writableLength : (this.#response.writableLength ?? 0);
+  }
+
+  get taken(): number {
+    const socket = this.#response.socket as (Socket & Inside) | null;
+    if (!socket) return 0;
+    return (socket._bytesDispatched ?? socket.bytesWritten) - (socket._handle?.writeQueueSize ?? 0);
+  }
+
+  open(text: string): void {
+    const response = this.#response;
+    const socket = response.socket;
+    if (socket) {
+      // A server's own time limit for silent sockets must not end a stream; it is put back for the next request.
+      this.#timeout = socket.timeout ?? 0;
+      if (this.#timeout > 0) socket.setTimeout(0);
+      socket.setNoDelay(true);
+    }
+    this.#heading.apply(response);
+    response.writeHead(200);
+    this.#writeSlow(text);
+    // Past the response only where that is provably the same: a plain HTTP/1.1 response whose chunks are framed here as
+    // node:http frames them, whose turn it is, which holds nothing back and whose write nobody has replaced.
+    if (
+      socket &&
+      response instanceof ServerResponse &&
+      (response as Inside).chunkedEncoding === true &&
+      response.write === plainWrite &&
+      socket.write === socketWrite &&
+      response.writableCorked === 0 &&
+      response.writableLength === socket.writableLength
+    ) {
+      this.#socket = socket;
+    }
+  }
+
+  write(packet: Packet): boolean {
+    return this.#socket ? this.#socket.write(packet.chunk) : this.#writeSlow(packet.payload);
+  }
+
+  writeText(text: string | Buffer): boolean {
+    const socket = this.#socket;
+    if (!socket) return this.#writeSlow(text);
+    const size = Buffer.byteLength(text);
+    if (typeof text === 'string') {
+      const chunk = `${size.toString(16)}\r\n${text}\r\n`;
+      return socket.write(chunk, size === text.length ? 'latin1' : 'utf8'); // equal: ASCII throughout
+    }
+    socket.cork();
+    socket.write(`${size.toString(16)}\r\n`, 'latin1');
+    socket.write(text);
+    const more = socket.write('\r\n', 'latin1');
+    socket.uncork();
+    return more;
+  }
+
+  cork(): void {
+    this.#socket?.cork();
+  }
+
+  uncork(): void {
+    this.#socket?.uncork();
+  }
+
+  whenDrained(call: () => void): void {
+    // The response's own 'drain' comes only after writes through it; `compression` answers for its own stream in `res.on`.
+    if (this.#socket) this.#socket.once('drain', call);
+    else this.#response.once('drain', call);
+  }
+
+  end(last: boolean): void {
+    const response = this.#response;
+    const socket = response.socket;
+    if (socket && this.#timeout > 0 && !socket.destroyed) socket.setTimeout(this.#timeout);
+    // A process that ends wants its sockets back: an idle one would hold server.close() for the keep-alive timeout.
+    if (last && socket) response.once('finish', () => socket.end());
+    response.end();
+  }
+
+  destroy(): void {
+    this.#response.socket?.destroy();
+    this.#response.destroy();
+  }
+
+  #writeSlow(text: string | Buffer): boolean {
+    const more = this.#response.write(text);
+    // `compression` holds everything back until it is told otherwise.
+    if (Object.hasOwn(this.#response, 'flush')) (this.#response as Compressing).flush?.();
+    return more;
+  }
+}
+
+/** Whether this response waits behind another one on the same socket (HTTP pipelining). */
+export function isQueued(response: ServerResponse): boolean {
+  return response instanceof ServerResponse && response.socket === null && !response.destroyed;
+}

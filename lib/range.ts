@@ -1,0 +1,81 @@
+/*
+ * A stretch of the ring as packets: one for all whom the same entries of it concern.
+ * Knows the ring and packets.
+ * Invariant: entries that go to many are joined once, however many connections they go to.
+ */
+
+import type { Entry } from './journal.ts';
+import { Packet } from './packet.ts';
+import type { Ring } from './ring.ts';
+
+/** Packets kept for the next who asks: reconnecting clients come in herds, all with the same id. */
+const KEPT = 64;
+
+/** Who a packet is for. */
+export interface Receiver {
+  readonly shares: boolean;
+  readonly own: boolean;
+  wants(entry: Entry): boolean;
+}
+
+export class Range {
+  readonly #ring: Ring;
+  readonly #resumable: boolean;
+  readonly #packets = new Map<string, Packet>();
+  #from = -1;
+  #to = -1;
+  #entries: readonly Entry[] = [];
+  #plain = true; // none of them is for some only
+
+  constructor(ring: Ring, resumable: boolean) {
+    this.#ring = ring;
+    this.#resumable = resumable;
+  }
+
+  /** The entries (from, to]. */
+  entries(from: number, to: number): readonly Entry[] {
+    if (from !== this.#from || to !== this.#to) {
+      const entries: Entry[] = [];
+      for (let n = from + 1; n <= to; n++) entries.push(this.#ring.at(n));
+      this.#from = from;
+      this.#to = to;
+      this.#entries = entries;
+      this.#plain = entries.every((entry) => entry.to === undefined && entry.except === undefined);
+    }
+    return this.#entries;
+  }
+
+  /** What of (from, to] is for this receiver; `undefined`: nothing. */
+  packet(receiver: Receiver, from: number, to: number): Packet | undefined {
+    const entries = this.entries(from, to);
+    let chosen = '';
+    if (!this.#plain) {
+      // Receivers share a packet when they want the same of these entries, whichever channels they have joined.
+      let some = false;
+      for (const entry of entries) {
+        const wanted = receiver.wants(entry);
+        some ||= wanted;
+        chosen += wanted ? '1' : '0';
+      }
+      if (!some) return undefined;
+    }
+    const withIds = this.#resumable && !receiver.own;
+    const key = `${from} ${to} ${withIds} ${chosen}`;
+    let packet = this.#packets.get(key);
+    if (packet === undefined) {
+      const wanted = chosen === '' ? entries : entries.filter((_, index) => chosen[index] === '1');
+      packet = Packet.of(wanted, withIds, from + 1 + (chosen === '' ? entries.length - 1 : chosen.lastIndexOf('1')));
+      this.#packets.set(key, packet);
+      if (this.#packets.size > KEPT) this.#packets.delete(this.#packets.keys().next().value as string);
+    }
+    return packet;
+  }
+
+  /** The numbers have changed their meaning, or what is kept is not worth it. */
+  forget(): void {
+    this.#packets.clear();
+    this.#from = -1;
+    this.#to = -1;
+    this.#entries = [];
+  }
+}

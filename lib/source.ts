@@ -1,0 +1,104 @@
+/*
+ * Whatever yields messages, poured into a connection at its reader's speed.
+ * Knows errors, and what a connection is as a type.
+ * Invariant: a source is released when the connection is over, also while it is being waited for.
+ */
+
+import type { Connection } from './connection.ts';
+import { shown, SseTypeError } from './errors.ts';
+import type { EventMap, Message } from './message.ts';
+
+type Item<E extends EventMap> = Message<E> | string;
+
+/** Something to iterate: a generator, an array, a Node readable, a web stream. */
+export type Source<E extends EventMap> =
+  | Iterable<Item<E>>
+  | AsyncIterable<Item<E> | Uint8Array>
+  | ReadableStream<Item<E> | Uint8Array>;
+
+interface Steps {
+  next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>;
+  /** Lets go of the source; never awaited, as a generator that is waiting for something does not listen. */
+  release(): void;
+}
+
+/** Whether a handler's answer is something to iterate. */
+export function isSource(value: unknown): value is Source<EventMap> {
+  if (typeof value !== 'object' || value === null) return false;
+  return Symbol.asyncIterator in value || Symbol.iterator in value || 'getReader' in value;
+}
+
+/** @throws {SseTypeError} `ERR_SSE_SOURCE`, and what the source throws. */
+export async function pour(connection: Connection, source: unknown): Promise<void> {
+  const steps = stepsOf(source);
+  const decoder = new TextDecoder();
+  let over: (() => void) | undefined;
+  const isOver = new Promise<void>((resolve) => (over = resolve));
+  const { signal } = connection;
+  const stop = (): void => {
+    steps.release();
+    over?.();
+  };
+  if (signal.aborted) return stop();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    for (;;) {
+      // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
+      const step = await Promise.race([steps.next(), isOver]);
+      if (step === undefined || signal.aborted) return;
+      if (step.done) break;
+      if (!pushOne(connection, step.value, decoder)) await connection.drained(); // oxlint-disable-line no-await-in-loop
+    }
+    const rest = decoder.decode();
+    if (rest !== '') connection.push(rest);
+  } catch (error) {
+    steps.release();
+    if (!signal.aborted) throw error; // a source that complains of having been released is not news
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+function pushOne(connection: Connection, item: unknown, decoder: InstanceType<typeof TextDecoder>): boolean {
+  if (!(item instanceof Uint8Array)) return connection.push(item as Message);
+  const text = decoder.decode(item, { stream: true }); // a character may be spread over two chunks
+  return text === '' || connection.push(text);
+}
+
+function stepsOf(source: unknown): Steps {
+  if (typeof source === 'object' && source !== null) {
+    if ('getReader' in source) return fromReader((source as ReadableStream<unknown>).getReader());
+    if (Symbol.asyncIterator in source)
+      return fromIterator((source as AsyncIterable<unknown>)[Symbol.asyncIterator](), source);
+    if (Symbol.iterator in source) return fromIterator((source as Iterable<unknown>)[Symbol.iterator](), source);
+  }
+  throw new SseTypeError(
+    'ERR_SSE_SOURCE',
+    `pushAll() takes something to iterate (a generator, an array, a readable stream), and this is ${shown(source)}.`,
+  );
+}
+
+function fromReader(reader: ReadableStreamDefaultReader<unknown>): Steps {
+  return {
+    next: () => reader.read() as Promise<IteratorResult<unknown>>,
+    release: () => void reader.cancel().catch(ignore),
+  };
+}
+
+function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, source: object): Steps {
+  return {
+    next: () => iterator.next(),
+    release: () => {
+      if ('destroy' in source && typeof source.destroy === 'function') source.destroy(); // a readable that waits for data
+      try {
+        void Promise.resolve(iterator.return?.()).catch(ignore);
+      } catch {
+        // a generator's own clean-up: the connection is over, nobody waits for it
+      }
+    },
+  };
+}
+
+function ignore(): void {
+  // what a released source says is not news
+}
