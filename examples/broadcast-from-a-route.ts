@@ -1,0 +1,23 @@
+/*
+ * What one client posts, every other one is told.
+ *
+ *   npx tsx examples/broadcast-from-a-route.ts
+ *   curl -N http://localhost:3000/events
+ *   curl -H 'Content-Type: application/json' -d '{"item":"tea"}' http://localhost:3000/orders
+ */
+import { running } from './running.ts';
+// #region readme
+import express from 'express';
+import { sse } from '../lib/index.ts';
+
+const app = express();
+const events = sse();
+app.use('/events', events);
+
+app.post('/orders', express.json(), async (req, res) => {
+  const id = await events.broadcast({ event: 'order', data: req.body });
+  res.status(201).json({ id });
+});
+// #endregion
+
+await running(app.listen(process.env.PORT ?? 3000), () => events.close());

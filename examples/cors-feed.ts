@@ -1,0 +1,25 @@
+/*
+ * A stream for pages of other origins, with their cookies or a bearer token. A foreign origin gets 403 before the handler runs.
+ *
+ *   npx tsx examples/cors-feed.ts
+ *   curl -N -H 'Origin: https://app.example' -H 'Cookie: user=ada' -i http://localhost:3000/events
+ *
+ * In the page: new EventSource('https://api.example/events', { withCredentials: true })
+ */
+import express from 'express';
+import { running } from './running.ts';
+// #region readme
+import { sse } from '../lib/index.ts';
+
+const events = sse(
+  (conn, req) => {
+    conn.push({ event: 'you', data: req.get('authorization') ?? req.get('cookie') ?? 'nobody' });
+  },
+  { cors: { origin: ['https://app.example', /^https:\/\/[\w-]+\.app\.example$/], credentials: true } },
+);
+// #endregion
+
+const app = express();
+app.use('/events', events);
+
+await running(app.listen(process.env.PORT ?? 3000), () => events.close());

@@ -1,0 +1,26 @@
+/*
+ * A deployment that nobody notices: the streams end one after another, each client is told its own time to come back.
+ *
+ *   npx tsx examples/graceful-shutdown.ts
+ *   curl -N http://localhost:3000/events
+ *   kill -TERM <pid>
+ */
+import express from 'express';
+import { running } from './running.ts';
+// #region readme
+import { sse } from '../lib/index.ts';
+
+const app = express();
+const events = sse((conn) => {
+  conn.push(`served by process ${process.pid}`);
+});
+app.use('/events', events);
+const server = app.listen(process.env.PORT ?? 3000);
+
+process.once('SIGTERM', async () => {
+  await events.close({ over: 2000 }); // ms: the streams end spread over this time
+  server.close();
+});
+// #endregion
+
+await running(server);

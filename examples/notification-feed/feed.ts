@@ -1,0 +1,117 @@
+/*
+ * What the feed says, and to whom: the types of its events, the stream, and the one way to publish.
+ */
+import type { Request } from 'express';
+import { sse } from '../../lib/index.ts';
+import type { Message } from '../../lib/index.ts';
+
+/** Somebody wrote something. */
+export interface Notice {
+  kind: 'notice';
+  at: number;
+  from: string;
+  text: string;
+}
+
+/** A file in the watched folder came, went or was written. `more`: how many others did at the same moment. */
+export interface FileChange {
+  kind: 'file';
+  at: number;
+  change: 'added' | 'changed' | 'removed';
+  path: string;
+  bytes?: number;
+  more?: number;
+}
+
+/** A reading of the machine worth telling: `load` (1 minute), `memory` (percent in use), `delay` (ms, event loop, 99th percentile). */
+export interface Reading {
+  kind: 'machine';
+  at: number;
+  what: 'load' | 'memory' | 'delay';
+  value: number;
+  was?: number;
+}
+
+/** `at` is when it was published: the order of the feed is the order of its times. */
+export type Entry = Notice | FileChange | Reading;
+
+export type Unpublished = Entry extends infer E ? (E extends Entry ? Omit<E, 'at'> : never) : never;
+
+/** What the meters show now. */
+export interface Vitals {
+  load: number;
+  memory: number;
+  delay: number;
+}
+
+/** Entries are broadcast, so they are in the log and can be resumed; the rest is true only now, and pushed. */
+type Events = {
+  [K in Entry['kind']]: Extract<Entry, { kind: K }>;
+} & {
+  snapshot: { entries: readonly Entry[] };
+  hello: { stream: string; reader: string; now: number; retry: number; resumed: boolean };
+  readers: number;
+  vitals: Vitals;
+};
+
+const RETRY = 2000;
+const RECENT = 60;
+
+/** The reader's name, out of the cookie that `identify` in server.ts has made sure of. */
+export const readerOf = (req: Request): string => req.res?.locals.reader as string;
+
+export function makeFeed(cors: { origin: string; credentials: true }) {
+  const recent: Entry[] = [];
+  let vitals: Vitals | undefined;
+  let counting = false;
+
+  const events = sse<Events>(
+    (conn, req) => {
+      conn.push({
+        event: 'hello',
+        data: {
+          stream: conn.id,
+          reader: readerOf(req),
+          now: Date.now(),
+          retry: RETRY,
+          resumed: conn.lastEventId !== '',
+        },
+      });
+      if (vitals) conn.push({ event: 'vitals', data: vitals });
+      count();
+      conn.signal.addEventListener('abort', count);
+    },
+    { cors, retry: RETRY, snapshot: () => ({ event: 'snapshot', data: { entries: recent } }) },
+  );
+
+  /** Tells everybody how many they are, once for all who came and went in the same turn. */
+  function count(): void {
+    if (counting) return;
+    counting = true;
+    setImmediate(() => {
+      counting = false;
+      tell({ event: 'readers', data: events.size });
+    });
+  }
+
+  /** For what the next one makes stale: not logged, and not queued for who is behind. */
+  function tell(message: Message<Events>): void {
+    for (const conn of events.connections) {
+      if (conn.readyState === 'open' && conn.bufferedBytes === 0) conn.push(message);
+    }
+  }
+
+  const publish = (what: Unpublished): Promise<string> => {
+    const entry = { ...what, at: Date.now() } as Entry;
+    recent.push(entry);
+    if (recent.length > RECENT) recent.shift();
+    return events.broadcast({ event: entry.kind, data: entry } as Message<Events>);
+  };
+
+  const measure = (now: Vitals): void => {
+    vitals = now;
+    tell({ event: 'vitals', data: now });
+  };
+
+  return { events, publish, measure };
+}

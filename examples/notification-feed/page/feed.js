@@ -1,0 +1,372 @@
+/*
+ * The page of the feed: a native EventSource, a list, a plot, a form. Nothing is built, nothing comes from elsewhere.
+ *
+ * For tests and styles, these stay as they are:
+ *   body[data-state], #connection[data-state]   connecting | open | reconnecting | ended
+ *   #state, #detail, #again                     the state in words, the countdown and the like, the way back after an end
+ *   #readers, #reader, #vital-{load,memory,delay}   how many read, who you are, the meters
+ *   #feed > li[data-kind=notice|file|machine]   an entry, newest first; [data-id] its event id, where it came with one;
+ *                                               [data-missed] it happened while the stream was cut
+ *   #feed > li[data-break=resumed|reset]        a cut; [data-missed-count] how many entries were caught up on
+ *   #filter button[data-filter], #feed[data-hide]   show or hide a kind
+ *   #publish, #text, #send, #publish-error      the form
+ *   #plot canvas, #rate-text                    the plot
+ *   #hang-up, #end                              what the page does to its own stream
+ *   html[data-feed], html[data-elsewhere]       the origin of the stream ('' is this one); the origin to try beside this one
+ */
+const KINDS = ['notice', 'file', 'machine'];
+const KEEP = 300; // entries in the list
+const SPAN = 120; // seconds in the plot
+
+const $ = (id) => document.getElementById(id);
+const root = document.documentElement;
+const feedOrigin = root.dataset.feed || location.origin;
+const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+const wait = (seconds) => `${Math.max(0, seconds).toFixed(0)} s`;
+
+// --- The stream -----------------------------------------------------------------------------------------------------
+
+let source;
+let stream; // its name, as the server calls it
+let lastEventId = '';
+let retry = 3000;
+let openedAt = 0;
+let cut; // { at, next, reset? } from the cut until the server has greeted us again
+let ended = false;
+let ahead = 0; // the server's clock minus ours
+let mark; // the break in the list that still counts what was missed
+let markedUntil = 0;
+
+function connect() {
+  ended = false;
+  const url = new URL('/events', feedOrigin);
+  // A native EventSource comes back by itself, with the header Last-Event-ID; a new one has to say it here.
+  if (lastEventId) url.searchParams.set('lastEventId', lastEventId);
+  source = new EventSource(url, { withCredentials: true });
+  source.onopen = () => {
+    openedAt = Date.now();
+    show('open');
+  };
+  source.onerror = () => {
+    if (ended) return show('ended');
+    const refused = source.readyState === EventSource.CLOSED; // it gives up on any status but 200
+    if (refused) retry = 5000;
+    cut ??= { at: Date.now() };
+    cut.next = Date.now() + retry;
+    show('reconnecting');
+    if (refused) setTimeout(connect, retry);
+  };
+  on('hello', (hello) => {
+    ({ stream, retry } = hello);
+    ahead = hello.now - Date.now();
+    $('reader').textContent = `reader ${hello.reader}`;
+    if (cut && !cut.reset && hello.resumed) {
+      mark = breakLine('resumed');
+      markedUntil = hello.now;
+      count(0);
+    }
+    if (cut) gaps.push([cut.at, Date.now()]);
+    cut = undefined;
+  });
+  on('snapshot', ({ entries }) => {
+    $('feed').replaceChildren();
+    $('empty').hidden = false;
+    counts.clear();
+    for (const kind of KINDS) total(kind).value = 0;
+    for (const entry of entries) add(entry);
+    if (cut?.reset) breakLine('reset').textContent = `${since(cut)}. ${cut.reset}`;
+  });
+  on('reset', ({ reason }) => {
+    cut ??= { at: Date.now() };
+    cut.reset = RESETS[reason] ?? RESETS.unknown;
+  });
+  on('end', () => {
+    ended = true;
+    show('ended');
+  });
+  on('readers', (readers) => {
+    $('readers').textContent = readers;
+    $('readers-word').textContent = readers === 1 ? 'reader' : 'readers';
+  });
+  on('vitals', ({ load, memory, delay }) => {
+    $('vital-load').textContent = load.toFixed(2);
+    $('vital-memory').textContent = `${memory.toFixed(0)} %`;
+    $('vital-delay').textContent = `${delay.toFixed(0)} ms`;
+  });
+  for (const kind of KINDS) {
+    on(kind, (entry, id) => {
+      const missed = mark !== undefined && entry.at < markedUntil;
+      if (missed) count(Number(mark.parentElement.dataset.missedCount) + 1);
+      add(entry, id, missed);
+      announce(entry);
+    });
+  }
+}
+
+const RESETS = {
+  lost: 'What was missed is no longer in the log, so the state was fetched anew.',
+  unknown: 'The server does not know where we were, so the state was fetched anew.',
+  diverged: 'The server has lost some of what it had sent, so the state was fetched anew.',
+};
+
+function on(event, handle) {
+  source.addEventListener(event, (message) => {
+    // The id of a goodbye asks for no more than that: it is nothing to come back with.
+    if (message.lastEventId && event !== 'end') lastEventId = message.lastEventId;
+    handle(message.data === '' ? undefined : JSON.parse(message.data), message.lastEventId);
+  });
+}
+
+// --- Its state ------------------------------------------------------------------------------------------------------
+
+const WORDS = { connecting: 'Connecting', open: 'Open', reconnecting: 'Cut off', ended: 'Ended' };
+
+function show(state) {
+  document.body.dataset.state = $('connection').dataset.state = state;
+  if ($('state').textContent !== WORDS[state]) $('state').textContent = WORDS[state];
+  $('again').hidden = state !== 'ended';
+  $('hang-up').disabled = $('end').disabled = state !== 'open';
+  if (state === 'ended') $('readers').textContent = '–';
+  detail();
+}
+
+const startedAt = Date.now();
+
+function detail() {
+  const now = Date.now();
+  const text = {
+    connecting: now - startedAt > 3000 ? 'No answer yet. A browser opens six streams to an origin over HTTP/1.1.' : '',
+    open: `since ${clock.format(openedAt)}`,
+    reconnecting: cut && (cut.next > now ? `trying again in ${wait((cut.next - now) / 1000)}` : 'trying now'),
+    ended: 'The server said so, and this page will not come back by itself.',
+  }[document.body.dataset.state];
+  if ($('detail').textContent !== text) $('detail').textContent = text;
+}
+
+// --- The list -------------------------------------------------------------------------------------------------------
+
+const SAY = {
+  notice: ({ text, from }) => [text, aside(from ? `reader ${from}` : '')],
+  file: ({ change, path, bytes, more }) => [
+    verb(change),
+    ` ${path}`,
+    aside([bytes === undefined ? '' : size(bytes), more ? `and ${more} more` : ''].filter(Boolean).join(', ')),
+  ],
+  machine: ({ what, value, was }) => [
+    verb({ load: 'load', memory: 'memory in use', delay: 'event loop' }[what]),
+    ` ${reading(what, value)}`,
+    aside(was === undefined || was === value ? '' : `was ${reading(what, was)}`),
+  ],
+};
+
+const reading = (what, value) =>
+  ({ load: value.toFixed(2), memory: `${value.toFixed(0)} %`, delay: `${value.toFixed(0)} ms late` })[what];
+const size = (bytes) => (bytes < 1000 ? `${bytes} bytes` : `${(bytes / 1000).toFixed(1)} kB`);
+const verb = (text) => element('span', 'verb', text);
+const aside = (text) => (text ? element('span', 'aside', `  ${text}`) : '');
+
+function element(name, className, ...content) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...content); // strings become text, never markup
+  return made;
+}
+
+function add(entry, id, missed) {
+  const { kind, at } = entry;
+  const time = element('time', '', clock.format(at));
+  time.dateTime = new Date(at).toISOString();
+  const line = element('li', id ? 'fresh' : '', time, element('p', '', ...SAY[kind](entry)));
+  line.dataset.kind = kind;
+  if (id) line.dataset.id = id;
+  if (missed) line.dataset.missed = '';
+  $('feed').prepend(line);
+  while ($('feed').childElementCount > KEEP) $('feed').lastElementChild.remove();
+  $('empty').hidden = true;
+  const second = Math.floor((at - ahead) / 1000);
+  if (!counts.has(second)) counts.set(second, { notice: 0, file: 0, machine: 0 });
+  counts.get(second)[kind] += 1;
+  total(kind).value = Number(total(kind).value) + 1;
+}
+
+function breakLine(how) {
+  const text = element('p', '');
+  const line = element('li', '', text);
+  line.dataset.break = how;
+  $('feed').prepend(line);
+  return text;
+}
+
+const since = ({ at }) => `Cut for ${((Date.now() - at) / 1000).toFixed(1)} s`;
+
+function count(missed) {
+  const line = mark.parentElement;
+  line.dataset.missedCount = missed;
+  mark.dataset.since ??= since(cut);
+  mark.textContent = `${mark.dataset.since}, ${missed === 0 ? 'nothing missed' : `caught up ${missed} missed`}`;
+}
+
+const total = (kind) => document.querySelector(`[data-filter=${kind}] output`);
+const hidden = (kind) => document.querySelector(`[data-filter=${kind}]`).ariaPressed === 'false';
+
+$('filter').addEventListener('click', ({ target }) => {
+  const button = target.closest('button');
+  if (!button) return;
+  button.ariaPressed = String(button.ariaPressed !== 'true');
+  $('feed').dataset.hide = KINDS.filter(hidden).join(' ');
+  redraw();
+});
+
+// What is heard: at most one sentence in five seconds, and only of what is shown.
+let unheard = [];
+function announce(entry) {
+  if (hidden(entry.kind)) return;
+  if (unheard.length === 0) setTimeout(speak, entry.kind === 'notice' ? 300 : 5000);
+  unheard.push(entry);
+}
+
+function speak() {
+  const notices = unheard.filter(({ kind }) => kind === 'notice');
+  const rest = unheard.length - notices.length;
+  const said = notices.slice(-2).map(({ text, from }) => `reader ${from}: ${text}`);
+  if (rest > 0) said.push(`${rest} more ${rest === 1 ? 'event' : 'events'}`);
+  $('announcer').textContent = said.join('. ');
+  unheard = [];
+}
+
+// --- The plot -------------------------------------------------------------------------------------------------------
+
+const counts = new Map(); // second → how many of each kind
+const gaps = []; // [from, to], ms: when the stream was cut
+const color = (name) => () => getComputedStyle(root).getPropertyValue(`--${name}`);
+let plot;
+
+// The feed does not wait for the plot, and goes on without it where it cannot be drawn.
+import('/vendor/uPlot.esm.js').then(
+  ({ default: uPlot }) => makePlot(uPlot),
+  () => ($('rate').hidden = true),
+);
+
+function makePlot(uPlot) {
+  const paths = uPlot.paths.bars({ size: [0.72, 9], align: 1 });
+  const series = (kind) => ({ fill: color(kind), width: 0, paths, points: { show: false } });
+  const axis = { stroke: color('quiet'), gap: 4, ticks: { show: false } };
+  plot = new uPlot(
+    {
+      width: $('plot').clientWidth,
+      height: $('plot').clientHeight,
+      padding: [6, 0, 0, 0],
+      legend: { show: false },
+      cursor: { show: false },
+      scales: { x: { time: false, range: () => [-SPAN, 0] }, y: { range: (_, __, max) => [0, Math.max(4, max)] } },
+      axes: [
+        {
+          ...axis,
+          size: 26,
+          grid: { show: false },
+          splits: () => [-90, -60, -30],
+          values: (_, splits) => splits.map((seconds) => `${-seconds} s ago`),
+        },
+        {
+          ...axis,
+          size: 28,
+          grid: { stroke: color('hair'), width: 1 },
+          splits: (_, __, ___, max) => [0, Math.ceil(max / 2), Math.ceil(max)],
+        },
+      ],
+      series: [{}, series('machine'), series('file'), series('notice')],
+      hooks: { drawClear: [drawGaps] },
+    },
+    [[], [], [], []],
+    $('plot'),
+  );
+  const fit = () => plot.setSize({ width: $('plot').clientWidth, height: $('plot').clientHeight });
+  new ResizeObserver(fit).observe($('plot'));
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw());
+  redraw();
+}
+
+/** Stacked: the tallest first, each next one over it. */
+function redraw() {
+  const now = Math.floor(Date.now() / 1000);
+  const data = [[], [], [], []];
+  let minute = 0;
+  for (const second of counts.keys()) if (second < now - SPAN) counts.delete(second);
+  for (let back = SPAN; back >= 1; back--) {
+    const at = counts.get(now - back);
+    const [notice, file, machine] = KINDS.map((kind) => (at && !hidden(kind) ? at[kind] : 0));
+    data[0].push(-back);
+    data[1].push(machine + file + notice || null);
+    data[2].push(file + notice || null);
+    data[3].push(notice || null);
+    if (back <= 60) minute += machine + file + notice;
+  }
+  plot?.setData(data);
+  const text = `${minute} in the last minute`;
+  if ($('rate-text').textContent !== text) $('rate-text').textContent = text;
+}
+
+function drawGaps({ ctx, bbox, valToPos }) {
+  const now = Date.now();
+  ctx.save();
+  ctx.fillStyle = color('cut')();
+  ctx.globalAlpha = 0.16;
+  for (const [from, to] of cut ? [...gaps, [cut.at, now]] : gaps) {
+    const left = Math.max(bbox.left, valToPos((from - now) / 1000, 'x', true));
+    const right = valToPos((to - now) / 1000, 'x', true);
+    if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+  }
+  ctx.restore();
+}
+
+// --- The form and the buttons ---------------------------------------------------------------------------------------
+
+const post = (path, body) =>
+  fetch(new URL(path, feedOrigin), {
+    method: 'POST',
+    credentials: 'include',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+
+$('publish').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const field = $('text');
+  $('send').disabled = true;
+  try {
+    const answer = await post('/notices', { text: field.value });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    field.value = '';
+    $('publish-error').textContent = '';
+  } catch (error) {
+    $('publish-error').textContent =
+      error instanceof TypeError ? 'The server cannot be reached. What you wrote is still here.' : error.message;
+  }
+  $('send').disabled = false;
+  field.focus();
+});
+
+$('hang-up').addEventListener('click', async () => {
+  const answer = await post(`/streams/${stream}/close`, {}).catch(() => undefined);
+  if (!answer?.ok) return;
+  ({ retry } = await answer.json());
+  if (cut) cut.next = cut.at + retry;
+});
+$('end').addEventListener('click', () => void post(`/streams/${stream}/end`, {}).catch(() => undefined));
+$('again').addEventListener('click', () => {
+  show('connecting');
+  connect();
+});
+
+$('feed-origin').textContent = feedOrigin;
+$('curl').textContent = `curl -N ${feedOrigin}/events`;
+$('elsewhere').href = root.dataset.elsewhere;
+$('origins').textContent =
+  feedOrigin === location.origin
+    ? ''
+    : `This page is from ${location.origin}: another origin, so the stream crosses with CORS and credentials. The two ports share a host and so its cookies.`;
+setInterval(redraw, 1000);
+setInterval(detail, 250);
+show('connecting');
+connect();
+redraw();

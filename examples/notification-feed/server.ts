@@ -1,0 +1,149 @@
+/*
+ * A feed of what happens on this machine and in this folder, at two origins.
+ *
+ *   npm start                    http://localhost:3000 has the feed and a page
+ *                                http://localhost:3001 has the same page only, and reads the feed across origins
+ *   PORT=4000 npm start          another pair of ports
+ *   WATCH=~/notes npm start      another folder to watch
+ */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import cors from 'cors';
+import express, { type Express, type RequestHandler } from 'express';
+import helmet from 'helmet';
+import { makeFeed, readerOf } from './feed.ts';
+import { watchFolder } from './folder.ts';
+import { watchMachine } from './machine.ts';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const page = join(here, 'page');
+const plot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.esm.js'));
+const html = readFileSync(join(page, 'index.html'), 'utf8');
+
+// The ports first: each origin has to know the other's.
+const port = Number(process.env.PORT ?? 3000);
+const near = await listening(port);
+const far = await listening(port && port + 1);
+const nearOrigin = originOf(near);
+const farOrigin = originOf(far);
+
+const feed = makeFeed({ origin: farOrigin, credentials: true });
+
+/** The first origin: the stream, the route that publishes, and the page. */
+const app = express();
+app.disable('x-powered-by');
+app.use(policy());
+app.use('/events', identify, feed.events);
+
+app.use(cors({ origin: farOrigin, credentials: true }), identify);
+app.post('/notices', express.json({ limit: '4kb' }), async (req, res) => {
+  const text = typeof req.body?.text === 'string' ? req.body.text.trim() : '';
+  if (text === '' || text.length > 280) {
+    res.status(400).json({ error: 'A notice is 1 to 280 characters of text.' });
+    return;
+  }
+  const id = await feed.publish({ kind: 'notice', from: readerOf(req), text });
+  res.status(201).json({ id });
+});
+
+/** What the page's buttons do to its own stream: hang up for a while, or end it for good. */
+app.post('/streams/:id/:how', express.json({ limit: '1kb' }), (req, res, next) => {
+  const stream = [...feed.events.connections].find(({ id }) => id === req.params.id);
+  if (!stream || readerOf(stream.request) !== readerOf(req)) return next();
+  if (req.params.how === 'end') stream.end();
+  else if (req.params.how === 'close') stream.close({ retry: 8000 });
+  else return next();
+  res.json({ retry: 8000 });
+});
+pages(app, '', farOrigin);
+
+/** The second origin: the page, and nothing else. */
+const elsewhere = express();
+elsewhere.disable('x-powered-by');
+elsewhere.use(policy(nearOrigin));
+pages(elsewhere, nearOrigin, nearOrigin);
+
+near.on('request', app);
+far.on('request', elsewhere);
+
+const folder = resolve(process.env.WATCH ?? '.');
+const unwatchMachine = watchMachine(feed.measure, feed.publish);
+const unwatchFolder = await watchFolder(folder, feed.publish);
+
+console.log(`listening on ${nearOrigin}
+the same feed from another origin: ${farOrigin}
+the raw stream: curl -N ${nearOrigin}/events
+watching ${folder}`);
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop());
+
+async function stop(): Promise<void> {
+  unwatchMachine();
+  unwatchFolder();
+  await feed.events.close({ over: 500 });
+  near.close();
+  far.close();
+}
+
+function pages(site: Express, feedOrigin: string, otherOrigin: string): void {
+  const filled = html
+    .replace('data-feed=""', `data-feed="${feedOrigin}"`)
+    .replace('data-elsewhere=""', `data-elsewhere="${otherOrigin}"`);
+  site.get('/', (_, res) => {
+    res.set('Cache-Control', 'no-cache').type('html').send(filled);
+  });
+  site.use(express.static(page, { index: false }));
+  site.use('/vendor', express.static(plot, { index: false }));
+}
+
+/** Everything from this origin and nothing inline; the second one may read the first one's feed. */
+function policy(feedOrigin = ''): RequestHandler {
+  return helmet({
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        imgSrc: ["'self'"],
+        connectSrc: ["'self'", ...(feedOrigin ? [feedOrigin] : [])],
+        baseUri: ["'none'"],
+        formAction: ["'self'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+  });
+}
+
+/** Who is reading: a cookie without a meaning elsewhere. Ports of one host share cookies; hosts would not. */
+function identify(...[req, res, next]: Parameters<RequestHandler>): void {
+  let reader = /(?:^|;\s*)reader=([0-9a-f]{4})(?:;|$)/.exec(req.headers.cookie ?? '')?.[1];
+  if (!reader) {
+    reader = randomBytes(2).toString('hex');
+    res.cookie('reader', reader, { httpOnly: true, sameSite: 'lax' });
+  }
+  res.locals.reader = reader;
+  next();
+}
+
+async function listening(at: number): Promise<Server> {
+  const server = createServer().listen(at);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    console.error(`Port ${at} is in use. Take another: PORT=${at + 1000} npm start`);
+    process.exit(1);
+  }
+  return server;
+}
+
+function originOf(server: Server): string {
+  return `http://localhost:${(server.address() as AddressInfo).port}`;
+}

@@ -1,0 +1,38 @@
+/*
+ * A channel for each user. Who may read is decided by ordinary middleware in front of the stream, on every connect:
+ * an id is a position in the log, never a permission.
+ *
+ *   npx tsx examples/private-channels.ts
+ *   curl -N -H 'Cookie: session=s-ada' http://localhost:3000/events
+ *   curl -H 'Cookie: session=s-bob' -H 'Content-Type: application/json' -d '"Lunch?"' http://localhost:3000/notes/ada
+ */
+import express, { type RequestHandler } from 'express';
+import { running } from './running.ts';
+// #region readme
+import { sse } from '../lib/index.ts';
+
+const events = sse((conn, _req, res) => conn.join(`user:${res.locals.user}`));
+
+const app = express();
+app.use(signedIn); // answers 401, or sets res.locals.user
+app.use('/events', events);
+app.post('/notes/:user', express.json({ strict: false }), async (req, res) => {
+  const data = { from: res.locals.user, text: req.body };
+  await events.broadcast({ event: 'note', data }, { to: `user:${req.params.user}` });
+  res.sendStatus(204);
+});
+// #endregion
+
+const sessions = new Map([
+  ['s-ada', 'ada'],
+  ['s-bob', 'bob'],
+]);
+
+function signedIn(...[req, res, next]: Parameters<RequestHandler>): void {
+  const session = /(?:^|;\s*)session=([^;]+)/.exec(req.headers.cookie ?? '')?.[1] ?? '';
+  res.locals.user = sessions.get(session);
+  if (res.locals.user) next();
+  else res.sendStatus(401); // a browser's EventSource takes that for an answer, and does not come back
+}
+
+await running(app.listen(process.env.PORT ?? 3000), () => events.close());
