@@ -7,11 +7,7 @@
 import type { ServerResponse } from 'node:http';
 import { END_ID, retryLine, encodeComment } from './frame.ts';
 import type { Heading } from './heading.ts';
-import type { Span } from './options.ts';
-import { within } from './stream.ts';
-
-/** Where the application leaves the delay to the client: who is sent away is told one all the same, or a herd comes back at once. */
-const RETRY: Span = { min: 2000, max: 5000 };
+import { RETRY, within, type Span } from './span.ts';
 
 export { END_ID };
 

@@ -6,7 +6,8 @@
 
 import type { Entry, ReadResult } from './journal.ts';
 import { Packet } from './packet.ts';
-import { WRITE_BYTES, type House, type Reader } from './reader.ts';
+import { WRITE_BYTES, type House } from './cursor.ts';
+import type { Reader } from './reader.ts';
 
 /** Entries read at once: a hundred at a time cost 40 % of the throughput, more only memory. */
 const PAGE = 1000;

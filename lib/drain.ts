@@ -7,10 +7,8 @@
 import { SseTypeError, shown } from './errors.ts';
 import { retryLine, RETRY_MAX } from './frame.ts';
 import type { Hub } from './hub.ts';
-import { within } from './stream.ts';
+import { RETRY, within } from './span.ts';
 
-/** Where the application leaves the delay to the clients, a herd that comes back at once is still nobody's wish. */
-const RETRY = { min: 2000, max: 5000 };
 /** Streams are ended some at a time: milliseconds of one slice, and between two. */
 const SLICE = 10;
 const STEP = 20;
@@ -29,10 +27,10 @@ export async function drain(hub: Hub, over: number): Promise<void> {
   hub.draining = true;
   const start = performance.now();
   let slice = start;
-  const total = hub.admitted;
   let ended = 0;
-  for (const stream of [...hub.all()]) {
-    const due = start + (over * ended++) / Math.max(1, total);
+  const streams = [...hub.registry.all()]; // who leaves meanwhile leaves the registry
+  for (const stream of streams) {
+    const due = start + (over * ended++) / streams.length;
     const now = performance.now();
     // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
     if (due - now >= STEP) await new Promise((resolve) => setTimeout(resolve, due - now));
@@ -42,6 +40,6 @@ export async function drain(hub: Hub, over: number): Promise<void> {
     }
     stream.finish('shutdown', retryLine(within(hub.settings.retry ?? RETRY)));
   }
-  await hub.empty();
+  await hub.registry.empty();
   await hub.close();
 }

@@ -8,7 +8,8 @@
 import type { Audiences } from './audience.ts';
 import type { Packet } from './packet.ts';
 import type { Range } from './range.ts';
-import { WRITE_BYTES, type Reader } from './reader.ts';
+import { WRITE_BYTES } from './cursor.ts';
+import type { Cursor } from './cursor.ts';
 import type { Ring } from './ring.ts';
 
 /** How long a hand-out may hold the event loop before others have a turn: milliseconds. */
@@ -32,7 +33,7 @@ export class HandOut {
   turn = 1;
   readonly #ring: Ring;
   readonly #range: Range;
-  readonly #audiences: Audiences<Reader>;
+  readonly #audiences: Audiences<Cursor>;
   readonly #onTurn: () => void;
   #speakers: Speaker[] = [];
   #spoken = 0; // of those
@@ -42,7 +43,7 @@ export class HandOut {
   #work: Generator<void, void> | undefined;
 
   /** `onTurn` is called before anything is written. */
-  constructor(ring: Ring, range: Range, audiences: Audiences<Reader>, onTurn: () => void) {
+  constructor(ring: Ring, range: Range, audiences: Audiences<Cursor>, onTurn: () => void) {
     this.#ring = ring;
     this.#range = range;
     this.#audiences = audiences;

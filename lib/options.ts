@@ -7,23 +7,18 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
 import type { Request } from 'express';
+import { callable, count, flag, known, span, whole, wrong } from './check.ts';
 import { checkCors } from './cors.ts';
 import { shown, SseTypeError } from './errors.ts';
-import { RETRY_MAX, serializeDefault, type Serialize } from './frame.ts';
+import { serializeDefault, type Serialize } from './frame.ts';
 import type { Journal } from './journal.ts';
 import { memoryJournal, type MemoryJournalOptions } from './memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from './message.ts';
 import type { Connection } from './connection.ts';
-import { nearest } from './nearest.ts';
+import { RETRY, type Span } from './span.ts';
 
 /** Header values by name; `undefined` removes one that would otherwise be sent. */
 export type HeaderValues = Record<string, string | readonly string[] | undefined>;
-
-/** A span of milliseconds, out of which each connection gets its own value. */
-export interface Span {
-  readonly min: number;
-  readonly max: number;
-}
 
 /** How many may be connected at once. */
 export interface Limits {
@@ -148,7 +143,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
   return {
     headers,
     methods,
-    retry: options.retry === false ? undefined : span('retry', options.retry ?? { min: 2000, max: 5000 }),
+    retry: options.retry === false ? undefined : span('retry', options.retry ?? RETRY),
     heartbeat:
       options.heartbeat === false
         ? Infinity
@@ -199,51 +194,6 @@ export function checkHeaders(headers: unknown): HeaderValues {
 function text(value: unknown): string {
   if (typeof value === 'string') return value;
   throw new TypeError('a value is a string or a list of strings');
-}
-
-function known(kind: string, given: object, names: Record<string, true>): void {
-  for (const name of Object.keys(given)) {
-    if (Object.hasOwn(names, name)) continue;
-    const near = nearest(name, Object.keys(names));
-    const cure = near === undefined ? `There are ${Object.keys(names).join(', ')}.` : `Did you mean ${near}?`;
-    throw new SseTypeError('ERR_SSE_OPTION', `There is no ${kind} ${JSON.stringify(name)}. ${cure}`);
-  }
-}
-
-function wrong(name: string, what: string, value: unknown): SseTypeError {
-  return new SseTypeError('ERR_SSE_OPTION', `${name} is ${what}, and this is ${shown(value)}.`);
-}
-
-function whole(name: string, value: unknown, unit: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= RETRY_MAX) return value;
-  throw wrong(name, `an integer from 1 to ${RETRY_MAX} (${unit})`, value);
-}
-
-function count(name: string, value: unknown): number {
-  return value === undefined || value === Infinity ? Infinity : whole(name, value, 'connections');
-}
-
-function span(name: string, value: unknown): Span {
-  if (typeof value !== 'object' || value === null) {
-    const ms = whole(name, value, 'milliseconds, { min, max } or false');
-    return { min: ms, max: ms };
-  }
-  known(`part of ${name}`, value, { min: true, max: true });
-  const { min, max } = value as Span;
-  const checked = { min: whole(`${name}.min`, min, 'milliseconds'), max: whole(`${name}.max`, max, 'milliseconds') };
-  if (min <= max) return checked;
-  throw new SseTypeError('ERR_SSE_OPTION', `${name}.min (${min}) is at most ${name}.max (${max}).`);
-}
-
-function flag(name: string, value: unknown): boolean {
-  if (value === undefined) return false;
-  if (typeof value === 'boolean') return value;
-  throw wrong(name, 'true or false', value);
-}
-
-function callable<F>(name: string, value: F | undefined): F | undefined {
-  if (value === undefined || typeof value === 'function') return value;
-  throw wrong(name, 'a function', value);
 }
 
 function history(value: unknown): Journal {

@@ -34,8 +34,10 @@ export interface Outlet {
 
 // What these are when nobody has wrapped them; looked up when the room is loaded, as an instrumentation that
 // patches prototypes is in place by then and sees the bytes either way.
+/* oxlint-disable typescript/unbound-method -- compared, never called */
 const plainWrite = OutgoingMessage.prototype.write;
 const socketWrite = Socket.prototype.write;
+/* oxlint-enable typescript/unbound-method */
 
 interface Inside {
   readonly chunkedEncoding?: boolean;

@@ -1,117 +1,39 @@
 /*
- * Where one connection stands in the log: a cursor, and the rules by which it moves.
- * Knows the ring, audiences, words, frames and the outlet; its hub only as what it asks of it.
- * Invariants: every entry up to the cursor that is for it was written or precedes its start or its last reset, and none after the
- * cursor was; 'live' means that the cursor is at the head once this turn's entries are handed out; no queue of broadcasts exists.
+ * How a connection begins: new, resumed, or told that its past is gone; and what becomes of it when the log loses writes.
+ * Knows its cursor, frames and words; its hub only as what it asks of it.
+ * Invariant: a client is resumed from an id that is in the log, or is sent a `reset`; it is never left with a silent gap.
  */
 
-import type { Audience } from './audience.ts';
 import type { CatchUp } from './catch-up.ts';
+import { Cursor, type House } from './cursor.ts';
 import { checkpoint, reset, withPosition } from './frame.ts';
-import type { Entry, Journal, ResetReason } from './journal.ts';
-import type { Outlet } from './outlet.ts';
-import type { Packet } from './packet.ts';
-import type { Range } from './range.ts';
-import type { Ring } from './ring.ts';
+import type { Entry, ResetReason } from './journal.ts';
 import { Words } from './words.ts';
 
-/** What a reader asks of its hub. */
-export interface House {
-  readonly ring: Ring;
-  readonly journal: Journal;
-  readonly range: Range;
+/** What a reader asks of its hub, besides what its cursor does. */
+export interface Lodge extends House {
   readonly catchUp: CatchUp;
-  /** Everything up to this n has been handed to who is live. */
-  readonly base: number;
-  /** Milliseconds since the hub was made, as of this turn. */
-  readonly now: number;
-  /** False: ids are the application's, nothing is resumed here. */
-  readonly resumable: boolean;
-  /** Something is due by then. */
-  due(at: number): void;
-  /** Counts what a write carried. */
-  wrote(events: number, bytes: number): void;
   /** Counts how a resume ended. */
   resumed(outcome: 'resumed' | ResetReason): void;
 }
 
-/**
- * `connecting`: nothing is written yet. `ring`: the cursor is a number of the ring, behind the head. `live`: at the head.
- * `ahead`: its id is newer than this process's head. `waiting`: for the scan of the log. `attached`: carried by the scan.
- * `parked`: it left the scan blocked.
- */
-export type Phase = 'connecting' | 'ring' | 'live' | 'ahead' | 'waiting' | 'attached' | 'parked' | 'closed';
-
-/** The most that one write carries, unless a single event is larger. */
-export const WRITE_BYTES = 65_536;
-
-export abstract class Reader {
-  readonly hub: House;
-  readonly outlet: Outlet;
-  audience: Audience<Reader> | undefined;
-  phase: Phase = 'connecting';
-  /** Open, but its first words wait: for a verdict on its id, or for a snapshot. */
-  held = false;
-  /** The outlet said no, and has not drained yet. */
-  blocked = false;
-  /** Its ids are the application's: it gets no positions. */
-  own = false;
-  /** The n up to which it has been served; while live, the hub's `base` if that is higher. */
-  cursor: number;
-  /** The cursor's id, where it is not live. */
-  at: string;
-  /** The n of the last id that its client was sent. */
-  told: number;
-  /** When it was last written to. */
-  lastWrite: number;
-  /** What it says of its own and could not write yet. */
-  protected words: Words | undefined;
-  /** The bytes of its own that were written since the outlet was last seen empty. */
-  protected written = 0;
-  #late: Map<string, string> | undefined; // channels joined while behind → the head's id then
+export abstract class Reader extends Cursor {
+  declare readonly hub: Lodge;
   #asked = 0; // counts what makes an answer on its way stale
-
-  constructor(hub: House, outlet: Outlet) {
-    this.hub = hub;
-    this.outlet = outlet;
-    this.cursor = hub.ring.head;
-    this.at = hub.ring.headId;
-    this.told = this.cursor;
-    this.lastWrite = hub.now;
-  }
 
   protected abstract readonly hasSnapshot: boolean;
   /** The state for who is new or cannot be resumed, as frames. */
   protected abstract snapshot(): string | Promise<string>;
   /** Something went wrong after the opening. */
   abstract fail(error: unknown): void;
-  /** It has fallen off the ring, and there is no log to go on from. */
-  protected abstract fellOff(): void;
-  protected abstract onBlocked(): void;
-  protected abstract onDrained(): void;
-  /** Everything that was due has been written. */
-  protected abstract onLive(): void;
   protected abstract onReset(reason: ResetReason, lastEventId: string): void;
 
-  /** Where it stands: live ones with the hub. */
-  get position(): number {
-    return this.phase === 'live' ? Math.max(this.cursor, this.hub.base) : this.cursor;
-  }
+  /** Its cursor is older than the ring, and there is no log to go on from. */
+  protected abstract lose(): void;
 
-  /** Whether others who want the same entries may share its packets. */
-  get shares(): boolean {
-    return this.#late === undefined;
-  }
-
-  /** Whether an entry is for it, now. */
-  wants(entry: Entry): boolean {
-    const audience = this.audience!;
-    if (!audience.wants(entry)) return false;
-    if (this.#late === undefined || entry.to === undefined) return true;
-    return entry.to.some((channel) => {
-      const since = audience.channels.has(channel) ? this.#late!.get(channel) : '';
-      return since === undefined || (since !== '' && this.hub.journal.compare(entry.id, since) > 0);
-    });
+  protected fellOff(): void {
+    if (this.hub.resumable) this.hub.catchUp.wait(this);
+    else this.lose();
   }
 
   /** The first words, once the head is out. `lastEventId`: the id to resume from, if it is one of the journal's. */
@@ -161,69 +83,6 @@ export abstract class Reader {
     this.onReset(reason, lastEventId);
   }
 
-  /** Writes what is due, entry after entry and word after word, until the head or until the outlet says no. */
-  pump(): void {
-    if (this.held || this.blocked || (this.phase !== 'live' && this.phase !== 'ring')) return;
-    const { ring } = this.hub;
-    const { head } = ring;
-    let from = this.position;
-    if (from < ring.first - 1) {
-      if (this.hub.resumable) this.hub.catchUp.wait(this);
-      else this.fellOff();
-      return;
-    }
-    for (let done = false; !done && !this.blocked;) {
-      let budget = WRITE_BYTES;
-      let more = true;
-      this.outlet.cork();
-      while (budget > 0 && !done) {
-        const due = this.words?.due;
-        if (from < (due ?? head)) {
-          const to = ring.reach(from, due ?? head, budget);
-          const packet = this.hub.range.packet(this, from, to);
-          from = to;
-          if (packet === undefined) continue;
-          more = this.#send(packet) && more;
-          budget -= packet.payload.byteLength;
-        } else if (due !== undefined) {
-          const text = this.#nextWords();
-          more = this.write(text) && more;
-          budget -= text.length;
-        } else done = true;
-      }
-      this.outlet.uncork();
-      // A large write is refused for its size alone; the reader is behind only if the kernel did not take it.
-      if (!more && this.outlet.waiting > 0) this.#block();
-    }
-    this.cursor = from;
-    this.phase = this.blocked ? 'ring' : 'live';
-    if (this.blocked) {
-      this.at = ring.idAt(from) as string;
-      return;
-    }
-    this.#late = undefined;
-    this.onLive();
-  }
-
-  /** A live reader's part of one hand-out, the short way. */
-  deliver(packet: Packet, to: number): void {
-    if (this.phase !== 'live' || this.cursor >= to) return;
-    if (this.words !== undefined || this.cursor > this.hub.base) return this.pump();
-    this.cursor = to;
-    if (this.#send(packet) || this.outlet.waiting === 0) return;
-    this.phase = 'ring';
-    this.at = this.hub.ring.idAt(to) as string;
-    this.#block();
-  }
-
-  /** What the scan of the log has for it, up to the entry with this id. */
-  carry(packet: Packet | undefined, id: string): void {
-    this.at = id;
-    if (packet === undefined || this.#send(packet) || this.outlet.waiting === 0) return;
-    this.phase = 'parked';
-    this.#block();
-  }
-
   /** The ring has been cut back to `n`: the entries in `gone` are not in the log. */
   truncated(n: number, gone: readonly Entry[]): void {
     this.words?.clamp(n);
@@ -243,31 +102,11 @@ export abstract class Reader {
     this.pump();
   }
 
-  /** Channels joined while it is behind are live from here on, without the past. */
-  protected joinLate(channels: readonly string[]): void {
-    this.cursor = this.position;
-    if (this.phase === 'live') return;
-    this.#late ??= new Map();
-    for (const channel of channels) this.#late.set(channel, this.hub.ring.headId);
-  }
-
-  /** Writes everything of its own that waits, cursor or not: nothing follows. */
-  protected sayTheRest(): void {
-    while (this.words !== undefined) this.write(this.#nextWords());
-  }
-
-  protected write(text: string | Buffer): boolean {
-    this.lastWrite = this.hub.now;
-    this.written = this.outlet.waiting === 0 ? text.length : this.written + text.length;
-    this.hub.wrote(0, text.length);
-    return this.outlet.writeText(text);
-  }
-
   /** Starts (anew) at the head, with the application's state if it has one to give. */
   #restate(reason: ResetReason | undefined, lastEventId: string): void {
     const { ring, catchUp } = this.hub;
     catchUp.drop(this);
-    this.#late = undefined;
+    this.forgetLate();
     this.phase = 'ring';
     this.cursor = ring.head;
     this.at = ring.headId;
@@ -299,36 +138,9 @@ export abstract class Reader {
   /** Lets go of what was held; `frame` makes the first words out of those that were pushed before the opening. */
   #release(frame: (words: string) => string): void {
     this.held = false;
-    const text = frame(this.words?.due === 0 ? String(this.#nextWords()) : '');
+    const text = frame(this.words?.due === 0 ? String(this.nextWords()) : '');
     if (text !== '') (this.words ??= new Words()).sayFirst(text);
     if (this.phase === 'ring') this.pump();
-    else if (!this.blocked && this.words?.due === 0) this.write(this.#nextWords());
-  }
-
-  #nextWords(): string | Buffer {
-    const text = this.words!.next();
-    if (this.words!.size === 0) this.words = undefined;
-    return text;
-  }
-
-  #send(packet: Packet): boolean {
-    this.told = packet.last;
-    this.lastWrite = this.hub.now;
-    this.hub.wrote(packet.events, packet.payload.byteLength);
-    return this.outlet.write(packet);
-  }
-
-  #block(): void {
-    this.blocked = true;
-    this.onBlocked();
-    this.outlet.whenDrained(() => this.#unblock());
-  }
-
-  #unblock(): void {
-    if (!this.blocked || this.phase === 'closed') return;
-    this.blocked = false;
-    if (this.phase === 'parked') this.resume(this.at);
-    else this.pump();
-    if (!this.blocked) this.onDrained();
+    else if (!this.blocked && this.words?.due === 0) this.write(this.nextWords());
   }
 }

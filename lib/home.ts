@@ -1,0 +1,43 @@
+/*
+ * What a connection asks of its hub, and what is known of it when it is admitted: types only.
+ * Knows the rooms whose types it names.
+ * Invariant: a connection knows its hub by this alone.
+ */
+
+import type { Request } from 'express';
+import type { CloseReason } from './connection.ts';
+import type { ResetReason } from './journal.ts';
+import type { Life } from './life.ts';
+import type { Settings } from './options.ts';
+import type { Lodge } from './reader.ts';
+
+/** What a connection asks of its hub, besides what its reader does. */
+export interface Home extends Lodge {
+  readonly settings: Settings;
+  /** Counts the hub's turns. */
+  readonly turn: number;
+  /** It has something to say: at the end of this turn. */
+  soon(life: Life): void;
+  opened(life: Life): void;
+  /** Its end is on its way. */
+  leaving(life: Life): void;
+  over(life: Life, reason: CloseReason): void;
+  /** Its response is done with. */
+  finished(life: Life): void;
+  moved(life: Life, channels: readonly string[]): void;
+  behind(life: Life, is: boolean): void;
+  wasReset(life: Life, reason: ResetReason, lastEventId: string): void;
+  joinedLate(life: Life): void;
+  name(number: number): string;
+  report(error: unknown, life?: Life): void;
+}
+
+/** What is known of a request when it is admitted. */
+export interface Admission {
+  readonly request: Request;
+  readonly lastEventId: string;
+  /** What a polyfill wants to see first. */
+  readonly padding: string;
+  /** Who it counts as. */
+  readonly client: string;
+}

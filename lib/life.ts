@@ -1,0 +1,221 @@
+/*
+ * The life of one response: its opening, its heartbeats, its slowness and its end.
+ * Knows its reader and frames; its hub only as what it asks of it.
+ * Invariants: nothing is written before the end of the turn in which it opens; it is over once, for one reason, and then for good.
+ */
+
+import type { CloseReason } from './connection.ts';
+import { WRITE_BYTES } from './cursor.ts';
+import { checkpoint, HEARTBEAT, retryLine } from './frame.ts';
+import type { ResetReason } from './journal.ts';
+import type { Outlet } from './outlet.ts';
+import { Reader } from './reader.ts';
+import type { Admission, Home } from './home.ts';
+import { within } from './span.ts';
+
+export abstract class Life extends Reader {
+  declare readonly hub: Home;
+  readonly lastEventId: string;
+  /** Who it counts as; '' where that is not limited. */
+  readonly client: string;
+  readonly number: number;
+  /** In the hub's list of who has something to say. */
+  listed = false;
+  #padding: string;
+  #abort: AbortController | undefined;
+  #reason: CloseReason | undefined;
+  #farewell = '';
+  #expires: number; // 0: never
+  #waiters: (() => void)[] | undefined;
+  #stall: { readonly taken: number; readonly since: number } | undefined;
+
+  constructor(hub: Home, outlet: Outlet, admission: Admission, number: number) {
+    super(hub, outlet);
+    this.lastEventId = admission.lastEventId;
+    this.client = admission.client;
+    this.number = number;
+    this.#padding = admission.padding;
+    // An id of another form is the application's, and so is resuming it.
+    this.own = this.lastEventId !== '' && !hub.journal.isId(this.lastEventId);
+    this.#expires = hub.settings.maxAge ? hub.now + within(hub.settings.maxAge) : 0;
+  }
+
+  /** Whether it is over, although its last bytes may still be on their way. */
+  get isOver(): boolean {
+    return this.#reason !== undefined;
+  }
+
+  protected get isBehind(): boolean {
+    return this.blocked || (this.words !== undefined && this.words.size >= WRITE_BYTES);
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#reason !== undefined) this.#abort.abort(this.#reason);
+    }
+    return this.#abort.signal;
+  }
+
+  get readyState(): 'connecting' | 'open' | 'closed' {
+    if (this.#reason !== undefined) return 'closed';
+    return this.phase === 'connecting' ? 'connecting' : 'open';
+  }
+
+  drained(): Promise<void> {
+    if (this.#reason !== undefined || !this.isBehind) return Promise.resolve();
+    return new Promise((resolve) => (this.#waiters ??= []).push(resolve));
+  }
+
+  open(): void {
+    if (this.#reason === undefined && this.phase === 'connecting') this.hub.soon(this);
+  }
+
+  /** Over, in order: what was said leaves first, then `farewell`, then the end of the body. */
+  finish(reason: CloseReason, farewell = ''): void {
+    if (this.#reason !== undefined) return;
+    this.hub.leaving(this);
+    if (this.phase === 'connecting') {
+      this.#farewell = farewell;
+      this.hub.soon(this); // an exception in this turn may still turn it into an error's answer
+    } else this.#depart(farewell, reason);
+    this.#over(reason);
+  }
+
+  /** Over, now: nothing more leaves. */
+  cut(reason: CloseReason): void {
+    if (this.#reason !== undefined) return;
+    this.phase = 'closed';
+    this.outlet.destroy();
+    this.#over(reason);
+  }
+
+  /** The answer is somebody else's: the handler's own, or the error handler's. */
+  waive(reason: CloseReason): void {
+    this.phase = 'closed';
+    this.words = undefined;
+    this.#over(reason);
+    this.hub.finished(this);
+  }
+
+  /** The response is done with, or its client has gone. */
+  gone(): void {
+    if (this.phase === 'connecting' && this.outlet.answered) this.waive('handler');
+    this.phase = 'closed';
+    this.words = undefined;
+    this.#over('client');
+    this.hub.finished(this);
+  }
+
+  fail(error: unknown): void {
+    this.hub.report(error, this);
+    this.finish('error');
+  }
+
+  /** The end of a turn in which it had something to say. */
+  flush(): void {
+    if (this.phase === 'closed') return;
+    if (this.phase === 'connecting') {
+      if (!this.#start()) return;
+    } else {
+      this.pump();
+      this.words?.shelve();
+    }
+    if (this.#reason === undefined) this.#settle();
+    else this.#depart(this.#farewell, this.#reason);
+  }
+
+  /** Looks whether something is due. @returns when it is to be looked at again */
+  tick(now: number): number {
+    const { heartbeat, slowTimeout } = this.hub.settings;
+    if (this.phase === 'connecting') {
+      if (now - this.lastWrite >= heartbeat) this.open();
+      return this.lastWrite + heartbeat;
+    }
+    if (this.#expires !== 0 && now >= this.#expires) {
+      this.finish('expired');
+      return Infinity;
+    }
+    const expires = this.#expires === 0 ? Infinity : this.#expires;
+    if (this.outlet.waiting > 0) {
+      const { taken } = this.outlet;
+      if (this.#stall?.taken !== taken) this.#stall = { taken, since: now };
+      else if (now - this.#stall.since >= slowTimeout) this.cut('slow');
+      return Math.min(expires, this.#stall.since + slowTimeout, now + heartbeat);
+    }
+    this.#stall = undefined;
+    if (now - this.lastWrite >= heartbeat) this.#beat();
+    return Math.min(expires, this.lastWrite + heartbeat);
+  }
+
+  protected lose(): void {
+    this.cut('slow');
+  }
+
+  protected onBlocked(): void {
+    this.hub.behind(this, true);
+    this.hub.due(this.hub.now + this.hub.settings.slowTimeout);
+  }
+
+  protected onDrained(): void {
+    this.hub.behind(this, false);
+  }
+
+  protected onLive(): void {
+    this.#settle();
+  }
+
+  protected onReset(reason: ResetReason, lastEventId: string): void {
+    this.hub.wasReset(this, reason, lastEventId);
+  }
+
+  /** Writes the head. @returns false when there is nothing to write it to */
+  #start(): boolean {
+    if (this.outlet.answered) {
+      this.waive('handler');
+      return false;
+    }
+    const { retry } = this.hub.settings;
+    // Firefox fires `open` only at the first byte of the body. No blank line: @microsoft/fetch-event-source would report one.
+    this.outlet.open(this.#padding + HEARTBEAT + (retry ? retryLine(within(retry)) : ''));
+    this.#padding = '';
+    this.lastWrite = this.hub.now;
+    if (this.#reason === undefined) this.hub.opened(this);
+    this.begin(this.lastEventId !== '' && this.hub.resumable && !this.own ? this.lastEventId : undefined);
+    return true;
+  }
+
+  #depart(farewell: string, reason: CloseReason): void {
+    this.pump();
+    this.sayTheRest();
+    if (farewell !== '') this.write(farewell);
+    this.phase = 'closed';
+    this.outlet.end(reason === 'shutdown');
+  }
+
+  #over(reason: CloseReason): void {
+    if (this.#reason !== undefined) return;
+    this.#reason = reason;
+    this.hub.catchUp.drop(this);
+    this.hub.over(this, reason);
+    this.#abort?.abort(reason);
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#waiters === undefined || (this.#reason === undefined && this.isBehind)) return;
+    const waiters = this.#waiters;
+    this.#waiters = undefined;
+    for (const resolve of waiters) resolve();
+  }
+
+  #beat(): void {
+    this.pump();
+    const { ring, resumable } = this.hub;
+    if (this.phase !== 'live' || !resumable || this.own || this.told >= ring.head) this.write(HEARTBEAT);
+    else {
+      this.told = ring.head;
+      this.write(checkpoint(ring.headId)); // its channels were quiet: without this its id would grow too old to resume
+    }
+  }
+}

@@ -1,0 +1,136 @@
+/*
+ * Who is here: connecting, open, leaving, behind; how many of whom; and what has been counted.
+ * Knows lives, the clock and the counters.
+ * Invariant: a life is in at most one of connecting, open and leaving, and in none of them once its response is done with.
+ */
+
+import { put, take, View } from './audience.ts';
+import { Clock } from './clock.ts';
+import type { CloseReason } from './connection.ts';
+import type { Stream } from './stream.ts';
+import { Counters } from './stats.ts';
+
+/** What is still to be taken when a stream ends has this long, before its socket is destroyed: milliseconds. */
+const LAST_SECOND = 1000;
+/** How long one look at all connections may hold the event loop: milliseconds. */
+const SLICE = 10;
+
+/** How many may be here. */
+export interface Room {
+  readonly connections: number;
+  readonly perClient: number;
+}
+
+export class Registry {
+  readonly open = new View<Stream>();
+  readonly counters = new Counters();
+  readonly clock: Clock;
+  readonly #room: Room;
+  readonly #connecting = new Set<Stream>();
+  readonly #leaving = new Map<Stream, number>(); // ended, and until when that may take
+  readonly #behind = new Set<Stream>();
+  readonly #clients = new Map<string, number>(); // places per client, where they are limited
+  #onEmpty: (() => void) | undefined;
+
+  /** `onLook` is called before anything is looked at, and answers when it has something due itself. */
+  constructor(room: Room, onLook: (now: number) => number) {
+    this.#room = room;
+    this.clock = new Clock((now) => this.#look(now, onLook(now)));
+  }
+
+  /** How many have a place: those that are open, and those whose handler is at work. */
+  get admitted(): number {
+    return this.open.size + this.#connecting.size;
+  }
+
+  /** What is to be read off it now. */
+  get gauges(): { connections: number; connecting: number; behind: number; bufferedBytes: number } {
+    let bufferedBytes = 0;
+    for (const stream of this.#behind) bufferedBytes += stream.bufferedBytes;
+    return { connections: this.open.size, connecting: this.#connecting.size, behind: this.#behind.size, bufferedBytes };
+  }
+
+  /** Every stream that has a place. */
+  *all(): Generator<Stream> {
+    yield* this.#connecting;
+    yield* this.open;
+  }
+
+  /** Why this client gets no place, if it gets none. */
+  full(client: string): 'connections' | 'perClient' | undefined {
+    if (this.admitted >= this.#room.connections) return 'connections';
+    return (this.#clients.get(client) ?? 0) >= this.#room.perClient ? 'perClient' : undefined;
+  }
+
+  connecting(stream: Stream): void {
+    if (stream.client !== '') this.#clients.set(stream.client, (this.#clients.get(stream.client) ?? 0) + 1);
+    this.#connecting.add(stream);
+  }
+
+  opened(stream: Stream): void {
+    this.#connecting.delete(stream);
+    put(this.open, stream);
+    this.counters.opened++;
+  }
+
+  behind(stream: Stream, is: boolean): void {
+    if (is) this.#behind.add(stream);
+    else this.#behind.delete(stream);
+  }
+
+  /** Its end is on its way, and has its time. */
+  leaving(stream: Stream): void {
+    const until = this.clock.now() + LAST_SECOND;
+    this.#leaving.set(stream, until);
+    this.clock.due(until);
+  }
+
+  /** It gives up its place. */
+  over(stream: Stream, reason: CloseReason): void {
+    this.#behind.delete(stream);
+    this.#connecting.delete(stream);
+    const places = this.#clients.get(stream.client) ?? 0;
+    if (places > 1) this.#clients.set(stream.client, places - 1);
+    else this.#clients.delete(stream.client);
+    if (take(this.open, stream)) this.counters.closed[reason]++;
+    this.#rest();
+  }
+
+  /** Its response is done with. */
+  finished(stream: Stream): void {
+    this.#leaving.delete(stream);
+    this.#rest();
+  }
+
+  /** Resolves when nobody is left, not even one who is being ended. */
+  empty(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onEmpty = resolve;
+      this.#rest();
+    });
+  }
+
+  #rest(): void {
+    if (this.#onEmpty && this.admitted === 0 && this.#leaving.size === 0) this.#onEmpty();
+  }
+
+  /** Does what is due: heartbeats, ages, the slow, those who may not take longer to end. */
+  #look(now: number, due: number): { next: number; looked: number } {
+    const start = performance.now();
+    let next = due;
+    let looked = 0;
+    for (const [stream, until] of this.#leaving) {
+      if (now < until) next = Math.min(next, until);
+      else {
+        this.#leaving.delete(stream);
+        stream.outlet.destroy();
+      }
+    }
+    for (const stream of this.all()) {
+      next = Math.min(next, stream.tick(now));
+      if (++looked % 64 === 0 && performance.now() - start > SLICE) return { next: now, looked };
+    }
+    this.#rest();
+    return { next, looked };
+  }
+}
