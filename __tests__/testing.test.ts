@@ -301,6 +301,8 @@ describe('what it asks', () => {
     const stream = await connect(echo, '/', { lastEventId: 'é1' });
     expect((await stream.next()).json.headers['last-event-id']).toBe(Buffer.from('é1').toString('latin1'));
     expect(stream.lastEventId).toBe('é1');
+    const post = await connect(echo, '/', { lastEventId: 'é1', body: 'text' });
+    expect((await post.next()).json.headers['last-event-id']).toBe(Buffer.from('é1').toString('latin1'));
   });
 });
 
@@ -396,12 +398,13 @@ describe('how it is lost', () => {
   });
 
   it('leaves nothing open', async () => {
-    const before = process.getActiveResourcesInfo().toSorted();
+    const open = (): string[] => process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP'));
+    const before = open();
     const app = express().get('/', sends('data: x\n\n') as never);
     const streams = await Promise.all(Array.from({ length: 20 }, () => connect(app)));
     await Promise.all(streams.map((stream) => stream.next()));
     await Promise.all(streams.map((stream, n) => (n % 2 === 0 ? stream.close() : stream.cut())));
     await new Promise((resolve) => setImmediate(resolve)); // libuv drops a closed handle at the end of the turn
-    expect(process.getActiveResourcesInfo().toSorted()).toEqual(before);
+    expect(open()).toEqual(before);
   });
 });

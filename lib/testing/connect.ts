@@ -6,6 +6,7 @@
 import { type IncomingMessage, request as plainRequest, type RequestOptions } from 'node:http';
 import { request as secureRequest } from 'node:https';
 import type { Socket } from 'node:net';
+import { types } from 'node:util';
 import { TestStream } from './stream.ts';
 import { type ConnectTarget, Venue } from './venue.ts';
 import { deadline } from './waiting.ts';
@@ -88,13 +89,13 @@ async function visit<Events>(
     });
   } catch (cause) {
     await venue.leave(wire);
-    throw new Error(`${request}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new Error(`${request}: ${types.isNativeError(cause) ? cause.message : String(cause)}`, { cause });
   }
 }
 
 function ask<Answer>(
   options: RequestOptions,
-  body: string | Uint8Array | undefined,
+  body: Uint8Array | undefined,
   timeout: number,
   keep: (socket: Socket) => void,
   answered: (response: IncomingMessage) => Answer, // in the very turn of the answer, so that nothing of it is missed
@@ -117,14 +118,16 @@ function ask<Answer>(
 }
 
 interface Payload {
-  readonly bytes: string | Uint8Array;
+  readonly bytes: Uint8Array;
   readonly type?: string;
 }
 
+/** Always bytes: node:http writes the head in the encoding of a body that is a string, and breaks an id beyond ASCII. */
 function payload(body: unknown): Payload | undefined {
   if (body === undefined) return undefined;
-  if (typeof body === 'string' || body instanceof Uint8Array) return { bytes: body };
-  return { bytes: JSON.stringify(body), type: 'application/json' };
+  if (body instanceof Uint8Array) return { bytes: body };
+  if (typeof body === 'string') return { bytes: Buffer.from(body) };
+  return { bytes: Buffer.from(JSON.stringify(body)), type: 'application/json' };
 }
 
 function headersOf(
@@ -133,7 +136,7 @@ function headersOf(
 ): Record<string, string | string[]> {
   const all: ConnectOptions['headers'] = { accept: 'text/event-stream', 'cache-control': 'no-cache' };
   if (body?.type !== undefined) all['content-type'] = body.type;
-  if (body !== undefined) all['content-length'] = String(Buffer.byteLength(body.bytes));
+  if (body !== undefined) all['content-length'] = String(body.bytes.byteLength);
   // node:http takes one byte a character; browsers send the id in UTF-8.
   if (lastEventId !== '') all['last-event-id'] = Buffer.from(lastEventId).toString('latin1');
   for (const [name, value] of Object.entries(headers)) all[name.toLowerCase()] = value;

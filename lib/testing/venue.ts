@@ -6,6 +6,7 @@
 import { createServer, type IncomingMessage, type RequestOptions, Server, type ServerResponse } from 'node:http';
 import { createServer as createFront, type AddressInfo, type Server as Front, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
+import { types } from 'node:util';
 import type { Server as SecureServer } from 'node:https';
 import { deadline } from './waiting.ts';
 
@@ -128,7 +129,7 @@ function serve(target: Listener): Listener {
       const { status = 500 } = (error ?? { status: 404 }) as { status?: number };
       res.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' });
       res.end(
-        error instanceof Error ? (error.stack ?? error.message) : `Nothing here answers ${req.method} ${req.url}`,
+        types.isNativeError(error) ? (error.stack ?? error.message) : `Nothing here answers ${req.method} ${req.url}`,
       );
     };
     try {
