@@ -1,0 +1,147 @@
+/*
+ * What the tests of the core share: a router in an app, a stream to it, and the tidying up.
+ * Knows Express 4 and 5, the package and its testing kit.
+ * Invariant: what was opened through here is closed after each test, whatever became of the test.
+ */
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { connect as dial, type AddressInfo, type Socket } from 'node:net';
+import express, { type Express, type Request, type Response } from 'express';
+import express4 from 'express4';
+import { sse, type CloseReason, type Connection, type SseOptions, type SseRouter } from '../lib/index.ts';
+import { connect, type ConnectOptions, type TestStream } from '../lib/testing/index.ts';
+
+/** Both Expresses, for `describe.each` and `test.each`. */
+export const EXPRESSES: [name: string, make: typeof express][] = [
+  ['Express 4', express4 as unknown as typeof express],
+  ['Express 5', express],
+];
+
+/** Options under which the opening writes `:\nretry: 1000\n` and nothing else: no ids, no checkpoint, no heartbeat. */
+export const BARE: SseOptions = { history: false, retry: 1000, heartbeat: false };
+export const HEAD = ':\nretry: 1000\n';
+
+const left: (() => unknown)[] = [];
+
+/** Calls this after the test; the last first. */
+export function later(close: () => unknown): void {
+  left.push(close);
+}
+
+afterEach(async () => {
+  jest.useRealTimers();
+  jest.restoreAllMocks();
+  // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
+  for (const close of left.splice(0).toReversed()) await close();
+});
+
+/** A router in an app, at `/events`. Errors are answered with their status and text, and are not printed. */
+export function appOf(events: SseRouter, make: typeof express = express): Express {
+  const app = make();
+  app.set('env', 'test');
+  app.use('/events', events);
+  return app;
+}
+
+/** Any handler: what it returns is not looked at here. */
+export type AnyHandler = (conn: Connection, req: Request, res: Response) => unknown;
+
+export interface Opened {
+  readonly events: SseRouter;
+  readonly app: Express;
+  readonly conn: Connection;
+  readonly stream: TestStream;
+}
+
+/** A stream that has been opened to a router of its own. */
+export async function opened(
+  handler: AnyHandler = () => {},
+  options: SseOptions = {},
+  how: ConnectOptions & { make?: typeof express } = {},
+): Promise<Opened> {
+  let conn: Connection | undefined;
+  const events = sse((connection, req, res) => {
+    conn = connection;
+    return handler(connection, req, res) as void;
+  }, options);
+  later(() => events.close());
+  const app = appOf(events, how.make);
+  const stream = await connect(app, '/events', how);
+  later(() => stream.close());
+  return { events, app, conn: conn!, stream };
+}
+
+/** A stream more, to the same app. */
+export async function another(app: Express, path = '/events', how: ConnectOptions = {}): Promise<TestStream> {
+  const stream = await connect(app, path, how);
+  later(() => stream.close());
+  return stream;
+}
+
+/** The reason for which a connection is over, once it is. */
+export function overOf({ signal }: Connection): Promise<CloseReason> {
+  return new Promise((resolve) => {
+    const tell = (): void => resolve(signal.reason as CloseReason);
+    if (signal.aborted) tell();
+    else signal.addEventListener('abort', tell, { once: true });
+  });
+}
+
+/** A server that listens for as long as the test lasts. */
+export async function listening(app: Express): Promise<{ server: Server; port: number; url: string }> {
+  const server = createServer(app);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  later(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const { port } = server.address() as AddressInfo;
+  return { server, port, url: `http://127.0.0.1:${port}/events` };
+}
+
+/** A socket that has sent this request, to see what a parser would hide. */
+export async function dialled(port: number, request = 'GET /events HTTP/1.1\r\nHost: x\r\n\r\n'): Promise<Socket> {
+  const socket = dial(port, '127.0.0.1');
+  later(() => socket.destroy());
+  socket.on('error', () => {}); // a test that cuts it knows
+  await once(socket, 'connect');
+  socket.write(request);
+  return socket;
+}
+
+/** Lets the turn end, and with it what was said in it. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** What was thrown, by its code. */
+export function codeOf(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return (error as TypeError & { code: string }).code;
+  }
+  return 'nothing was thrown';
+}
+
+/** Holds a stream's text against the grammar: only our fields, in our order, LF only, each block whole. What is wrong with it. */
+export function lint(text: string): string[] {
+  const wrong: string[] = [];
+  if (text.includes('\r')) wrong.push('a CR');
+  if (text.startsWith('\uFEFF')) wrong.push('a byte order mark');
+  if (text !== '' && !text.endsWith('\n')) wrong.push('a line that does not end');
+  const blocks = text.split('\n\n');
+  const rest = blocks.pop()!; // after the last blank line only comments and a lone retry may stand
+  for (const [index, block] of blocks.entries()) {
+    // What belongs to no event may stand in front of one.
+    const lines = block.split('\n').filter((line) => !line.startsWith(':'));
+    if (index === 0 && /^retry: \d+$/.test(lines[0] ?? '')) lines.shift();
+    if (!/^(id:[^\n]*\n)?(event:[^\n]*\n)?(retry: \d+\n)?(data: [^\n]*\n)+$/.test(`${lines.join('\n')}\n`)) {
+      wrong.push(`block ${JSON.stringify(block)}`);
+    }
+  }
+  if (!/^(?:(?::[^\n]*|retry: \d+)\n)*$/.test(rest)) wrong.push(`the rest ${JSON.stringify(rest)}`);
+  return wrong;
+}
