@@ -20,6 +20,7 @@ const server = app.listen(process.env.PORT ?? 3000);
 process.once('SIGTERM', async () => {
   await events.close({ over: 2000 }); // ms: the streams end spread over this time
   server.close();
+  setTimeout(() => server.closeAllConnections(), 1000).unref(); // sockets that browsers open in advance
 });
 // #endregion
 

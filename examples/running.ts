@@ -9,9 +9,15 @@ import type { AddressInfo } from 'node:net';
 export async function running(server: Server, stop?: () => Promise<void>): Promise<void> {
   if (stop) {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.once(signal, () => void stop().finally(() => server.close()));
+      process.once(signal, () => void stop().finally(() => leave(server)));
     }
   }
   if (!server.listening) await once(server, 'listening');
   console.log(`listening on http://localhost:${(server.address() as AddressInfo).port}`);
+}
+
+/** Lets answers be finished, but does not wait for the sockets that browsers open in advance and never use. */
+export function leave(server: Server): void {
+  server.close();
+  setTimeout(() => server.closeAllConnections(), 1000).unref();
 }

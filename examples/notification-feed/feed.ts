@@ -42,6 +42,7 @@ export interface Vitals {
   load: number;
   memory: number;
   delay: number;
+  readers: number;
 }
 
 /** Entries are broadcast, so they are in the log and can be resumed; the rest is true only now, and pushed. */
@@ -50,7 +51,6 @@ type Events = {
 } & {
   snapshot: { entries: readonly Entry[] };
   hello: { stream: string; reader: string; now: number; retry: number; resumed: boolean };
-  readers: number;
   vitals: Vitals;
 };
 
@@ -62,7 +62,7 @@ export const readerOf = (req: Request): string => req.res?.locals.reader as stri
 
 export function makeFeed(cors: { origin: string; credentials: true }) {
   const recent: Entry[] = [];
-  let vitals: Vitals | undefined;
+  const vitals: Vitals = { load: 0, memory: 0, delay: 0, readers: 0 };
   let counting = false;
 
   const events = sse<Events>(
@@ -77,7 +77,6 @@ export function makeFeed(cors: { origin: string; credentials: true }) {
           resumed: conn.lastEventId !== '',
         },
       });
-      if (vitals) conn.push({ event: 'vitals', data: vitals });
       count();
       conn.signal.addEventListener('abort', count);
     },
@@ -90,14 +89,15 @@ export function makeFeed(cors: { origin: string; credentials: true }) {
     counting = true;
     setImmediate(() => {
       counting = false;
-      tell({ event: 'readers', data: events.size });
+      measure({});
     });
   }
 
-  /** For what the next one makes stale: not logged, and not queued for who is behind. */
-  function tell(message: Message<Events>): void {
+  /** What the next one makes stale is not logged, and not queued for who is behind. */
+  function measure(now: Partial<Vitals>): void {
+    Object.assign(vitals, now, { readers: events.size });
     for (const conn of events.connections) {
-      if (conn.readyState === 'open' && conn.bufferedBytes === 0) conn.push(message);
+      if (conn.bufferedBytes === 0) conn.push({ event: 'vitals', data: vitals });
     }
   }
 
@@ -106,11 +106,6 @@ export function makeFeed(cors: { origin: string; credentials: true }) {
     recent.push(entry);
     if (recent.length > RECENT) recent.shift();
     return events.broadcast({ event: entry.kind, data: entry } as Message<Events>);
-  };
-
-  const measure = (now: Vitals): void => {
-    vitals = now;
-    tell({ event: 'vitals', data: now });
   };
 
   return { events, publish, measure };

@@ -6,22 +6,24 @@ import { freemem, loadavg, totalmem } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Unpublished, Vitals } from './feed.ts';
 
+type Measured = Omit<Vitals, 'readers'>;
+
 const EVERY = 2000;
 const STEADY = 20_000; // told anew after this long, however little it has moved
 const RESOLUTION = 10;
-const MARKED: Vitals = { load: 0.2, memory: 1, delay: 20 };
+const MARKED: Measured = { load: 0.2, memory: 1, delay: 20 };
 
 export function watchMachine(
-  onVitals: (vitals: Vitals) => void,
+  onVitals: (vitals: Measured) => void,
   onReading: (reading: Unpublished) => void,
 ): () => void {
-  const told: Partial<Vitals> = {};
+  const told: Partial<Measured> = {};
   const loop = monitorEventLoopDelay({ resolution: RESOLUTION });
   loop.enable();
   let lastTold = 0;
 
   function read(): void {
-    const vitals: Vitals = {
+    const vitals: Measured = {
       load: round(loadavg()[0]!, 2),
       memory: round(100 * (1 - freemem() / totalmem()), 1),
       delay: Math.max(0, round(loop.percentile(99) / 1e6 - RESOLUTION, 1)),

@@ -17,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import cors from 'cors';
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
+import { leave } from '../running.ts';
 import { makeFeed, readerOf } from './feed.ts';
 import { watchFolder } from './folder.ts';
 import { watchMachine } from './machine.ts';
@@ -87,8 +88,8 @@ async function stop(): Promise<void> {
   unwatchMachine();
   unwatchFolder();
   await feed.events.close({ over: 500 });
-  near.close();
-  far.close();
+  leave(near);
+  leave(far);
 }
 
 function pages(site: Express, feedOrigin: string, otherOrigin: string): void {

@@ -31,7 +31,7 @@ let stream; // its name, as the server calls it
 let lastEventId = '';
 let retry = 3000;
 let openedAt = 0;
-let cut; // { at, next, reset? } from the cut until the server has greeted us again
+let cut; // { at, how?, next?, reset? } from the cut until the server has greeted us again
 let ended = false;
 let ahead = 0; // the server's clock minus ours
 let mark; // the break in the list that still counts what was missed
@@ -45,6 +45,7 @@ function connect() {
   source = new EventSource(url, { withCredentials: true });
   source.onopen = () => {
     openedAt = Date.now();
+    $('publish-error').textContent = '';
     show('open');
   };
   source.onerror = () => {
@@ -82,13 +83,12 @@ function connect() {
   });
   on('end', () => {
     ended = true;
+    cut = { at: Date.now(), how: 'Ended' };
     show('ended');
   });
-  on('readers', (readers) => {
+  on('vitals', ({ load, memory, delay, readers }) => {
     $('readers').textContent = readers;
     $('readers-word').textContent = readers === 1 ? 'reader' : 'readers';
-  });
-  on('vitals', ({ load, memory, delay }) => {
     $('vital-load').textContent = load.toFixed(2);
     $('vital-memory').textContent = `${memory.toFixed(0)} %`;
     $('vital-delay').textContent = `${delay.toFixed(0)} ms`;
@@ -126,7 +126,7 @@ function show(state) {
   if ($('state').textContent !== WORDS[state]) $('state').textContent = WORDS[state];
   $('again').hidden = state !== 'ended';
   $('hang-up').disabled = $('end').disabled = state !== 'open';
-  if (state === 'ended') $('readers').textContent = '–';
+  if (state !== 'open') $('readers').textContent = '–'; // not known from here
   detail();
 }
 
@@ -153,14 +153,14 @@ const SAY = {
     aside([bytes === undefined ? '' : size(bytes), more ? `and ${more} more` : ''].filter(Boolean).join(', ')),
   ],
   machine: ({ what, value, was }) => [
-    verb({ load: 'load', memory: 'memory in use', delay: 'event loop' }[what]),
+    verb({ load: 'load', memory: 'memory in use', delay: 'event loop late by' }[what]),
     ` ${reading(what, value)}`,
     aside(was === undefined || was === value ? '' : `was ${reading(what, was)}`),
   ],
 };
 
 const reading = (what, value) =>
-  ({ load: value.toFixed(2), memory: `${value.toFixed(0)} %`, delay: `${value.toFixed(0)} ms late` })[what];
+  ({ load: value.toFixed(2), memory: `${value.toFixed(0)} %`, delay: `${value.toFixed(0)} ms` })[what];
 const size = (bytes) => (bytes < 1000 ? `${bytes} bytes` : `${(bytes / 1000).toFixed(1)} kB`);
 const verb = (text) => element('span', 'verb', text);
 const aside = (text) => (text ? element('span', 'aside', `  ${text}`) : '');
@@ -197,7 +197,7 @@ function breakLine(how) {
   return text;
 }
 
-const since = ({ at }) => `Cut for ${((Date.now() - at) / 1000).toFixed(1)} s`;
+const since = ({ at, how = 'Cut' }) => `${how} for ${((Date.now() - at) / 1000).toFixed(1)} s`;
 
 function count(missed) {
   const line = mark.parentElement;
