@@ -9,6 +9,7 @@ export const usage = `npm run bench -- [flags]
   --rounds n          interleaved rounds of every peer (default 5)
   --set key=value     a size of the scenario, e.g. --set connections=200 (repeatable)
   --smoke             every scenario with a handful of connections, without the peers, in seconds
+  --before x          ours as of git revision x, or as compiled in folder x, as one more peer
   --cpu-prof          keep a CPU profile of each server process in bench/.tmp/
   --out folder        write results.json, RESULTS.md and the plots there (default bench/ for a full run, else nowhere)
   --help
@@ -24,6 +25,7 @@ export function readFlags(argv) {
       set: { type: 'string', multiple: true, default: [] },
       smoke: { type: 'boolean', default: false },
       'cpu-prof': { type: 'boolean', default: false },
+      before: { type: 'string' },
       out: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -37,6 +39,7 @@ export function readFlags(argv) {
     help: values.help,
     smoke: values.smoke,
     profile: values['cpu-prof'],
+    before: values.before,
     scenarios: scenarios.filter(({ name }) => wanted === undefined || wanted.includes(name)),
     peers: list(values.peers),
     rounds: values.rounds === undefined ? (values.smoke ? 1 : 5) : positive('--rounds', values.rounds),

@@ -1,28 +1,32 @@
 // Makes ready what is measured: our sources compiled as they are published, and the peers installed.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const bench = dirname(fileURLToPath(import.meta.url));
 const root = dirname(bench);
+const scratch = join(bench, '.tmp');
 const inBench = (name) => existsSync(join(bench, 'node_modules', name));
 
 /** Compiled, since a loader would be part of the memory and the CPU time that are measured. Types are checked elsewhere. */
-export function build() {
+export function build(from = root, to = 'esm') {
   const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
-  const out = join(bench, '.tmp', 'esm');
-  run(process.execPath, [
-    tsc,
-    '-p',
-    join(root, 'lib', 'tsconfig.esm.json'),
-    '--outDir',
-    out,
-    '--declaration',
-    'false',
-    '--noCheck',
-  ]);
+  const flags = ['--declaration', 'false', '--noCheck', '--outDir', join(scratch, to)];
+  run(process.execPath, [tsc, '-p', join(from, 'lib', 'tsconfig.esm.json'), ...flags]);
+}
+
+/** The same of an earlier revision, or what somebody has compiled already. */
+export function buildRevision(revision) {
+  if (existsSync(join(revision, 'index.js'))) return cpSync(revision, join(scratch, 'before'), { recursive: true });
+  const from = join(scratch, 'revision');
+  const archive = join(scratch, 'revision.tar');
+  rmSync(from, { recursive: true, force: true });
+  mkdirSync(from);
+  run('git', ['archive', '-o', archive, revision, 'lib', 'tsconfig.json'], { cwd: root });
+  run('tar', ['-xf', archive, '-C', from]);
+  build(from, 'before');
 }
 
 /** Bare Node and ours need nothing that the repository has not installed already. */

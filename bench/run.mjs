@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { readFlags, usage } from './flags.mjs';
 import { machine, versions } from './machine.mjs';
-import { build, install } from './prepare.mjs';
+import { build, buildRevision, install } from './prepare.mjs';
 import { endAll } from './processes.mjs';
 import { save, table } from './report.mjs';
 
@@ -18,6 +18,11 @@ const ownPeers = ['ours', 'net', 'http', 'express'];
 const scratch = fileURLToPath(new URL('.tmp', import.meta.url));
 
 function peersOf(scenario) {
+  const peers = namedPeers(scenario);
+  return flags.before === undefined ? peers : peers.flatMap((peer) => (peer === 'ours' ? [peer, 'before'] : [peer]));
+}
+
+function namedPeers(scenario) {
   if (flags.peers !== undefined) return scenario.peers.filter((peer) => flags.peers.includes(peer));
   if (!flags.smoke) return scenario.peers;
   return scenario.smokePeers ?? scenario.peers.filter((peer) => ownPeers.includes(peer));
@@ -34,7 +39,7 @@ async function measure(scenario) {
       if (peer in refused) continue;
       progress(`${scenario.name}: round ${round + 1} of ${flags.rounds}, ${peer}`);
       try {
-        samples[peer].push(await scenario.run({ peer, options: {}, profile: profileOf(scenario, peer) }, size));
+        samples[peer].push(await scenario.run({ ...subjectOf(peer), profile: profileOf(scenario, peer) }, size));
       } catch (error) {
         refused[peer] = error.message;
       }
@@ -44,6 +49,9 @@ async function measure(scenario) {
   const { name, title, baseline, metrics } = scenario;
   return { name, title, baseline, metrics, size, rounds: flags.rounds, samples, refused };
 }
+
+const subjectOf = (peer) =>
+  peer === 'before' ? { peer: 'ours', options: { lib: '.tmp/before' } } : { peer, options: {} };
 
 /** The next round begins with the next peer: nobody is always first, or always after the same one. */
 const turned = (peers, by) => peers.map((_, i) => peers[(i + by) % peers.length]);
@@ -61,10 +69,11 @@ function progress(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
-const peers = [...new Set(flags.scenarios.flatMap(peersOf))];
+const peers = [...new Set(flags.scenarios.flatMap(namedPeers))];
 if (!flags.smoke) install(peers);
-if (peers.includes('ours')) build();
 await mkdir(scratch, { recursive: true });
+if (peers.includes('ours')) build();
+if (flags.before !== undefined) buildRevision(flags.before);
 
 const results = {
   date: new Date().toISOString().slice(0, 10),

@@ -1,15 +1,16 @@
 // This package, compiled, with its defaults: history, ids and heartbeats are on.
 import { createServer } from 'node:http';
 import express from 'express';
-import { sse } from '../.tmp/esm/index.js';
 import { nextTurn, small, streamQuery } from './held.mjs';
 
-export async function create({ compress = false, heartbeat, journal, history } = {}) {
+export async function create({ lib = '.tmp/esm', compress = false, heartbeat, journal, history } = {}) {
+  const room = (name) => import(`../${lib}/${name}.js`);
+  const { sse } = await room('index');
   const app = express();
   const options = { compress };
   if (heartbeat !== undefined) options.heartbeat = heartbeat;
   if (history !== undefined) options.history = history;
-  if (journal !== undefined) options.history = await open(journal);
+  if (journal !== undefined) options.history = (await room('lmdb/index')).lmdbJournal(journal.lmdb);
   const events = sse(options);
   app.use('/events', events);
   app.use(
@@ -31,9 +32,4 @@ export async function create({ compress = false, heartbeat, journal, history } =
     close: (over = 0) => events.close({ over }),
     position: () => events.position,
   };
-}
-
-async function open({ lmdb }) {
-  const { lmdbJournal } = await import('../.tmp/esm/lmdb/index.js');
-  return lmdbJournal(lmdb);
 }
