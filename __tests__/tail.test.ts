@@ -196,6 +196,30 @@ describe('how it comes back', () => {
     });
   });
 
+  it('patiently when nobody is there for a while', async () => {
+    const server = http.createServer((_req, res) => void res.writeHead(200, GOOD).end('retry: 100\ndata: x\n\n'));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    const ran = { code: -1, err: '' };
+    const signal = new AbortController().signal;
+    const closed = new Promise<void>((done) => {
+      const write = (text: string): void => {
+        ran.err += text;
+        if (text.includes('ended by the server')) server.close(() => done());
+        if (text.includes('no connection') && !server.listening) server.listen(port, '127.0.0.1');
+      };
+      const args = ['tail', `localhost:${port}`, '--until', '2', '--timeout', '5'];
+      void run(args, { stdout: { write: () => {} }, stderr: { write }, env: {}, signal }).then((code) => {
+        ran.code = code;
+        server.close();
+      });
+    });
+    await closed;
+    await once(server, 'close');
+    expect(ran.code).toBe(0);
+    expect(ran.err).toMatch(/no connection; back in 2\d\d ms/);
+  });
+
   it('not with --no-reconnect', async () => {
     const ends = (req: IncomingMessage, res: ServerResponse): void => {
       sends('data: x\n\n')(req, res);

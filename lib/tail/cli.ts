@@ -9,7 +9,7 @@ import { run } from './run.ts';
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(signal));
 // `sse-router tail … | head` closes our output: there is nobody left to print for.
-process.stdout.on('error', () => stop.abort('EPIPE'));
+for (const output of [process.stdout, process.stderr]) output.on('error', () => stop.abort('EPIPE'));
 
 const { stdout, stderr, env } = process;
 void run(process.argv.slice(2), { stdout, stderr, env, signal: stop.signal }).then((code) => (process.exitCode = code));

@@ -31,8 +31,12 @@ const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143, E
 
 /** What browsers wait when the server has not said; Chromium's value. */
 const RETRY = 3000;
+/** No server is asked more often than this, not even with `retry: 0`. */
+const SHORTEST_WAIT = 100;
 /** The longest wait after failures, unless the server asks for a longer one. */
 const LONGEST_WAIT = 30_000;
+/** Timers of Node fire at once when they are set to more. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 /** So much of the wait is added at random, so that many readers do not come back in the same moment. */
 const JITTER = 0.25;
 
@@ -73,7 +77,8 @@ class Tail implements Visitor {
 
   async run(): Promise<number> {
     const { timeout, doctor, until } = this.#settings;
-    const timer = timeout === Infinity ? undefined : setTimeout(() => this.#stop.abort('time'), timeout);
+    const timer =
+      timeout === Infinity ? undefined : setTimeout(() => this.#stop.abort('time'), Math.min(timeout, LONGEST_TIMER));
     if (doctor && until === Infinity)
       this.#printer.say(`looking for ${seconds(timeout)}; interrupt for a verdict at once`);
     try {
@@ -120,7 +125,7 @@ class Tail implements Visitor {
       if (visit.head !== undefined) {
         this.#last = visit;
         for (const finding of diagnose(visit.head, visit.watch, visit.now())) this.#find(finding);
-      } else if (outcome.kind === 'stopped') this.#find(diagnoseSilence(visit.now()));
+      } else if (this.#signal.reason === 'time') this.#find(diagnoseSilence(visit.now()));
       const code = this.#codeOf(outcome);
       if (code !== undefined) return code;
       // oxlint-disable-next-line no-await-in-loop
@@ -150,8 +155,9 @@ class Tail implements Visitor {
   }
 
   async #wait(outcome: Outcome, lastEventId: string): Promise<void> {
-    const patience = Math.max(this.#retry, Math.min(this.#retry * 2 ** this.#failures, LONGEST_WAIT));
-    const delay = patience * (1 + JITTER * Math.random());
+    const retry = Math.max(this.#retry, SHORTEST_WAIT);
+    const patience = Math.max(retry, Math.min(retry * 2 ** this.#failures, LONGEST_WAIT));
+    const delay = Math.min(patience * (1 + JITTER * Math.random()), LONGEST_TIMER);
     const what =
       { end: 'ended by the server', failed: 'no connection' }[outcome.kind as string] ?? 'the connection broke';
     const how = lastEventId === '' ? 'without an id' : `after id ${lastEventId}`;
