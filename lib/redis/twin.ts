@@ -17,28 +17,30 @@ const PATIENCE = 5_000; // a blocking read of 2 s and 3 s more
 interface Emitter {
   on(event: string, listener: (error?: Error) => void): unknown;
 }
+
 /** ioredis, as far as it is used. */
 export interface IORedisTwin extends Emitter {
   connect(): Promise<unknown>;
   callBuffer(...args: readonly Arg[]): Promise<unknown>;
   disconnect(): void;
-  readonly stream?: { destroy(): void };
 }
+
 /** node-redis, as far as it is used. */
 export interface NodeRedisTwin extends Emitter {
   connect(): Promise<unknown>;
   sendCommand(args: readonly Arg[], options: object): Promise<unknown>;
   destroy(): void;
 }
+
 /** A client of one server. */
 export interface Single<Twin> {
   duplicate(options: object): Twin;
   readonly options?: { readonly keyPrefix?: unknown; readonly socket?: object };
 }
-/*
- * Every option below has been seen to hurt when left at the application's value: a reconnect of the client's own hides
- * a loss, an in-flight XADD sent again by ioredis was stored twice, time-outs and pings break into a blocking read.
- */
+
+// The options below undo what hurts here: a reconnect of the client's own hides a loss (an in-flight XADD that ioredis sent again was
+// stored twice), a time-out or a ping breaks into a blocking read, and replies would have as many shapes as there are settings.
+
 /** Connects like an ioredis client, to `at` if that is given. */
 export function ioredisLink(client: Single<IORedisTwin>, at: Address | undefined, signal: AbortSignal): Promise<Link> {
   const twin = client.duplicate({
@@ -53,6 +55,7 @@ export function ioredisLink(client: Single<IORedisTwin>, at: Address | undefined
     maxRetriesPerRequest: 0,
     enableReadyCheck: false, // INFO may be forbidden, and -LOADING is ours to wait out
     enableAutoPipelining: false,
+    disconnectTimeout: 0, // else 2 s for a frozen server's FIN, on a timer that keeps the process alive
     commandTimeout: undefined,
     socketTimeout: undefined,
     blockingTimeout: undefined,
@@ -67,11 +70,7 @@ export function ioredisLink(client: Single<IORedisTwin>, at: Address | undefined
   });
   return connected(twin, ['close', 'end'], signal, {
     send: (args) => twin.callBuffer(...args),
-    destroy() {
-      const { stream } = twin;
-      twin.disconnect();
-      stream?.destroy(); // disconnect() alone waits 2 s for a frozen server's FIN
-    },
+    destroy: () => twin.disconnect(),
   });
 }
 
@@ -102,16 +101,23 @@ export function nodeRedisLink(
     emitInvalidate: undefined,
     maintNotifications: 'disabled',
   });
-  return connected(twin, ['terminated', 'end'], signal, {
-    send: (args) => twin.sendCommand(args, BUFFERS),
-    destroy() {
-      try {
-        twin.destroy();
-      } catch {
-        // It throws when the socket has already been closed, which is what was wanted.
-      }
-    },
+  // Destroyed while it dials, node-redis would connect all the same and never let go: so it is destroyed once it has a socket.
+  let hasSocket = false;
+  let unwanted = false;
+  const destroy = (): void => {
+    unwanted = true;
+    if (!hasSocket) return;
+    try {
+      twin.destroy();
+    } catch {
+      // It throws when the socket has already been closed, which is what was wanted.
+    }
+  };
+  twin.on('connect', () => {
+    hasSocket = true;
+    if (unwanted) destroy();
   });
+  return connected(twin, ['terminated', 'end'], signal, { send: (args) => twin.sendCommand(args, BUFFERS), destroy });
 }
 
 async function connected(
