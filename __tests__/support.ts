@@ -115,6 +115,20 @@ export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
+/** Pushes until the kernel takes no more for this reader, which must have been paused. Tells how many events that took. */
+export async function choke(conn: Connection): Promise<number> {
+  for (let pushed = 1; ; pushed++) {
+    if (conn.push('x'.repeat(65_536))) {
+      await turn(); // oxlint-disable-line no-await-in-loop -- the kernel needs one
+      continue;
+    }
+    let drained = false;
+    void conn.drained().then(() => (drained = true));
+    for (let turns = 0; turns < 50 && !drained; turns++) await turn(); // oxlint-disable-line no-await-in-loop
+    if (!drained) return pushed;
+  }
+}
+
 /** What was thrown, by its code. */
 export function codeOf(call: () => unknown): string {
   try {
