@@ -4,6 +4,7 @@
  * Invariant: it is encoded once, and before anything is stored.
  */
 
+import { known, wrong } from './check.ts';
 import { channelsOf } from './channel.ts';
 import { SseTypeError, shown } from './errors.ts';
 import { encode, idLine } from './frame.ts';
@@ -18,12 +19,19 @@ export interface BroadcastOptions {
   key?: string;
 }
 
+const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
+
 /** @throws {SseTypeError} for a message that cannot be sent, and for names that are no channels' */
 export function toEntry(
   message: unknown,
-  { to, except, key }: BroadcastOptions = {},
+  options: BroadcastOptions = {},
   { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
 ): { id: string; entry: NewEntry } {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw wrong('broadcast(message, options): options', 'an object such as { to: … }', options);
+  }
+  known('option of broadcast()', options, KNOWN); // a misspelt `to` would reach everyone
+  const { to, except, key } = options;
   const { id, body } = encode(message, serialize);
   if (id !== undefined && resumable) {
     throw new SseTypeError(

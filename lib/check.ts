@@ -4,18 +4,23 @@
  * Invariant: every refusal says the name, what is expected and what was given.
  */
 
-import { shown, SseTypeError } from './errors.ts';
+import { shown, SseTypeError, type SseErrorCode } from './errors.ts';
 import { RETRY_MAX } from './frame.ts';
 import { nearest } from './nearest.ts';
 import type { Span } from './span.ts';
 
 /** Refuses a name that is not in the list. */
-export function known(kind: string, given: object, names: Record<string, true>): void {
+export function known(
+  kind: string,
+  given: object,
+  names: Record<string, true>,
+  code: SseErrorCode = 'ERR_SSE_OPTION',
+): void {
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
     const near = nearest(name, Object.keys(names));
     const cure = near === undefined ? `There are ${Object.keys(names).join(', ')}.` : `Did you mean ${near}?`;
-    throw new SseTypeError('ERR_SSE_OPTION', `There is no ${kind} ${JSON.stringify(name)}. ${cure}`);
+    throw new SseTypeError(code, `There is no ${kind} ${JSON.stringify(name)}. ${cure}`);
   }
 }
 

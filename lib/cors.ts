@@ -6,7 +6,20 @@
 
 import cors, { type CorsOptions } from 'cors';
 import type { Request, Response } from 'express';
+import { known } from './check.ts';
 import { shown, SseTypeError } from './errors.ts';
+
+// The compiler keeps this list complete: a misspelt `origin` would open the stream to everybody.
+const KNOWN: Record<keyof Required<CorsOptions>, true> = {
+  origin: true,
+  methods: true,
+  allowedHeaders: true,
+  exposedHeaders: true,
+  credentials: true,
+  maxAge: true,
+  preflightContinue: true,
+  optionsSuccessStatus: true,
+};
 
 /** How long a browser may keep a preflight's answer, unless the application says otherwise: seconds. */
 const MAX_AGE = 600;
@@ -24,7 +37,17 @@ export function checkCors(
       `cors is true, false or the cors package's options, and this is ${shown(given)}.`,
     );
   }
+  known('CORS option', given, KNOWN, 'ERR_SSE_CORS');
   const { origin, credentials } = given;
+  if (credentials !== undefined && typeof credentials !== 'boolean') {
+    throw new SseTypeError('ERR_SSE_CORS', `cors.credentials is true or false, and this is ${shown(credentials)}.`);
+  }
+  if (given.maxAge !== undefined && !(Number.isInteger(given.maxAge) && given.maxAge >= 0)) {
+    throw new SseTypeError(
+      'ERR_SSE_CORS',
+      `cors.maxAge is seconds, an integer from 0, and this is ${shown(given.maxAge)}.`,
+    );
+  }
   for (const one of Array.isArray(origin) ? origin : [origin]) checkOrigin(one, credentials === true);
   const checked: CorsOptions = { ...given };
   checked.methods ??= [...methods];

@@ -15,7 +15,7 @@ import type { Hub } from './hub.ts';
 import { checkHeaders, HEADERS, type Settings } from './options.ts';
 import { isQueued, ResponseOutlet } from './outlet.ts';
 import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request.ts';
-import { isSource } from './source.ts';
+import { isSource, isThenable } from './source.ts';
 import type { Stream } from './stream.ts';
 
 /** Marks a socket with the stream that it is busy with; shared by all copies of this package in a process. */
@@ -162,7 +162,7 @@ export class Gate {
       this.#failed(error, stream, next);
       return;
     }
-    if (result instanceof Promise) {
+    if (isThenable(result)) {
       result.then(
         (settled: unknown) => this.#settled(settled, stream, next),
         (error: unknown) => this.#failed(error, stream, next),

@@ -26,6 +26,14 @@ export interface Speaker {
   flush(): void;
 }
 
+/** What a hand-out asks of its hub. */
+export interface Host {
+  /** Something is about to be written. @returns the time */
+  startTurn(): number;
+  /** Counts what was written. */
+  wrote(events: number, bytes: number): void;
+}
+
 export class HandOut {
   /** Everything up to this n has been handed to who is live. */
   base: number;
@@ -34,7 +42,8 @@ export class HandOut {
   readonly #ring: Ring;
   readonly #range: Range;
   readonly #audiences: Audiences<Cursor>;
-  readonly #onTurn: () => void;
+  readonly #host: Host;
+  #now = 0;
   #speakers: Speaker[] = [];
   #spoken = 0; // of those
   #bytes = 0; // of entries that wait for the end of the turn
@@ -42,12 +51,11 @@ export class HandOut {
   #running = false;
   #work: Generator<void, void> | undefined;
 
-  /** `onTurn` is called before anything is written. */
-  constructor(ring: Ring, range: Range, audiences: Audiences<Cursor>, onTurn: () => void) {
+  constructor(ring: Ring, range: Range, audiences: Audiences<Cursor>, host: Host) {
     this.#ring = ring;
     this.#range = range;
     this.#audiences = audiences;
-    this.#onTurn = onTurn;
+    this.#host = host;
     this.base = ring.head;
   }
 
@@ -86,7 +94,7 @@ export class HandOut {
   }
 
   #run(): void {
-    this.#onTurn();
+    this.#now = this.#host.startTurn();
     this.#running = true;
     const start = performance.now();
     const work = (this.#work ??= this.#spread());
@@ -115,6 +123,8 @@ export class HandOut {
     this.#bytes = 0;
     while (this.base < this.#ring.head) {
       const from = this.base;
+      let events = 0;
+      let bytes = 0;
       const to = this.#ring.reach(from, this.#ring.head, WRITE_BYTES);
       for (const audience of this.#audiences.of(this.#range.entries(from, to))) {
         let shared: Packet | undefined;
@@ -124,10 +134,14 @@ export class HandOut {
             ? this.#range.packet(reader, from, to)
             : (shared ??= this.#range.packet(reader, from, to));
           if (packet === undefined) break; // nobody here wants any of it
-          reader.deliver(packet, to);
+          if (reader.deliver(packet, from, to, this.#now)) {
+            events += packet.events;
+            bytes += packet.payload.byteLength;
+          }
           if (++writes % STRIDE === 0) yield;
         }
       }
+      this.#host.wrote(events, bytes);
       this.base = to;
       this.#ring.settle(to);
     }

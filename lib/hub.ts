@@ -53,7 +53,7 @@ export class Hub implements Home, Follower {
     this.catchUp = new CatchUp(this);
     this.opening = new Opening(this.journal, (error) => this.report(error));
     this.registry = new Registry(settings.limits, (now) => this.#look(now));
-    this.#handOut = new HandOut(this.ring, this.range, this.#audiences, () => (this.now = this.registry.clock.now()));
+    this.#handOut = new HandOut(this.ring, this.range, this.#audiences, this);
   }
 
   get base(): number {
@@ -215,6 +215,10 @@ export class Hub implements Home, Follower {
 
   name(number: number): string {
     return `${this.#name}-${number.toString(36)}`;
+  }
+
+  startTurn(): number {
+    return (this.now = this.registry.clock.now());
   }
 
   wrote(events: number, bytes: number): void {

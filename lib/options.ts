@@ -123,10 +123,11 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
 /** @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`, before anything is opened. */
 export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
   known('option', options, KNOWN);
-  const limits = options.limits ?? {};
-  if (typeof limits !== 'object') throw wrong('limits', 'an object', limits);
+  const { limits = {}, methods = ['GET'], headers = {}, retry = RETRY, heartbeat = 15_000 } = options;
+  const { maxBuffered = 1_048_576, slowTimeout = 30_000, maxAge = false } = options;
+  if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
+    throw wrong('limits', 'an object', limits);
   known('limit', limits, KNOWN_LIMITS);
-  const methods = options.methods ?? ['GET'];
   if (
     !Array.isArray(methods) ||
     methods.length === 0 ||
@@ -134,7 +135,6 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
   ) {
     throw wrong('methods', "a list of 'GET' and 'POST'", methods);
   }
-  const headers = options.headers ?? {};
   if (typeof headers !== 'function') checkHeaders(headers);
   const { whenFull } = limits;
   if (whenFull !== undefined && whenFull !== 'retry' && whenFull !== 'reject') {
@@ -143,15 +143,15 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
   return {
     headers,
     methods,
-    retry: options.retry === false ? undefined : span('retry', options.retry ?? RETRY),
+    retry: retry === false ? undefined : span('retry', retry),
     heartbeat:
       options.heartbeat === false
         ? Infinity
         : whole('heartbeat', options.heartbeat ?? 15_000, 'milliseconds, or false'),
     snapshot: callable('snapshot', options.snapshot) as Settings['snapshot'],
-    maxBuffered: whole('maxBuffered', options.maxBuffered ?? 1_048_576, 'bytes'),
-    slowTimeout: whole('slowTimeout', options.slowTimeout ?? 30_000, 'milliseconds'),
-    maxAge: options.maxAge === undefined || options.maxAge === false ? undefined : span('maxAge', options.maxAge),
+    maxBuffered: whole('maxBuffered', maxBuffered, 'bytes'),
+    slowTimeout: whole('slowTimeout', slowTimeout, 'milliseconds'),
+    maxAge: maxAge === false ? undefined : span('maxAge', maxAge),
     limits: {
       connections: count('limits.connections', limits.connections),
       perClient: count('limits.perClient', limits.perClient),

@@ -87,7 +87,8 @@ export class ResponseOutlet implements Outlet {
     }
     this.#heading.apply(response);
     response.writeHead(200);
-    this.#writeSlow(text);
+    // Its text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
+    this.#writeSlow(text, 'latin1');
     // Past the response only where that is provably the same: a plain HTTP/1.1 response whose chunks are framed here as
     // node:http frames them, whose turn it is, which holds nothing back and whose write nobody has replaced.
     if (
@@ -96,7 +97,7 @@ export class ResponseOutlet implements Outlet {
       (response as Inside).chunkedEncoding === true &&
       response.write === plainWrite &&
       socket.write === socketWrite &&
-      response.writableCorked === 0 &&
+      response.writableCorked === socket.writableCorked &&
       response.writableLength === socket.writableLength
     ) {
       this.#socket = socket;
@@ -151,8 +152,8 @@ export class ResponseOutlet implements Outlet {
     this.#response.destroy();
   }
 
-  #writeSlow(text: string | Buffer): boolean {
-    const more = this.#response.write(text);
+  #writeSlow(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
+    const more = this.#response.write(text, encoding);
     // `compression` holds everything back until it is told otherwise.
     if (Object.hasOwn(this.#response, 'flush')) (this.#response as Compressing).flush?.();
     return more;

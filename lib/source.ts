@@ -28,6 +28,11 @@ export function isSource(value: unknown): value is Source<EventMap> {
   return Symbol.asyncIterator in value || Symbol.iterator in value || 'getReader' in value;
 }
 
+/** Whether something is to be waited for. (Not every promise is this realm's.) */
+export function isThenable(value: unknown): value is Promise<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}
+
 /** @throws {SseTypeError} `ERR_SSE_SOURCE`, and what the source throws. */
 export async function pour(connection: Connection, source: unknown): Promise<void> {
   const steps = stepsOf(source);

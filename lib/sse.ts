@@ -5,6 +5,7 @@
  */
 
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
+import { known } from './check.ts';
 import type { BroadcastOptions } from './broadcast.ts';
 import type { Connection } from './connection.ts';
 import { checkOver, drain } from './drain.ts';
@@ -86,6 +87,7 @@ export function sse<E extends EventMap = AnyEvents>(
     stats: { value: () => hub.stats() },
     close: {
       value: (how: { over?: number } = {}) => {
+        known('option of close()', how, { over: true });
         const over = checkOver(how.over);
         return (closing ??= drain(hub, over));
       },

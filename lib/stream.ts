@@ -7,6 +7,7 @@
 import { inspect } from 'node:util';
 import type { Request } from 'express';
 import { View } from './audience.ts';
+import { known } from './check.ts';
 import { checkChannels } from './channel.ts';
 import type { Connection } from './connection.ts';
 import { WRITE_BYTES } from './cursor.ts';
@@ -15,7 +16,7 @@ import { checkRetry, encode, encodeComment, encodeLines, goodbye, idLine, retryL
 import type { Admission, Home } from './home.ts';
 import { Life } from './life.ts';
 import type { Outlet } from './outlet.ts';
-import { isSource, pour } from './source.ts';
+import { isSource, isThenable, pour } from './source.ts';
 import { Words } from './words.ts';
 
 const NO_CHANNELS = new View<string>();
@@ -98,6 +99,7 @@ export class Stream extends Life implements Connection {
   }
 
   close(options: { retry?: number } = {}): void {
+    known('option of close()', options, { retry: true });
     const retry = checkRetry(options.retry);
     this.finish('handler', retry === undefined ? '' : retryLine(retry));
   }
@@ -112,7 +114,7 @@ export class Stream extends Life implements Connection {
 
   protected snapshot(): string | Promise<string> {
     const state: unknown = this.hub.settings.snapshot!(this as Connection, this.request);
-    return state instanceof Promise ? state.then((settled: unknown) => this.#frames(settled)) : this.#frames(state);
+    return isThenable(state) ? state.then((settled) => this.#frames(settled)) : this.#frames(state);
   }
 
   #say(text: string): boolean {
