@@ -135,7 +135,7 @@ export abstract class Cursor {
       }
       this.outlet.uncork();
       // A large write is refused for its size alone; the reader is behind only if the kernel did not take it.
-      if (!more && this.outlet.waiting > 0) this.#block();
+      if (!more && this.outlet.waiting > 0) this.block();
     }
     this.cursor = from;
     this.phase = this.blocked ? 'ring' : 'live';
@@ -164,7 +164,7 @@ export abstract class Cursor {
     if (!this.outlet.write(packet) && this.outlet.waiting > 0) {
       this.phase = 'ring';
       this.at = this.hub.ring.idAt(to) as string;
-      this.#block();
+      this.block();
     }
     return true;
   }
@@ -174,7 +174,7 @@ export abstract class Cursor {
     this.at = id;
     if (packet === undefined || this.#send(packet) || this.outlet.waiting === 0) return;
     this.phase = 'parked';
-    this.#block();
+    this.block();
   }
 
   /** Nothing of the past of later joined channels is owed any more. */
@@ -215,7 +215,7 @@ export abstract class Cursor {
     return this.outlet.write(packet);
   }
 
-  #block(): void {
+  protected block(): void {
     this.blocked = true;
     this.onBlocked();
     this.outlet.whenDrained(() => this.#unblock());

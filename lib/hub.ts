@@ -21,6 +21,7 @@ import { Ring } from './ring.ts';
 import type { SseStats } from './stats.ts';
 import type { Cursor } from './cursor.ts';
 import type { Admission, Home } from './home.ts';
+import { isThenable } from './source.ts';
 import { Stream } from './stream.ts';
 
 /** What 8,000 clients that come back at once are served from without asking the engine. */
@@ -232,8 +233,9 @@ export class Hub implements Home, Follower {
 
   report(error: unknown, stream?: Stream): void {
     try {
-      if (this.settings.onError) this.settings.onError(error, stream as Connection | undefined);
-      else warn(error);
+      if (this.settings.onError === undefined) return warn(error);
+      const told: unknown = this.settings.onError(error, stream as Connection | undefined);
+      if (isThenable(told)) told.then(undefined, warn);
     } catch (second) {
       warn(second);
     }

@@ -144,10 +144,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     headers,
     methods,
     retry: retry === false ? undefined : span('retry', retry),
-    heartbeat:
-      options.heartbeat === false
-        ? Infinity
-        : whole('heartbeat', options.heartbeat ?? 15_000, 'milliseconds, or false'),
+    heartbeat: heartbeat === false ? Infinity : whole('heartbeat', heartbeat, 'milliseconds, or false'),
     snapshot: callable('snapshot', options.snapshot) as Settings['snapshot'],
     maxBuffered: whole('maxBuffered', maxBuffered, 'bytes'),
     slowTimeout: whole('slowTimeout', slowTimeout, 'milliseconds'),

@@ -32,8 +32,16 @@ export abstract class Reader extends Cursor {
   protected abstract lose(): void;
 
   protected fellOff(): void {
-    if (this.hub.resumable) this.hub.catchUp.wait(this);
-    else this.lose();
+    if (!this.hub.resumable) return this.lose();
+    this.#sayFirst();
+    this.hub.catchUp.wait(this);
+  }
+
+  /** What comes before everything else does so also where what follows must be fetched from the log. */
+  #sayFirst(): void {
+    while (!this.blocked && this.words?.due === 0) {
+      if (!this.write(this.nextWords()) && this.outlet.waiting > 0) this.block();
+    }
   }
 
   /** The first words, once the head is out. `lastEventId`: the id to resume from, if it is one of the journal's. */
@@ -141,6 +149,6 @@ export abstract class Reader extends Cursor {
     const text = frame(this.words?.due === 0 ? String(this.nextWords()) : '');
     if (text !== '') (this.words ??= new Words()).sayFirst(text);
     if (this.phase === 'ring') this.pump();
-    else if (!this.blocked && this.words?.due === 0) this.write(this.nextWords());
+    else this.#sayFirst();
   }
 }

@@ -27,7 +27,7 @@ export type SseHandler<E extends EventMap = AnyEvents> = (
   conn: Connection<E>,
   req: Request,
   res: Response,
-) => void | Promise<void> | Iterable<Message<E> | string> | AsyncIterable<Message<E> | string>;
+) => void | boolean | Promise<void | boolean> | Iterable<Message<E> | string> | AsyncIterable<Message<E> | string>;
 
 /** What `app.use('/events', events)` mounts, and what other routes broadcast with. */
 export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
