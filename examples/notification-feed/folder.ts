@@ -17,7 +17,7 @@ const ignored = (name: string): boolean => IGNORED.has(name) || name.startsWith(
 
 export async function watchFolder(root: string, onChange: (change: Change) => void): Promise<() => void> {
   const watchers = new Map<string, FSWatcher>();
-  const known = new Set<string>();
+  const known = new Map<string, string | undefined>(); // path → what it was when it was last told
   const touched = new Set<string>();
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
@@ -77,14 +77,16 @@ export async function watchFolder(root: string, onChange: (change: Change) => vo
     }
     if (found?.isFile()) {
       const change = known.has(path) ? 'changed' : 'added';
-      known.add(path);
+      const stamp = `${found.mtimeMs} ${found.size}`;
+      if (known.get(path) === stamp) return undefined; // a late event of what has been told
+      known.set(path, stamp);
       return { kind: 'file', change, path: shown, bytes: found.size };
     }
     leave(path);
     return known.delete(path) ? { kind: 'file', change: 'removed', path: shown } : undefined;
   }
 
-  await enter(root, (path) => known.add(path));
+  await enter(root, (path) => known.set(path, undefined));
   return () => {
     stopped = true;
     clearTimeout(timer);
