@@ -110,6 +110,22 @@ export async function dialled(port: number, request = 'GET /events HTTP/1.1\r\nH
   return socket;
 }
 
+/** A promise, and what settles it. */
+export function gate(): { pass: Promise<void>; open: () => void; fail: (error: unknown) => void } {
+  let open!: () => void;
+  let fail!: (error: unknown) => void;
+  const pass = new Promise<void>((resolve, reject) => {
+    open = resolve;
+    fail = reject;
+  });
+  return { pass, open, fail };
+}
+
+/** Fakes the clock, and leaves alone what real sockets need. */
+export function fakeClock(): void {
+  jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+}
+
 /** Lets the turn end, and with it what was said in it. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
