@@ -189,7 +189,7 @@ describe('own-store', () => {
   });
 
   test('rows that come while others are being read arrive once and in order', async () => {
-    const example = await start('own-store.ts');
+    const example = await start('own-store.ts', { STORE: join(folder, 'busy') });
     const readers = await Promise.all(Array.from({ length: 5 }, () => read(`${example.url}/events`)));
     const writing = Promise.all(Array.from({ length: 300 }, (_, n) => post(`${example.url}/notes`, `n${n}`)));
     const fresh = await read(`${example.url}/events`);
