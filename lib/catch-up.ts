@@ -198,6 +198,9 @@ export class CatchUp {
       reader.phase = 'attached';
       this.#attached.add(reader);
       reader.verified();
+      if (!reader.blocked) continue; // by its first words alone
+      this.#leave(reader);
+      reader.phase = 'parked';
     }
   }
 
