@@ -8,6 +8,7 @@ import cors, { type CorsOptions } from 'cors';
 import type { Request, Response } from 'express';
 import { known } from './check.ts';
 import { shown, SseTypeError } from './errors.ts';
+import { vary } from './heading.ts';
 
 // The compiler keeps this list complete: a misspelt `origin` would open the stream to everybody.
 const KNOWN: Record<keyof Required<CorsOptions>, true> = {
@@ -54,7 +55,12 @@ export function checkCors(
   checked.maxAge ??= MAX_AGE;
   if (origin === undefined || origin === '*') checked.origin = '*';
   // One fixed origin: `cors` would name it to everybody; in a list it is named only to itself.
-  else if (typeof origin === 'string') checked.origin = [origin];
+  else
+    checked.origin = Array.isArray(origin)
+      ? origin.map(stateless)
+      : typeof origin === 'string'
+        ? [origin]
+        : stateless(origin);
   return checked;
 }
 
@@ -77,7 +83,7 @@ function checkOrigin(origin: unknown, credentials: boolean): void {
     }
     if (
       origin instanceof RegExp &&
-      ['https://anywhere.invalid', 'http://x.invalid:1'].some((any) => matches(origin, any))
+      ['https://anywhere.invalid', 'http://x.invalid:1'].some((any) => stateless(origin).test(any))
     ) {
       throw new SseTypeError('ERR_SSE_CORS', `cors: ${String(origin)} matches every origin, with credentials; ${cure}`);
     }
@@ -110,12 +116,9 @@ function checkOrigin(origin: unknown, credentials: boolean): void {
   );
 }
 
-/** A pattern with state would answer differently the second time. */
-function matches(pattern: RegExp, origin: string): boolean {
-  pattern.lastIndex = 0;
-  const found = pattern.test(origin);
-  pattern.lastIndex = 0;
-  return found;
+/** A pattern with state (`g`, `y`) would answer differently the second time. */
+function stateless<T>(origin: T): T | RegExp {
+  return origin instanceof RegExp ? new RegExp(origin.source, origin.flags.replace(/[gy]/g, '')) : origin;
 }
 
 /** What became of a request: it may go on, its origin may not read the stream, or it failed. */
@@ -124,16 +127,19 @@ export type Verdict = 'pass' | 'foreign' | { readonly error: unknown };
 /** Puts the CORS headers on an answer, whatever it will be, and tells whether it may be a stream. */
 export class CrossOrigin {
   readonly #open: boolean;
+  readonly #varies: boolean;
   readonly #apply: ReturnType<typeof cors>;
 
   constructor(options: CorsOptions) {
     this.#open = options.origin === '*' || options.origin === true;
+    this.#varies = options.origin !== '*';
     // The answer to a preflight is ours, or a foreign one would be told yes.
     this.#apply = cors({ ...options, preflightContinue: true });
   }
 
   judge(req: Request, res: Response, answer: (verdict: Verdict) => void): void {
     const { origin } = req.headers;
+    if (this.#varies) vary(res, 'Origin'); // `cors` leaves it out where a function has refused
     res.removeHeader('Access-Control-Allow-Origin'); // an application-wide cors() in front may have allowed more
     this.#apply(req, res, (error?: unknown) => {
       if (error !== undefined && error !== null) return answer({ error });

@@ -10,7 +10,8 @@ import { END_ID, nod, refuse, reject, sendAway } from './answer.ts';
 import type { Connection } from './connection.ts';
 import { CrossOrigin, type Verdict } from './cors.ts';
 import { SseError } from './errors.ts';
-import { Heading } from './heading.ts';
+import { GzipOutlet } from './gzip.ts';
+import { Heading, type Values } from './heading.ts';
 import type { Hub } from './hub.ts';
 import { checkHeaders, HEADERS, type Settings } from './options.ts';
 import { isQueued, ResponseOutlet } from './outlet.ts';
@@ -24,12 +25,27 @@ const STREAM: unique symbol = Symbol.for('sse-router.stream') as never;
 /** The application's handler, whose answer may be something to wait for or to iterate. */
 type Handler = (conn: Connection, req: Request, res: Response) => unknown;
 
+/** A request that is to become a stream. */
+interface Arrival {
+  readonly req: Request;
+  readonly res: Response;
+  readonly next: NextFunction;
+  readonly heading: Heading;
+  readonly gzip: boolean;
+  readonly lastEventId: string;
+  readonly padding: string;
+}
+
+const GZIP: Values = { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' };
+const IDENTITY: Values = { Vary: 'Accept-Encoding' };
+
 export class Gate {
   readonly #hub: Hub;
   readonly #settings: Settings;
   readonly #handler: Handler | undefined;
   readonly #heading: Heading | undefined; // undefined: each request has its own
-  readonly #standard = new Heading(HEADERS, {});
+  readonly #gzipHeading: Heading | undefined;
+  readonly #standard = new Heading(HEADERS);
   readonly #crossOrigin: CrossOrigin | undefined;
   readonly #allow: string;
 
@@ -37,7 +53,10 @@ export class Gate {
     this.#hub = hub;
     this.#settings = settings;
     this.#handler = handler;
-    this.#heading = typeof settings.headers === 'function' ? undefined : new Heading(HEADERS, settings.headers);
+    if (typeof settings.headers !== 'function') {
+      this.#heading = new Heading(HEADERS, settings.headers, settings.compress ? IDENTITY : {});
+      this.#gzipHeading = new Heading(HEADERS, settings.headers, GZIP);
+    }
     this.#crossOrigin = settings.cors && new CrossOrigin(settings.cors);
     const get = settings.methods.includes('GET') ? ['GET', 'HEAD'] : [];
     this.#allow = [...get, ...(settings.methods.includes('POST') ? ['POST'] : []), 'OPTIONS'].join(', ');
@@ -88,55 +107,45 @@ export class Gate {
       return;
     }
     let heading: Heading;
+    let gzip: boolean;
     try {
-      heading =
-        this.#heading ?? new Heading(HEADERS, checkHeaders((this.#settings.headers as (req: Request) => unknown)(req)));
+      heading = this.#heading ?? this.#headingFor(req);
+      gzip = this.#settings.compress && !heading.has('content-encoding') && accepts(req).encodings(['gzip']) === 'gzip';
     } catch (error) {
       next(error);
       return;
     }
+    if (gzip) heading = this.#gzipHeading ?? this.#headingFor(req, GZIP);
     if (method === 'HEAD') {
       heading.apply(res);
-      nod(res, 200);
+      res.end();
       return;
     }
     const query = queryOf(req);
     const lastEventId = lastEventIdOf(req, query);
+    const arrival: Arrival = { req, res, next, heading, gzip, lastEventId, padding: paddingOf(query) };
     if (lastEventId === END_ID) nod(res, 204); // the one answer after which an EventSource does not come back
-    else if (this.#hub.opening.isDone) this.#admit(req, res, next, heading, lastEventId, paddingOf(query));
+    else if (this.#hub.opening.isDone) this.#admit(arrival);
     else {
       void this.#hub.opening.wait().then((is) => {
         if (res.destroyed || res.headersSent) return;
-        if (is) this.#admit(req, res, next, heading, lastEventId, paddingOf(query));
+        if (is) this.#admit(arrival);
         else this.#sendAway(res, 'not ready');
       });
     }
   }
 
-  #admit(
-    req: Request,
-    res: Response,
-    next: NextFunction,
-    heading: Heading,
-    lastEventId: string,
-    padding: string,
-  ): void {
-    const { limits, clientKey, whenFull, retry } = this.#settings;
-    let client = '';
+  #admit({ req, res, next, heading, gzip, lastEventId, padding }: Arrival): void {
+    let client: string;
     try {
-      if (limits.perClient !== Infinity)
-        client = clientKey ? String(clientKey(req)) : clientOf(req.ip ?? req.socket.remoteAddress);
+      client = this.#clientOf(req);
     } catch (error) {
       next(error);
       return;
     }
     const full = this.#hub.draining ? 'shutdown' : this.#hub.registry.full(client);
     if (full !== undefined) {
-      this.#hub.registry.counters.refused++;
-      const why =
-        full === 'shutdown' ? 'closing' : full === 'connections' ? 'full' : 'too many connections of one client';
-      if (whenFull === 'retry' || full === 'shutdown') this.#sendAway(res, why);
-      else reject(res, full === 'connections' ? 503 : 429, why, retry);
+      this.#turnAway(res, full);
       return;
     }
     const socket = req.socket as typeof req.socket & { [STREAM]?: Connection };
@@ -145,13 +154,34 @@ export class Gate {
       this.#sendAway(res, 'this socket has a stream already');
       return;
     }
-    const stream = this.#hub.admit(new ResponseOutlet(res, heading), { request: req, lastEventId, padding, client });
+    const plain = new ResponseOutlet(res, heading);
+    const outlet = gzip ? new GzipOutlet(plain) : plain;
+    const stream = this.#hub.admit(outlet, { request: req, lastEventId, padding, client });
     if (alone) socket[STREAM] = stream as Connection;
     // Only the response tells reliably: `req` closes when its body has been read. A response that waits its turn tells
     // nothing on Node 20 and 22 when its client leaves, so there the socket is watched.
     res.on('close', () => stream.gone());
     if (isQueued(res)) req.socket.once('close', () => stream.gone());
     this.#handle(stream, req, res, next);
+  }
+
+  #headingFor(req: Request, more: Values = this.#settings.compress ? IDENTITY : {}): Heading {
+    const { headers } = this.#settings;
+    return new Heading(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, more);
+  }
+
+  #clientOf(req: Request): string {
+    const { limits, clientKey } = this.#settings;
+    if (limits.perClient === Infinity) return '';
+    return clientKey ? String(clientKey(req)) : clientOf(req.ip ?? req.socket.remoteAddress);
+  }
+
+  #turnAway(res: Response, full: 'shutdown' | 'connections' | 'perClient'): void {
+    const { whenFull, retry } = this.#settings;
+    this.#hub.registry.counters.refused++;
+    const why = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[full];
+    if (whenFull === 'retry' || full === 'shutdown') this.#sendAway(res, why);
+    else reject(res, full === 'connections' ? 503 : 429, why, retry);
   }
 
   #handle(stream: Stream, req: Request, res: Response, next: NextFunction): void {

@@ -12,13 +12,20 @@ export type Values = Record<string, string | readonly string[] | undefined>;
 export class Heading {
   readonly #fields: readonly (readonly [name: string, value: string | readonly string[] | undefined])[];
 
-  /** `over` wins over `under`, without regard to case. */
-  constructor(under: Values, over: Values) {
+  /** Later layers win, without regard to case; only `Vary` adds up. */
+  constructor(...layers: readonly Values[]) {
     const fields = new Map<string, readonly [string, string | readonly string[] | undefined]>();
-    for (const [name, value] of [...Object.entries(under), ...Object.entries(over)]) {
-      fields.set(name.toLowerCase(), [name, value]);
+    for (const [name, value] of layers.flatMap((layer) => Object.entries(layer))) {
+      const key = name.toLowerCase();
+      const before = key === 'vary' && value !== undefined ? fields.get(key)?.[1] : undefined;
+      fields.set(key, [name, before === undefined ? value : [before, value ?? []].flat()]);
     }
     this.#fields = [...fields.values()];
+  }
+
+  /** Whether it has something to say of this header. */
+  has(name: string): boolean {
+    return this.#fields.some(([field, value]) => field.toLowerCase() === name && value !== undefined);
   }
 
   apply(response: OutgoingMessage): void {

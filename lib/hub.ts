@@ -21,7 +21,7 @@ import { Ring } from './ring.ts';
 import type { SseStats } from './stats.ts';
 import type { Cursor } from './cursor.ts';
 import type { Admission, Home } from './home.ts';
-import { isThenable } from './source.ts';
+import { report } from './report.ts';
 import { Stream } from './stream.ts';
 
 /** What 8,000 clients that come back at once are served from without asking the engine. */
@@ -85,7 +85,7 @@ export class Hub implements Home, Follower {
     const stream = new Stream(this, outlet, admission, ++this.#number);
     stream.audience = this.#audiences.move(stream, undefined, []);
     this.registry.connecting(stream);
-    this.registry.clock.due(this.now + this.settings.heartbeat);
+    this.registry.clock.due(stream.tick(this.now));
     return stream;
   }
 
@@ -232,13 +232,7 @@ export class Hub implements Home, Follower {
   }
 
   report(error: unknown, stream?: Stream): void {
-    try {
-      if (this.settings.onError === undefined) return warn(error);
-      const told: unknown = this.settings.onError(error, stream as Connection | undefined);
-      if (isThenable(told)) told.then(undefined, warn);
-    } catch (second) {
-      warn(second);
-    }
+    report(this.settings.onError, error, stream as Connection | undefined);
   }
 
   /** What is due for the hub itself, when all connections are looked at. */
@@ -253,8 +247,4 @@ export class Hub implements Home, Follower {
       );
     return this.catchUp.size > 0 ? now + 1000 : Infinity;
   }
-}
-
-function warn(error: unknown): void {
-  process.emitWarning(error instanceof Error ? error : String(error));
 }

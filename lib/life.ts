@@ -128,15 +128,15 @@ export abstract class Life extends Reader {
   /** Looks whether something is due. @returns when it is to be looked at again */
   tick(now: number): number {
     const { heartbeat, slowTimeout } = this.hub.settings;
-    if (this.phase === 'connecting') {
-      if (now - this.lastWrite >= heartbeat) this.open();
-      return this.lastWrite + heartbeat;
-    }
-    if (this.#expires !== 0 && now >= this.#expires) {
+    const expires = this.#expires === 0 ? Infinity : this.#expires;
+    if (now >= expires) {
       this.finish('expired');
       return Infinity;
     }
-    const expires = this.#expires === 0 ? Infinity : this.#expires;
+    if (this.phase === 'connecting') {
+      if (now - this.lastWrite >= heartbeat) this.open();
+      return Math.min(expires, this.lastWrite + heartbeat);
+    }
     if (this.outlet.waiting > 0) {
       const { taken } = this.outlet;
       if (this.#stall?.taken !== taken) this.#stall = { taken, since: now };

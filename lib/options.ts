@@ -11,6 +11,7 @@ import { callable, count, flag, known, span, whole, wrong } from './check.ts';
 import { checkCors } from './cors.ts';
 import { shown, SseTypeError } from './errors.ts';
 import { serializeDefault, type Serialize } from './frame.ts';
+import { canGzip } from './gzip.ts';
 import type { Journal } from './journal.ts';
 import { memoryJournal, type MemoryJournalOptions } from './memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from './message.ts';
@@ -155,7 +156,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     },
     clientKey: callable('limits.clientKey', limits.clientKey),
     whenFull: whenFull ?? 'retry',
-    compress: flag('compress', options.compress),
+    compress: gzip(options.compress),
     serialize: callable('serialize', options.serialize) ?? serializeDefault,
     onError: callable('onError', options.onError) as Settings['onError'],
     cors: checkCors(options.cors, methods),
@@ -191,6 +192,15 @@ export function checkHeaders(headers: unknown): HeaderValues {
 function text(value: unknown): string {
   if (typeof value === 'string') return value;
   throw new TypeError('a value is a string or a list of strings');
+}
+
+function gzip(value: unknown): boolean {
+  const compress = flag('compress', value);
+  if (!compress || canGzip) return compress;
+  throw new SseTypeError(
+    'ERR_SSE_OPTION',
+    `compress needs Node 20.15 or 22.2 (zlib.crc32), and this is ${process.version}.`,
+  );
 }
 
 function history(value: unknown): Journal {

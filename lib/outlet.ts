@@ -11,7 +11,7 @@ import type { Packet } from './packet.ts';
 /** What a connection writes to. */
 export interface Outlet {
   /** The first bytes: the head, and with it the first of the body. */
-  open(text: string): void;
+  open(text: string | Buffer): void;
   /** False: the reader is behind, and {@link Outlet.whenDrained} tells when it is not. */
   write(packet: Packet): boolean;
   /** The same for text that is this connection's alone. */
@@ -76,7 +76,7 @@ export class ResponseOutlet implements Outlet {
     return (socket._bytesDispatched ?? socket.bytesWritten) - (socket._handle?.writeQueueSize ?? 0);
   }
 
-  open(text: string): void {
+  open(text: string | Buffer): void {
     const response = this.#response;
     const socket = response.socket;
     if (socket) {

@@ -8,6 +8,15 @@ import type { Entry } from './journal.ts';
 
 const CRLF = '\r\n';
 
+/** A packet's bytes as a block of a gzip stream, and what its reader has to know of them. */
+export interface Deflated {
+  readonly packet: Packet;
+  /** CRC-32 of what was deflated. */
+  readonly crc: number;
+  /** What the CRC-32 of everything before is multiplied by. */
+  readonly shift: number;
+}
+
 /** Some entries' frames, one behind the other, as HTTP/1.1 sends them. */
 export class Packet {
   /** The frames as one chunk of a chunked body: size, line end, frames, line end. */
@@ -18,12 +27,22 @@ export class Packet {
   readonly events: number;
   /** The ring's number of the last of them. */
   readonly last: number;
+  /** The same, deflated, once somebody wanted it so. */
+  deflated: Deflated | undefined;
 
   private constructor(chunk: Buffer, payload: Buffer, events: number, last: number) {
     this.chunk = chunk;
     this.payload = payload;
     this.events = events;
     this.last = last;
+    this.deflated = undefined;
+  }
+
+  /** These bytes, as they are. */
+  static raw(bytes: Buffer): Packet {
+    const head = bytes.length.toString(16) + CRLF;
+    const chunk = Buffer.concat([Buffer.from(head), bytes, Buffer.from(CRLF)]);
+    return new Packet(chunk, chunk.subarray(head.length, -2), 0, 0);
   }
 
   /** Joins entries; without ids where the client's ids are the application's own. */

@@ -1,0 +1,27 @@
+/*
+ * Where errors go for which nobody waits.
+ * Knows nothing but what a promise is.
+ * Invariant: each is told once; what the telling itself throws or rejects with ends as a warning, never as a crash.
+ */
+
+import type { Connection } from './connection.ts';
+import { isThenable } from './source.ts';
+
+/** Tells the application, or, where it does not listen, whoever reads the process's warnings. */
+export function report(
+  onError: ((error: unknown, conn?: Connection) => unknown) | undefined,
+  error: unknown,
+  conn: Connection | undefined,
+): void {
+  if (onError === undefined) return warn(error);
+  try {
+    const told: unknown = onError(error, conn);
+    if (isThenable(told)) told.then(undefined, warn);
+  } catch (second) {
+    warn(second);
+  }
+}
+
+function warn(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : String(error));
+}
