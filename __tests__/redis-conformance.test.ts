@@ -13,9 +13,9 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => redis.stop());
 
-describe.each(kinds)('redisJournal over $name', ({ make }) => {
+describe.each(kinds)('redisJournal over $name', (kind) => {
   const cases = conformance(async () => {
-    const app = await make(redis.url);
+    const app = await kind.make(redis.url);
     const key = `{test-${randomUUID()}}`;
     return {
       journal: redisJournal(app.client, { key }),

@@ -14,8 +14,9 @@ import { type RedisServer, startRedis } from './fixtures/redis-server.ts';
 
 jest.setTimeout(60_000);
 const undo: (() => unknown)[] = [];
+let emitWarning: jest.SpiedFunction<typeof process.emitWarning>;
 beforeEach(() => {
-  const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
+  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
   undo.push(() => emitWarning.mockRestore());
 });
 afterEach(async () => {
@@ -281,7 +282,6 @@ describe.each(kinds)('over $name', (kind) => {
     const redis = await server();
     const journal = await journalOn(redis, { wait: 200, maxPending: 2 });
     await redis.kill();
-    const emitWarning = jest.mocked(process.emitWarning);
     const opened = journal.open();
     const [a, b, c] = ['a', 'b', 'c'].map((text) => journal.append({ body: frame(text) }));
     await expect(c).rejects.toMatchObject({

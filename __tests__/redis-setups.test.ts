@@ -15,8 +15,9 @@ import { RedisServer, startRedis } from './fixtures/redis-server.ts';
 
 jest.setTimeout(60_000);
 const undo: (() => unknown)[] = [];
+let emitWarning: jest.SpiedFunction<typeof process.emitWarning>;
 beforeEach(() => {
-  const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
+  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
   undo.push(() => emitWarning.mockRestore());
 });
 afterEach(async () => {
@@ -89,7 +90,7 @@ describe.each(kinds)('over $name', (kind) => {
     );
     const app = closing(await kind.make(`redis://web:secret@127.0.0.1:${redis.port}`));
     await works(closing(redisJournal(app.client)));
-    expect(process.emitWarning).not.toHaveBeenCalled(); // CONFIG and INFO are forbidden: nothing is known, nothing is said
+    expect(emitWarning).not.toHaveBeenCalled(); // CONFIG and INFO are forbidden: nothing is known, nothing is said
     const other = closing(redisJournal(app.client, { key: 'elsewhere' }));
     await expect(other.open()).rejects.toMatchObject({
       code: 'ERR_SSE_JOURNAL',
@@ -215,16 +216,20 @@ describe.each(kinds)('over $name', (kind) => {
   });
 });
 
-let hasher: TestClient | undefined;
-let hashServer: RedisServer | undefined;
+let hashing: Promise<{ redis: RedisServer; client: TestClient }> | undefined;
 afterAll(async () => {
-  hasher?.end();
-  await hashServer?.stop();
+  const { redis, client } = (await hashing) ?? {};
+  client?.end();
+  await redis?.stop();
 });
+
+/** The slot of a key, as Redis computes it. */
 async function slotOf(key: string): Promise<number> {
-  hashServer ??= await startRedis('--cluster-enabled', 'yes');
-  hasher ??= await kinds[0]!.make(hashServer.url);
-  return Number(await hasher.command('CLUSTER', 'KEYSLOT', key));
+  hashing ??= startRedis('--cluster-enabled', 'yes').then(async (redis) => ({
+    redis,
+    client: await kinds[0]!.make(redis.url),
+  }));
+  return Number(await (await hashing).client.command('CLUSTER', 'KEYSLOT', key));
 }
 
 async function freeProxyPort(): Promise<number> {

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Journal } from '../lib/journal.ts';
 import { redisJournal, type RedisJournalOptions } from '../lib/redis/index.ts';
+import { PUBLISH } from '../lib/redis/script.ts';
 import { kinds, type TestClient } from './fixtures/redis-clients.ts';
 import { frame, Recorder } from './fixtures/redis-recorder.ts';
 import { type RedisServer, startRedis } from './fixtures/redis-server.ts';
@@ -176,6 +177,17 @@ describe.each(kinds)('over $name', (kind) => {
     expect(entries.map(({ body }) => Buffer.from(body).toString())).toEqual(
       Array.from({ length: 50 }, (_, i) => `data: ${i}\n\n`).filter((_, i) => i !== 20),
     );
+  });
+
+  test('a publish behind one that did not get in does not get in either, so that both can come again in order', async () => {
+    const publish = (seq: string, previous: string, ...fields: string[]) =>
+      app.command('EVAL', PUBLISH, '2', key, `${key}:p:me`, seq, previous, seq, '60000', '60000', '100', ...fields);
+    expect(await publish('2', '1', 'data', 'b')).toBeNull();
+    const first = await publish('1', '', 'data', 'a');
+    const second = await publish('2', '1', 'data', 'b');
+    expect([await publish('1', '', 'data', 'a'), await publish('2', '1', 'data', 'b')]).toEqual([first, second]);
+    expect(await publish('5', '3', 'data', 'c')).toBeNull();
+    expect(await app.command('XLEN', key)).toBe(2);
   });
 
   test('pages of large entries are cut, and nothing is missing', async () => {
