@@ -11,6 +11,7 @@ import type { Outlet } from './outlet.ts';
 import type { Packet } from './packet.ts';
 import type { Range } from './range.ts';
 import type { Ring } from './ring.ts';
+import type { Counters } from './stats.ts';
 import type { Words } from './words.ts';
 
 /** What a cursor asks of its hub. */
@@ -26,8 +27,7 @@ export interface House {
   readonly resumable: boolean;
   /** Something is due by then. */
   due(at: number): void;
-  /** Counts what a write carried. */
-  wrote(events: number, bytes: number): void;
+  readonly counters: Counters;
 }
 
 /**
@@ -198,7 +198,7 @@ export abstract class Cursor {
   protected write(text: string | Buffer): boolean {
     this.lastWrite = this.hub.now;
     this.written = this.outlet.waiting === 0 ? text.length : this.written + text.length;
-    this.hub.wrote(0, text.length);
+    this.hub.counters.bytes += text.length;
     return this.outlet.writeText(text);
   }
 
@@ -211,7 +211,8 @@ export abstract class Cursor {
   #send(packet: Packet): boolean {
     this.told = packet.last;
     this.lastWrite = this.hub.now;
-    this.hub.wrote(packet.events, packet.payload.byteLength);
+    this.hub.counters.events += packet.events;
+    this.hub.counters.bytes += packet.payload.byteLength;
     return this.outlet.write(packet);
   }
 

@@ -178,7 +178,7 @@ export class Gate {
 
   #turnAway(res: Response, full: 'shutdown' | 'connections' | 'perClient'): void {
     const { whenFull, retry } = this.#settings;
-    this.#hub.registry.counters.refused++;
+    this.#hub.counters.refused[full]++;
     const why = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[full];
     if (whenFull === 'retry' || full === 'shutdown') this.#sendAway(res, why);
     else reject(res, full === 'connections' ? 503 : 429, why, retry);

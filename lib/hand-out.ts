@@ -11,6 +11,7 @@ import type { Range } from './range.ts';
 import { WRITE_BYTES } from './cursor.ts';
 import type { Cursor } from './cursor.ts';
 import type { Ring } from './ring.ts';
+import type { Counters } from './stats.ts';
 
 /** How long a hand-out may hold the event loop before others have a turn: milliseconds. */
 const SLICE = 10;
@@ -30,8 +31,9 @@ export interface Speaker {
 export interface Host {
   /** Something is about to be written. @returns the time */
   startTurn(): number;
-  /** Counts what was written. */
-  wrote(events: number, bytes: number): void;
+  readonly counters: Counters;
+  /** So many entries have been handed out, so long after the first of them came. */
+  handedOut(entries: number, ms: number): void;
 }
 
 export class HandOut {
@@ -47,6 +49,7 @@ export class HandOut {
   #speakers: Speaker[] = [];
   #spoken = 0; // of those
   #bytes = 0; // of entries that wait for the end of the turn
+  #since = 0; // when the first of them came
   #scheduled = false;
   #running = false;
   #work: Generator<void, void> | undefined;
@@ -70,6 +73,7 @@ export class HandOut {
 
   /** The ring has grown by so many bytes. */
   grown(bytes: number): void {
+    if (this.#since === 0) this.#since = performance.now();
     this.#bytes += bytes;
     const much = this.#ring.head - this.base > TURN_ENTRIES || this.#bytes > TURN_BYTES;
     if (much && this.#work === undefined && !this.#running) this.#run();
@@ -111,6 +115,7 @@ export class HandOut {
 
   /** Own words first: they may be older than what was broadcast in the same turn, and bring their reader up to the head. */
   *#spread(): Generator<void, void> {
+    const { counters } = this.#host;
     let writes = 0;
     for (const until = this.#speakers.length; this.#spoken < until;) {
       const speaker = this.#speakers[this.#spoken++]!;
@@ -121,6 +126,9 @@ export class HandOut {
     this.#speakers = this.#speakers.slice(this.#spoken);
     this.#spoken = 0;
     this.#bytes = 0;
+    const since = this.#since;
+    const first = this.base;
+    this.#since = 0;
     while (this.base < this.#ring.head) {
       const from = this.base;
       let events = 0;
@@ -141,9 +149,11 @@ export class HandOut {
           if (++writes % STRIDE === 0) yield;
         }
       }
-      this.#host.wrote(events, bytes);
+      counters.events += events;
+      counters.bytes += bytes;
       this.base = to;
       this.#ring.settle(to);
     }
+    if (this.base > first) this.#host.handedOut(this.base - first, performance.now() - since);
   }
 }

@@ -14,18 +14,20 @@ import type { Lodge } from './reader.ts';
 /** What a connection asks of its hub, besides what its reader does. */
 export interface Home extends Lodge {
   readonly settings: Settings;
+  readonly registry: {
+    /** Its end is on its way. */
+    leaving(life: Life): void;
+    /** Its response is done with. */
+    finished(life: Life): void;
+    behind(life: Life, is: boolean): void;
+  };
   /** Counts the hub's turns. */
   readonly turn: number;
   /** It has something to say: at the end of this turn. */
   soon(life: Life): void;
   opened(life: Life): void;
-  /** Its end is on its way. */
-  leaving(life: Life): void;
   over(life: Life, reason: CloseReason): void;
-  /** Its response is done with. */
-  finished(life: Life): void;
   moved(life: Life, channels: readonly string[]): void;
-  behind(life: Life, is: boolean): void;
   wasReset(life: Life, reason: ResetReason, lastEventId: string): void;
   joinedLate(life: Life): void;
   name(number: number): string;

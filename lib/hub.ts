@@ -18,7 +18,8 @@ import type { Outlet } from './outlet.ts';
 import { Range } from './range.ts';
 import { Registry } from './registry.ts';
 import { Ring } from './ring.ts';
-import type { SseStats } from './stats.ts';
+import { signals } from './signals.ts';
+import { Counters, type SseStats } from './stats.ts';
 import type { Cursor } from './cursor.ts';
 import type { Admission, Home } from './home.ts';
 import { report } from './report.ts';
@@ -33,9 +34,12 @@ export class Hub implements Home, Follower {
   readonly ring: Ring;
   readonly range: Range;
   readonly catchUp: CatchUp;
+  readonly counters = new Counters();
   readonly registry: Registry;
   readonly opening: Opening;
   now = 0;
+  /** Whom observers are told it is about. */
+  router: object = this;
   /** Nobody is admitted any more. */
   draining = false;
   readonly #audiences = new Audiences<Cursor>();
@@ -53,7 +57,7 @@ export class Hub implements Home, Follower {
     this.range = new Range(this.ring, this.resumable);
     this.catchUp = new CatchUp(this);
     this.opening = new Opening(this.journal, (error) => this.report(error));
-    this.registry = new Registry(settings.limits, (now) => this.#look(now));
+    this.registry = new Registry(settings.limits, this.counters, (now) => this.#look(now));
     this.#handOut = new HandOut(this.ring, this.range, this.#audiences, this);
   }
 
@@ -98,13 +102,20 @@ export class Hub implements Home, Follower {
         'The journal is closed, or could not be opened in time (onError has the reason): nothing was stored.',
       );
     }
+    const observed = signals.broadcast.hasSubscribers;
+    const start = observed ? performance.now() : 0;
     const position = await this.journal.append(entry);
-    this.registry.counters.broadcasts++;
+    this.counters.broadcasts++;
+    if (observed) {
+      const { to, except, body } = entry;
+      const ms = performance.now() - start;
+      signals.broadcast.publish({ router: this.router, id: position, to, except, bytes: body.byteLength, ms });
+    }
     return this.resumable ? position : id;
   }
 
   stats(): SseStats {
-    const { journalUp, ...counted } = this.registry.counters;
+    const { journalUp, ...counted } = this.counters;
     return {
       ...this.registry.gauges,
       channels: this.#audiences.channels,
@@ -113,6 +124,7 @@ export class Hub implements Home, Follower {
       journalUp: journalUp ? 1 : 0,
       ...counted,
       closed: { ...counted.closed },
+      refused: { ...counted.refused },
       resumes: { ...counted.resumes },
     };
   }
@@ -162,7 +174,7 @@ export class Hub implements Home, Follower {
   }
 
   status(up: boolean): void {
-    this.registry.counters.journalUp = up;
+    this.counters.journalUp = up;
   }
 
   trim(id: string): void {
@@ -175,24 +187,16 @@ export class Hub implements Home, Follower {
 
   opened(stream: Stream): void {
     this.registry.opened(stream);
+    if (signals.open.hasSubscribers) signals.open.publish({ router: this.router, connection: stream });
     this.registry.clock.due(stream.tick(this.now));
-  }
-
-  leaving(stream: Stream): void {
-    this.registry.leaving(stream);
   }
 
   over(stream: Stream, reason: CloseReason): void {
     this.#audiences.leave(stream, stream.audience!);
-    this.registry.over(stream, reason);
-  }
-
-  finished(stream: Stream): void {
-    this.registry.finished(stream);
-  }
-
-  behind(stream: Stream, is: boolean): void {
-    this.registry.behind(stream, is);
+    const wasOpen = this.registry.over(stream, reason);
+    if (wasOpen && signals.close.hasSubscribers) {
+      signals.close.publish({ router: this.router, connection: stream, reason });
+    }
   }
 
   moved(stream: Stream, channels: readonly string[]): void {
@@ -203,7 +207,10 @@ export class Hub implements Home, Follower {
     this.registry.clock.due(at);
   }
 
-  wasReset(): void {}
+  wasReset(stream: Stream, reason: ResetReason, lastEventId: string): void {
+    if (!signals.reset.hasSubscribers) return;
+    signals.reset.publish({ router: this.router, connection: stream, reason, lastEventId });
+  }
 
   joinedLate(): void {
     if (this.#warned) return;
@@ -222,13 +229,8 @@ export class Hub implements Home, Follower {
     return (this.now = this.registry.clock.now());
   }
 
-  wrote(events: number, bytes: number): void {
-    this.registry.counters.events += events;
-    this.registry.counters.bytes += bytes;
-  }
-
-  resumed(outcome: 'resumed' | ResetReason): void {
-    this.registry.counters.resumes[outcome]++;
+  handedOut(entries: number, ms: number): void {
+    if (signals.handOut.hasSubscribers) signals.handOut.publish({ router: this.router, entries, ms });
   }
 
   report(error: unknown, stream?: Stream): void {

@@ -19,6 +19,8 @@ export abstract class Life extends Reader {
   /** Who it counts as; '' where that is not limited. */
   readonly client: string;
   readonly number: number;
+  /** When it was admitted: the hub's milliseconds. */
+  readonly since: number;
   /** In the hub's list of who has something to say. */
   listed = false;
   #padding: string;
@@ -34,6 +36,7 @@ export abstract class Life extends Reader {
     this.lastEventId = admission.lastEventId;
     this.client = admission.client;
     this.number = number;
+    this.since = hub.now;
     this.#padding = admission.padding;
     // An id of another form is the application's, and so is resuming it.
     this.own = this.lastEventId !== '' && !hub.journal.isId(this.lastEventId);
@@ -74,7 +77,7 @@ export abstract class Life extends Reader {
   /** Over, in order: what was said leaves first, then `farewell`, then the end of the body. */
   finish(reason: CloseReason, farewell = ''): void {
     if (this.#reason !== undefined) return;
-    this.hub.leaving(this);
+    this.hub.registry.leaving(this);
     if (this.phase === 'connecting') {
       this.#farewell = farewell;
       this.hub.soon(this); // an exception in this turn may still turn it into an error's answer
@@ -95,7 +98,7 @@ export abstract class Life extends Reader {
     this.phase = 'closed';
     this.words = undefined;
     this.#over(reason);
-    this.hub.finished(this);
+    this.hub.registry.finished(this);
   }
 
   /** The response is done with, or its client has gone. */
@@ -104,7 +107,7 @@ export abstract class Life extends Reader {
     this.phase = 'closed';
     this.words = undefined;
     this.#over('client');
-    this.hub.finished(this);
+    this.hub.registry.finished(this);
   }
 
   fail(error: unknown): void {
@@ -141,7 +144,7 @@ export abstract class Life extends Reader {
       const { taken } = this.outlet;
       if (this.#stall?.taken !== taken) this.#stall = { taken, since: now };
       else if (now - this.#stall.since >= slowTimeout) this.cut('slow');
-      return Math.min(expires, this.#stall.since + slowTimeout, now + heartbeat);
+      return Math.min(expires, this.#stall.since + slowTimeout, now + this.#glance);
     }
     this.#stall = undefined;
     if (now - this.lastWrite >= heartbeat) this.#beat();
@@ -153,12 +156,13 @@ export abstract class Life extends Reader {
   }
 
   protected onBlocked(): void {
-    this.hub.behind(this, true);
-    this.hub.due(this.hub.now + this.hub.settings.slowTimeout);
+    this.hub.registry.behind(this, true);
+    this.#stall = { taken: this.outlet.taken, since: this.hub.now };
+    this.hub.due(this.hub.now + this.#glance);
   }
 
   protected onDrained(): void {
-    this.hub.behind(this, false);
+    this.hub.registry.behind(this, false);
   }
 
   protected onLive(): void {
@@ -167,6 +171,11 @@ export abstract class Life extends Reader {
 
   protected onReset(reason: ResetReason, lastEventId: string): void {
     this.hub.wasReset(this, reason, lastEventId);
+  }
+
+  /** How often who is behind is looked at: a reader that took its last byte just after a look is cut a quarter late. */
+  get #glance(): number {
+    return Math.ceil(Math.min(this.hub.settings.slowTimeout, this.hub.settings.heartbeat) / 4);
   }
 
   /** Writes the head. @returns false when there is nothing to write it to */
@@ -211,6 +220,7 @@ export abstract class Life extends Reader {
 
   #beat(): void {
     this.pump();
+    this.hub.counters.heartbeats++;
     const { ring, resumable } = this.hub;
     if (this.phase !== 'live' || !resumable || this.own || this.told >= ring.head) this.write(HEARTBEAT);
     else {

@@ -13,8 +13,6 @@ import { Words } from './words.ts';
 /** What a reader asks of its hub, besides what its cursor does. */
 export interface Lodge extends House {
   readonly catchUp: CatchUp;
-  /** Counts how a resume ended. */
-  resumed(outcome: 'resumed' | ResetReason): void;
 }
 
 export abstract class Reader extends Cursor {
@@ -39,7 +37,7 @@ export abstract class Reader extends Cursor {
 
   /** What comes before everything else does so also where what follows must be fetched from the log. */
   #sayFirst(): void {
-    while (!this.blocked && this.words?.due === 0) {
+    while (!this.blocked && this.words?.due !== undefined && this.words.due <= this.cursor) {
       if (!this.write(this.nextWords()) && this.outlet.waiting > 0) this.block();
     }
   }
@@ -79,14 +77,14 @@ export abstract class Reader extends Cursor {
   /** Its id is in the log: what was held may go, and what was missed follows. */
   verified(): void {
     if (!this.held) return;
-    this.hub.resumed('resumed');
+    this.hub.counters.resumes.resumed++;
     this.#release((words) => words);
   }
 
   /** What it missed is gone: says so, and starts anew at the head. */
   reset(reason: ResetReason, lastEventId: string = this.at): void {
     if (this.phase === 'closed' || this.phase === 'connecting') return; // who has not begun finds out for itself
-    this.hub.resumed(reason);
+    this.hub.counters.resumes[reason]++;
     this.#restate(reason, lastEventId);
     this.onReset(reason, lastEventId);
   }

@@ -8,7 +8,7 @@ import { put, take, View } from './audience.ts';
 import { Clock } from './clock.ts';
 import type { CloseReason } from './connection.ts';
 import type { Stream } from './stream.ts';
-import { Counters } from './stats.ts';
+import type { Counters } from './stats.ts';
 
 /** What is still to be taken when a stream ends has this long, before its socket is destroyed: milliseconds. */
 const LAST_SECOND = 1000;
@@ -23,9 +23,9 @@ export interface Room {
 
 export class Registry {
   readonly open = new View<Stream>();
-  readonly counters = new Counters();
   readonly clock: Clock;
   readonly #room: Room;
+  readonly #counters: Counters;
   readonly #connecting = new Set<Stream>();
   readonly #leaving = new Map<Stream, number>(); // ended, and until when that may take
   readonly #behind = new Set<Stream>();
@@ -33,8 +33,9 @@ export class Registry {
   #onEmpty: (() => void) | undefined;
 
   /** `onLook` is called before anything is looked at, and answers when it has something due itself. */
-  constructor(room: Room, onLook: (now: number) => number) {
+  constructor(room: Room, counters: Counters, onLook: (now: number) => number) {
     this.#room = room;
+    this.#counters = counters;
     this.clock = new Clock((now) => this.#look(now, onLook(now)));
   }
 
@@ -70,7 +71,7 @@ export class Registry {
   opened(stream: Stream): void {
     this.#connecting.delete(stream);
     put(this.open, stream);
-    this.counters.opened++;
+    this.#counters.opened++;
   }
 
   behind(stream: Stream, is: boolean): void {
@@ -85,15 +86,17 @@ export class Registry {
     this.clock.due(until);
   }
 
-  /** It gives up its place. */
-  over(stream: Stream, reason: CloseReason): void {
+  /** It gives up its place. @returns whether it was open */
+  over(stream: Stream, reason: CloseReason): boolean {
     this.#behind.delete(stream);
     this.#connecting.delete(stream);
     const places = this.#clients.get(stream.client) ?? 0;
     if (places > 1) this.#clients.set(stream.client, places - 1);
     else this.#clients.delete(stream.client);
-    if (take(this.open, stream)) this.counters.closed[reason]++;
+    const wasOpen = take(this.open, stream);
+    if (wasOpen) this.#counters.closed[reason]++;
     this.#rest();
+    return wasOpen;
   }
 
   /** Its response is done with. */

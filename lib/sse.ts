@@ -15,6 +15,8 @@ import { Hub } from './hub.ts';
 import type { AnyEvents, EventMap, Message } from './message.ts';
 import { checkOptions, type SseOptions } from './options.ts';
 import { pathOf } from './request.ts';
+import { insight } from './insight.ts';
+import { INSIGHT } from './signals.ts';
 import type { SseStats } from './stats.ts';
 
 /**
@@ -93,6 +95,8 @@ export function sse<E extends EventMap = AnyEvents>(
       },
     },
   });
+  hub.router = router;
+  Object.defineProperty(router, INSIGHT, { value: insight(hub) });
   void hub.open();
   return router;
 }

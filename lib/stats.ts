@@ -36,8 +36,10 @@ export interface SseStats {
   bytes: number;
   /** Returning clients that were resumed, and connections that were reset, by reason. */
   resumes: Record<'resumed' | ResetReason, number>;
-  /** Requests sent away because of a limit or a shutdown. */
-  refused: number;
+  /** Requests sent away, by the limit that was reached, or because the router closes. */
+  refused: Record<'connections' | 'perClient' | 'shutdown', number>;
+  /** Heartbeats and checkpoints written to silent connections. */
+  heartbeats: number;
 }
 
 /** The counters among them. */
@@ -46,7 +48,7 @@ export class Counters {
   broadcasts = 0;
   events = 0;
   bytes = 0;
-  refused = 0;
+  heartbeats = 0;
   journalUp = true;
   readonly closed: Record<CloseReason, number> = {
     client: 0,
@@ -57,5 +59,6 @@ export class Counters {
     shutdown: 0,
     error: 0,
   };
+  readonly refused = { connections: 0, perClient: 0, shutdown: 0 };
   readonly resumes: Record<'resumed' | ResetReason, number> = { resumed: 0, lost: 0, unknown: 0, diverged: 0 };
 }
