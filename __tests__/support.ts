@@ -138,6 +138,7 @@ export async function choke(conn: Connection): Promise<number> {
       await turn(); // oxlint-disable-line no-await-in-loop -- the kernel needs one
       continue;
     }
+    if (conn.readyState === 'closed') throw new Error(`The connection is over: ${String(conn.signal.reason)}`);
     let drained = false;
     void conn.drained().then(() => (drained = true));
     for (let turns = 0; turns < 50 && !drained; turns++) await turn(); // oxlint-disable-line no-await-in-loop
