@@ -74,6 +74,8 @@ export abstract class Cursor {
     this.lastWrite = hub.now;
   }
 
+  /** Writing to it threw. */
+  abstract broken(error: unknown): void;
   /** Goes on after this id, wherever that is. */
   abstract resume(id: string): void;
   /** What it has to go on from is not in the ring any more. */
@@ -225,8 +227,12 @@ export abstract class Cursor {
   #unblock(): void {
     if (!this.blocked || this.phase === 'closed') return;
     this.blocked = false;
-    if (this.phase === 'parked') this.resume(this.at);
-    else this.pump();
-    if (!this.blocked) this.onDrained();
+    try {
+      if (this.phase === 'parked') this.resume(this.at);
+      else this.pump();
+      if (!this.blocked) this.onDrained();
+    } catch (error) {
+      this.broken(error);
+    }
   }
 }

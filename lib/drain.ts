@@ -30,6 +30,7 @@ export async function drain(hub: Hub, over: number): Promise<void> {
   let ended = 0;
   const streams = [...hub.registry.all()]; // who leaves meanwhile leaves the registry
   for (const stream of streams) {
+    if (stream.isOver) continue;
     const due = start + (over * ended++) / streams.length;
     const now = performance.now();
     // oxlint-disable-next-line no-await-in-loop -- one after the other is the point

@@ -25,6 +25,8 @@ const STRIDE = 16;
 export interface Speaker {
   listed: boolean;
   flush(): void;
+  /** Writing to it threw: that is its end, and nobody else's. */
+  broken(error: unknown): void;
 }
 
 /** What a hand-out asks of its hub. */
@@ -120,7 +122,11 @@ export class HandOut {
     for (const until = this.#speakers.length; this.#spoken < until;) {
       const speaker = this.#speakers[this.#spoken++]!;
       speaker.listed = false;
-      speaker.flush();
+      try {
+        speaker.flush();
+      } catch (error) {
+        speaker.broken(error);
+      }
       if (++writes % STRIDE === 0) yield;
     }
     this.#speakers = this.#speakers.slice(this.#spoken);
@@ -142,9 +148,13 @@ export class HandOut {
             ? this.#range.packet(reader, from, to)
             : (shared ??= this.#range.packet(reader, from, to));
           if (packet === undefined) break; // nobody here wants any of it
-          if (reader.deliver(packet, from, to, this.#now)) {
-            events += packet.events;
-            bytes += packet.payload.byteLength;
+          try {
+            if (reader.deliver(packet, from, to, this.#now)) {
+              events += packet.events;
+              bytes += packet.payload.byteLength;
+            }
+          } catch (error) {
+            reader.broken(error);
           }
           if (++writes % STRIDE === 0) yield;
         }

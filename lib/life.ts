@@ -81,7 +81,13 @@ export abstract class Life extends Reader {
     if (this.phase === 'connecting') {
       this.#farewell = farewell;
       this.hub.soon(this); // an exception in this turn may still turn it into an error's answer
-    } else this.#depart(farewell, reason);
+    } else {
+      try {
+        this.#depart(farewell, reason);
+      } catch (error) {
+        this.broken(error);
+      }
+    }
     this.#over(reason);
   }
 
@@ -113,6 +119,12 @@ export abstract class Life extends Reader {
   fail(error: unknown): void {
     this.hub.report(error, this);
     this.finish('error');
+  }
+
+  /** Its outlet threw, which only what others have put around a response does. */
+  broken(error: unknown): void {
+    this.hub.report(error, this);
+    this.cut('error');
   }
 
   /** The end of a turn in which it had something to say. */
@@ -198,6 +210,7 @@ export abstract class Life extends Reader {
     this.pump();
     this.sayTheRest();
     if (farewell !== '') this.write(farewell);
+    this.hub.catchUp.drop(this);
     this.phase = 'closed';
     this.outlet.end(reason === 'shutdown');
   }

@@ -78,7 +78,7 @@ export class ResponseOutlet implements Outlet {
 
   open(text: string | Buffer): void {
     const response = this.#response;
-    const socket = response.socket;
+    const socket = response instanceof ServerResponse ? response.socket : null; // HTTP/2's is not to be touched
     if (socket) {
       // A server's own time limit for silent sockets must not end a stream; it is put back for the next request.
       this.#timeout = socket.timeout ?? 0;
@@ -93,7 +93,6 @@ export class ResponseOutlet implements Outlet {
     // node:http frames them, whose turn it is, which holds nothing back and whose write nobody has replaced.
     if (
       socket &&
-      response instanceof ServerResponse &&
       (response as Inside).chunkedEncoding === true &&
       response.write === plainWrite &&
       socket.write === socketWrite &&
@@ -105,12 +104,15 @@ export class ResponseOutlet implements Outlet {
   }
 
   write(packet: Packet): boolean {
-    return this.#socket ? this.#socket.write(packet.chunk) : this.#writeSlow(packet.payload);
+    const socket = this.#socket;
+    if (socket === undefined) return this.#writeSlow(packet.payload);
+    return socket.writable && socket.write(packet.chunk); // not writable: its 'close' is on the way
   }
 
   writeText(text: string | Buffer): boolean {
     const socket = this.#socket;
     if (!socket) return this.#writeSlow(text);
+    if (!socket.writable) return false;
     const size = Buffer.byteLength(text);
     if (typeof text === 'string') {
       const chunk = `${size.toString(16)}\r\n${text}\r\n`;
@@ -140,7 +142,7 @@ export class ResponseOutlet implements Outlet {
 
   end(last: boolean): void {
     const response = this.#response;
-    const socket = response.socket;
+    const socket = response instanceof ServerResponse ? response.socket : null;
     if (socket && this.#timeout > 0 && !socket.destroyed) socket.setTimeout(this.#timeout);
     // A process that ends wants its sockets back: an idle one would hold server.close() for the keep-alive timeout.
     if (last && socket) response.once('finish', () => socket.end());

@@ -130,7 +130,11 @@ export class Registry {
       }
     }
     for (const stream of this.all()) {
-      next = Math.min(next, stream.tick(now));
+      try {
+        next = Math.min(next, stream.tick(now));
+      } catch (error) {
+        stream.broken(error);
+      }
       if (++looked % 64 === 0 && performance.now() - start > SLICE) return { next: now, looked };
     }
     this.#rest();
