@@ -1,6 +1,6 @@
 // What the measured process knows of itself: CPU, memory, blocks of the event loop.
 // May know: nothing of peers. Keeps: reading a gauge costs the measured work nothing worth naming.
-import { monitorEventLoopDelay, performance, PerformanceObserver } from 'node:perf_hooks';
+import { performance, PerformanceObserver } from 'node:perf_hooks';
 
 /** CPU microseconds so far, by the clock that /proc keeps for the whole process (all threads). */
 export function cpu() {
@@ -37,33 +37,52 @@ function collect() {
   }
 }
 
-/** From `start` to `stop`: the longest block of the event loop, the longest collection, and the highest RSS. */
+/**
+ * From `start` to `stop`: the longest block of the event loop, the longest collection, and the highest RSS.
+ * A timer of its own instead of monitorEventLoopDelay, as it sees how much of a block was CPU: the rest is the time in
+ * which another process had the core, which says nothing of the server.
+ */
 export class Watch {
-  #delay = monitorEventLoopDelay({ resolution: 1 });
   #pauses = [];
   #observer = new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) this.#pauses.push(entry.duration);
   });
   #timer;
+  #last = cpu();
+  #block = 0;
+  #busy = 0;
   #rss = 0;
+  #ticks = 0;
 
   start() {
     this.#rss = process.memoryUsage.rss();
     this.#pauses = [];
-    this.#delay.reset();
-    this.#delay.enable();
+    this.#block = 0;
+    this.#busy = 0;
+    this.#last = cpu();
     this.#observer.observe({ entryTypes: ['gc'] });
-    this.#timer = setInterval(() => this.#sample(), 10);
+    this.#timer = setInterval(() => this.#tick(), 1);
   }
 
   stop() {
+    this.#tick();
     this.#sample();
     clearInterval(this.#timer);
-    this.#delay.disable();
     this.#observer.disconnect();
-    // The histogram counts from one firing of its 1 ms timer to the next.
-    const block = this.#delay.count === 0 ? 0 : Math.max(0, this.#delay.max / 1e6 - 1);
-    return { block, collection: Math.max(0, ...this.#pauses), peakRss: this.#rss };
+    return {
+      block: this.#block,
+      busy: Math.min(this.#busy, this.#block),
+      collection: Math.max(0, ...this.#pauses),
+      peakRss: this.#rss,
+    };
+  }
+
+  #tick() {
+    const passed = since(this.#last);
+    this.#last = cpu();
+    this.#block = Math.max(this.#block, passed.ms - 1);
+    this.#busy = Math.max(this.#busy, passed.cpu / 1000 - 1);
+    if (++this.#ticks % 10 === 0) this.#sample();
   }
 
   #sample() {

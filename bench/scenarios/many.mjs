@@ -12,7 +12,8 @@ export const many = {
   metrics: {
     cpu: 'CPU µs per delivered event',
     broadcastBlock: 'longest block while broadcasting, ms',
-    broadcastCollection: 'of it garbage collection, ms',
+    broadcastBusy: 'of it at work, ms',
+    broadcastCollection: 'longest garbage collection, ms',
     admitted: 'admitted within, s',
     admitBlock: 'longest block meanwhile, ms',
     heartbeatBlock: 'longest block by heartbeats, ms',
@@ -43,6 +44,7 @@ export const many = {
       return {
         cpu: broadcast.result.cpu / broadcast.result.events,
         broadcastBlock: broadcast.block,
+        broadcastBusy: broadcast.busy,
         broadcastCollection: broadcast.collection,
         admitted: admit.result / 1000,
         admitBlock: admit.block,
@@ -55,6 +57,6 @@ export const many = {
 };
 
 async function heartbeats(bed, connections, heartbeat) {
-  const { all, count } = await bed.clients.call('heard', { connections, timeout: heartbeat * 3 + 2000 });
+  const { all, count } = await bed.clients.call('heard', { connections, timeout: heartbeat + 60_000 });
   if (!all) throw new Refused(`${count} of ${connections} connections had a heartbeat`);
 }

@@ -11,7 +11,8 @@ const metrics = {
   perEvent: 'CPU µs per event',
   peak: 'RSS at its peak, MB above the start',
   block: 'longest block, ms',
-  collection: 'of it garbage collection, ms',
+  busy: 'of it at work, ms',
+  collection: 'longest garbage collection, ms',
 };
 
 export const storm = {
@@ -68,13 +69,14 @@ async function comeBack(bed, { connections, seen, missed, within }) {
   await bed.connect({ to: connections, atOnce: connections, resume: true, within });
   await bed.complete(seen + missed, { timeout: 60_000 });
   const { cpu, ms } = await bed.server.call('stop');
-  const { block, collection, peakRss } = await bed.server.call('unwatch');
+  const { block, busy, collection, peakRss } = await bed.server.call('unwatch');
   return {
     complete: ms / 1000,
     cpu: cpu / connections,
     perEvent: cpu / connections / missed,
     peak: (peakRss - rss) / 2 ** 20,
     block,
+    busy,
     collection,
   };
 }
