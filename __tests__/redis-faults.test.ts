@@ -105,6 +105,30 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls.filter((call) => call !== 'up' && call !== 'down')).toEqual([]);
   });
 
+  test('a read in flight when Redis is killed is asked again, and rejected when nobody comes back', async () => {
+    const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
+    const journal = await journalOn(redis, { wait: 1000 });
+    await journal.open();
+    const id = await journal.append({ body: frame('1') });
+    const killed = async (): Promise<void> => {
+      await new Promise((resolve) => setImmediate(resolve)); // the command is in the socket
+      await redis.kill();
+    };
+    redis.freeze();
+    const first = journal.read(id, 1);
+    await killed();
+    await redis.start();
+    expect(await first).toEqual({ ok: true, entries: [] });
+    await journal.append({ body: frame('2') });
+    redis.freeze();
+    const second = journal.read(id, 1);
+    await killed();
+    await expect(second).rejects.toMatchObject({
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringContaining('reached'),
+    });
+  });
+
   test('FLUSHALL and a restart without persistence restart a follower, as unknown', async () => {
     const redis = await server();
     const journal = await journalOn(redis);

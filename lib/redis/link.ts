@@ -56,7 +56,7 @@ export function passes(error: unknown): boolean {
 }
 
 /**
- * A connection whose promises always settle. ioredis with `autoResendUnfulfilledCommands: false` leaves what was in flight
+ * A connection whose promises always settle. ioredis with `autoResendUnfulfilledCommands: false` can leave what was in flight
  * for ever unsettled when the socket closes (ioredis#2193), so every command is held here and rejected by us.
  */
 export class Link {
