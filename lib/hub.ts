@@ -153,7 +153,7 @@ export class Hub implements Home, Follower {
   }
 
   rewind(id: string): void {
-    const n = this.ring.find(id);
+    const n = this.ring.locate(id);
     if (n === undefined)
       throw new SseError('ERR_SSE_JOURNAL', `A journal rewinds to one of known(), and this is ${JSON.stringify(id)}.`);
     const gone = this.range.entries(n, this.ring.head);

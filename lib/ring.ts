@@ -85,7 +85,7 @@ export class Ring {
 
   /** The log has let go of everything up to `id`. */
   trim(id: string): void {
-    const n = this.#search(id);
+    const n = this.locate(id);
     if (n === undefined || n <= this.#lost) return;
     this.#lost = n;
     this.settle(this.#settled);
@@ -109,7 +109,7 @@ export class Ring {
 
   /** The n of an id that is in the ring and, as far as is known here, in the log. */
   find(id: string): number | undefined {
-    const n = this.#search(id);
+    const n = this.locate(id);
     return n !== undefined && n <= this.#lost && n !== this.head ? undefined : n;
   }
 
@@ -125,7 +125,8 @@ export class Ring {
     for (let n = this.head; n >= this.#first - 1; n--) yield this.idAt(n) as string;
   }
 
-  #search(id: string): number | undefined {
+  /** The n of an id that is in the ring, whether the log still has it or not. */
+  locate(id: string): number | undefined {
     let low = this.#first - 1;
     let high = this.head;
     while (low <= high) {
