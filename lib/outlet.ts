@@ -56,6 +56,9 @@ export class ResponseOutlet implements Outlet {
   readonly #heading: { apply(response: ServerResponse): void };
   #socket: Socket | undefined; // set: the fast way is open
   #timeout = 0; // of the socket before us
+  #held = 0; // what was refused on the slow way since it was last empty: a wrapper's own buffer does not show otherwise
+  #listens = false;
+  #onDrain: (() => void) | undefined;
 
   constructor(response: ServerResponse, heading: { apply(response: ServerResponse): void }) {
     this.#response = response;
@@ -67,7 +70,7 @@ export class ResponseOutlet implements Outlet {
   }
 
   get waiting(): number {
-    return this.#socket ? this.#socket.writableLength : (this.#response.writableLength ?? 0);
+    return this.#socket ? this.#socket.writableLength : Math.max(this.#response.writableLength ?? 0, this.#held);
   }
 
   get taken(): number {
@@ -135,9 +138,8 @@ export class ResponseOutlet implements Outlet {
   }
 
   whenDrained(call: () => void): void {
-    // The response's own 'drain' comes only after writes through it; `compression` answers for its own stream in `res.on`.
     if (this.#socket) this.#socket.once('drain', call);
-    else this.#response.once('drain', call);
+    else this.#onDrain = call;
   }
 
   end(last: boolean): void {
@@ -155,9 +157,21 @@ export class ResponseOutlet implements Outlet {
   }
 
   #writeSlow(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
-    const more = this.#response.write(text, encoding);
+    const response = this.#response;
+    const more = response.write(text, encoding);
+    if (!more || this.#held > 0) this.#held += text.length;
+    if (!more && !this.#listens) {
+      // One listener for good: `compression` moves it to its own stream, from where a `once` would never be taken away.
+      this.#listens = true;
+      response.on('drain', () => {
+        this.#held = 0;
+        const call = this.#onDrain;
+        this.#onDrain = undefined;
+        call?.();
+      });
+    }
     // `compression` holds everything back until it is told otherwise.
-    if (Object.hasOwn(this.#response, 'flush')) (this.#response as Compressing).flush?.();
+    if (Object.hasOwn(response, 'flush')) (response as Compressing).flush?.();
     return more;
   }
 }

@@ -17,6 +17,7 @@ export interface Lodge extends House {
 
 export abstract class Reader extends Cursor {
   declare readonly hub: Lodge;
+  #hasBegun = false; // its first words have been made
   #asked = 0; // counts what makes an answer on its way stale
 
   protected abstract readonly hasSnapshot: boolean;
@@ -144,7 +145,9 @@ export abstract class Reader extends Cursor {
   /** Lets go of what was held; `frame` makes the first words out of those that were pushed before the opening. */
   #release(frame: (words: string) => string): void {
     this.held = false;
-    const text = frame(this.words?.due === 0 ? String(this.nextWords()) : '');
+    const first = !this.#hasBegun && this.words?.due === 0 ? String(this.nextWords()) : '';
+    this.#hasBegun = true;
+    const text = frame(first);
     if (text !== '') (this.words ??= new Words()).sayFirst(text);
     if (this.phase === 'ring') this.pump();
     else this.#sayFirst();

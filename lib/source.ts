@@ -16,6 +16,9 @@ export type Source<E extends EventMap> =
   | AsyncIterable<Item<E> | Uint8Array>
   | ReadableStream<Item<E> | Uint8Array>;
 
+/** After so many items others have their turn, however fast the source and the reader are. */
+const STRIDE = 256;
+
 interface Steps {
   next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>;
   /** Lets go of the source; never awaited, as a generator that is waiting for something does not listen. */
@@ -37,25 +40,33 @@ export function isThenable(value: unknown): value is Promise<unknown> {
 export async function pour(connection: Connection, source: unknown): Promise<void> {
   const steps = stepsOf(source);
   const decoder = new TextDecoder();
-  let over: (() => void) | undefined;
-  const isOver = new Promise<void>((resolve) => (over = resolve));
+  // One promise for "it is over" in a race with each step would hold every step's item for as long as the connection lasts.
+  let wake: (() => void) | undefined;
   const { signal } = connection;
   const stop = (): void => {
     steps.release();
-    over?.();
+    wake?.();
   };
   if (signal.aborted) return stop();
   signal.addEventListener('abort', stop, { once: true });
+  /* oxlint-disable no-await-in-loop -- one after the other is the point */
   try {
-    for (;;) {
-      // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
-      const step = await Promise.race([steps.next(), isOver]);
+    for (let taken = 1; ; taken++) {
+      const asked = steps.next();
+      const step = isThenable(asked)
+        ? await new Promise<IteratorResult<unknown> | undefined>((resolve, reject) => {
+            wake = () => resolve(undefined);
+            asked.then(resolve, reject);
+          })
+        : asked;
       if (step === undefined || signal.aborted) return;
       if (step.done) break;
-      if (!pushOne(connection, step.value, decoder)) await connection.drained(); // oxlint-disable-line no-await-in-loop
+      if (!pushOne(connection, step.value, decoder)) await connection.drained();
+      if (taken % STRIDE === 0) await new Promise(setImmediate);
     }
     const rest = decoder.decode();
     if (rest !== '') connection.push(rest);
+    /* oxlint-enable no-await-in-loop */
   } catch (error) {
     steps.release();
     if (!signal.aborted) throw error; // a source that complains of having been released is not news

@@ -32,9 +32,11 @@ export class Words {
     this.#text += text;
   }
 
-  /** Puts these before all others. */
+  /** Puts these before all others, but behind what was put there earlier. */
   sayFirst(text: string): void {
-    (this.#queue ??= []).unshift({ at: 0, text });
+    const queue = (this.#queue ??= []);
+    const behind = queue.findIndex((piece) => piece.at > 0);
+    queue.splice(behind === -1 ? queue.length : behind, 0, { at: 0, text });
     this.#queued += text.length;
   }
 
