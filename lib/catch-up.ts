@@ -95,11 +95,11 @@ export class CatchUp {
     if (result === undefined || reader.phase !== 'ahead' || reader.at !== id) return;
     if (!result.ok) {
       this.#leave(reader);
-      reader.reset(result.reason);
+      safely(reader, () => reader.reset(result.reason));
       return;
     }
     this.#ahead.add(reader);
-    reader.verified();
+    safely(reader, () => reader.verified());
     this.#join(reader);
   }
 
@@ -108,8 +108,8 @@ export class CatchUp {
     const n = ring.find(reader.at);
     if (n === undefined && journal.compare(ring.headId, reader.at) < 0) return; // still ahead
     this.#leave(reader);
-    if (n === undefined) reader.resume(reader.at); // the ring went past it without it
-    else reader.proceed(n);
+    // Not in the ring, and not ahead of it: the ring went past it without it.
+    safely(reader, () => (n === undefined ? reader.resume(reader.at) : reader.proceed(n)));
   }
 
   async #scan(): Promise<void> {
@@ -129,7 +129,7 @@ export class CatchUp {
         const those = [...(this.#waiting.get(at) ?? []), ...this.#attached];
         this.#waiting.delete(at);
         for (const reader of those) this.#leave(reader);
-        for (const reader of those) reader.reset(result.reason);
+        for (const reader of those) safely(reader, () => reader.reset(result.reason));
         return;
       }
       if (first) this.#attach(at);
@@ -139,8 +139,7 @@ export class CatchUp {
         const those = [...this.#attached];
         for (const reader of those) {
           this.#leave(reader);
-          if (n === undefined) reader.resume(at);
-          else reader.proceed(n, 0);
+          safely(reader, () => (n === undefined ? reader.resume(at) : reader.proceed(n, 0)));
         }
         return;
       }
@@ -184,7 +183,7 @@ export class CatchUp {
           );
         packets.set(key, packet);
       }
-      reader.carry(packet, at);
+      safely(reader, () => reader.carry(packet, at));
       if (reader.phase !== 'attached') this.#leave(reader); // parked: it comes back when it has drained
     }
   }
@@ -197,7 +196,7 @@ export class CatchUp {
     for (const reader of those) {
       reader.phase = 'attached';
       this.#attached.add(reader);
-      reader.verified();
+      safely(reader, () => reader.verified());
       if (!reader.blocked) continue; // by its first words alone
       this.#leave(reader);
       reader.phase = 'parked';
@@ -215,5 +214,14 @@ export class CatchUp {
       }
     }
     return undefined;
+  }
+}
+
+/** What one reader's response throws is that reader's end, and not the scan's. */
+function safely(reader: Reader, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    reader.broken(error);
   }
 }

@@ -133,10 +133,7 @@ export abstract class Reader extends Cursor {
     try {
       const state = this.snapshot();
       if (typeof state === 'string') return say(state);
-      state.then(
-        (text) => current() && say(text),
-        (error: unknown) => current() && this.fail(error),
-      );
+      state.then((text) => current() && say(text)).then(undefined, (error: unknown) => current() && this.fail(error));
     } catch (error) {
       this.fail(error);
     }
