@@ -197,7 +197,7 @@ export class CatchUp {
       reader.phase = 'attached';
       this.#attached.add(reader);
       safely(reader, () => reader.verified());
-      if (!reader.blocked) continue; // by its first words alone
+      if (!reader.blocked || reader.phase !== 'attached') continue; // blocked by its first words alone
       this.#leave(reader);
       reader.phase = 'parked';
     }
