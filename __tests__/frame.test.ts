@@ -12,7 +12,8 @@ import {
   reset,
   serializeDefault,
 } from '../lib/frame.ts';
-import { codeOf, lint } from './support.ts';
+import { lint } from './oracle.ts';
+import { codeOf } from './support.ts';
 
 function fail(error: Error): never {
   throw error;

@@ -31,7 +31,6 @@ export function later(close: () => unknown): void {
 afterEach(async () => {
   jest.useRealTimers();
   jest.restoreAllMocks();
-  // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
   for (const close of left.splice(0).toReversed()) await close();
 });
 
@@ -135,13 +134,13 @@ export function turn(): Promise<void> {
 export async function choke(conn: Connection): Promise<number> {
   for (let pushed = 1; ; pushed++) {
     if (conn.push('x'.repeat(65_536))) {
-      await turn(); // oxlint-disable-line no-await-in-loop -- the kernel needs one
+      await turn();
       continue;
     }
     if (conn.readyState === 'closed') throw new Error(`The connection is over: ${String(conn.signal.reason)}`);
     let drained = false;
     void conn.drained().then(() => (drained = true));
-    for (let turns = 0; turns < 50 && !drained; turns++) await turn(); // oxlint-disable-line no-await-in-loop
+    for (let turns = 0; turns < 50 && !drained; turns++) await turn();
     if (!drained) return pushed;
   }
 }
@@ -155,24 +154,4 @@ export function codeOf(call: () => unknown): string {
     return (error as TypeError & { code: string }).code;
   }
   return 'nothing was thrown';
-}
-
-/** Holds a stream's text against the grammar: only our fields, in our order, LF only, each block whole. What is wrong with it. */
-export function lint(text: string): string[] {
-  const wrong: string[] = [];
-  if (text.includes('\r')) wrong.push('a CR');
-  if (text.startsWith('\uFEFF')) wrong.push('a byte order mark');
-  if (text !== '' && !text.endsWith('\n')) wrong.push('a line that does not end');
-  const blocks = text.split('\n\n');
-  const rest = blocks.pop()!; // after the last blank line only comments and a lone retry may stand
-  for (const [index, block] of blocks.entries()) {
-    // What belongs to no event may stand in front of one.
-    const lines = block.split('\n').filter((line) => !line.startsWith(':'));
-    if (index === 0 && /^retry: \d+$/.test(lines[0] ?? '')) lines.shift();
-    if (!/^(id:[^\n]*\n)?(event:[^\n]*\n)?(retry: \d+\n)?(data: [^\n]*\n)+$/.test(`${lines.join('\n')}\n`)) {
-      wrong.push(`block ${JSON.stringify(block)}`);
-    }
-  }
-  if (!/^(?:(?::[^\n]*|retry: \d+)\n)*$/.test(rest)) wrong.push(`the rest ${JSON.stringify(rest)}`);
-  return wrong;
 }
