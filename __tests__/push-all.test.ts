@@ -3,7 +3,7 @@
  */
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
-import type { Connection, Source } from '../lib/index.ts';
+import type { Source } from '../lib/index.ts';
 import { BARE, choke, gate, HEAD, opened, overOf, turn } from './support.ts';
 
 type AnySource = Source<Record<string, unknown>>;
@@ -354,12 +354,3 @@ describe('the reader’s speed', () => {
     expect(turns).toBeGreaterThan(5);
   });
 });
-
-/** Compiles only if a connection takes what Node and the web platform call streams. */
-export function typed(conn: Connection): Promise<void>[] {
-  return [
-    conn.pushAll(Readable.from(['a'])),
-    conn.pushAll(new ReadableStream<string>()),
-    conn.pushAll(new PassThrough()),
-  ];
-}
