@@ -218,11 +218,11 @@ describe.each(kinds)('over $name', (kind) => {
     const sent = journal.append({ body: frame('sent') });
     await expect(sent).rejects.toMatchObject({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining('unknown') });
     await recorder.until(({ calls }) => calls.includes('down'));
+    await expect(journal.read(recorder.ids[0]!, 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
     await expect(journal.append({ body: frame('x') })).rejects.toMatchObject({
       code: 'ERR_SSE_TIMEOUT',
       message: expect.stringMatching(/nothing was stored/),
     });
-    await expect(journal.read(recorder.ids[0]!, 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
     redis.thaw();
     await recorder.until(({ calls }) => calls.at(-1) === 'up');
     const after = await journal.append({ body: frame('after') });
@@ -338,7 +338,7 @@ describe.each(kinds)('over $name', (kind) => {
     const wrong = await journalOn({ url: `redis://:wrong@127.0.0.1:${redis.port}` });
     await expect(wrong.open()).rejects.toMatchObject({
       code: 'ERR_SSE_JOURNAL',
-      message: expect.stringMatching(/WRONGPASS/),
+      message: expect.stringMatching(/WRONGPASS|NOAUTH/),
     });
     const text = await journalOn({ url: `redis://:right@127.0.0.1:${redis.port}` }, { key: 'text' });
     await expect(text.open()).rejects.toMatchObject({
