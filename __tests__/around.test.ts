@@ -17,11 +17,11 @@ async function lively(events: SseRouter, conn: Connection, stream: TestStream): 
   for (let n = 0; n < 5; n++) {
     const start = clock();
     conn.push(`push ${n}`);
-    await stream.until(() => stream.events.some(({ data }) => data === `push ${n}`)); // oxlint-disable-line no-await-in-loop
-    await events.broadcast(`broadcast ${n}`); // oxlint-disable-line no-await-in-loop
-    await stream.until(() => stream.events.some(({ data }) => data === `broadcast ${n}`)); // oxlint-disable-line no-await-in-loop
+    await stream.until(() => stream.events.some(({ data }) => data === `push ${n}`));
+    await events.broadcast(`broadcast ${n}`);
+    await stream.until(() => stream.events.some(({ data }) => data === `broadcast ${n}`));
     conn.comment(`comment ${n}`);
-    await stream.until(() => stream.comments.includes(`comment ${n}`)); // oxlint-disable-line no-await-in-loop
+    await stream.until(() => stream.comments.includes(`comment ${n}`));
     waits.push(clock() - start);
   }
   expect(Math.min(...waits)).toBeLessThan(100);
@@ -258,7 +258,7 @@ describe('H2-01 HTTP/2, whose responses Express cannot take: the router alone', 
     slow.request.pause();
     for (let n = 0; n < 500 && conns[0]!.readyState === 'open'; n++) {
       conns[0]!.push('x'.repeat(65_536));
-      await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
+      await new Promise(setImmediate);
     }
     expect(conns[0]!.signal.reason).toBe('slow');
     await events.broadcast('still here');

@@ -50,7 +50,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   test.each([[undefined], [false]])('CO-01 cors: %s says nothing to anybody, and refuses nobody', async (cors) => {
     const { at } = await routed(cors);
     for (const origin of [A, 'null', 'http://127.0.0.1']) {
-      const answer = await ask(at, from(origin)); // oxlint-disable-line no-await-in-loop
+      const answer = await ask(at, from(origin));
       expect(answer.status).toBe(200);
       expect(allowed(answer.headers)).toEqual({});
     }
@@ -71,7 +71,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     test('CO-02 allows that origin, and names it', async () => {
       const { at } = await routed({ origin });
       for (let round = 0; round < 2; round++) {
-        const answer = await ask(at, from(A)); // oxlint-disable-line no-await-in-loop
+        const answer = await ask(at, from(A));
         expect(answer.status).toBe(200);
         expect(allowed(answer.headers)).toEqual({ 'access-control-allow-origin': A });
         expect(answer.headers.get('vary')).toBe('Origin');
@@ -94,7 +94,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
         'nonsense',
       ];
       for (const other of foreign) {
-        const answer = await ask(at, from(other, { cookie: 'sid=1' })); // oxlint-disable-line no-await-in-loop
+        const answer = await ask(at, from(other, { cookie: 'sid=1' }));
         expect([other, answer.status]).toEqual([other, 403]);
         expect(answer.headers.get('access-control-allow-origin')).toBeNull();
         expect(answer.headers.get('vary')).toBe('Origin');
@@ -107,7 +107,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
         [`Origin: ${A}, https://evil.example`],
       ]) {
         const raw = new Raw(port).get('/events', ...lines, 'Connection: close');
-        await raw.closed; // oxlint-disable-line no-await-in-loop
+        await raw.closed;
         expect(raw.text).toMatch(/^HTTP\/1\.1 40[03] /);
         expect(raw.text).not.toMatch(/access-control-allow-origin/i);
       }
@@ -128,7 +128,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
         { method: 'HEAD' },
         { method: 'OPTIONS' },
       ]) {
-        const answer = await ask(at, init); // oxlint-disable-line no-await-in-loop
+        const answer = await ask(at, init);
         expect([init, answer.headers.get('vary')]).toEqual([init, expect.stringMatching(/(^|, )Origin(,|$)/)]);
       }
     });
@@ -148,7 +148,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     async (cors) => {
       const { at } = await routed(cors);
       for (const origin of [A, 'https://b.example', 'null']) {
-        const answer = await ask(at, from(origin)); // oxlint-disable-line no-await-in-loop
+        const answer = await ask(at, from(origin));
         expect(answer.status).toBe(200);
         const reflected = typeof cors === 'object' && 'origin' in cors && cors.origin === true;
         expect(allowed(answer.headers)).toEqual({ 'access-control-allow-origin': reflected ? origin : '*' });
@@ -262,7 +262,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     const headers = { 'Access-Control-Allow-Origin': A, 'Access-Control-Allow-Credentials': 'true' };
     const { at } = await routed(undefined, { headers });
     for (const origin of [A, 'https://b.example']) {
-      const answer = await ask(at, from(origin)); // oxlint-disable-line no-await-in-loop
+      const answer = await ask(at, from(origin));
       expect(answer.status).toBe(200);
       expect(allowed(answer.headers)).toEqual({
         'access-control-allow-origin': A,
@@ -300,9 +300,9 @@ describe.each(EXPRESSES)('%s', (_, make) => {
         ['https://x.example', 200],
         [`http://127.0.0.1:${port}`, 403],
       ] as const) {
-        const stream = await connect(at, undefined, { headers: { origin, ...forwarded } }); // oxlint-disable-line no-await-in-loop
+        const stream = await connect(at, undefined, { headers: { origin, ...forwarded } });
         expect([origin, stream.status]).toEqual([origin, status]);
-        await stream.close(); // oxlint-disable-line no-await-in-loop
+        await stream.close();
       }
     });
   });

@@ -30,8 +30,8 @@ describe('heartbeat', () => {
     await turn();
     expect(stream.text).toBe(':\nretry: 1000\n');
     for (const beats of [1, 2, 3]) {
-      await pass(15_000); // oxlint-disable-line no-await-in-loop
-      await stream.until(() => stream.comments.length === 1 + beats); // oxlint-disable-line no-await-in-loop
+      await pass(15_000);
+      await stream.until(() => stream.comments.length === 1 + beats);
     }
     expect(stream.text).toBe(':\nretry: 1000\n:\n:\n:\n');
   });
@@ -80,8 +80,8 @@ describe('heartbeat', () => {
     const { stream, events } = await opened(() => {}, { ...BARE, heartbeat: 1000, maxAge: 10_000 });
     for (const jump of [86_400_000, -2 * 86_400_000]) {
       jest.setSystemTime(Date.now() + jump);
-      await pass(500); // oxlint-disable-line no-await-in-loop
-      await turn(); // oxlint-disable-line no-await-in-loop
+      await pass(500);
+      await turn();
     }
     expect(events.size).toBe(1);
     await pass(100);
@@ -143,12 +143,12 @@ describe('maxAge', () => {
   test('HB-07 a span gives each its own', async () => {
     stopTime();
     const { app, events } = await opened(() => {}, { maxAge: { min: 10_000, max: 20_000 }, heartbeat: false });
-    for (let n = 0; n < 30; n++) await another(app); // oxlint-disable-line no-await-in-loop
+    for (let n = 0; n < 30; n++) await another(app);
     await pass(9900);
     expect(events.size).toBe(31);
     const left: number[] = [];
     for (let second = 0; second < 11; second++) {
-      await pass(1000); // oxlint-disable-line no-await-in-loop
+      await pass(1000);
       left.push(events.size);
     }
     expect(new Set(left).size).toBeGreaterThan(4);
@@ -184,7 +184,7 @@ describe('limits', () => {
     const two = await Promise.all([connect(url), connect(url)]);
     const retries = new Set<string>();
     for (let n = 0; n < 5; n++) {
-      const answer = await ask(url); // oxlint-disable-line no-await-in-loop
+      const answer = await ask(url);
       expect(answer.status).toBe(200);
       expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
       expect(answer.text).toMatch(AWAY);
@@ -256,7 +256,7 @@ describe('limits', () => {
     const stream = await connect(url);
     const delays = new Set<string>();
     for (let n = 0; n < 20; n++) {
-      const answer = await ask(url); // oxlint-disable-line no-await-in-loop
+      const answer = await ask(url);
       expect(answer.status).toBe(status);
       expect(answer.headers.get('content-type')).not.toContain('event-stream');
       expect(answer.headers.get('retry-after')).toMatch(/^[2-5]$/);
@@ -294,7 +294,7 @@ describe('limits', () => {
     ['ends', (conn) => conn.end()],
   ])('LIM-06 the place of a handler that %s comes back', async (_what, handler) => {
     const { url, events } = await site({ connections: 1, perClient: 1 }, {}, handler);
-    for (let n = 0; n < 3; n++) expect((await ask(url)).text).not.toMatch(AWAY); // oxlint-disable-line no-await-in-loop
+    for (let n = 0; n < 3; n++) expect((await ask(url)).text).not.toMatch(AWAY);
     expect(events.stats()).toMatchObject({
       connections: 0,
       connecting: 0,
@@ -333,12 +333,11 @@ describe('leaving', () => {
     const { port } = await listening(app);
     for (let n = 0; n < 10; n++) {
       const raw = new Raw(port).get('/events');
-      await eventually(() => events.size === 2); // oxlint-disable-line no-await-in-loop
+      await eventually(() => events.size === 2);
       const conn = [...events.connections].at(-1)!;
       setImmediate(() => raw.socket.resetAndDestroy());
-      // oxlint-disable-next-line no-await-in-loop
       while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await turn();
-      await eventually(() => events.size === 1); // oxlint-disable-line no-await-in-loop
+      await eventually(() => events.size === 1);
     }
     expect(events.stats().closed).toMatchObject({ client: 10, error: 0 });
   });
@@ -374,8 +373,8 @@ describe('leaving', () => {
     const { port } = await listening(app);
     for (let n = 0; n < 50; n++) {
       const raw = new Raw(port).get('/events');
-      if (n % 2) await raw.until('data: x'); // oxlint-disable-line no-await-in-loop
-      else await new Promise((resolve) => raw.socket.once('connect', resolve)); // oxlint-disable-line no-await-in-loop
+      if (n % 2) await raw.until('data: x');
+      else await new Promise((resolve) => raw.socket.once('connect', resolve));
       raw.socket.resetAndDestroy();
     }
     await eventually(() => events.size === 1 && events.stats().connecting === 0);
@@ -388,7 +387,7 @@ describe('leaving', () => {
     const raws: Raw[] = [];
     while (raws.length < 2000) {
       for (let n = 0; n < 400; n++) raws.push(new Raw(port).get('/events')); // more would overrun the kernel's backlog
-      await eventually(() => events.size === 1 + raws.length, 10_000); // oxlint-disable-line no-await-in-loop
+      await eventually(() => events.size === 1 + raws.length, 10_000);
     }
     for (const { socket } of raws) socket.resetAndDestroy();
     await eventually(() => events.size === 1, 2000);
@@ -423,7 +422,7 @@ describe('leaving', () => {
     };
     await wave(400);
     const before = counts();
-    for (let n = 0; n < 24; n++) await wave(400); // oxlint-disable-line no-await-in-loop
+    for (let n = 0; n < 24; n++) await wave(400);
     await eventually(counts, 3000, (now) => JSON.stringify(now) === JSON.stringify(before)).catch(() => {});
     expect(counts()).toEqual(before);
     expect(events.stats()).toMatchObject({ opened: 10_001, closed: { client: 10_000 } });

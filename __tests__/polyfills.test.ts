@@ -58,7 +58,7 @@ test('PF-05 clients that need an answer that ends: push and close, again and aga
   expect(await stream.body()).toBe(`${HEAD}id: 1\ndata: event 1\n\nretry: 1\n`);
   const { url } = await listening(app);
   for (let round = 2; round <= 5; round++) {
-    const answer = await ask(`${url}?_=${round}`); // oxlint-disable-line no-await-in-loop -- it polls
+    const answer = await ask(`${url}?_=${round}`);
     expect(answer.text).toBe(`${HEAD}id: ${round}\ndata: event ${round}\n\nretry: 1\n`);
   }
 });

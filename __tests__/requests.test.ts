@@ -132,7 +132,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   ] as const)('HTTP-08 methods: %j', async (methods, statuses, allow) => {
     const { url } = await routed((conn) => conn.close(), { methods });
     for (const [method, status] of Object.entries(statuses)) {
-      const answer = await ask(`${url}/events`, { method }); // oxlint-disable-line no-await-in-loop
+      const answer = await ask(`${url}/events`, { method });
       expect([method, answer.status]).toEqual([method, status]);
       expect(answer.headers.get('allow')).toBe(status === 405 ? allow : null);
     }
@@ -179,10 +179,10 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   test('HTTP-14 only the exact path is the stream’s', async () => {
     const { url } = await routed((conn) => conn.close());
     for (const path of ['/events', '/events/', '/events?x=1', '/events/?x=/other']) {
-      expect([path, (await ask(url + path)).status]).toEqual([path, 200]); // oxlint-disable-line no-await-in-loop
+      expect([path, (await ask(url + path)).status]).toEqual([path, 200]);
     }
     for (const path of ['/events/other', '/events/other/', '/eventsource', '/']) {
-      expect([path, (await ask(url + path)).status]).toEqual([path, 404]); // oxlint-disable-line no-await-in-loop
+      expect([path, (await ask(url + path)).status]).toEqual([path, 404]);
     }
     expect((await ask(`${url}/events/other`, { method: 'POST' })).status).toBe(404);
     expect(calls).toHaveLength(4);
@@ -218,10 +218,10 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       app.route('/route/:room').get(events);
     }, make);
     for (const path of ['/rooms/blue/events', '/all/blue', '/route/blue', '/route/blue?x=1']) {
-      const stream = await connect(url + path); // oxlint-disable-line no-await-in-loop
-      expect([path, (await stream.next()).data]).toEqual([path, 'blue']); // oxlint-disable-line no-await-in-loop
+      const stream = await connect(url + path);
+      expect([path, (await stream.next()).data]).toEqual([path, 'blue']);
       if (path.startsWith('/rooms')) expect(stream.headers['x-before']).toBe('yes');
-      await stream.close(); // oxlint-disable-line no-await-in-loop
+      await stream.close();
     }
     expect((await ask(`${url}/rooms/blue/events`, { method: 'HEAD' })).status).toBe(200);
     expect((await ask(`${url}/all/blue`, { method: 'DELETE' })).status).toBe(405);
@@ -310,9 +310,9 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     for (let n = 0; n < 30; n++) {
       const start = clock();
       conn!.push(`#${n}`);
-      await raw.until(`data: #${n}\n\n`); // oxlint-disable-line no-await-in-loop
+      await raw.until(`data: #${n}\n\n`);
       waits.push(clock() - start);
-      await pause(5); // oxlint-disable-line no-await-in-loop -- the next is an event of its own
+      await pause(5);
     }
     expect(waits.toSorted((a, b) => a - b)[15]).toBeLessThan(20); // Nagle and a delayed ACK would make it 40
   });
@@ -397,13 +397,13 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     for (let round = 1; round <= 12; round++) {
       raw.chunks.length = 0;
       raw.get('/events');
-      await raw.until('data: hi\n\n'); // oxlint-disable-line no-await-in-loop
+      await raw.until('data: hi\n\n');
       const [conn] = events.connections;
       expect(events.size).toBe(1);
       conn!.close({ retry: 7 });
-      await raw.until(/retry: 7\n\r\n0\r\n\r\n$/); // oxlint-disable-line no-await-in-loop
+      await raw.until(/retry: 7\n\r\n0\r\n\r\n$/);
       raw.get('/hello');
-      await raw.until('hello'); // oxlint-disable-line no-await-in-loop
+      await raw.until('hello');
     }
     const { socket } = calls[0]!;
     expect(calls).toHaveLength(12);

@@ -75,7 +75,7 @@ test('SH-03 handlers learn of it by the signal', async () => {
 
 test('SH-03 `over` spreads the ends over the time, and no more', async () => {
   const { app, events } = await opened();
-  for (let n = 0; n < 39; n++) await another(app); // oxlint-disable-line no-await-in-loop
+  for (let n = 0; n < 39; n++) await another(app);
   const start = clock();
   const ends: number[] = [];
   for (const conn of events.connections) void overOf(conn).then(() => ends.push(clock() - start));

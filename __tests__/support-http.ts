@@ -51,7 +51,7 @@ export async function eventually<T>(look: () => T, ms = 3000, wanted: (value: T)
     const value = look();
     if (wanted(value)) return value;
     if (clock() > until) throw new Error(`Not within ${ms} ms: ${String(look)}; at last it was ${String(value)}`);
-    await new Promise((resolve) => later(resolve, 2)); // oxlint-disable-line no-await-in-loop -- this is the waiting
+    await new Promise((resolve) => later(resolve, 2));
   }
 }
 
