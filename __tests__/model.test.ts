@@ -1,0 +1,80 @@
+/*
+ * The model: random programs of two processes, an engine and four clients, and the list that each client must have in the end.
+ * MODEL_RUNS=1000000 for more of them; MODEL_SEED, and MODEL_PATH as fast-check prints it, play one again;
+ * MODEL_SHRINK=0 leaves a failure as long as it is.
+ */
+
+import fc from 'fast-check';
+import { World, type Faults, type Rules } from './model/world.ts';
+
+const mockLimits = { entries: 4, bytes: 600 };
+// A ring so small that everything falls off it.
+jest.mock('../lib/ring.ts', () => {
+  const actual = jest.requireActual<typeof import('../lib/ring.ts')>('../lib/ring.ts');
+  return {
+    ...actual,
+    Ring: class extends actual.Ring {
+      constructor(_: unknown, compare: (a: string, b: string) => number) {
+        super(mockLimits, compare);
+      }
+    },
+  };
+});
+
+const RUNS = Number(process.env.MODEL_RUNS ?? 10_000);
+const SEED = Number(process.env.MODEL_SEED ?? Date.now() & 0x7fffffff);
+process.stderr.write(`model: MODEL_SEED=${SEED} MODEL_RUNS=${RUNS}\n`);
+
+const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
+
+/** The terms of a run, out of one number. */
+function rulesOf(faults: Faults, number: number): Rules {
+  const take = (choices: number): number => {
+    const choice = number % choices;
+    number = Math.floor(number / choices);
+    return choice;
+  };
+  mockLimits.entries = 2 + take(6);
+  const large = take(8) === 0;
+  return {
+    faults,
+    snapshot: SNAPSHOTS[take(4)]!,
+    page: 1 + take(4),
+    tellsTrims: take(2) === 1,
+    large,
+    room: [40, 150, 1000][take(3)]! * (large ? 100 : 1),
+    mark: [1, 100][take(2)]!,
+  };
+}
+
+// Late joins are part of it. (A spy would keep every one of its calls.)
+beforeAll(() => Object.defineProperty(process, 'emitWarning', { value: () => undefined, configurable: true }));
+
+describe.each<Faults>(['none', 'trims', 'losses'])('faults: %s', (faults) => {
+  test(
+    'every client has the filtered log since its start or its last reset',
+    async () => {
+      const program = fc.array(fc.integer({ min: 0, max: 0x7fffffff }), { minLength: 1, maxLength: 150, size: 'max' });
+      await fc.assert(
+        fc.asyncProperty(fc.nat(0xffff), program, async (number, codes) => {
+          const rules = rulesOf(faults, number);
+          const world = new World(rules);
+          try {
+            await world.play(codes);
+          } catch (error) {
+            const story = [JSON.stringify({ ...rules, ring: mockLimits.entries }), ...world.trace].join('\n');
+            throw new Error(`${(error as Error).message}\n${story}`, { cause: error });
+          }
+        }),
+        {
+          numRuns: Math.ceil(RUNS / 3),
+          seed: SEED,
+          endOnFailure: process.env.MODEL_SHRINK === '0',
+          unbiased: true,
+          ...(process.env.MODEL_PATH && { path: process.env.MODEL_PATH }),
+        },
+      );
+    },
+    60_000 + RUNS * 20,
+  );
+});

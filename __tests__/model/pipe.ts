@@ -1,0 +1,174 @@
+/*
+ * What lies between a connection and its client: an outlet with tiny buffers, and an exact little reader of event streams.
+ * Knows the outlet's contract.
+ * Invariant: the client gets a prefix of what was written, byte for byte.
+ */
+
+import type { Outlet } from '../../lib/outlet.ts';
+import type { Packet } from '../../lib/packet.ts';
+
+export class Pipe implements Outlet {
+  /** Written, and not taken by the kernel. */
+  #buffer = '';
+  /** Taken, and not read by the client. */
+  #wire = '';
+  readonly #room: number; // of the kernel
+  readonly #mark: number; // the high-water mark
+  readonly #soon: (call: () => void) => void;
+  #corked = false;
+  #needsDrain = false;
+  #saidNo = false; // to a broadcast
+  #refused = false; // and the kernel did not take it all; nobody has been told of a drain yet
+  #onDrain: (() => void)[] = [];
+  taken = 0;
+  answered = false;
+  ended = false;
+  destroyed = false;
+  fault: Error | undefined;
+
+  constructor(room: number, mark: number, soon: (call: () => void) => void) {
+    this.#room = room;
+    this.#mark = mark;
+    this.#soon = soon;
+  }
+
+  get waiting(): number {
+    return this.#buffer.length;
+  }
+
+  /** How much the client could read. */
+  get readable(): number {
+    return this.#wire.length;
+  }
+
+  /** Everything has been read, and nothing more comes. */
+  get isOver(): boolean {
+    return this.destroyed || (this.ended && this.#buffer === '' && this.#wire === '');
+  }
+
+  open(text: string): void {
+    this.answered = true;
+    this.writeText(text);
+  }
+
+  write(packet: Packet): boolean {
+    if (this.#refused) this.fault = new Error('the model: a broadcast was written although one had been refused');
+    const more = this.writeText(packet.payload);
+    if (!more) this.#saidNo = true;
+    this.#refuse();
+    return more;
+  }
+
+  /** As Node does: refused for its size alone, whether the kernel takes it or not. */
+  writeText(text: string | Buffer): boolean {
+    if (this.destroyed) return false;
+    if (this.ended) {
+      this.fault = new Error(`the model: written after the end: ${String(text).slice(0, 80)}`); // kept: who writes may swallow it
+      return false;
+    }
+    this.#buffer += typeof text === 'string' ? text : text.toString('latin1');
+    const more = this.#buffer.length < this.#mark;
+    if (!more) this.#needsDrain = true;
+    this.#flow();
+    return more;
+  }
+
+  cork(): void {
+    this.#corked = true;
+  }
+
+  uncork(): void {
+    this.#corked = false;
+    this.#flow();
+    this.#refuse();
+  }
+
+  whenDrained(call: () => void): void {
+    this.#onDrain.push(call);
+  }
+
+  end(): void {
+    this.ended = true;
+  }
+
+  destroy(): void {
+    this.destroyed = true;
+    this.#buffer = '';
+    this.#wire = '';
+  }
+
+  /** The client reads so many bytes at most. */
+  read(bytes: number): string {
+    const text = this.#wire.slice(0, bytes);
+    this.#wire = this.#wire.slice(bytes);
+    this.#flow();
+    return text;
+  }
+
+  #refuse(): void {
+    if (this.#corked) return;
+    if (this.#saidNo && this.#buffer !== '') this.#refused = true;
+    this.#saidNo = false;
+  }
+
+  #flow(): void {
+    if (this.#corked) return;
+    const much = Math.min(this.#buffer.length, this.#room - this.#wire.length);
+    this.#wire += this.#buffer.slice(0, much);
+    this.#buffer = this.#buffer.slice(much);
+    this.taken += much;
+    if (this.#buffer === '' && this.#needsDrain) this.#soon(() => this.#drained());
+  }
+
+  #drained(): void {
+    if (this.destroyed || this.#buffer !== '' || !this.#needsDrain) return;
+    this.#needsDrain = false;
+    this.#refused = false;
+    const calls = this.#onDrain;
+    this.#onDrain = [];
+    for (const call of calls) call();
+  }
+}
+
+/** One event as it was dispatched. */
+export interface Dispatched {
+  readonly event: string;
+  readonly data: string;
+  /** The id that it brought itself. */
+  readonly id: string | undefined;
+}
+
+/** Reads as a browser does, of the strictest kind: an id is learnt only with an event that has data. */
+export class StreamReader {
+  #rest = '';
+  #event = '';
+  #data: string | undefined;
+  #id: string | undefined;
+  readonly #onEvent: (event: Dispatched) => void;
+
+  constructor(onEvent: (event: Dispatched) => void) {
+    this.#onEvent = onEvent;
+  }
+
+  feed(text: string): void {
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() as string;
+    for (const line of lines) this.#line(line);
+  }
+
+  #line(line: string): void {
+    if (line === '') {
+      if (this.#data === undefined) throw new Error(`the model: a block without data (id ${this.#id})`);
+      const dispatched = { event: this.#event, data: this.#data, id: this.#id };
+      this.#event = '';
+      this.#data = undefined;
+      this.#id = undefined;
+      this.#onEvent(dispatched);
+    } else if (line.startsWith('data: '))
+      this.#data = this.#data === undefined ? line.slice(6) : `${this.#data}\n${line.slice(6)}`;
+    else if (line.startsWith('event: ')) this.#event = line.slice(7);
+    else if (line.startsWith('id: ')) this.#id = line.slice(4);
+    else if (!line.startsWith(':') && !line.startsWith('retry: '))
+      throw new Error(`the model: a line ${JSON.stringify(line)}`);
+  }
+}
