@@ -49,9 +49,9 @@ export class Bed {
   }
 
   /** Says how many connections will be counted, before the first opens. */
-  prepare(connections, skip) {
+  prepare(connections, skip, seen = 0) {
     this.#connections = connections;
-    return this.clients.call('prepare', { connections, skip });
+    return this.clients.call('prepare', { connections, skip, seen });
   }
 
   /** Opens connections and waits until the server counts them as its own. */

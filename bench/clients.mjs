@@ -12,7 +12,6 @@ let lastIds = [];
 let touched = new Uint8Array(0);
 let touchedCount = 0;
 let ended = 0;
-let idle = () => {};
 
 // An address has some 28,000 ports. The first has none named, since binding one makes the kernel search for a port.
 const address = (i) => (i < 20_000 ? undefined : `127.0.0.${1 + Math.floor(i / 20_000)}`);
@@ -62,7 +61,6 @@ function finish(i) {
   if (sockets[i] === undefined) return;
   sockets[i] = undefined;
   ended++;
-  idle();
 }
 
 function reached(_i, seq) {
@@ -85,8 +83,9 @@ async function when(done, timeout) {
 
 answer({
   open,
-  prepare({ connections, skip }) {
-    counter = new Counter(connections, { skip });
+  /** `seen`: what was broadcast before these connections came, which they need not get. */
+  prepare({ connections, skip, seen }) {
+    counter = new Counter(connections, { skip, seen });
     counter.onEvent = reached;
     sockets = Array.from({ length: connections });
     lastIds = [];

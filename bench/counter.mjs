@@ -23,8 +23,8 @@ export class Counter {
   /** Called as `(connection, seq)` after each event that was in order. */
   onEvent = undefined;
 
-  constructor(connections, { skip = 0 } = {}) {
-    this.#seq = new Int32Array(connections);
+  constructor(connections, { skip = 0, seen = 0 } = {}) {
+    this.#seq = new Int32Array(connections).fill(seen);
     this.#state = new Uint8Array(connections);
     this.#value = new Int32Array(connections);
     this.#skip = skip;

@@ -27,7 +27,8 @@ export class Held {
   }
 
   end() {
-    for (const res of this.#open) res.end();
+    // With its socket, as ours does: else it would be held open for another request, and the drain wait for its time-out.
+    for (const res of this.#open) res.end().socket?.end();
   }
 }
 

@@ -9,6 +9,7 @@ export const fanOut = {
   baseline: 'net',
   size: { connections: 1000, warm: 60, ticks: 200, bytes: 100 },
   smoke: { connections: 20, warm: 2, ticks: 3, bytes: 100 },
+  smokePeers: ['net', 'ours', 'http', 'express'],
   metrics: {
     cpu: 'CPU µs per delivered event',
     user: 'of it in user code',
