@@ -136,7 +136,7 @@ export class Gate {
   }
 
   #admit({ req, res, next, heading, gzip, lastEventId, padding }: Arrival): void {
-    let client: string;
+    let client: string | undefined;
     try {
       client = this.#clientOf(req);
     } catch (error) {
@@ -170,9 +170,9 @@ export class Gate {
     return new Heading(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, more);
   }
 
-  #clientOf(req: Request): string {
+  #clientOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
-    if (limits.perClient === Infinity) return '';
+    if (limits.perClient === Infinity) return undefined;
     return clientKey ? String(clientKey(req)) : clientOf(req.ip ?? req.socket.remoteAddress);
   }
 

@@ -40,6 +40,6 @@ export interface Admission {
   readonly lastEventId: string;
   /** What a polyfill wants to see first. */
   readonly padding: string;
-  /** Who it counts as. */
-  readonly client: string;
+  /** Who it counts as, where that is limited. */
+  readonly client: string | undefined;
 }

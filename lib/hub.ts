@@ -22,7 +22,7 @@ import { signals } from './signals.ts';
 import { Counters, type SseStats } from './stats.ts';
 import type { Cursor } from './cursor.ts';
 import type { Admission, Home } from './home.ts';
-import { report } from './report.ts';
+import { report, warnOfLateJoin } from './report.ts';
 import { Stream } from './stream.ts';
 
 /** What 8,000 clients that come back at once are served from without asking the engine. */
@@ -215,10 +215,7 @@ export class Hub implements Home, Follower {
   joinedLate(): void {
     if (this.#warned) return;
     this.#warned = true;
-    process.emitWarning(
-      'A returning client joined a channel after its stream had opened: what it missed there is not sent. Join before the first push, or before the handler returns.',
-      { code: 'SSE_JOINED_LATE' },
-    );
+    warnOfLateJoin();
   }
 
   name(number: number): string {

@@ -16,8 +16,8 @@ import { within } from './span.ts';
 export abstract class Life extends Reader {
   declare readonly hub: Home;
   readonly lastEventId: string;
-  /** Who it counts as; '' where that is not limited. */
-  readonly client: string;
+  /** Who it counts as, where that is limited. */
+  readonly client: string | undefined;
   readonly number: number;
   /** When it was admitted: the hub's milliseconds. */
   readonly since: number;

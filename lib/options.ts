@@ -91,7 +91,7 @@ export interface Settings {
 }
 
 /** What a stream says of itself unless the application says otherwise. Each has its reason in the README's proxy table. */
-export const HEADERS: HeaderValues = {
+export const HEADERS: Readonly<HeaderValues> = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'private, no-cache, no-store, no-transform',
   'X-Accel-Buffering': 'no',

@@ -58,13 +58,14 @@ export class Registry {
   }
 
   /** Why this client gets no place, if it gets none. */
-  full(client: string): 'connections' | 'perClient' | undefined {
+  full(client: string | undefined): 'connections' | 'perClient' | undefined {
     if (this.admitted >= this.#room.connections) return 'connections';
+    if (client === undefined) return undefined;
     return (this.#clients.get(client) ?? 0) >= this.#room.perClient ? 'perClient' : undefined;
   }
 
   connecting(stream: Stream): void {
-    if (stream.client !== '') this.#clients.set(stream.client, (this.#clients.get(stream.client) ?? 0) + 1);
+    if (stream.client !== undefined) this.#clients.set(stream.client, (this.#clients.get(stream.client) ?? 0) + 1);
     this.#connecting.add(stream);
   }
 
@@ -90,9 +91,11 @@ export class Registry {
   over(stream: Stream, reason: CloseReason): boolean {
     this.#behind.delete(stream);
     this.#connecting.delete(stream);
-    const places = this.#clients.get(stream.client) ?? 0;
-    if (places > 1) this.#clients.set(stream.client, places - 1);
-    else this.#clients.delete(stream.client);
+    if (stream.client !== undefined) {
+      const places = this.#clients.get(stream.client) ?? 0;
+      if (places > 1) this.#clients.set(stream.client, places - 1);
+      else this.#clients.delete(stream.client);
+    }
     const wasOpen = take(this.open, stream);
     if (wasOpen) this.#counters.closed[reason]++;
     this.#rest();

@@ -25,3 +25,11 @@ export function report(
 function warn(error: unknown): void {
   process.emitWarning(error instanceof Error ? error : String(error));
 }
+
+/** A handler that makes its clients lose what they missed should hear of it; once, as it does so for every client. */
+export function warnOfLateJoin(): void {
+  process.emitWarning(
+    'A returning client joined a channel after its stream had opened: what it missed there is not sent. Join before the first push, or before the handler returns.',
+    { code: 'SSE_JOINED_LATE' },
+  );
+}
