@@ -9,6 +9,7 @@
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
 import { known, wrong } from '../check.ts';
 import { SseTypeError, shown } from '../errors.ts';
+import type { AnyEvents, EventMap } from '../message.ts';
 import { signals } from '../signals.ts';
 import type { SseRouter } from '../sse.ts';
 import { COUNTERS, GAUGES } from './catalogue.ts';
@@ -31,10 +32,14 @@ export interface MetricsOptions {
  * @param registry - prom-client's global one by default
  * @throws {SseTypeError} `ERR_SSE_OPTION` for what is not a router or a registry, and for a router that is there already.
  */
-export function metrics(events: SseRouter<any>, registry: Registry = register, options: MetricsOptions = {}): void {
+export function metrics<E extends EventMap = AnyEvents>(
+  events: SseRouter<E>,
+  registry: Registry = register,
+  options: MetricsOptions = {},
+): void {
   checkCall(events, registry, options);
   const sources = Sources.of(registry) ?? make(registry);
-  const labels = sources.add(events, options.router);
+  const labels = sources.add(events as unknown as SseRouter, options.router);
   for (const name of TIMINGS) (registry.getSingleMetric(name) as Histogram).zero(labels); // a rate needs where it began
 }
 

@@ -16,7 +16,7 @@ const ANCHOR = 'sse_connections';
 export type Labels = { readonly router?: string };
 
 interface Source {
-  readonly events: SseRouter<any>;
+  readonly events: SseRouter;
   readonly labels: Labels;
 }
 
@@ -42,7 +42,7 @@ export class Sources {
     return Sources.of(this.#registry) === this;
   }
 
-  add(events: SseRouter<any>, router: string | undefined): Labels {
+  add(events: SseRouter, router: string | undefined): Labels {
     const before = this.#sources.get(events);
     if (before !== undefined) {
       const as = before.labels.router === undefined ? '' : ` as ${JSON.stringify(before.labels.router)}`;

@@ -1,0 +1,159 @@
+/*
+ * The README's pictures of the inspector, from a real run: a shop's stream, its readers, and a browser that looks.
+ *
+ *   npx tsx examples/inspector-pictures.ts            docs/inspector-light.png, docs/inspector-dark.png
+ *   npx tsx examples/inspector-pictures.ts folder     there, and more: a phone's, and one connection
+ */
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { connect as dial, type AddressInfo, type Socket } from 'node:net';
+import { join, resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import express from 'express';
+import helmet from 'helmet';
+import type { Browser } from 'playwright-core';
+import { sse } from '../lib/index.ts';
+import { inspector } from '../lib/inspector/index.ts';
+
+const SHOPS = ['oslo', 'bergen', 'lima', 'kyoto', 'porto', 'tartu', 'accra'];
+const SKUS = ['teapot-2', 'kettle-9', 'cup-14', 'tray-3', 'sieve-1'];
+const AGENTS = [
+  'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0',
+  'Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148',
+];
+const READERS = 1200;
+const SECONDS = Number(process.env.SECONDS ?? 75); // of load before the pictures are taken
+
+const folder = process.argv[2] ?? 'docs';
+const app = express();
+app.set('trust proxy', 'loopback');
+app.use(helmet());
+const events = sse(
+  (conn, req) => {
+    conn.join('prices', ...String(req.query.join ?? '').split(','));
+  },
+  { maxBuffered: 4_194_304 },
+);
+app.use('/events', events);
+app.use('/_events', inspector(events, { publish: true }));
+const server = app.listen(0, '127.0.0.1');
+await once(server, 'listening');
+const { port } = server.address() as AddressInfo;
+
+const readers: Socket[] = [];
+let last = '';
+const random = seeded(7);
+await Promise.all(Array.from({ length: READERS / 2 }, () => read()));
+const coming = setInterval(() => {
+  if (readers.length < READERS) for (let n = 0; n < 12; n++) void read();
+  for (let n = Math.floor(random() * 7); n > 0; n--)
+    readers.splice(Math.floor(random() * readers.length), 1)[0]?.destroy();
+  if (random() < 0.7) void read(last);
+}, 1000);
+let step = 0;
+const talking = setInterval(() => {
+  step++;
+  const wave = 0.6 + 0.4 * Math.sin(step / 50);
+  if (random() < wave * 0.5) void say('price', 'prices', { sku: pick(SKUS), price: Math.round(random() * 9900) / 100 });
+  if (random() < wave * 0.6)
+    void say('order', `shop:${pick(SHOPS)}`, { order: 48_210 + step, items: 1 + Math.floor(random() * 5) });
+  if (random() < 0.05) void say('stock', 'warehouse', { sku: pick(SKUS), left: Math.floor(random() * 40) });
+  if (step % 300 === 0) void say('notice', undefined, 'Deliveries to Bergen are late today.');
+}, 100);
+
+Object.assign(globalThis, { __dirname: resolve('__tests__/fixtures') }); // it is a CommonJS module of the tests
+const { launchChromium } = await import('../__tests__/fixtures/chromium.ts');
+const browser = await launchChromium();
+try {
+  mkdirSync(folder, { recursive: true });
+  const pages = await Promise.all((['light', 'dark'] as const).map((scheme) => open(browser, scheme, 1360, 900)));
+  const [slow] = await Promise.all([read('', 'prices,warehouse'), pause(SECONDS * 500)]);
+  slow.pause();
+  await pause(SECONDS * 500);
+  await Promise.all(pages.map((page, index) => shoot(page, index === 0 ? 'inspector-light' : 'inspector-dark')));
+  if (process.argv[2]) await more(browser);
+} finally {
+  await browser.close();
+  clearInterval(coming);
+  clearInterval(talking);
+  for (const socket of readers) socket.destroy();
+  await events.close();
+  server.close();
+  server.closeAllConnections();
+}
+
+async function open(from: Browser, colorScheme: 'light' | 'dark', width: number, height: number, scale = 1) {
+  const context = await from.newContext({
+    colorScheme,
+    locale: 'en-GB',
+    viewport: { width, height },
+    deviceScaleFactor: scale,
+  });
+  const page = await context.newPage();
+  page.on('console', (message) => console.log(message.text()));
+  await page.goto(`http://127.0.0.1:${port}/_events`);
+  await page.waitForSelector('#rows tr');
+  return page;
+}
+
+async function shoot(page: Awaited<ReturnType<typeof open>>, name: string, fullPage = false): Promise<void> {
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage });
+  console.log(join(folder, `${name}.png`));
+}
+
+/** For whoever works on the page. */
+async function more(from: Browser): Promise<void> {
+  for (const scheme of ['light', 'dark'] as const) {
+    const phone = await open(from, scheme, 390, 844, 2);
+    await pause(2500);
+    await shoot(phone, `phone-${scheme}`, true);
+    const desk = await open(from, scheme, 1360, 900);
+    await desk.click('#rows tr:nth-child(3)');
+    await desk.waitForSelector('#one-headers dd');
+    await shoot(desk, `one-${scheme}`);
+    await desk.keyboard.press('Escape');
+    await desk.click('#publish summary');
+    await desk.fill('#channel', 'shop:*');
+    await desk.click('#entries li:nth-child(2) summary', { timeout: 10_000 });
+    await desk.selectOption('#order', 'queued');
+    await pause(1500);
+    await shoot(desk, `form-${scheme}`, true);
+  }
+}
+
+/** A reader of its own: a socket, and nothing that would get in the way of the server. */
+async function read(lastEventId = '', join = `shop:${pick(SHOPS)}`): Promise<Socket> {
+  const socket = dial(port, '127.0.0.1');
+  readers.push(socket);
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  const host = Math.floor(random() * 65_536);
+  socket.write(
+    [
+      `GET /events?join=${join}&token=${host}-secret HTTP/1.1`,
+      'Host: shop.example',
+      'Accept: text/event-stream',
+      `User-Agent: ${pick(AGENTS)}`,
+      `Cookie: session=${host}`,
+      `X-Forwarded-For: 203.0.${host >> 8}.${host & 255}`,
+      ...(lastEventId ? [`Last-Event-ID: ${lastEventId}`] : []),
+      '',
+      '',
+    ].join('\r\n'),
+  );
+  socket.resume();
+  return socket;
+}
+
+async function say(event: string, to: string | undefined, data: unknown): Promise<void> {
+  last = await events.broadcast({ event, data }, to === undefined ? {} : { to });
+}
+
+/** Always the same run. */
+function seeded(seed: number): () => number {
+  return () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
+}
+
+function pick(list: readonly string[]): string {
+  return list[Math.floor(random() * list.length)]!;
+}
