@@ -255,6 +255,7 @@ describe('an error handler of the application’s own', () => {
         throw new Error('second');
       },
     ],
+    ['rejects', () => Promise.reject(new Error('second'))],
   ])('FL-06 that %s is contained, and the stream still ends', async (_name, onError) => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const unhandled = jest.fn();

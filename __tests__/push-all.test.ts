@@ -3,6 +3,8 @@
  */
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { Source } from '../lib/index.ts';
 import { BARE, choke, gate, HEAD, opened, overOf, turn } from './support.ts';
 
@@ -309,6 +311,32 @@ describe('releasing', () => {
     await freed.pass;
     await poured;
     expect(await over).toBe('client');
+  });
+
+  test('what a source yielded is not held for as long as the connection lasts', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const { conn } = await opened(() => {}, BARE);
+    const yielded: WeakRef<object>[] = [];
+    const more = gate();
+    const source = (async function* () {
+      for (let n = 0; n < 500; n++) {
+        const message = { data: `${n}` };
+        yielded.push(new WeakRef(message));
+        yield message;
+      }
+      await turn();
+      more.open();
+      await new Promise(() => {});
+    })();
+    void conn.pushAll(source);
+    await more.pass;
+    await turn();
+    collect();
+    await turn();
+    collect();
+    expect(yielded).toHaveLength(500);
+    expect(yielded.filter((one) => one.deref() !== undefined).length).toBeLessThan(50);
   });
 });
 

@@ -187,6 +187,8 @@ test('without a map everything is easy', () => {
 
 test('the router is one that Express mounts, typed or not', () => {
   expectTypeOf<SseRouter<Events>>().toExtend<Router>();
+  expectTypeOf<SseRouter<Events>>().toExtend<SseRouter>();
+  expectTypeOf<SseRouter<WithMessage>>().toExtend<SseRouter>();
   expectTypeOf<SseRouter>().toHaveProperty('broadcast');
   expectTypeOf<SseRouter['size']>().toEqualTypeOf<number>();
   expectTypeOf<SseRouter['position']>().toEqualTypeOf<string>();
@@ -213,6 +215,7 @@ test('a connection', () => {
   expectTypeOf<Connection['comment']>().toBeCallableWith('x');
   expectTypeOf<Connection['comment']>().toBeCallableWith();
   expectTypeOf<Connection['close']>().toBeCallableWith({ retry: 5 });
+  expectTypeOf<Connection<Events>>().toExtend<Connection>();
   compiled('pushAll', async (conn: Connection<Events>) => {
     await conn.pushAll(['text', { event: 'tick', data: 1 }]);
     await conn.pushAll(new Set(['text']));
