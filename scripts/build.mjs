@@ -24,7 +24,9 @@ const SPECIFIER = /(\b(?:from|import)\s*\(?\s*['"])(\.[^'"]*)\.ts(?=['"])/g;
 await mkdir(join(root, '.tmp'), { recursive: true });
 const aside = await mkdtemp(join(root, '.tmp/build-'));
 try {
-  await Promise.all([code('esm'), code('cjs'), types('esm'), types('cjs')]);
+  // All are waited for: what one of them still writes cannot be removed.
+  const parts = await Promise.allSettled([code('esm'), code('cjs'), types('esm'), types('cjs')]);
+  for (const { reason } of parts) if (reason) throw reason;
   // Node takes a .js file for what the nearest package.json says, and the package's own says "module".
   await writeFile(join(aside, 'cjs/package.json'), '{ "type": "commonjs" }\n');
   await chmod(join(aside, 'esm/tail/cli.js'), 0o755);
