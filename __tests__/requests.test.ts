@@ -38,12 +38,16 @@ describe.each(EXPRESSES)('%s', (_, make) => {
 
   test('HTTP-02 the head and the first byte of the body are there at once, in one piece, before anything is pushed', async () => {
     const { port } = await routed();
-    const start = clock();
-    const raw = new Raw(port).get('/events');
-    await raw.until('\r\n\r\n');
-    expect(clock() - start).toBeLessThan(250); // 50 ms, on a machine that does other things as well
-    expect(raw.chunks).toHaveLength(1);
-    expect(raw.text).toMatch(/\r\n\r\n[0-9a-f]+\r\n:\nretry: \d+\n/);
+    const waits: number[] = [];
+    for (let n = 0; n < 5; n++) {
+      const start = clock();
+      const raw = new Raw(port).get('/events');
+      await raw.until('\r\n\r\n');
+      waits.push(clock() - start);
+      expect(raw.chunks).toHaveLength(1);
+      expect(raw.text).toMatch(/\r\n\r\n[0-9a-f]+\r\n:\nretry: \d+\n/);
+    }
+    expect(Math.min(...waits)).toBeLessThan(50);
   });
 
   test('HTTP-02 a handler that is still at work has its stream opened after one interval of the heartbeat', async () => {

@@ -102,7 +102,7 @@ test('SH-04 one that does not read is destroyed after its second, and does not h
   const start = clock();
   const closing = events.close();
   expect(await other.closed).toBe('end');
-  expect(clock() - start).toBeLessThan(500);
+  expect(clock() - start).toBeLessThan(900);
   await closing;
   expect(clock() - start).toBeGreaterThan(900);
   expect(clock() - start).toBeLessThan(2500);
@@ -202,7 +202,7 @@ describe('a process', () => {
     const exit = once(child, 'exit');
     child.kill('SIGTERM');
     expect(await exit).toEqual([0, null]);
-    expect(clock() - start_).toBeLessThan(2500);
+    expect(clock() - start_).toBeLessThan(5000);
     expect(said()).toContain('closed');
     await Promise.all(raws.map(({ closed }) => closed));
     for (const raw of raws) expect(raw.text).toMatch(/retry: \d+\n\r\n0\r\n\r\n$/);
