@@ -1,0 +1,72 @@
+/*
+ * What comes out of a socket, as events: chunked HTTP and the event stream's grammar, in as few lines as a check can have.
+ * Knows nothing of the package: it is what the package's bytes are measured with.
+ * Invariant: a piece that is not complete yet is never told.
+ */
+export interface WireEvent {
+  readonly event: string;
+  readonly id: string | undefined;
+  readonly data: string;
+}
+
+export class Wire {
+  #raw = '';
+  #body = '';
+  #left = -1; // of the head: -1; of a chunk: its bytes and the line end behind it
+  comments = 0;
+  /** The answer's first line, once it is there. */
+  status = '';
+
+  /** The events that are complete now. Text is ASCII in these tests. */
+  feed(text: string): WireEvent[] {
+    this.#raw += text;
+    if (this.status === '') {
+      const end = this.#raw.indexOf('\r\n\r\n');
+      if (end < 0) return [];
+      this.status = this.#raw.slice(0, this.#raw.indexOf('\r\n'));
+      this.#raw = this.#raw.slice(end + 4);
+      this.#left = 0;
+    }
+    this.#dechunk();
+    return this.#events();
+  }
+
+  #dechunk(): void {
+    for (;;) {
+      if (this.#left === 0) {
+        const end = this.#raw.indexOf('\r\n');
+        if (end < 0) return;
+        const size = parseInt(this.#raw.slice(0, end), 16);
+        this.#raw = this.#raw.slice(end + 2);
+        if (!(size > 0)) return; // the end of the stream
+        this.#left = size + 2;
+      }
+      if (this.#raw.length < this.#left) return;
+      this.#body += this.#raw.slice(0, this.#left - 2);
+      this.#raw = this.#raw.slice(this.#left);
+      this.#left = 0;
+    }
+  }
+
+  #events(): WireEvent[] {
+    const blocks = this.#body.split('\n\n');
+    this.#body = blocks.pop()!;
+    if (blocks.length === 0 && this.#body.endsWith(':\n')) {
+      this.comments++; // a heartbeat: no blank line follows
+      this.#body = '';
+    }
+    return blocks.map((block) => {
+      let event = 'message';
+      let id: string | undefined;
+      let data = '';
+      for (const line of block.split('\n')) {
+        if (line.startsWith(':')) this.comments++;
+        else if (line.startsWith('id: ')) id = line.slice(4);
+        else if (line.startsWith('event: ')) event = line.slice(7);
+        else if (line.startsWith('data: ')) data += line.slice(6);
+        else if (!line.startsWith('retry: ')) throw new Error(`Not a line of an event stream: ${JSON.stringify(line)}`);
+      }
+      return { event, id, data };
+    });
+  }
+}
