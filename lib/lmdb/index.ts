@@ -1,0 +1,185 @@
+/*
+ * A log in an LMDB database: one machine, several processes, no server.
+ * Knows the contract, its own rooms and nothing else of the package; the only folder that needs npm `lmdb`.
+ * Invariant: what append has resolved is on disk and will be told to the followers of every process, in one order.
+ */
+import { checkedBounds, type Bound } from '../bounds.ts';
+import { SseError, SseTypeError, shown } from '../errors.ts';
+import type { Follower, Journal, NewEntry, ReadResult, Window } from '../journal.ts';
+import { comparePositions, isPosition } from '../position.ts';
+import { Bell } from './bell.ts';
+import { Queue } from './queue.ts';
+import { Readers } from './readers.ts';
+import { draftOf } from './record.ts';
+import { Store, type Bounds } from './store.ts';
+
+/** How much {@link lmdbJournal} keeps, and how safely. All bounds hold at once; the oldest entries leave first. */
+export interface LmdbJournalOptions {
+  /**
+   * Entries: a positive integer, or `Infinity`.
+   * @defaultValue 100000
+   */
+  readonly maxLength?: number;
+  /**
+   * Milliseconds that an entry stays, by the system's clock, which must be the processes' common one: a positive number, or `Infinity`.
+   * An entry leaves with the first append after its time, or within a quarter of a second.
+   * @defaultValue 3600000 (an hour)
+   */
+  readonly maxAge?: number;
+  /**
+   * Bytes of all bodies together: a positive integer, or `Infinity`. A body that is larger on its own is refused.
+   * The file is about twice as large, and never shrinks.
+   * @defaultValue 268435456 (256 MiB)
+   */
+  readonly maxBytes?: number;
+  /**
+   * Whether each commit waits until the disk has it (`fdatasync`). What has been appended at once shares a commit.
+   * `true`: what `append` has resolved survives the loss of power. On an SSD a commit takes some tenths of a ms to some ms.
+   * `false`: several times as fast, and it survives the end of the process in any way, kill -9 included; but when the machine
+   * goes down, the last entries may be lost, and the file may be damaged. All processes of a log should say the same.
+   * @defaultValue true
+   */
+  readonly sync?: boolean;
+}
+
+const BOUNDS: Readonly<Record<keyof Bounds, Bound>> = {
+  maxLength: { standard: 100_000, whole: true },
+  maxAge: { standard: 3_600_000, whole: false },
+  maxBytes: { standard: 256 * 1024 * 1024, whole: true },
+};
+
+/**
+ * A log in the directory `path`, which is made if need be. It survives a restart and a kill -9, and any number of processes
+ * of one machine share it by naming the same path: a broadcast in one reaches the clients of all within a few milliseconds.
+ * The directory must lie on a local disk: LMDB does not work on network file systems.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` when the path or an option cannot be used.
+ */
+export function lmdbJournal(path: string, options: LmdbJournalOptions = {}): Journal {
+  const bounds = checkedBounds('lmdbJournal', options, BOUNDS, ['sync']);
+  if (typeof path !== 'string' || path === '') {
+    throw new SseTypeError('ERR_SSE_OPTION', `lmdbJournal: the path must name a directory; got ${shown(path)}`);
+  }
+  const { sync = true } = options;
+  if (typeof sync !== 'boolean') {
+    throw new SseTypeError('ERR_SSE_OPTION', `lmdbJournal: sync must be true or false; got ${shown(sync)}`);
+  }
+  return new LmdbJournal(path, bounds, sync) satisfies Journal;
+}
+
+class LmdbJournal implements Journal {
+  readonly #path: string;
+  readonly #bounds: Bounds;
+  readonly #sync: boolean;
+  readonly #readers = new Readers(() => this.#present());
+  readonly #queue = new Queue(
+    () => this.#present(),
+    () => this.#committed(),
+  );
+  #store: Store | undefined;
+  #bell: Bell | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(path: string, bounds: Bounds, sync: boolean) {
+    this.#path = path;
+    this.#bounds = bounds;
+    this.#sync = sync;
+  }
+
+  async open(): Promise<void> {
+    this.#open();
+  }
+
+  async append(entry: NewEntry): Promise<string> {
+    this.#open();
+    const { body } = entry;
+    if (!(body instanceof Uint8Array)) {
+      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${shown(body)}`);
+    }
+    if (body.byteLength > this.#bounds.maxBytes) {
+      const what = `a body of ${body.byteLength} bytes is larger than maxBytes, ${this.#bounds.maxBytes}: the log could not keep it`;
+      throw new SseError('ERR_SSE_TOO_LARGE', `lmdbJournal: ${what}`);
+    }
+    return this.#queue.append(draftOf(entry));
+  }
+
+  async window(max: number): Promise<Window> {
+    return this.#open().window(max);
+  }
+
+  async read(after: string, limit: number): Promise<ReadResult> {
+    return this.#open().read(after, limit);
+  }
+
+  /** Tells what is already there before it returns. */
+  follow(after: string, follower: Follower): () => void {
+    if (this.#closing) return () => {};
+    return this.#readers.add(after, follower);
+  }
+
+  compare(a: string, b: string): number {
+    return comparePositions(a, b);
+  }
+
+  isId(text: string): boolean {
+    return isPosition(text);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#readers.clear();
+    this.#bell?.close();
+    this.#bell = undefined;
+    await this.#queue.close();
+    const store = this.#store;
+    this.#store = undefined;
+    await store?.close();
+  }
+
+  #open(): Store {
+    if (this.#closing) throw new SseError('ERR_SSE_CLOSED', 'this journal is closed: make a new one');
+    return this.#store ?? this.#begin();
+  }
+
+  #begin(): Store {
+    const store = new Store(this.#path, this.#bounds, this.#sync);
+    this.#bell = new Bell(
+      this.#path,
+      () => this.#readers.wake(),
+      () => this.#beat(),
+    );
+    this.#store = store;
+    return store;
+  }
+
+  /** The log that is at the path now: when somebody has removed or replaced it, that one, and everybody who follows is restarted. */
+  #present(): Store {
+    const store = this.#store;
+    if (store?.present || (store && this.#closing)) return store;
+    if (!store) return this.#open();
+    this.#bell?.close();
+    this.#bell = undefined;
+    this.#store = undefined;
+    void store.close();
+    return this.#begin();
+  }
+
+  #committed(): void {
+    this.#bell?.ring();
+    this.#readers.wake();
+  }
+
+  #beat(): void {
+    try {
+      const store = this.#present();
+      store.forgetTheDead();
+      if (store.overdue) this.#queue.trim();
+      this.#readers.wake();
+    } catch (error) {
+      this.#readers.fail(error as Error);
+    }
+  }
+}
