@@ -69,9 +69,9 @@ const ROOMS = table(`
 /* folder: the same for what lies outside of it; inside, its rooms know one another. One folder is one subpath, or the command. */
 const FOLDERS = table(`
   conformance: node:assert/strict | journal
-  inspector:   npm:express node:crypto node:fs node:path check errors frame signals sse | connection journal message stats
+  inspector:   npm:express node:crypto node:fs node:path check errors frame signals sse | node:http connection journal message stats
   lmdb:        npm:lmdb node:crypto node:fs node:fs/promises node:path node:timers/promises bounds check errors frame position | journal
-  metrics:     npm:prom-client check errors signals | sse stats
+  metrics:     npm:prom-client check errors signals | message sse stats
   redis:       node:crypto node:timers/promises bounds errors frame | journal
   tail:        node:http node:https node:timers/promises node:util testing/content testing/intake | node:net testing/event
   testing:     npm:eventsource-parser node:http node:https node:net node:timers node:tls node:util node:zlib |
@@ -209,6 +209,8 @@ describe('the front doors', () => {
 {
   ".": "AnyEvents BroadcastOptions CloseReason Connection Entry EventMap Follower HeaderValues Journal Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
+  "./inspector": "InspectorOptions inspector",
+  "./lmdb": "LmdbJournalOptions lmdbJournal",
   "./metrics": "MetricsOptions metrics",
   "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",

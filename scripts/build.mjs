@@ -30,6 +30,8 @@ try {
   // Node takes a .js file for what the nearest package.json says, and the package's own says "module".
   await writeFile(join(aside, 'cjs/package.json'), '{ "type": "commonjs" }\n');
   await chmod(join(aside, 'esm/tail/cli.js'), 0o755);
+  // The inspector's page is large and the same for both kinds of modules: it is shipped once.
+  await writeFile(join(aside, 'esm/inspector/assets.js'), "export { ASSETS } from '../../cjs/inspector/assets.js';\n");
   await rm(join(root, 'dist'), { recursive: true, force: true });
   await rename(aside, join(root, 'dist'));
 } catch (error) {
