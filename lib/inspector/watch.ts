@@ -54,7 +54,7 @@ export class Watch {
     const hello = { publish: this.#publish, process: process.pid, points: this.#sampler.points };
     conn.push({ event: 'hello', data: hello });
     if (view.selected !== '' && !selected) {
-      conn.push({ event: 'selected', data: { id: view.selected, over: 'before it was looked at' } });
+      conn.push({ event: 'selected', data: { id: view.selected, over: 'gone' } });
     }
     this.#look(); // before the first tick there are no rates, but everything else
     this.#tell(viewer, this.#figures(undefined));

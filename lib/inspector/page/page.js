@@ -129,9 +129,9 @@ document.addEventListener('visibilitychange', () => {
 let points = [];
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const PLOTS = [
-  { key: 'connections', unit: '', write: (value) => whole.format(value), tick: (value) => short.format(value) },
-  { key: 'events', unit: 'events/s', write: number, tick: (value) => short.format(value) },
-  { key: 'bytes', unit: '/s', write: bytes, tick: (value) => bytes(value).replace(/\.0+ /, ' ') },
+  { key: 'connections', write: (value) => whole.format(value), tick: (value) => short.format(value) },
+  { key: 'events', write: number, tick: (value) => short.format(value) },
+  { key: 'bytes', write: bytes, tick: (value) => bytes(value).replace(/\.0+ /, ' ') },
 ];
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const plots = PLOTS.map((what, index) => plotOf(what, index));
@@ -146,10 +146,10 @@ function plotOf({ key, tick }, index) {
       width: place.clientWidth || 300,
       height: place.clientHeight || 100,
       legend: { show: false },
-      padding: [8, 4, 0, 0],
+      padding: [8, 22, 0, 0],
       cursor: { y: false, sync: { key: 'seconds' }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
-        x: { range: () => [Date.now() / 1000 - SPAN, Date.now() / 1000] },
+        x: { range: () => [since(), Date.now() / 1000] },
         y: { range: (_, _min, max) => [0, Math.max(1, max || 0) * 1.1] },
       },
       axes: [
@@ -160,7 +160,7 @@ function plotOf({ key, tick }, index) {
           space: 80,
           grid: { show: false },
           ticks: { show: false },
-          values: (_, times) => times.map(clockAt),
+          values: (_, times, _axis, _space, step) => times.map((time) => clockAt(time, step)),
         },
         {
           ...axis,
@@ -190,8 +190,14 @@ function plotOf({ key, tick }, index) {
   return plot;
 }
 
-function clockAt(seconds) {
-  return clock.format(seconds * 1000).slice(0, 5);
+/** Where the plots begin: five minutes ago, or when somebody began to look; a minute at least. */
+function since() {
+  const now = Date.now() / 1000;
+  return Math.max(now - SPAN, Math.min(now - 60, (points[0]?.[0] ?? Infinity) / 1000));
+}
+
+function clockAt(seconds, step) {
+  return clock.format(seconds * 1000).slice(0, step < 60 ? 8 : 5);
 }
 
 /** Where nobody looked for a while there is a hole, not a line. */
@@ -213,10 +219,10 @@ function draw() {
 
 function showNow() {
   const at = hovered === null ? undefined : plots[0].data[0][hovered];
-  for (const [index, { key, unit, write }] of PLOTS.entries()) {
+  for (const [index, { key, write }] of PLOTS.entries()) {
     const value = at === undefined ? points.at(-1)?.[index + 1] : plots[index].data[1][hovered];
     if (value === undefined || value === null) continue;
-    const small = [unit, at === undefined ? '' : `at ${clock.format(at * 1000)}`].filter(Boolean).join(' ');
+    const small = at === undefined ? '' : `at ${clock.format(at * 1000)}`;
     const text = `${write(value)} ${small}`;
     const place = $(`now-${key}`);
     if (place.textContent !== text) place.replaceChildren(`${write(value)} `, make('small', { textContent: small }));
@@ -235,10 +241,10 @@ const ident = (value) => ({ text: value || '–', id: true });
 const FIGURES = {
   Delivery: {
     'Broadcasts per second': ({ broadcasts }) => ({ text: broadcasts === undefined ? '–' : number(broadcasts) }),
-    'Into the journal': ({ append }) => ({ text: milliseconds(append), title: 'The slowest in the last second' }),
-    'Out to the last write': ({ handOut }) => ({
+    'Slowest append': ({ append }) => ({ text: milliseconds(append), title: 'Into the journal, in the last second' }),
+    'Slowest hand-out': ({ handOut }) => ({
       text: milliseconds(handOut),
-      title: 'The slowest in the last second',
+      title: 'Out of the journal to the last write, in the last second',
     }),
     Broadcasts: ({ stats }) => plain(stats.broadcasts),
     'Events delivered': ({ stats }) => plain(stats.events),
@@ -435,10 +441,11 @@ const OVERS = {
   expired: 'it had reached its age',
   shutdown: 'the router closes',
   error: 'something threw',
+  gone: 'it is not here any more',
 };
 
 function showOne(one) {
-  if (!$('one').open || one.id !== view.selected) return;
+  if (!$('one').open || one.id !== view.selected || !$('one-over').hidden) return;
   if (one.over !== undefined) {
     $('one-over').hidden = false;
     say($('one-over'), `Over: ${OVERS[one.over] ?? one.over}.`);
@@ -482,8 +489,7 @@ for (const [button, how] of [
   $(button).addEventListener('click', async () => {
     say($('one-error'), '');
     try {
-      await post(`connections/${encodeURIComponent(view.selected)}/${how}`, {});
-      look();
+      await post(`connections/${encodeURIComponent(view.selected)}/${how}`, {}); // the stream tells when it is over
     } catch (error) {
       say($('one-error'), error.message);
     }
@@ -532,7 +538,7 @@ function showEntries({ entries, skipped }) {
   ]);
   for (const { id, event } of entries) {
     if (names.size < 100) names.add(event);
-    if (!isFirst && !times.has(id)) times.set(id, Date.now());
+    if (!isFirst && !there.has(id) && !times.has(id)) times.set(id, Date.now());
   }
   for (const id of times.keys()) {
     if (times.size <= 1000) break;
