@@ -179,6 +179,13 @@ export abstract class Cursor {
     this.block();
   }
 
+  /** The log has lost what came after `id`: what is newer there now comes after any joining. */
+  protected clampLate(id: string): void {
+    for (const [channel, since] of this.#late ?? []) {
+      if (this.hub.journal.compare(since, id) > 0) this.#late!.set(channel, id);
+    }
+  }
+
   /** Nothing of the past of later joined channels is owed any more. */
   protected forgetLate(): void {
     this.#late = undefined;

@@ -26,6 +26,8 @@ export interface Home extends Lodge {
   /** It has something to say: at the end of this turn. */
   soon(life: Life): void;
   opened(life: Life): void;
+  /** It has opened although it is over already. */
+  passed(life: Life, reason: CloseReason): void;
   over(life: Life, reason: CloseReason): void;
   moved(life: Life, channels: readonly string[]): void;
   wasReset(life: Life, reason: ResetReason, lastEventId: string): void;

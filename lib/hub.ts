@@ -18,7 +18,7 @@ import type { Outlet } from './outlet.ts';
 import { Range } from './range.ts';
 import { Registry } from './registry.ts';
 import { Ring } from './ring.ts';
-import { signals } from './signals.ts';
+import { signals, tell } from './signals.ts';
 import { Counters, type SseStats } from './stats.ts';
 import type { Cursor } from './cursor.ts';
 import type { Admission, Home } from './home.ts';
@@ -187,16 +187,20 @@ export class Hub implements Home, Follower {
 
   opened(stream: Stream): void {
     this.registry.opened(stream);
-    if (signals.open.hasSubscribers) signals.open.publish({ router: this.router, connection: stream });
+    tell(signals.open, this.router, stream);
     this.registry.clock.due(stream.tick(this.now));
   }
 
   over(stream: Stream, reason: CloseReason): void {
     this.#audiences.leave(stream, stream.audience!);
-    const wasOpen = this.registry.over(stream, reason);
-    if (wasOpen && signals.close.hasSubscribers) {
-      signals.close.publish({ router: this.router, connection: stream, reason });
-    }
+    if (this.registry.over(stream, reason)) tell(signals.close, this.router, stream, reason);
+  }
+
+  passed(stream: Stream, reason: CloseReason): void {
+    this.counters.opened++;
+    this.counters.closed[reason]++;
+    tell(signals.open, this.router, stream);
+    tell(signals.close, this.router, stream, reason);
   }
 
   moved(stream: Stream, channels: readonly string[]): void {
@@ -208,8 +212,7 @@ export class Hub implements Home, Follower {
   }
 
   wasReset(stream: Stream, reason: ResetReason, lastEventId: string): void {
-    if (!signals.reset.hasSubscribers) return;
-    signals.reset.publish({ router: this.router, connection: stream, reason, lastEventId });
+    tell(signals.reset, this.router, stream, reason, lastEventId);
   }
 
   joinedLate(): void {

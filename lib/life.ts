@@ -202,6 +202,7 @@ export abstract class Life extends Reader {
     this.#padding = '';
     this.lastWrite = this.hub.now;
     if (this.#reason === undefined) this.hub.opened(this);
+    else this.hub.passed(this, this.#reason);
     this.begin(this.lastEventId !== '' && this.hub.resumable && !this.own ? this.lastEventId : undefined);
     return true;
   }

@@ -92,8 +92,9 @@ export abstract class Reader extends Cursor {
 
   /** The ring has been cut back to `n`: the entries in `gone` are not in the log. */
   truncated(n: number, gone: readonly Entry[]): void {
-    this.words?.clamp(n);
     const { ring, catchUp } = this.hub;
+    this.words?.clamp(n);
+    this.clampLate(ring.idAt(n) as string);
     if (this.phase === 'ahead' || this.phase === 'waiting' || this.phase === 'attached') {
       catchUp.drop(this);
       return this.resume(this.at);

@@ -6,7 +6,7 @@
  * @see https://nodejs.org/api/diagnostics_channel.html
  */
 
-import { channel } from 'node:diagnostics_channel';
+import { channel, type Channel } from 'node:diagnostics_channel';
 import type { CloseReason, Connection } from './connection.ts';
 import type { Entry, ResetReason } from './journal.ts';
 
@@ -51,6 +51,18 @@ export const signals = {
   broadcast: channel('sse-router:broadcast'),
   handOut: channel('sse-router:hand-out'),
 } as const;
+
+/** Publishes what happened to a connection, if anybody listens. */
+export function tell(
+  where: Channel<unknown>,
+  router: object,
+  connection: Connection,
+  reason?: CloseReason | ResetReason,
+  lastEventId?: string,
+): void {
+  if (!where.hasSubscribers) return;
+  where.publish({ router, connection, ...(reason && { reason }), ...(lastEventId !== undefined && { lastEventId }) });
+}
 
 /** What the inspector sees that the public contract does not show. */
 export interface Insight {
