@@ -4,6 +4,7 @@
  * Invariant: a reader is attached to the scan only where the scan meets its id in the log; that meeting is the proof of its id.
  */
 
+import { SseError } from './errors.ts';
 import type { Entry, ReadResult } from './journal.ts';
 import { Packet } from './packet.ts';
 import { WRITE_BYTES, type House } from './cursor.ts';
@@ -12,7 +13,7 @@ import type { Reader } from './reader.ts';
 /** Entries read at once: a hundred at a time cost 40 % of the throughput, more only memory. */
 const PAGE = 1000;
 /** How long an engine that does not answer is waited for before the stream is ended. A browser then comes back by itself. */
-export const PATIENCE = 30_000;
+const PATIENCE = 30_000;
 /** Between two tries of an engine that does not answer. */
 const PAUSE = 500;
 
@@ -69,9 +70,15 @@ export class CatchUp {
     for (const reader of this.#ahead) this.#join(reader);
   }
 
-  /** Who has waited too long. */
-  overdue(now: number): Reader[] {
-    return [...this.#since].filter(([, since]) => now - since >= PATIENCE).map(([reader]) => reader);
+  /** Ends who has waited too long: its client comes back. @returns when to look again */
+  look(now: number): number {
+    const overdue = [...this.#since].filter(([, since]) => now - since >= PATIENCE);
+    for (const [reader] of overdue) {
+      reader.fail(
+        new SseError('ERR_SSE_TIMEOUT', `The journal has not answered for ${PATIENCE} ms: the stream is ended.`),
+      );
+    }
+    return this.size > 0 ? now + 1000 : Infinity;
   }
 
   close(): void {

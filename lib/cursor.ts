@@ -57,6 +57,8 @@ export abstract class Cursor {
   at: string;
   /** The n of the last id that its client was sent. */
   told: number;
+  /** The n at which it last changed its channels, once open: what it was sent before may have been for others. */
+  changed = 0;
   /** When it was last written to. */
   lastWrite: number;
   /** What it says of its own and could not write yet. */

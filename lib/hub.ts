@@ -240,13 +240,6 @@ export class Hub implements Home, Follower {
   /** What is due for the hub itself, when all connections are looked at. */
   #look(now: number): number {
     this.now = now;
-    for (const reader of this.catchUp.overdue(now))
-      reader.fail(
-        new SseError(
-          'ERR_SSE_TIMEOUT',
-          'The journal did not answer in time: the stream is ended, and its client comes back.',
-        ),
-      );
-    return this.catchUp.size > 0 ? now + 1000 : Infinity;
+    return this.catchUp.look(now);
   }
 }

@@ -105,7 +105,8 @@ export abstract class Reader extends Cursor {
     this.at = ring.idAt(n) as string;
     this.told = n;
     if (this.phase === 'connecting') return;
-    if (this.held || seen.some((entry) => this.wants(entry))) return this.reset('diverged', seen.at(-1)!.id);
+    const saw = this.changed > n || seen.some((entry) => this.wants(entry));
+    if (this.held || saw) return this.reset('diverged', seen.at(-1)!.id);
     if (this.hub.resumable && !this.own) (this.words ??= new Words()).sayFirst(checkpoint(this.at)); // its last id may be gone
     this.pump();
   }

@@ -87,6 +87,7 @@ export class Stream extends Life implements Connection {
       this.joinLate(added);
       if (this.lastEventId !== '' && !this.own && this.hub.resumable) this.hub.joinedLate(this);
     }
+    this.changed = this.position;
     this.hub.moved(this, [...this.channels, ...added]);
   }
 
@@ -95,6 +96,7 @@ export class Stream extends Life implements Connection {
     const left = [...this.channels].filter((channel) => !channels.includes(channel));
     if (left.length === this.channels.size || this.isOver) return;
     if (this.phase !== 'connecting') this.pump();
+    this.changed = this.position;
     this.hub.moved(this, left);
   }
 
