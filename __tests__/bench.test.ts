@@ -85,7 +85,7 @@ describe('a smoke run', () => {
     // Its exit code says only what the tests below say by name.
     await run(process.execPath, ['bench/run.mjs', '--smoke', '--out', folder], { cwd: root }).catch(() => {});
     ({ scenarios } = JSON.parse(await readFile(join(folder, 'results.json'), 'utf8')) as { scenarios: Scenario[] });
-  }, 60_000);
+  }, 120_000);
 
   afterAll(() => rm(folder, { recursive: true, force: true }));
 

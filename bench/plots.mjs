@@ -40,7 +40,11 @@ function chart({ title, size, samples, refused }) {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     title: {
       text: title,
-      subtitle: `CPU µs of the server per delivered event, less is better (${size.connections} connections, ${size.bytes}-byte events)`,
+      // Two lines: without a canvas, Vega guesses the width of text, and guesses high.
+      subtitle: [
+        'CPU µs of the server per delivered event, less is better',
+        `${size.connections} connections, ${size.bytes}-byte events`,
+      ],
       anchor: 'start',
     },
     width: 480,
