@@ -85,9 +85,9 @@ export class Stream extends Life implements Connection {
     if (this.phase !== 'connecting') {
       this.pump(); // what came before is for the channels of before
       this.joinLate(added);
+      this.changed = this.position;
       if (this.lastEventId !== '' && !this.own && this.hub.resumable) this.hub.joinedLate(this);
     }
-    this.changed = this.position;
     this.hub.moved(this, [...this.channels, ...added]);
   }
 
@@ -95,8 +95,10 @@ export class Stream extends Life implements Connection {
     checkChannels(channels);
     const left = [...this.channels].filter((channel) => !channels.includes(channel));
     if (left.length === this.channels.size || this.isOver) return;
-    if (this.phase !== 'connecting') this.pump();
-    this.changed = this.position;
+    if (this.phase !== 'connecting') {
+      this.pump();
+      this.changed = this.position;
+    }
     this.hub.moved(this, left);
   }
 
