@@ -26,14 +26,14 @@ interface Scene {
   readonly server: Server;
   /** What the browser complained of. */
   readonly complaints: string[];
-  read(join: string, headers?: Record<string, string>): Promise<TestStream>;
-  text(selector: string): Promise<string>;
+  readonly read: (join: string, headers?: Record<string, string>) => Promise<TestStream>;
+  readonly text: (selector: string) => Promise<string>;
   /** Waits until an element's text is like this. */
-  until(selector: string, like: RegExp): Promise<void>;
+  readonly until: (selector: string, like: RegExp) => Promise<void>;
 }
 
 async function scene(options: Parameters<Browser['newContext']>[0] = {}): Promise<Scene> {
-  const events = sse((conn, req) => conn.join(String(req.query.join)));
+  const events = sse((conn, req) => conn.join(req.query.join as string));
   later(() => events.close());
   const app = express();
   app.use(helmet());
@@ -194,7 +194,7 @@ test('pages through many', async () => {
   expect(complaints).toEqual([]);
 });
 
-test('on a phone, in the dark: nothing is wider than the screen, and the text has contrast', async () => {
+test('on a phone, in the dark: nothing is wider than the screen', async () => {
   const { events, page, complaints, read, until } = await scene({
     viewport: { width: 360, height: 740 },
     colorScheme: 'dark',

@@ -7,7 +7,7 @@ import cors from 'cors';
 import express, { type Express } from 'express';
 import helmet from 'helmet';
 import { sse, type Connection, type SseRouter } from '../lib/index.ts';
-import { ASSETS } from '../lib/inspector/assets.ts';
+import { ASSETS } from '../lib/inspector/assets/index.ts';
 import { inspector, type InspectorOptions } from '../lib/inspector/index.ts';
 import { listing } from '../lib/inspector/listing.ts';
 import { addressOf, headersOf } from '../lib/inspector/masking.ts';
@@ -25,13 +25,14 @@ interface Inspected {
   readonly app: Express;
   readonly url: string;
   /** One who looks. */
-  look(query?: string): Promise<TestStream>;
-  post(path: string, body: unknown, init?: Init): ReturnType<typeof ask>;
+  readonly look: (query?: string) => Promise<TestStream>;
+  readonly post: (path: string, body: unknown, init?: Init) => ReturnType<typeof ask>;
 }
 
 async function inspected(
   events: SseRouter = sse((conn, req) => conn.join(...[req.query.join ?? []].flat().map(String))),
   options: InspectorOptions = {},
+  make = express,
 ): Promise<Inspected> {
   later(() => events.close());
   let app!: Express;
@@ -39,7 +40,7 @@ async function inspected(
     app = made;
     app.use('/events', events);
     app.use('/admin/_events', inspector(events, options));
-  });
+  }, make);
   return {
     events,
     app,
@@ -208,6 +209,15 @@ describe('the feed', () => {
     expect(await seen('name=message')).toEqual({ total: 3, events: ['3'] });
   });
 
+  test('without a log, what is left of the last events is told all the same', async () => {
+    const events = sse({ history: false });
+    const { look } = await inspected(events);
+    const stream = await look();
+    await told(stream, 'figures');
+    await events.broadcast({ id: 'mine', event: 'own', data: 'x' });
+    expect(await told(stream, 'entries')).toMatchObject({ entries: [{ event: 'own', data: 'x' }] });
+  });
+
   test('a storm of events is told by its newest, and by how many more there were', async () => {
     const { events, look } = await inspected();
     await events.broadcast('before');
@@ -337,10 +347,11 @@ describe('one connection', () => {
     expect(await told(await look(`?selected=${conn!.id}`), 'selected')).toEqual({ id: conn!.id, over: 'gone' });
   });
 
-  test('can be closed, so that it comes back; not twice', async () => {
-    const { events, app, post } = await inspected();
+  test.each(EXPRESSES)('can be closed, so that it comes back; not twice; on %s', async (_, make) => {
+    const { events, app, look, post } = await inspected(sse(), {}, make);
     await another(app, '/events');
     const [conn] = events.connections;
+    expect(await told(await look(), 'connections')).toMatchObject({ rows: [{ id: conn!.id, address: '127.0.0.1' }] });
     expect((await post(`connections/${conn!.id}/close`, {})).status).toBe(204);
     expect(await overOf(conn!)).toBe('handler');
     expect((await post(`connections/${conn!.id}/close`, {})).status).toBe(404);

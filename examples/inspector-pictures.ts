@@ -31,7 +31,7 @@ app.set('trust proxy', 'loopback');
 app.use(helmet());
 const events = sse(
   (conn, req) => {
-    conn.join('prices', ...String(req.query.join ?? '').split(','));
+    conn.join('prices', ...(req.query.join as string).split(','));
     if (req.query.join === 'warehouse') conn.push('x'.repeat(9_000_000)); // more than the kernel takes for a reader that stalls
   },
   { slowTimeout: 600_000 },
@@ -70,6 +70,7 @@ const browser = await launchChromium();
 try {
   mkdirSync(folder, { recursive: true });
   const pages = await Promise.all((['light', 'dark'] as const).map((scheme) => open(browser, scheme, 1360, 900)));
+  await Promise.all(pages.map((page) => page.selectOption('#order', 'queued')));
   await pause(SECONDS * 1000);
   await Promise.all(pages.map((page, index) => shoot(page, index === 0 ? 'inspector-light' : 'inspector-dark')));
   if (process.argv[2]) await more(browser);

@@ -60,22 +60,38 @@ function paeth(left: number, up: number, corner: number): number {
   return b <= c ? up : corner;
 }
 
+/** Half of them by how often they are used, the others by how far they are from all that are there: a rare red stays red. */
 function most(pixels: readonly number[], count: number): number[] {
   const uses = new Map<number, number>();
   for (const colour of pixels) uses.set(colour, (uses.get(colour) ?? 0) + 1);
-  const sorted = [...uses].toSorted(([, a], [, b]) => b - a);
-  return sorted.slice(0, count).map(([colour]) => colour);
+  const sorted = [...uses].toSorted(([, a], [, b]) => b - a).map(([colour]) => colour);
+  const palette = sorted.slice(0, count / 2);
+  const left = new Map(
+    sorted.slice(count / 2).map((colour) => [colour, distance(colour, palette[nearest(palette, colour)]!)]),
+  );
+  while (palette.length < count && left.size > 0) {
+    const [next] = [...left].reduce((one, other) => (other[1] > one[1] ? other : one));
+    palette.push(next);
+    left.delete(next);
+    for (const [colour, apart] of left) left.set(colour, Math.min(apart, distance(colour, next)));
+  }
+  return palette;
 }
 
 function nearest(palette: readonly number[], colour: number): number {
   let best = 0;
   let least = Infinity;
   for (const [at, other] of palette.entries()) {
-    let apart = 0;
-    for (const shift of [16, 8, 0]) apart += (((colour >> shift) & 255) - ((other >> shift) & 255)) ** 2;
+    const apart = distance(colour, other);
     if (apart < least) [best, least] = [at, apart];
   }
   return best;
+}
+
+function distance(one: number, other: number): number {
+  let sum = 0;
+  for (const shift of [16, 8, 0]) sum += (((one >> shift) & 255) - ((other >> shift) & 255)) ** 2;
+  return sum;
 }
 
 function chunk(type: string, data: Buffer): Buffer {

@@ -10,7 +10,7 @@ import type { AnyEvents, EventMap } from '../message.ts';
 import { sse, type SseRouter } from '../sse.ts';
 import { INSIGHT, type Insight } from '../signals.ts';
 import { act, publishTest } from './acts.ts';
-import { ASSETS } from './assets.ts';
+import { ASSETS } from './assets/index.ts';
 import { isForeign, ownHeaders, sameOriginJson } from './guard.ts';
 import { viewOf } from './view.ts';
 import { Watch } from './watch.ts';
