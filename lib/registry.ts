@@ -31,6 +31,8 @@ export class Registry {
   readonly #behind = new Set<Stream>();
   readonly #clients = new Map<string, number>(); // places per client, where they are limited
   #onEmpty: (() => void) | undefined;
+  /** A look at everybody that has not come to its end. (A Set's iterator bears that the set changes.) */
+  #round: { readonly streams: Iterator<Stream>; next: number; looked: number } | undefined;
 
   /** `onLook` is called before anything is looked at, and answers when it has something due itself. */
   constructor(room: Room, counters: Counters, onLook: (now: number) => number) {
@@ -120,27 +122,32 @@ export class Registry {
     if (this.#onEmpty && this.admitted === 0 && this.#leaving.size === 0) this.#onEmpty();
   }
 
-  /** Does what is due: heartbeats, ages, the slow, those who may not take longer to end. */
+  /**
+   * Does what is due: heartbeats, ages, the slow, those who may not take longer to end. A look that takes too long goes on where
+   * it stopped once others have had their turn: begun anew, it would never reach the last of many.
+   */
   #look(now: number, due: number): { next: number; looked: number } {
     const start = performance.now();
-    let next = due;
-    let looked = 0;
+    let leaving = due;
     for (const [stream, until] of this.#leaving) {
-      if (now < until) next = Math.min(next, until);
+      if (now < until) leaving = Math.min(leaving, until);
       else {
         this.#leaving.delete(stream);
         stream.outlet.destroy();
       }
     }
-    for (const stream of this.all()) {
+    const round = (this.#round ??= { streams: this.all(), next: Infinity, looked: 0 });
+    for (let step = round.streams.next(); !step.done; step = round.streams.next()) {
+      const stream = step.value;
       try {
-        next = Math.min(next, stream.tick(now));
+        round.next = Math.min(round.next, stream.tick(now));
       } catch (error) {
         stream.broken(error);
       }
-      if (++looked % 64 === 0 && performance.now() - start > SLICE) return { next: now, looked };
+      if (++round.looked % 64 === 0 && performance.now() - start > SLICE) return { next: now, looked: 0 };
     }
+    this.#round = undefined;
     this.#rest();
-    return { next, looked };
+    return { next: Math.min(round.next, leaving), looked: round.looked };
   }
 }

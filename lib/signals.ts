@@ -54,7 +54,7 @@ export const signals = {
 
 /** Publishes what happened to a connection, if anybody listens. */
 export function tell(
-  where: Channel<unknown>,
+  where: Channel,
   router: object,
   connection: Connection,
   reason?: CloseReason | ResetReason,

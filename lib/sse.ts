@@ -4,7 +4,7 @@
  * Invariant: set-up throws, at once and with the cure; a router hides none of Express' own members.
  */
 
-import express, { type NextFunction, type Request, type Response, type Router } from 'express';
+import express, { type Request, type RequestHandler, type Response, type Router } from 'express';
 import { known } from './check.ts';
 import type { BroadcastOptions } from './broadcast.ts';
 import type { Connection } from './connection.ts';
@@ -75,11 +75,12 @@ export function sse<E extends EventMap = AnyEvents>(
   const hub = new Hub(settings);
   const gate = new Gate(hub, settings, handler as SseHandler | undefined);
   const router = express.Router({ mergeParams: true }) as SseRouter<E>;
-  // oxlint-disable-next-line prefer-arrow-callback -- its name stands in stack traces and in Express' list of layers
-  router.use(function sseRouter(req: Request, res: Response, next: NextFunction) {
+  const enter: RequestHandler = function sseRouter(req, res, next) {
     if (pathOf(req) === '/' || isHandlerOf(req, router)) gate.enter(req, res, next);
     else next();
-  });
+  };
+  router.use(enter);
+  stepPast(router, enter);
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => hub.broadcast(message, to) },
@@ -99,6 +100,19 @@ export function sse<E extends EventMap = AnyEvents>(
   Object.defineProperty(router, INSIGHT, { value: insight(hub) });
   void hub.open();
   return router;
+}
+
+/**
+ * Lets a request that is for the stream itself step past the router's own loop over its layers, as long as there is but one: what
+ * that loop leaves behind costs each connection 700 bytes for as long as it lasts. Path and parameters are the mounting's by then.
+ */
+function stepPast(router: Router, enter: RequestHandler): void {
+  const looping = router as Router & { handle: RequestHandler };
+  const loop = looping.handle;
+  looping.handle = function handle(req, res, next) {
+    if (router.stack.length === 1 && pathOf(req) === '/') return enter(req, res, next);
+    return loop.call(router, req, res, next);
+  };
 }
 
 /** Whether the router was given to a route (`app.get('/events', events)`), which leaves the path as it is. */
