@@ -1,36 +1,31 @@
 /*
  * How processes wake each other: a small file beside the data that is written to after each commit, and watched by all.
  * Knows files and timers; nothing of LMDB.
- * Invariant: a ring that gets lost costs at most one beat, never an entry.
+ * Invariant: it only ever hastens: a ring that gets lost costs the time to the journal's next beat, never an entry.
  */
 import { closeSync, constants, openSync, watch, writeSync, type FSWatcher } from 'node:fs';
 import { join } from 'node:path';
 
-const BEAT = 250; // ms: how late a wake-up is when the system has swallowed it
-const FAST_BEAT = 20; // ms: where files cannot be watched (no inotify left, some network or container mounts)
+const LOOK = 20; // ms between two looks where files cannot be watched: no inotify left, some mounts of containers
 
 /** Rings, and is rung. Neither its watcher nor its timer keeps a process alive. */
 export class Bell {
   readonly #file: number;
   readonly #wake: () => void;
-  readonly #beat: () => void;
   #watcher: FSWatcher | undefined;
-  #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
 
-  /** `wake`: somebody has rung. `beat`: time for what is done now and then. */
-  constructor(path: string, wake: () => void, beat: () => void) {
+  /** `wake` is called when somebody has rung. */
+  constructor(path: string, wake: () => void) {
     this.#wake = wake;
-    this.#beat = beat;
     const name = join(path, 'wake');
     this.#file = openSync(name, constants.O_RDWR | constants.O_CREAT);
-    this.#timer = setInterval(beat, BEAT);
     try {
       this.#watcher = watch(name, { persistent: false }, wake);
-      this.#watcher.on('error', () => this.#goWithout());
+      this.#watcher.on('error', () => this.#look());
     } catch {
-      this.#goWithout();
+      this.#look();
     }
-    this.#timer.unref();
   }
 
   /** Wakes all processes, this one included. A write of one byte into the page cache: a few microseconds. */
@@ -48,14 +43,10 @@ export class Bell {
     closeSync(this.#file);
   }
 
-  #goWithout(): void {
+  #look(): void {
     this.#watcher?.close();
     this.#watcher = undefined;
-    clearInterval(this.#timer);
-    this.#timer = setInterval(() => {
-      this.#wake();
-      this.#beat();
-    }, FAST_BEAT);
+    this.#timer = setInterval(this.#wake, LOOK);
     this.#timer.unref();
   }
 }

@@ -8,6 +8,7 @@ import { SseError, SseTypeError, shown } from '../errors.ts';
 import type { Follower, Journal, NewEntry, ReadResult, Window } from '../journal.ts';
 import { comparePositions, isPosition } from '../position.ts';
 import { Bell } from './bell.ts';
+import { failure } from './failure.ts';
 import { Queue } from './queue.ts';
 import { Readers } from './readers.ts';
 import { draftOf } from './record.ts';
@@ -48,6 +49,8 @@ const BOUNDS: Readonly<Record<keyof Bounds, Bound>> = {
   maxBytes: { standard: 256 * 1024 * 1024, whole: true },
 };
 
+const BEAT = 250; // ms between two looks after what is done now and then, and at the log if a ring has been lost
+
 /**
  * A log in the directory `path`, which is made if need be. It survives a restart and a kill -9, and any number of processes
  * of one machine share it by naming the same path: a broadcast in one reaches the clients of all within a few milliseconds.
@@ -77,6 +80,7 @@ class LmdbJournal implements Journal {
   );
   #store: Store | undefined;
   #bell: Bell | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(path: string, bounds: Bounds, sync: boolean) {
@@ -103,11 +107,11 @@ class LmdbJournal implements Journal {
   }
 
   async window(max: number): Promise<Window> {
-    return this.#open().window(max);
+    return this.#present().window(max);
   }
 
   async read(after: string, limit: number): Promise<ReadResult> {
-    return this.#open().read(after, limit);
+    return this.#present().read(after, limit);
   }
 
   /** Tells what is already there before it returns. */
@@ -131,6 +135,7 @@ class LmdbJournal implements Journal {
 
   async #close(): Promise<void> {
     this.#readers.clear();
+    clearInterval(this.#timer);
     this.#bell?.close();
     this.#bell = undefined;
     await this.#queue.close();
@@ -146,12 +151,14 @@ class LmdbJournal implements Journal {
 
   #begin(): Store {
     const store = new Store(this.#path, this.#bounds, this.#sync);
-    this.#bell = new Bell(
-      this.#path,
-      () => this.#readers.wake(),
-      () => this.#beat(),
-    );
+    try {
+      this.#bell = new Bell(this.#path, () => this.#readers.wake());
+    } catch (error) {
+      void store.close();
+      throw failure(this.#path, error);
+    }
     this.#store = store;
+    this.#timer ??= setInterval(() => this.#beat(), BEAT).unref();
     return store;
   }
 

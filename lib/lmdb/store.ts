@@ -28,6 +28,8 @@ interface State {
   readonly bytes: number;
 }
 
+const DATA = 'data.mdb';
+const LOCK = 'lock.mdb';
 const STATE = 0; // entries are 1, 2, 3 …; keys begin with a k, and texts come after numbers
 const TRIM_STEP = 1000; // a transaction removes so many more than it adds: it stays short when the bounds shrink
 
@@ -51,7 +53,6 @@ const SETTINGS = {
 export class Store {
   readonly log: string;
   readonly #path: string;
-  readonly #file: string;
   readonly #identity: string | undefined;
   readonly #bounds: Bounds;
   readonly #db: RootDatabase<Buffer, number | string>;
@@ -60,26 +61,25 @@ export class Store {
   constructor(path: string, bounds: Bounds, sync: boolean) {
     this.#path = path;
     this.#bounds = bounds;
-    this.#file = join(path, 'data.mdb');
     try {
       mkdirSync(path, { recursive: true });
-      mustBeIntact(path, this.#file);
+      mustBeIntact(path, join(path, DATA));
       this.#db = open(path, { ...SETTINGS, noSync: !sync });
     } catch (error) {
       throw failure(path, error);
     }
     try {
       this.log = this.#db.transactionSync(() => this.#begun().log);
-      this.#identity = identityOf(this.#file);
+      this.#identity = identityOf(this.#path);
     } catch (error) {
       void this.#db.close();
       throw failure(path, error);
     }
   }
 
-  /** Whether the file at the path is still the one that is open here. */
+  /** Whether the files at the path are still those that are open here. */
   get present(): boolean {
-    return this.#identity !== undefined && identityOf(this.#file) === this.#identity;
+    return this.#identity !== undefined && identityOf(this.#path) === this.#identity;
   }
 
   /** Whether the oldest entry has been in the log for too long. */
@@ -218,10 +218,10 @@ export class Store {
   }
 }
 
-function identityOf(file: string): string | undefined {
+/** Both files: with another lock file than everybody else, a process would write into the same data at the same time. */
+function identityOf(path: string): string | undefined {
   try {
-    const { dev, ino } = statSync(file, { bigint: true });
-    return `${dev} ${ino}`;
+    return [DATA, LOCK].map((name) => statSync(join(path, name)).ino).join(' ');
   } catch {
     return undefined;
   }

@@ -1,0 +1,302 @@
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Entry, Follower, Journal, ResetReason, Window } from '../lib/journal.ts';
+import { lmdbJournal, type LmdbJournalOptions } from '../lib/lmdb/index.ts';
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+const text = ({ body }: Entry) => new TextDecoder().decode(body);
+const texts = async (journal: Journal) => (await journal.window(Infinity)).entries.map(text);
+
+let path: string;
+const open: Journal[] = [];
+
+beforeEach(async () => {
+  path = join(await mkdtemp(join(tmpdir(), 'sse-router-lmdb-')), 'log');
+});
+afterEach(async () => {
+  for (const journal of open.splice(0)) await journal.close();
+  await rm(join(path, '..'), { recursive: true, force: true });
+});
+
+function make(options: LmdbJournalOptions = {}, at = path): Journal {
+  const journal = lmdbJournal(at, { sync: false, ...options });
+  open.push(journal);
+  return journal;
+}
+
+const fill = (journal: Journal, count: number) =>
+  Promise.all(Array.from({ length: count }, (_, n) => journal.append({ body: bytes(`${n + 1}`) })));
+
+class Recorder implements Follower {
+  readonly told: string[] = [];
+  readonly restarts: { readonly window: Window; readonly reason: ResetReason }[] = [];
+  readonly status: (up: boolean, error?: Error) => void;
+  readonly states: (string | true)[] = [];
+  #changed: () => void = () => {};
+  constructor() {
+    this.status = (up, error) => this.#note(() => this.states.push(up || error!.message));
+  }
+  entries(batch: readonly Entry[]): void {
+    this.#note(() => this.told.push(...batch.map(text)));
+  }
+  known(): Iterable<string> {
+    return [];
+  }
+  rewind(): void {}
+  restart(window: Window, reason: ResetReason): void {
+    this.#note(() => this.restarts.push({ window, reason }));
+  }
+  until(happened: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#changed = () => void (happened() && resolve());
+      this.#changed();
+    });
+  }
+  #note(note: () => void): void {
+    note();
+    this.#changed();
+  }
+}
+
+describe('a restart', () => {
+  test('goes on with the same log: ids, entries, keys and order', async () => {
+    const before = make({ sync: true });
+    const { floor } = await before.window(0);
+    const id = await before.append({ body: bytes('a'), to: ['x'], key: 'k' });
+    await before.close();
+    const after = make({ sync: true });
+    expect((await after.window(9)).floor).toBe(floor);
+    expect(await after.append({ body: bytes('again'), key: 'k' })).toBe(id);
+    expect(await after.append({ body: bytes('b') })).toBe(id.replace(/1$/, '2'));
+    expect(await after.read(floor, 9)).toMatchObject({
+      ok: true,
+      entries: [{ id, to: ['x'] }, { body: Buffer.from('b') }],
+    });
+  });
+
+  test('another log has another name', async () => {
+    const names = await Promise.all(
+      [make(), make({}, `${path}-2`)].map(async (journal) => (await journal.window(0)).floor),
+    );
+    expect(names[0]).toMatch(/^[0-9a-z]{12}-0$/);
+    expect(names[0]).not.toBe(names[1]);
+  });
+
+  test('smaller bounds hold after the next appends, in steps', async () => {
+    const before = make();
+    await fill(before, 2500);
+    await before.close();
+    const after = make({ maxLength: 10 });
+    const lengths: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      await after.append({ body: bytes('x') });
+      lengths.push((await after.window(Infinity)).entries.length);
+    }
+    expect(lengths).toEqual([1500, 500, 10]);
+  });
+});
+
+describe('bounds', () => {
+  test('count and bytes hold at once', async () => {
+    const journal = make({ maxLength: 4, maxBytes: 100 });
+    const sizes = async () => (await journal.window(Infinity)).entries.map(({ body }) => body.byteLength);
+    for (const size of [50, 50, 1]) await journal.append({ body: new Uint8Array(size) });
+    expect(await sizes()).toEqual([50, 1]);
+    for (let n = 0; n < 3; n++) await journal.append({ body: new Uint8Array(0) });
+    expect(await sizes()).toEqual([1, 0, 0, 0]);
+  });
+
+  test('a key is forgotten with its entry', async () => {
+    const journal = make({ maxLength: 2 });
+    const id = await journal.append({ body: bytes('a'), key: 'k' });
+    await fill(journal, 2);
+    expect(await journal.append({ body: bytes('b'), key: 'k' })).not.toBe(id);
+    expect(await texts(journal)).toEqual(['2', 'b']);
+  });
+
+  test('what is too old leaves without an append', async () => {
+    const journal = make({ maxAge: 300 });
+    const ids = await fill(journal, 3);
+    expect(await texts(journal)).toEqual(['1', '2', '3']);
+    while ((await texts(journal)).length > 0) await new Promise(setImmediate);
+    expect(await journal.read(ids[0]!, 0)).toEqual({ ok: false, reason: 'lost' });
+    expect(await journal.read(ids[2]!, 0)).toEqual({ ok: true, entries: [] });
+  });
+
+  test('a body that the log could not keep is refused', async () => {
+    const journal = make({ maxBytes: 10 });
+    await expect(journal.append({ body: new Uint8Array(11) })).rejects.toMatchObject({ code: 'ERR_SSE_TOO_LARGE' });
+    await journal.append({ body: new Uint8Array(10) });
+    await expect(journal.append({ body: 'x' as never })).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
+  });
+
+  test('the file does not grow while as much leaves as comes', async () => {
+    const journal = make({ maxLength: 500 });
+    const round = async () => {
+      for (let n = 0; n < 20; n++) {
+        await Promise.all(
+          Array.from({ length: 200 }, (_, i) => journal.append({ body: new Uint8Array((i * 37) % 3000) })),
+        );
+      }
+      return (await stat(join(path, 'data.mdb'))).size;
+    };
+    const first = await round();
+    for (let n = 0; n < 4; n++) await round();
+    expect(await round()).toBeLessThan(first * 2);
+    expect((await stat(join(path, 'wake'))).size).toBe(1);
+  });
+
+  test('too much that waits is refused, and nothing of it stored', async () => {
+    const journal = make();
+    const waiting = Array.from({ length: 10_005 }, () => journal.append({ body: bytes('x') }));
+    const results = await Promise.allSettled(waiting);
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(10_000);
+    expect(results.at(-1)).toMatchObject({ reason: { code: 'ERR_SSE_QUEUE_FULL' } });
+    expect((await journal.window(Infinity)).entries).toHaveLength(10_000);
+  });
+});
+
+describe('the directory', () => {
+  test('is removed under us: followers are restarted, and the log goes on as a new one', async () => {
+    const journal = make();
+    const recorder = new Recorder();
+    const [id] = await fill(journal, 3);
+    journal.follow(id!, recorder);
+    renameSync(path, `${path}-gone`);
+    await recorder.until(() => recorder.restarts.length > 0);
+    expect(recorder.restarts).toMatchObject([{ reason: 'unknown', window: { entries: [] } }]);
+    const next = await journal.append({ body: bytes('new') });
+    expect(next.slice(0, 12)).not.toBe(id!.slice(0, 12));
+    expect(recorder.told).toEqual(['2', '3', 'new']);
+    expect(await journal.read(id!, 0)).toEqual({ ok: false, reason: 'unknown' });
+  });
+
+  test('is replaced by another log: followers get that one’s window', async () => {
+    const other = make({}, `${path}-other`);
+    await fill(other, 2);
+    await other.close();
+    const journal = make();
+    const recorder = new Recorder();
+    journal.follow((await journal.window(0)).floor, recorder);
+    await rename(path, `${path}-gone`);
+    await rename(`${path}-other`, path);
+    await recorder.until(() => recorder.restarts.length > 0);
+    expect(recorder.restarts[0]!.window.entries.map(text)).toEqual(['1', '2']);
+    await journal.append({ body: bytes('3') });
+    expect(recorder.told).toEqual(['3']);
+  });
+
+  test('an append into a file that has just been removed is stored again, in the new one', async () => {
+    const journal = make();
+    await fill(journal, 1);
+    const appended = journal.append({ body: bytes('kept') });
+    renameSync(path, `${path}-gone`); // before the transaction has begun
+    await appended;
+    expect(await texts(journal)).toEqual(['kept']);
+  });
+
+  test('cannot be used for a while: down is told, then up, and nobody is restarted for that', async () => {
+    const journal = make();
+    const recorder = new Recorder();
+    const ids = await fill(journal, 1);
+    journal.follow(ids[0]!, recorder);
+    renameSync(path, `${path}-aside`);
+    writeFileSync(path, 'a file where the directory was'); // at once, or a new log begins there
+    await recorder.until(() => recorder.states.length > 0);
+    expect(recorder.states).toEqual([expect.stringMatching(/must be a directory/)]);
+    await expect(journal.append({ body: bytes('x') })).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
+    rmSync(path);
+    renameSync(`${path}-aside`, path);
+    await recorder.until(() => recorder.states.length > 1);
+    await journal.append({ body: bytes('back') });
+    expect(recorder.states).toEqual([expect.any(String), true]);
+    expect([recorder.told, recorder.restarts]).toEqual([['back'], []]);
+  });
+});
+
+describe('a file that cannot be used is refused with a reason', () => {
+  const refused = async (message: RegExp) => {
+    const error = expect.objectContaining({
+      name: 'SseError',
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringMatching(message),
+    });
+    await expect(make().open()).rejects.toEqual(error);
+    await expect(make().append({ body: bytes('x') })).rejects.toEqual(error);
+  };
+
+  test('it is not LMDB’s', async () => {
+    await mkdir(path);
+    await writeFile(join(path, 'data.mdb'), Buffer.alloc(20_000, 7));
+    await refused(/damaged: it is not an LMDB file.*Move the directory away/);
+  });
+
+  test.each([
+    ['in the middle of a page', 5000],
+    ['before its pages', 8192],
+    ['within its header', 100],
+  ])('it is cut off %s', async (_where, size) => {
+    const journal = make();
+    for (let n = 0; n < 5; n++) await fill(journal, 100);
+    await journal.close();
+    await truncate(join(path, 'data.mdb'), size);
+    await refused(/damaged: it is/);
+  });
+
+  test('its header is overwritten', async () => {
+    const journal = make();
+    await fill(journal, 100);
+    await journal.close();
+    const file = await readFile(join(path, 'data.mdb'));
+    file.fill(255, 32, 4096);
+    await writeFile(join(path, 'data.mdb'), file);
+    await refused(/damaged: its header is broken/);
+  });
+
+  test('it is a database of somebody else', async () => {
+    const { open: openDatabase } = await import('lmdb');
+    const database = openDatabase(path, { noSubdir: false });
+    await database.put('theirs', 1);
+    await database.close();
+    await refused(/damaged: it holds theirs, which is not ours/);
+  });
+
+  test('the path is a file', async () => {
+    await writeFile(path, '');
+    await refused(/must be a directory/);
+  });
+});
+
+describe('close', () => {
+  test('rejects what no transaction has taken, and lets the one under way end', async () => {
+    const journal = make();
+    await journal.open();
+    const appended = Promise.allSettled(Array.from({ length: 3000 }, () => journal.append({ body: bytes('x') })));
+    await journal.close();
+    const results = await appended;
+    const kept = results.filter(({ status }) => status === 'fulfilled').length;
+    expect(results.at(-1)).toMatchObject({ reason: { code: 'ERR_SSE_CLOSED' } });
+    expect((await make().window(Infinity)).entries).toHaveLength(kept);
+    await expect(journal.read('000000000000-0', 0)).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    expect(journal.follow('000000000000-0', new Recorder())).toBeInstanceOf(Function);
+  });
+
+  test('before anything was opened does nothing', async () => {
+    const journal = make();
+    await journal.close();
+    await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
+test.each([
+  ['', {}, /path must name a directory; got the string ""/],
+  [5, {}, /path must name a directory; got the number 5/],
+  ['x', { maxLength: 0 }, /maxLength must be a positive integer/],
+  ['x', { size: 5 }, /no option "size"; its options are maxLength, maxAge, maxBytes, sync/],
+  ['x', { sync: 1 }, /sync must be true or false; got the number 1/],
+])('lmdbJournal(%j, %j) is refused', (at, options, message) => {
+  const wrong = () => lmdbJournal(at as string, options as LmdbJournalOptions);
+  expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_SSE_OPTION', message: expect.stringMatching(message) }));
+});
