@@ -40,6 +40,8 @@ const rows = [
 const unknown = asked.without.filter((step) => !rows.some((row) => Object.hasOwn(row, step)));
 if (unknown.length > 0) throw new Error(`There is no step ${unknown.join(', ')}.`);
 
+if (asked.without.includes('build')) asked.without.push('publint', 'attw'); // they look at what it packs
+
 const results = [];
 for (const row of rows) {
   const steps = Object.entries(row).filter(([step]) => !asked.without.includes(step));
