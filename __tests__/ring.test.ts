@@ -7,7 +7,7 @@ import { comparePositions } from '../lib/position.ts';
 import { Range } from '../lib/range.ts';
 import { Ring, type RingLimits } from '../lib/ring.ts';
 import { Words } from '../lib/words.ts';
-import type { Entry } from '../lib/journal.ts';
+import type { Entry, Window } from '../lib/journal.ts';
 
 const idOf = (n: number, log = 'abcdefghijkl'): string => `${log}-${n}`;
 const entryOf = (n: number, size = 10, extra: Partial<Entry> = {}): Entry => ({
@@ -16,12 +16,15 @@ const entryOf = (n: number, size = 10, extra: Partial<Entry> = {}): Entry => ({
   ...extra,
 });
 
+function refill(ring: Ring, window: Window): void {
+  ring.fill(window);
+}
+
 /** A ring that holds entries `from` to `to`, all handed out. */
 function ringOf(from: number, to: number, limits: Partial<RingLimits> = {}): Ring {
   const ring = new Ring({ entries: 100, bytes: 1_000_000, ...limits }, comparePositions);
   const entries = Array.from({ length: to - from + 1 }, (_, index) => entryOf(from + index));
-  const window = { floor: idOf(from - 1), entries };
-  ring.fill(window);
+  refill(ring, { floor: idOf(from - 1), entries });
   return ring;
 }
 
@@ -131,8 +134,7 @@ describe('the ring', () => {
   test('never gives a number of before a restart to anything after it', () => {
     const ring = ringOf(1, 4);
     const { head } = ring;
-    const empty = { floor: idOf(0, 'zyxwvutsrqpo'), entries: [] };
-    ring.fill(empty);
+    refill(ring, { floor: idOf(0, 'zyxwvutsrqpo'), entries: [] });
     expect(ring.first - 1).toBeGreaterThan(head);
     expect(ring.idAt(head)).toBeUndefined();
     expect(ring.find(idOf(4))).toBeUndefined();

@@ -144,6 +144,8 @@ export class Client {
     if (visit.received !== visit.pushed.length)
       throw new Error(`${visit.received} of ${visit.pushed.length} pushes have come`);
     if (this.#base === undefined) throw new Error('it has no cursor');
+    if (this.#engine.indexOf(this.lastEventId) === undefined)
+      throw new Error(`it would come back with ${this.lastEventId}, a phantom`);
     const expected: string[] = [];
     let has = 0;
     for (const { id, sure } of this.#expected(visit)) {

@@ -104,7 +104,8 @@ export class World {
       await this.#boot(1);
       for (const code of program) await this.step(code);
       await this.#rest();
-      for (let i = 0; i < 3; i++) this.elsewhere(0, 0); // and from here on it is live
+      this.#check();
+      for (const address of [0, 1, 7]) this.elsewhere(address, 0); // and from here on it is live
       await this.#rest();
       this.#check();
       await this.loop.advance(16_000); // a heartbeat, for those whose channels were quiet
@@ -257,6 +258,7 @@ export class World {
         await this.#settled();
         while (this.run(at, () => journal.execute())) busy = true;
         while (this.run(at, () => journal.reply())) busy = true;
+        busy ||= snapshots.length > 0;
         this.run(at, () => snapshots.shift()?.());
         await this.#settled();
         journal.poll();

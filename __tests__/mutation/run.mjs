@@ -1,0 +1,105 @@
+/*
+ * Plants one classic mistake after the other into a copy of the package, and requires the tests to turn red.
+ * Knows the file system and Jest's command line. Nothing outside the copy is changed.
+ *
+ * `npm run mutation`, or with a part of a mistake's name behind it for those alone.
+ * MUTATION_RUNS: how many runs of the model each mistake may survive (default 6000).
+ */
+
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { DEFAULT_TEST, mutants } from './mutants.mjs';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const runs = process.env.MUTATION_RUNS ?? '6000';
+const seed = process.env.MODEL_SEED ?? '20261123';
+const only = process.argv[2] ?? '';
+
+/** A mistake may make a test hang: milliseconds until that counts as red. */
+const PATIENCE = 90_000;
+
+/** Runs one test file in the copy, or what of it has `part` in its name. Resolves with its exit code and what it wrote. */
+function test(copy, file, part) {
+  return new Promise((resolve) => {
+    const jest = join(copy, 'node_modules/jest/bin/jest.js');
+    const options = ['--runInBand', '--bail', '--forceExit', ...(part === undefined ? [] : ['-t', part])];
+    const child = spawn(process.execPath, [jest, `__tests__/${file}`, ...options], {
+      cwd: copy,
+      env: { ...process.env, MODEL_RUNS: runs, MODEL_SEED: seed, MODEL_SHRINK: '0', CI: 'true' },
+    });
+    const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    let text = '';
+    child.stdout.on('data', (chunk) => (text += chunk));
+    child.stderr.on('data', (chunk) => (text += chunk));
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code: code ?? 'hung', text });
+    });
+  });
+}
+
+function why(text) {
+  const lines = text.split('\n').map((line) => line.trim());
+  const after = /Property failed after (\d+) tests/.exec(text)?.[1];
+  const cause = lines[lines.indexOf('Cause:') + 1];
+  if (after !== undefined) return `${after} runs: ${cause}`;
+  return lines.find((line) => line.startsWith('●'))?.slice(2) ?? 'it did not end';
+}
+
+async function plant(copy, { name, file, from, to }) {
+  const path = join(copy, 'lib', file);
+  const source = await readFile(path, 'utf8');
+  const times = source.split(from).length - 1;
+  if (times !== 1)
+    throw new Error(`${name}: its line is ${times} times in lib/${file}, and must be there once:\n${from}`);
+  await writeFile(
+    path,
+    source.replace(from, () => to),
+  );
+  return () => writeFile(path, source);
+}
+
+const copy = await mkdtemp(join(tmpdir(), 'mutation-'));
+let survivors = 0;
+try {
+  for (const part of ['lib', '__tests__', 'jest.config.js', 'package.json', 'tsconfig.json']) {
+    await cp(join(root, part), join(copy, part), { recursive: true });
+  }
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+  const chosen = mutants.filter(({ name }) => name.includes(only));
+  const missing = [];
+  for (const mutant of chosen) {
+    try {
+      await (
+        await plant(copy, mutant)
+      )();
+    } catch (error) {
+      missing.push(error.message);
+    }
+  }
+  if (missing.length > 0) throw new Error(missing.join('\n\n'));
+  for (const file of new Set(chosen.map((mutant) => mutant.test ?? DEFAULT_TEST))) {
+    const { code, text } = await test(copy, file);
+    if (code !== 0) throw new Error(`${file} is red without any mistake:\n${text}`);
+  }
+  console.log(`seed ${seed}, ${runs} runs at most\n`);
+  for (const mutant of chosen) {
+    const file = mutant.test ?? DEFAULT_TEST;
+    const restore = await plant(copy, mutant);
+    const start = performance.now();
+    const { code, text } = await test(copy, file, mutant.part);
+    await restore();
+    if (code === 0) survivors++;
+    const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(5);
+    console.log(
+      `${code === 0 ? 'SURVIVED' : 'killed  '} ${seconds} s  ${mutant.name}  [${file}${code === 0 ? '' : `, ${why(text)}`}]`,
+    );
+  }
+  console.log(`\n${chosen.length - survivors} of ${chosen.length} killed`);
+} finally {
+  await rm(copy, { recursive: true, force: true });
+}
+process.exitCode = survivors === 0 ? 0 : 1;
