@@ -1,7 +1,7 @@
 // Both ways out of a response, past it to the socket and through it, must put the same bytes on the wire. The fast way is taken
 // where nobody has wrapped `res.write`; a wrapper that only passes on closes it.
 
-import { OutgoingMessage, type IncomingMessage, type ServerResponse } from 'node:http';
+import { OutgoingMessage, type IncomingMessage } from 'node:http';
 import { createServer as createTlsServer, request as tlsRequest } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
@@ -36,10 +36,8 @@ function way(wrapped: boolean, options: SseOptions = {}): Way {
   const connections: Connection[] = [];
   if (wrapped) {
     app.use((_req, res, next) => {
-      const plain = res.write;
-      res.write = function passOn(this: ServerResponse, ...args: unknown[]) {
-        return (plain as (...all: unknown[]) => boolean).apply(this, args);
-      } as typeof res.write;
+      const plain = res.write.bind(res) as (...args: unknown[]) => boolean;
+      res.write = (...args: unknown[]) => plain(...args);
       next();
     });
   }
