@@ -12,8 +12,8 @@ import { SPOTLESS } from './chaos/verdict.ts';
 import { type RedisServer, startRedis } from './fixtures/redis-server.ts';
 
 const RUNS = [
-  { engine: 'node-redis', seconds: asked ?? 26 },
-  { engine: 'ioredis', seconds: asked ?? 6 },
+  { engine: 'node-redis', seconds: asked ?? 25 },
+  { engine: 'ioredis', seconds: asked ?? 5 },
 ] as const;
 jest.setTimeout(180_000 + (asked ?? 0) * 1000);
 

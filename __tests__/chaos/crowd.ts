@@ -78,6 +78,11 @@ export class Crowd implements Street {
     });
   }
 
+  /** How many events a client has had. */
+  count({ stretches }: Client): number {
+    return stretches.reduce((sum, { ids }) => sum + ids.length, 0);
+  }
+
   leave(): void {
     this.calm();
     for (const client of this.clients) client.leave();

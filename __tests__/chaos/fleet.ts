@@ -48,7 +48,7 @@ class Server {
     this.#child!.send(command, () => {}); // who has just died is not asked
   }
 
-  reply<K extends keyof (FromServer & object) | string>(what: K): Promise<any> {
+  reply(what: string): Promise<any> {
     const child = this.#child!;
     return new Promise((resolve, reject) => {
       const gone = (): void => reject(new Error(`A server died before it said «${what}»`));

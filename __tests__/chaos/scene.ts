@@ -16,10 +16,15 @@ export const CLIENTS = 300;
 /** Everybody is there, and events flow. */
 export async function gather(fleet: Fleet, random: Random, size = CLIENTS): Promise<Crowd> {
   const crowd = new Crowd(fleet, random, size);
-  await crowd.arrive();
-  if (!fleet.publishing) fleet.publish();
-  await crowd.until('get a first event', ({ stretches }) => stretches[0]!.ids.length > 0);
-  return crowd;
+  try {
+    await crowd.arrive();
+    if (!fleet.publishing) fleet.publish();
+    await crowd.until('get a first event', ({ stretches }) => stretches[0]!.ids.length > 0);
+    return crowd;
+  } catch (error) {
+    crowd.leave();
+    throw error;
+  }
 }
 
 /** Kills a server every 2.5 s, and does `also` every 8 s, for so long. Settles when all that was killed is back. */
@@ -80,7 +85,7 @@ export async function streamOf({ url }: Pick<RedisServer, 'url'>, key = '{sse}:l
       const page = (await app.command('XRANGE', key, from, '+', 'COUNT', '10000')) as [string, string[]][];
       for (const [id, pairs] of page) {
         const fields = new Map(pairs.flatMap((name, i) => (i % 2 === 0 ? [[name, pairs[i + 1]!] as const] : [])));
-        log.push([id, /^data: (.*)$/m.exec(fields.get('body') ?? '')?.[1] ?? '', fields.get('to')]);
+        log.push([id, /^data: (.*)$/m.exec(fields.get('body') ?? '')?.[1] ?? '', fields.get('to') ?? null]);
       }
       if (page.length < 10_000) return log;
       from = `(${page.at(-1)![0]}`;

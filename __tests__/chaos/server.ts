@@ -22,7 +22,7 @@ export interface Spec {
 }
 
 export type ToServer = 'publish' | 'stop' | 'last' | 'dump';
-export type Logged = readonly [id: string, data: string, to: string | undefined];
+export type Logged = readonly [id: string, data: string, to: string | null];
 export type FromServer =
   | { readonly listening: number }
   | { readonly acknowledged: readonly [id: string, data: string] }
@@ -36,7 +36,7 @@ const say = (message: FromServer): void => void process.send?.(message);
 process.on('disconnect', () => process.exit());
 
 async function journalOf({ engine, at }: Spec): Promise<Journal> {
-  if (engine === 'lmdb') throw new Error(at);
+  if (engine === 'lmdb') return (await import('../../lib/lmdb/index.ts')).lmdbJournal(at);
   const { redisJournal } = await import('../../lib/redis/index.ts');
   if (engine === 'ioredis') {
     const { Redis } = await import('ioredis');
@@ -65,7 +65,7 @@ function narrow(journal: Journal): Journal {
 }
 
 const journal = await journalOf(spec);
-const events = sse((conn, req) => conn.join(String(req.query['room'])), {
+const events = sse((conn, req) => conn.join(req.query['room'] as string), {
   history: narrow(journal),
   heartbeat: 400,
   retry: 1000,
@@ -92,7 +92,7 @@ function publish(): void {
 async function last(): Promise<string> {
   for (let tries = 1; ; tries++) {
     try {
-      return await events.broadcast({ data: `${spec.name}.last.${tries}` });
+      return await events.broadcast({ data: `${spec.name}.${++number}` });
     } catch (error) {
       if (tries === 5) throw error;
     }
@@ -108,9 +108,10 @@ async function obey(command: ToServer): Promise<void> {
     say({ stopped: true });
   }
   if (command === 'dump') {
-    const { entries } = await journal.window(10_000_000);
+    const { floor, entries } = await journal.window(10_000_000);
     const data = (body: Uint8Array) => /^data: (.*)$/m.exec(Buffer.from(body).toString())?.[1] ?? '';
-    say({ dump: entries.map(({ id, body, to }) => [id, data(body), to && JSON.stringify(to)]) });
+    const log = entries.map(({ id, body, to }): Logged => [id, data(body), to ? JSON.stringify(to) : null]);
+    say({ dump: [[floor, '', '[]'], ...log] }); // where the first clients began
   }
 }
 process.on('message', (command: ToServer) => void obey(command));

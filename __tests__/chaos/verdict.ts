@@ -50,7 +50,7 @@ export function judge(
   let [resets, deliveries] = [0, 0];
   const wanted = (room: string): number[] => {
     if (!rooms.has(room)) {
-      const mine = (to: string | undefined) => to === undefined || (JSON.parse(to) as string[]).includes(room);
+      const mine = (to: string | null) => to === null || (JSON.parse(to) as string[]).includes(room);
       rooms.set(
         room,
         log.flatMap(([, , to], n) => (mine(to) ? [n] : [])),
