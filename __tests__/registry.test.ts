@@ -5,13 +5,16 @@ import { Counters } from '../lib/stats.ts';
 import type { Stream } from '../lib/stream.ts';
 
 beforeEach(() => jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] }));
-afterEach(() => jest.useRealTimers());
+afterEach(() => {
+  jest.restoreAllMocks();
+  jest.useRealTimers();
+});
 
 test('each of 2,000 connections is looked at, although a look at them all takes longer than until the first is due again', () => {
   let worked = 0;
   const plain = performance.now.bind(performance);
   jest.spyOn(performance, 'now').mockImplementation(() => plain() + worked);
-  const looks = new Array<number>(2000).fill(0);
+  const looks = Array.from({ length: 2000 }, () => 0);
   const registry = new Registry({ connections: Infinity, perClient: Infinity }, new Counters(), () => Infinity);
   looks.forEach((_, index) => {
     registry.connecting({
