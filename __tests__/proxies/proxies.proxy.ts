@@ -47,8 +47,8 @@ beforeAll(async () => {
 }, 300_000); // they may have to be installed
 afterAll(async () => {
   for (const one of readings) await one.close();
+  await origin?.stop(); // before the proxies: Apache would wait for its streams
   for (const proxy of proxies.values()) await proxy.stop();
-  await origin?.stop();
   process.stderr.write(`${measured.join('\n')}\n`);
 });
 
