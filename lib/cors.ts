@@ -9,6 +9,7 @@ import type { Request, Response } from 'express';
 import { known } from './check.ts';
 import { shown, SseTypeError } from './errors.ts';
 import { vary } from './heading.ts';
+import { isSameOrigin } from './same-origin.ts';
 
 // The compiler keeps this list complete: a misspelt `origin` would open the stream to everybody.
 const KNOWN: Record<keyof Required<CorsOptions>, true> = {
@@ -147,21 +148,5 @@ export class CrossOrigin {
         return answer('pass');
       answer(isSameOrigin(req, origin) ? 'pass' : 'foreign');
     });
-  }
-}
-
-/** What a browser says of itself, else whether the page came from the host that Express takes for its own. */
-function isSameOrigin(req: Request, origin: string): boolean {
-  const site = req.headers['sec-fetch-site'];
-  if (site !== undefined) return site === 'same-origin';
-  const trusts = req.app.get('trust proxy fn') as (address: string | undefined, hop: number) => boolean;
-  const forwarded = trusts(req.socket.remoteAddress, 0)
-    ? req.get('X-Forwarded-Host')?.split(',', 1)[0]?.trim()
-    : undefined;
-  const host = forwarded ?? req.headers.host;
-  try {
-    return new URL(origin).host === new URL(`${new URL(origin).protocol}//${host}`).host;
-  } catch {
-    return false; // 'null', or no origin at all
   }
 }

@@ -12,6 +12,9 @@ import type { Stream } from './stream.ts';
 export function insight(hub: Hub): Insight {
   const { ring } = hub;
   return {
+    get closing() {
+      return hub.draining;
+    },
     recent(max) {
       const entries: Entry[] = [];
       for (let n = ring.head; n >= ring.first && entries.length < max; n--) entries.push(ring.at(n));

@@ -66,6 +66,8 @@ export function tell(
 
 /** What the inspector sees that the public contract does not show. */
 export interface Insight {
+  /** Whether the router ends its streams and takes no more. */
+  readonly closing: boolean;
   /** The newest entries in this process, newest first. */
   recent(max: number): readonly Entry[];
   /** The stretch of the log that is in this process. */

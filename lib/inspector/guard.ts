@@ -5,6 +5,7 @@
  */
 
 import express, { type NextFunction, type Request, type RequestHandler, type Response } from 'express';
+import { isSameOrigin } from '../same-origin.ts';
 
 const POLICY = [
   "default-src 'none'",
@@ -32,34 +33,18 @@ export function ownHeaders(_req: Request, res: Response, next: NextFunction): vo
 
 /** Whether a browser says that another origin's page asks. */
 export function isForeign(req: Request): boolean {
-  return req.headers.origin !== undefined || req.headers['sec-fetch-site'] !== undefined ? !isOwn(req) : false;
+  return req.headers.origin !== undefined || req.headers['sec-fetch-site'] !== undefined
+    ? !isSameOrigin(req, req.headers.origin)
+    : false;
 }
 
 const parse: RequestHandler = express.json({ limit: '256kb' });
 
 /** A request that changes something: from our own page, by its script, as JSON, which no form of another site can send. */
 export function sameOriginJson(req: Request, res: Response, next: NextFunction): void {
-  if (!isOwn(req)) {
+  if (!isSameOrigin(req, req.headers.origin)) {
     res.status(403).json({ error: 'Only the inspector’s own page may do this.' });
   } else if (!req.is('application/json')) {
     res.status(415).json({ error: 'The body is JSON, and says so: Content-Type: application/json.' });
   } else parse(req, res, next);
-}
-
-/** What the browser says of itself, else (it says nothing on plain HTTP) whether the origin is the host that Express takes for its own. */
-function isOwn(req: Request): boolean {
-  const site = req.headers['sec-fetch-site'];
-  if (site !== undefined) return site === 'same-origin';
-  const { origin, host } = req.headers;
-  if (origin === undefined) return false;
-  const trusts = req.app.get('trust proxy fn') as (address: string | undefined, hop: number) => boolean;
-  const forwarded = trusts(req.socket.remoteAddress, 0)
-    ? req.get('X-Forwarded-Host')?.split(',', 1)[0]?.trim()
-    : undefined;
-  try {
-    const { protocol, host: its } = new URL(origin);
-    return its === new URL(`${protocol}//${forwarded ?? host}`).host;
-  } catch {
-    return false; // 'null', or no origin at all
-  }
 }

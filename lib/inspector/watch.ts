@@ -77,7 +77,7 @@ export class Watch {
     this.#look();
     const figures = this.#figures(sample);
     for (const viewer of this.#viewers) if (viewer.conn.bufferedBytes === 0) this.#tell(viewer, figures);
-    if (sample.stats.connections === 0 && isClosing(sample.stats)) this.onClosing();
+    if (sample.stats.connections === 0 && this.#insight.closing) this.onClosing();
   }
 
   #look(): void {
@@ -101,9 +101,4 @@ export class Watch {
     if (fresh.entries.length > 0) conn.push({ event: 'entries', data: fresh });
     if (selected !== undefined) conn.push({ event: 'selected', data: details(selected, this.#insight) });
   }
-}
-
-/** Nothing else ends or refuses anybody for this reason. */
-function isClosing({ closed, refused }: SseStats): boolean {
-  return closed.shutdown + refused.shutdown > 0;
 }
