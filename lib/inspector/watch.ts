@@ -7,7 +7,6 @@
 import type { Connection } from '../connection.ts';
 import type { Insight } from '../signals.ts';
 import type { SseRouter } from '../sse.ts';
-import type { SseStats } from '../stats.ts';
 import { find } from './acts.ts';
 import { Reading } from './entries.ts';
 import { census, details, listing } from './listing.ts';
