@@ -22,7 +22,8 @@ const ROOMS = table(`
   sse:            npm:express check drain errors gate hub insight options request signals | broadcast connection message stats
   options:        node:http check cors errors frame gzip memory-journal span | npm:cors npm:express connection journal message
   gate:           npm:accepts answer cors errors gzip heading options outlet request source | npm:express connection hub stream
-  cors:           npm:cors check errors heading | npm:express
+  cors:           npm:cors check errors heading same-origin | npm:express
+  same-origin:    | npm:express
   request:        node:net | npm:express
   heading:        | node:http
   answer:         frame span | node:http heading
@@ -43,7 +44,7 @@ const ROOMS = table(`
   life:           cursor frame reader span | connection home journal outlet
   reader:         cursor frame words | catch-up journal
   cursor:         | audience journal outlet packet range ring stats words
-  catch-up:       cursor packet | journal reader
+  catch-up:       cursor errors packet | journal reader
   hand-out:       cursor | audience packet range ring stats
   range:          packet | journal ring
   ring:           | journal
@@ -69,7 +70,7 @@ const ROOMS = table(`
 /* folder: the same for what lies outside of it; inside, its rooms know one another. One folder is one subpath, or the command. */
 const FOLDERS = table(`
   conformance: node:assert/strict | journal
-  inspector:   npm:express node:crypto node:fs node:path check errors frame signals sse | node:http connection journal message stats
+  inspector:   npm:express node:crypto node:fs node:path check errors frame same-origin signals sse | node:http connection journal message stats
   lmdb:        npm:lmdb node:crypto node:fs node:fs/promises node:path node:timers/promises bounds check errors frame position | journal
   metrics:     npm:prom-client check errors signals | message sse stats
   redis:       node:crypto node:timers/promises bounds errors frame | journal
@@ -191,7 +192,7 @@ describe('the front doors', () => {
   const { exports } = json('package.json') as { exports: Record<string, Record<string, Record<string, string>>> };
 
   test('each folder with an index is a subpath, with types and code for both kinds of modules', () => {
-    const rooms = sources.map(roomOf).filter((room) => /(?:^|\/)index$/.test(room));
+    const rooms = sources.map(roomOf).filter((room) => /^(?:[\w-]+\/)?index$/.test(room));
     const expected = rooms.map((room) => {
       const entry = (kind: string) => ({ types: `./dist/${kind}/${room}.d.ts`, default: `./dist/${kind}/${room}.js` });
       return [`./${room}`.replace(/\/index$/, ''), { import: entry('esm'), require: entry('cjs') }];

@@ -31,7 +31,9 @@ try {
   await writeFile(join(aside, 'cjs/package.json'), '{ "type": "commonjs" }\n');
   await chmod(join(aside, 'esm/tail/cli.js'), 0o755);
   // The inspector's page is large and the same for both kinds of modules: it is shipped once.
-  await writeFile(join(aside, 'esm/inspector/assets.js'), "export { ASSETS } from '../../cjs/inspector/assets.js';\n");
+  const page = join(aside, 'esm/inspector/assets');
+  for (const file of await readdir(page)) await rm(join(page, file));
+  await writeFile(join(page, 'index.js'), "export { ASSETS } from '../../../cjs/inspector/assets/index.js';\n");
   await rm(join(root, 'dist'), { recursive: true, force: true });
   await rename(aside, join(root, 'dist'));
 } catch (error) {
