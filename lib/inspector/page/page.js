@@ -481,7 +481,9 @@ function list(place, entries) {
   }
 }
 
-$('one').addEventListener('close', () => change({ selected: '' }));
+$('one').addEventListener('close', () => {
+  if (!$('one').open) change({ selected: '' }); // it may be open again by the time that this is told
+});
 for (const [button, how] of [
   ['hang-up', 'close'],
   ['end', 'end'],
