@@ -46,6 +46,11 @@ afterAll(async () => {
 const finish = (name: string) => ending(name, fleet, crowd, () => streamOf(redis));
 const wasReset = (times: number) => crowd.until(`know of ${times} losses`, ({ stretches }) => stretches.length > times);
 
+/*
+ * A loss may be told twice: who comes back ahead of a server that has not noticed yet is reset to that server's head, which is
+ * lost as well. That is why resets are counted from below, while one that names an id which the log has is a fault (verdict.ts).
+ */
+
 /** Everyone gets this many events from here on. */
 async function flowing(events: number): Promise<void> {
   const counts = new Map(crowd.clients.map((client) => [client, crowd.count(client) + events]));
@@ -64,7 +69,7 @@ test('frozen (SIGSTOP): clients stay, heartbeats go on, who comes back is resume
   const now = crowd.clients.map((client, i) => ({
     open: client.open,
     connects: client.connects - connects[i]! - (cut.includes(client) ? 1 : 0),
-    heartbeats: client.comments - comments[i]! >= 3,
+    heartbeats: client.comments - comments[i]! >= (cut.includes(client) ? 1 : 3), // who was cut may have been away for long
   }));
   expect(now.filter(({ open, connects, heartbeats }) => !open || connects > 0 || !heartbeats)).toEqual([]);
   redis.thaw();
@@ -73,7 +78,7 @@ test('frozen (SIGSTOP): clients stay, heartbeats go on, who comes back is resume
   expect({ ...verdict, resets }).toEqual({ ...SPOTLESS, resets: 0 });
 });
 
-test('FLUSHALL: everybody is told, once for each', async () => {
+test('FLUSHALL: everybody is told', async () => {
   const app = await nodeRedis.make(redis.url);
   crowd.harass(40);
   for (let round = 1; round <= rounds; round++) {
@@ -84,10 +89,11 @@ test('FLUSHALL: everybody is told, once for each', async () => {
   app.end();
   fleet.acknowledged.clear(); // the log is another one
   const { verdict, resets } = await finish('FLUSHALL');
-  expect({ ...verdict, resets }).toEqual({ ...SPOTLESS, resets: CLIENTS * rounds });
+  expect(verdict).toEqual(SPOTLESS);
+  expect(resets).toBeGreaterThanOrEqual(CLIENTS * rounds);
 });
 
-test('killed without persistence: everybody is told, once for each', async () => {
+test('killed without persistence: everybody is told', async () => {
   crowd.harass(40);
   for (let round = 1; round <= rounds; round++) {
     await redis.kill();
@@ -97,7 +103,8 @@ test('killed without persistence: everybody is told, once for each', async () =>
   }
   fleet.acknowledged.clear();
   const { verdict, resets } = await finish('restart without persistence');
-  expect({ ...verdict, resets }).toEqual({ ...SPOTLESS, resets: CLIENTS * rounds });
+  expect(verdict).toEqual(SPOTLESS);
+  expect(resets).toBeGreaterThanOrEqual(CLIENTS * rounds);
 });
 
 test('a failover that loses acknowledged writes: who saw them is told, who did not goes on', async () => {
