@@ -113,6 +113,7 @@ test('a failover that loses acknowledged writes: who saw them is told, who did n
   for (let round = 1; round <= rounds; round++) {
     const replica = await startRedis();
     const [old, next] = [await nodeRedis.make(redis.url), await nodeRedis.make(replica.url)];
+    await old.command('CONFIG', 'SET', 'repl-diskless-sync-delay', '0'); // 5 s otherwise
     await next.command('REPLICAOF', '127.0.0.1', String(redis.port));
     while (!String(await next.command('INFO', 'replication')).includes('master_link_status:up')) await sleep(20);
     await next.command('REPLICAOF', 'NO', 'ONE'); // the network between them breaks
