@@ -92,6 +92,11 @@ export abstract class Cursor {
     return this.phase === 'live' ? Math.max(this.cursor, this.hub.base) : this.cursor;
   }
 
+  /** Writes down where it stands, before the ring that knows it is gone. */
+  settleAt(): void {
+    if (this.phase === 'live') this.at = this.hub.ring.idAt(this.position) as string;
+  }
+
   /** Whether others who want the same entries may share its packets. */
   get shares(): boolean {
     return this.#late === undefined;
@@ -151,11 +156,8 @@ export abstract class Cursor {
     this.onLive();
   }
 
-  /**
-   * A live reader's part of one hand-out of (from, to], the short way. (What it takes from the hub is handed in: at a thousand
-   * readers every look into another object is a cache miss.)
-   * @returns whether it was this packet that was written
-   */
+  // What it takes from the hub is handed in: at a thousand readers every look into another object is a cache miss.
+  /** A live reader's part of one hand-out of (from, to], the short way. @returns whether it was this packet that was written */
   deliver(packet: Packet, from: number, to: number, now: number): boolean {
     if (this.phase !== 'live' || this.cursor >= to) return false;
     if (this.words !== undefined || this.cursor > from) {

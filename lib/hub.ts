@@ -166,11 +166,12 @@ export class Hub implements Home, Follower {
   }
 
   restart(window: Window, reason: ResetReason): void {
+    const streams = [...this.registry.open]; // who is ended meanwhile leaves the registry
+    for (const stream of streams) stream.settleAt();
     this.ring.fill(window);
     this.range.forget();
     this.#handOut.rebase(this.ring.head);
-    const streams = [...this.registry.open]; // who is ended meanwhile leaves the registry
-    for (const stream of streams) stream.reset(reason);
+    for (const stream of streams) stream.restarted(reason);
   }
 
   status(up: boolean): void {

@@ -90,6 +90,14 @@ export abstract class Reader extends Cursor {
     this.onReset(reason, lastEventId);
   }
 
+  /** The ring is another, and nothing of the one before is known to be in the log. */
+  restarted(reason: ResetReason): void {
+    if (this.phase === 'parked') return; // it asks the log when it has drained
+    if (this.phase !== 'ahead' && this.phase !== 'waiting' && this.phase !== 'attached') return this.reset(reason);
+    this.hub.catchUp.drop(this); // it did not stand on the ring: its id may be good in the log as it is now
+    this.resume(this.at);
+  }
+
   /** The ring has been cut back to `n`: the entries in `gone` are not in the log. */
   truncated(n: number, gone: readonly Entry[]): void {
     const { ring, catchUp } = this.hub;
