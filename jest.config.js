@@ -5,4 +5,7 @@ export default {
   // What is built or packed beside the sources has a package.json of the same name.
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tmp/'],
   testTimeout: 20_000,
+  // By default one worker on two cores. What the module registries of a hundred files leave behind slows a worker down in time.
+  maxWorkers: 2,
+  workerIdleMemoryLimit: '1GB',
 };

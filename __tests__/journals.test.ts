@@ -142,7 +142,9 @@ describe.each(ENGINES)('$name', (engine) => {
     const other = await machines(engine);
     const foreign = await other[0].events.broadcast('elsewhere');
     const [one] = await machines(engine, { snapshot: () => ({ event: 'state', data: 'all' }) });
-    await one.events.broadcast('here');
+    const here = await one.events.broadcast('here');
+    const earlier = await one.visit();
+    await earlier.until(({ lastEventId }) => lastEventId === here); // this machine has heard of it
     const stream = await one.visit(foreign);
     expect(await stream.next()).toMatchObject({ event: 'reset', data: expect.stringContaining(foreign) });
     expect(await stream.next()).toMatchObject({ event: 'state', data: 'all' });

@@ -92,7 +92,7 @@ export class ResponseOutlet implements Outlet {
     this.#heading.apply(response);
     response.writeHead(200);
     // node:http keeps the head as a rope of some thirty strings; asked for its size it becomes one: 650 bytes less a connection.
-    Buffer.byteLength((response as Inside)._header ?? '');
+    if (socket) Buffer.byteLength((response as Inside)._header ?? '');
     // Its text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
     this.#writeSlow(text, 'latin1');
     // Past the response only where that is provably the same: a plain HTTP/1.1 response whose chunks are framed here as
