@@ -55,7 +55,7 @@ const BEAT = 250; // ms between two looks after what is done now and then, and a
  * A log in the directory `path`, which is made if need be. It survives a restart, and any number of processes
  * of one machine share it by naming the same path: a broadcast in one reaches the clients of all within a few milliseconds.
  * The directory must lie on a local disk: LMDB does not work on network file systems, nor across containers.
- * A limit of lmdb 3.5: when a process is killed with SIGKILL while it writes, about one time in ten to a hundred under full load,
+ * A limit of lmdb 3.5: when a process is killed with SIGKILL while it writes, about one time in a hundred under full load,
  * a commit of another process is lost or the file damaged.
  * @throws {SseTypeError} `ERR_SSE_OPTION` when the path or an option cannot be used.
  */

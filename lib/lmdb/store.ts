@@ -40,8 +40,8 @@ const TRIM_STEP = 1000; // a transaction removes so many more than it adds: it s
  *   within a minute acknowledged entries were gone in every second run.
  * - `overlappingSync` takes a page for free by what this process has flushed, not by what the others have.
  * - `eventTurnBatching` rejects a promise of its own when a commit fails, which nobody can handle: the process would end.
- * With them it still fails, once in ten to a hundred kills: a commit was lost after it had been acknowledged, page errors
- * came, or a run stood still (`SSE_ROUTER_LMDB_KILLS=100 npx jest lmdb-processes`). The free list of lmdb's own LMDB is at fault, not ours to mend.
+ * With them it still failed, five times in about 600 kills: a commit was lost after it had been acknowledged, page errors
+ * came, or a run stood still (`SSE_ROUTER_LMDB_KILLS=100 npx jest lmdb-processes`). Why is not known.
  */
 const SETTINGS = {
   noSubdir: false,
