@@ -1,0 +1,3 @@
+// The same tests, with the fast way out closed.
+import '../fixtures/slow-way.ts';
+import '../resume.test.ts';
