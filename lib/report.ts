@@ -23,8 +23,7 @@ export function report(
 }
 
 function warn(error: unknown): void {
-  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-  process.emitWarning(message, { type: name, ...(stack !== undefined && { detail: stack }) });
+  process.emitWarning(error instanceof Error ? error : String(error));
 }
 
 /** A handler that makes its clients lose what they missed should hear of it; once, as it does so for every client. */
