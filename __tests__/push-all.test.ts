@@ -3,9 +3,8 @@
  */
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import type { Source } from '../lib/index.ts';
+import { collectGarbage } from './fixtures/garbage.ts';
 import { BARE, choke, gate, HEAD, opened, overOf, turn } from './support.ts';
 
 type AnySource = Source<Record<string, unknown>>;
@@ -314,8 +313,6 @@ describe('releasing', () => {
   });
 
   test('what a source yielded is not held for as long as the connection lasts', async () => {
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
     const { conn } = await opened(() => {}, BARE);
     const yielded: WeakRef<object>[] = [];
     const more = gate();
@@ -331,10 +328,7 @@ describe('releasing', () => {
     })();
     void conn.pushAll(source);
     await more.pass;
-    await turn();
-    collect();
-    await turn();
-    collect();
+    await collectGarbage();
     expect(yielded).toHaveLength(500);
     expect(yielded.filter((one) => one.deref() !== undefined).length).toBeLessThan(50);
   });
