@@ -293,6 +293,19 @@ describe('an error handler of the application’s own', () => {
     expect(warned.mock.calls).toEqual([[error]]);
   });
 
+  test('of another realm as well, which the process does not take as it is: so it is under Jest', async () => {
+    const warned = jest.spyOn(process, 'emitWarning').mockImplementation((warning) => {
+      if (typeof warning !== 'string') throw new TypeError('must be of type string or an instance of Error');
+    });
+    const { stream } = await opened(async (conn) => {
+      conn.push('x');
+      await turn();
+      throw new Error('nobody asked');
+    }, BARE);
+    expect(await stream.body()).toBe(`${HEAD}data: x\n\n`);
+    expect(warned).toHaveBeenLastCalledWith(expect.stringContaining('Error: nobody asked'));
+  });
+
   test('it is told of the connection', async () => {
     const onError = jest.fn();
     const { pass, fail } = gate();

@@ -34,7 +34,7 @@ const ROOMS = table(`
   insight:        | hub journal signals stream
   signals:        node:diagnostics_channel | connection journal
   stats:          | connection journal
-  report:         source | connection
+  report:         node:util source | connection
   registry:       audience clock | connection stats stream
   clock:          |
   home:           | npm:express connection journal life options reader

@@ -1,9 +1,10 @@
 /*
  * Where errors go for which nobody waits.
- * Knows nothing but what a promise is.
+ * Knows nothing of the package but what a promise is.
  * Invariant: each is told once; what the telling itself throws or rejects with ends as a warning, never as a crash.
  */
 
+import { inspect } from 'node:util';
 import type { Connection } from './connection.ts';
 import { isThenable } from './source.ts';
 
@@ -23,7 +24,12 @@ export function report(
 }
 
 function warn(error: unknown): void {
-  process.emitWarning(error instanceof Error ? error : String(error));
+  try {
+    process.emitWarning(error instanceof Error ? error : String(error));
+  } catch {
+    // Node takes no error of another realm, and under Jest all errors of the application are of another.
+    process.emitWarning(inspect(error));
+  }
 }
 
 /** A handler that makes its clients lose what they missed should hear of it; once, as it does so for every client. */
