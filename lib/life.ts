@@ -13,6 +13,8 @@ import { Reader } from './reader.ts';
 import type { Admission, Home } from './home.ts';
 import { within } from './span.ts';
 
+const UNREAD = -1; // until the end of the turn: node:http hands what it was given to the socket only then
+
 export abstract class Life extends Reader {
   declare readonly hub: Home;
   readonly lastEventId: string;
@@ -29,7 +31,7 @@ export abstract class Life extends Reader {
   #farewell = '';
   #expires: number; // 0: never
   #waiters: (() => void)[] | undefined;
-  #stall: { readonly taken: number; readonly since: number } | undefined;
+  #stall: { taken: number; readonly since: number } | undefined;
 
   constructor(hub: Home, outlet: Outlet, admission: Admission, number: number) {
     super(hub, outlet);
@@ -135,6 +137,7 @@ export abstract class Life extends Reader {
     } else {
       this.pump();
       this.words?.shelve();
+      if (this.#stall?.taken === UNREAD) this.#stall.taken = this.outlet.taken;
     }
     if (this.#reason === undefined) this.#settle();
     else this.#depart(this.#farewell, this.#reason);
@@ -169,7 +172,8 @@ export abstract class Life extends Reader {
 
   protected onBlocked(): void {
     this.hub.registry.behind(this, true);
-    this.#stall = { taken: this.outlet.taken, since: this.hub.now };
+    this.#stall = { taken: UNREAD, since: this.hub.now };
+    this.hub.soon(this);
     this.hub.due(this.hub.now + this.#glance);
   }
 
@@ -204,6 +208,7 @@ export abstract class Life extends Reader {
     if (this.#reason === undefined) this.hub.opened(this);
     else this.hub.passed(this, this.#reason);
     this.begin(this.lastEventId !== '' && this.hub.resumable && !this.own ? this.lastEventId : undefined);
+    this.outlet.flush();
     return true;
   }
 
