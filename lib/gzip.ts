@@ -50,6 +50,10 @@ export class GzipOutlet implements Outlet {
     this.#out.open(Buffer.concat([HEADER, deflate(bytes)]));
   }
 
+  flush(): void {
+    this.#out.flush();
+  }
+
   write(packet: Packet): boolean {
     const deflated = (packet.deflated ??= deflatePacket(packet));
     this.#count(deflated.crc, packet.payload.length, deflated.shift);

@@ -10,8 +10,10 @@ import type { Packet } from './packet.ts';
 
 /** What a connection writes to. */
 export interface Outlet {
-  /** The first bytes: the head, and with it the first of the body. */
+  /** The first bytes: the head, and with it the first of the body. They leave with what is written next, or at {@link Outlet.flush}. */
   open(text: string | Buffer): void;
+  /** What the opening holds back leaves now. */
+  flush(): void;
   /** False: the reader is behind, and {@link Outlet.whenDrained} tells when it is not. */
   write(packet: Packet): boolean;
   /** The same for text that is this connection's alone. */
@@ -40,8 +42,10 @@ const socketWrite = Socket.prototype.write;
 /* oxlint-enable typescript/unbound-method */
 
 interface Inside {
-  readonly chunkedEncoding?: boolean;
+  readonly chunkedEncoding: boolean;
   readonly _header?: string | null;
+  /** Writes past the body's framing, after the head if that has not been sent. */
+  _send?(text: string, encoding: 'latin1'): boolean;
   readonly _bytesDispatched?: number;
   readonly _handle?: { readonly writeQueueSize?: number } | null;
 }
@@ -51,11 +55,15 @@ interface Compressing {
   flush?: () => void;
 }
 
+/** The most that an opening holds back to leave in one string: what does not fill a socket's buffer. */
+const HELD_BACK = 16_384;
+
 /** The outlet over a `ServerResponse` of HTTP/1 or of HTTP/2's compatibility layer. */
 export class ResponseOutlet implements Outlet {
   readonly #response: ServerResponse;
   readonly #heading: { apply(response: ServerResponse): void };
   #socket: Socket | undefined; // set: the fast way is open
+  #first: string | undefined; // set: the head is not sent yet, and this comes right behind it
   #timeout = 0; // of the socket before us
   #held = 0; // what was refused on the slow way since it was last empty: a wrapper's own buffer does not show otherwise
   #listens = false;
@@ -93,25 +101,24 @@ export class ResponseOutlet implements Outlet {
     response.writeHead(200);
     // node:http keeps the head as a rope of some thirty strings; asked for its size it becomes one: 650 bytes less a connection.
     if (socket) Buffer.byteLength((response as Inside)._header ?? '');
-    // Its text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
-    this.#writeSlow(text, 'latin1');
-    // Past the response only where that is provably the same: a plain HTTP/1.1 response whose chunks are framed here as
-    // node:http frames them, whose turn it is, which holds nothing back and whose write nobody has replaced.
-    if (
-      socket &&
-      (response as Inside).chunkedEncoding === true &&
-      response.write === plainWrite &&
-      socket.write === socketWrite &&
-      response.writableCorked === socket.writableCorked &&
-      response.writableLength === socket.writableLength
-    ) {
-      this.#socket = socket;
+    if (!socket || !isPlain(response, socket)) {
+      // Its text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
+      this.#writeSlow(text, 'latin1');
+      return;
     }
+    this.#socket = socket;
+    this.#first = '';
+    this.writeText(text);
+  }
+
+  flush(): void {
+    if (this.#first !== undefined) this.#send('');
   }
 
   write(packet: Packet): boolean {
     const socket = this.#socket;
     if (socket === undefined) return this.#writeSlow(packet.payload);
+    if (this.#first !== undefined) this.#send('');
     return socket.writable && socket.write(packet.chunk); // not writable: its 'close' is on the way
   }
 
@@ -122,10 +129,18 @@ export class ResponseOutlet implements Outlet {
     const size = Buffer.byteLength(text);
     if (typeof text === 'string') {
       const chunk = `${size.toString(16)}\r\n${text}\r\n`;
-      return socket.write(chunk, size === text.length ? 'latin1' : 'utf8'); // equal: ASCII throughout
+      const isAscii = size === text.length;
+      if (this.#first !== undefined) {
+        if (isAscii && this.#first.length + chunk.length < HELD_BACK) {
+          this.#first += chunk;
+          return true;
+        }
+        this.#send('');
+      }
+      return socket.write(chunk, isAscii ? 'latin1' : 'utf8');
     }
     socket.cork();
-    socket.write(`${size.toString(16)}\r\n`, 'latin1');
+    this.#send(`${size.toString(16)}\r\n`);
     socket.write(text);
     const more = socket.write('\r\n', 'latin1');
     socket.uncork();
@@ -137,6 +152,7 @@ export class ResponseOutlet implements Outlet {
   }
 
   uncork(): void {
+    this.flush();
     this.#socket?.uncork();
   }
 
@@ -146,6 +162,7 @@ export class ResponseOutlet implements Outlet {
   }
 
   end(last: boolean): void {
+    this.flush();
     const response = this.#response;
     const socket = response instanceof ServerResponse ? response.socket : null;
     if (socket && this.#timeout > 0 && !socket.destroyed) socket.setTimeout(this.#timeout);
@@ -157,6 +174,14 @@ export class ResponseOutlet implements Outlet {
   destroy(): void {
     this.#response.socket?.destroy();
     this.#response.destroy();
+  }
+
+  /** Sends ASCII: behind the head and what the opening has held back, if that has not been sent. */
+  #send(text: string): boolean {
+    const first = this.#first;
+    if (first === undefined) return this.#socket!.write(text, 'latin1');
+    this.#first = undefined;
+    return (this.#response as Inside)._send!(first + text, 'latin1'); // the head's values are Latin-1
   }
 
   #writeSlow(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
@@ -177,6 +202,21 @@ export class ResponseOutlet implements Outlet {
     if (Object.hasOwn(response, 'flush')) (response as Compressing).flush?.();
     return more;
   }
+}
+
+/**
+ * Whether what goes past the response is provably the same: a plain HTTP/1.1 response whose chunks are framed here as node:http
+ * frames them, whose turn it is, of which nothing has been sent, which holds nothing back and whose write nobody has replaced.
+ */
+function isPlain(response: ServerResponse & Inside, socket: Socket): boolean {
+  return (
+    response.chunkedEncoding &&
+    response.write === plainWrite &&
+    socket.write === socketWrite &&
+    typeof response._send === 'function' &&
+    response.writableCorked === socket.writableCorked &&
+    response.writableLength === socket.writableLength
+  );
 }
 
 /** Whether this response waits behind another one on the same socket (HTTP pipelining). */

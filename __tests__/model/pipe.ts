@@ -51,6 +51,8 @@ export class Pipe implements Outlet {
     this.writeText(text);
   }
 
+  flush(): void {} // it holds nothing back
+
   write(packet: Packet): boolean {
     if (this.#refused) this.fault = new Error('the model: a broadcast was written although one had been refused');
     const more = this.writeText(packet.payload);
