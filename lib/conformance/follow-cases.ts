@@ -102,6 +102,7 @@ export const followCases: Record<string, (scene: Scene) => Promise<void>> = {
     const ids = [id!, ...(await fill(journal, 3))];
     await witness.hasTold(ids);
     await gone.hasTold([id!], 'the entries told after unfollow');
+    await leaving.until(() => leaving.told.length > 0, 'the first entry told to the one that leaves');
     strictEqual(leaving.told[0]?.id, ids[1], 'the one that leaves had been told the first');
     const told = leaving.told.length;
     await witness.hasTold([...ids, ...(await fill(journal, 2))]);
