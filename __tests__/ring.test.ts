@@ -154,6 +154,7 @@ describe('the ring', () => {
 
 describe('a range of the ring', () => {
   const receiver = (channels: string[], own = false) => ({
+    audience: {},
     shares: true,
     own,
     wants: ({ to }: Entry) => to === undefined || to.some((channel) => channels.includes(channel)),

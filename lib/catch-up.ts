@@ -176,20 +176,22 @@ export class CatchUp {
 
   #write(run: readonly Entry[], at: string): void {
     const packets = new Map<string, Packet>();
+    const make = (reader: Reader): Packet | undefined => {
+      const wanted = run.filter((entry) => reader.wants(entry));
+      if (wanted.length === 0) return undefined;
+      const key = `${reader.own} ${wanted.map(({ id }) => id).join()}`;
+      let packet = packets.get(key);
+      if (packet === undefined) packets.set(key, (packet = Packet.of(wanted, !reader.own, 0)));
+      return packet;
+    };
+    // What a herd wants is found once for each audience: 4,000 readers of 20,000 entries asked for each spent most of their time so.
+    const shared = { own: new Map<unknown, Packet | undefined>(), journal: new Map<unknown, Packet | undefined>() };
     for (const reader of this.#attached) {
-      const wanted = run.map((entry) => reader.wants(entry));
-      let packet: Packet | undefined;
-      if (wanted.includes(true)) {
-        const key = `${reader.own} ${wanted.join()}`;
-        packet =
-          packets.get(key) ??
-          Packet.of(
-            run.filter((_, index) => wanted[index]),
-            !reader.own,
-            0,
-          );
-        packets.set(key, packet);
-      }
+      const { audience } = reader;
+      const known = shared[reader.own ? 'own' : 'journal'];
+      const isKnown = reader.shares && known.has(audience);
+      const packet = isKnown ? known.get(audience) : make(reader);
+      if (reader.shares && !isKnown) known.set(audience, packet);
       safely(reader, () => reader.carry(packet, at));
       if (reader.phase !== 'attached') this.#leave(reader); // parked: it comes back when it has drained
     }

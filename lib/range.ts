@@ -13,6 +13,8 @@ const KEPT = 64;
 
 /** Who a packet is for. */
 export interface Receiver {
+  /** Who wants the same as it, if `shares`. */
+  readonly audience: object | undefined;
   readonly shares: boolean;
   readonly own: boolean;
   wants(entry: Entry): boolean;
@@ -26,6 +28,7 @@ export class Range {
   #to = -1;
   #entries: readonly Entry[] = [];
   #plain = true; // none of them is for some only
+  readonly #chosen = new Map<object | undefined, string>(); // what of them each audience wants: a herd asks once
 
   constructor(ring: Ring, resumable: boolean) {
     this.#ring = ring;
@@ -41,6 +44,7 @@ export class Range {
       this.#to = to;
       this.#entries = entries;
       this.#plain = entries.every((entry) => entry.to === undefined && entry.except === undefined);
+      this.#chosen.clear();
     }
     return this.#entries;
   }
@@ -51,13 +55,10 @@ export class Range {
     let chosen = '';
     if (!this.#plain) {
       // Receivers share a packet when they want the same of these entries, whichever channels they have joined.
-      let some = false;
-      for (const entry of entries) {
-        const wanted = receiver.wants(entry);
-        some ||= wanted;
-        chosen += wanted ? '1' : '0';
-      }
-      if (!some) return undefined;
+      const known = receiver.shares ? this.#chosen.get(receiver.audience) : undefined;
+      chosen = known ?? entries.map((entry) => (receiver.wants(entry) ? '1' : '0')).join('');
+      if (known === undefined && receiver.shares) this.#chosen.set(receiver.audience, chosen);
+      if (!chosen.includes('1')) return undefined;
     }
     const withIds = this.#resumable && !receiver.own;
     const key = `${from} ${to} ${withIds} ${chosen}`;
@@ -77,5 +78,6 @@ export class Range {
     this.#from = -1;
     this.#to = -1;
     this.#entries = [];
+    this.#chosen.clear();
   }
 }
