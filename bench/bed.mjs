@@ -2,8 +2,8 @@
 // May know: the commands of server.mjs and clients.mjs. Keeps: no figure leaves it for a run in which an event was missing.
 import { Child } from './processes.mjs';
 
-const serverCore = 0;
-const clientCore = 1;
+export const serverCore = 0;
+export const clientCore = 1;
 
 export class Refused extends Error {}
 
@@ -23,11 +23,14 @@ export class Bed {
   clients = new Child('./clients.mjs', { core: clientCore });
   port = 0;
   #connections = 0;
+  #others = [];
   #start;
+  #profile;
 
   async start(peer, options = {}, profile = []) {
-    this.#start = () =>
-      new Child('./server.mjs', { core: serverCore, args: [peer, JSON.stringify(options)], nodeArgs: profile });
+    this.#start = (nodeArgs) =>
+      new Child('./server.mjs', { core: serverCore, args: [peer, JSON.stringify(options)], nodeArgs });
+    this.#profile = profile;
     this.clients.onMessage = ({ name, args }) => this.server.tell(name, args);
     await this.#listen();
   }
@@ -39,13 +42,27 @@ export class Bed {
     await this.#listen();
   }
 
+  /** A further process like the first, to connect to: on the same journal, if that is one that can be shared. */
+  async another() {
+    const server = this.#start([]);
+    this.#others.push(server);
+    return { server, ...(await server.call('listen')) };
+  }
+
+  /** They leave in good order, their clients with them. */
+  async endOthers() {
+    const others = this.#others.splice(0);
+    await Promise.all(others.map((server) => server.call('drain', { over: 0 })));
+    await Promise.all(others.map((server) => server.end()));
+  }
+
   async #listen() {
-    this.server = this.#start();
+    this.server = this.#start(this.#profile);
     ({ port: this.port } = await this.server.call('listen'));
   }
 
   async end() {
-    await Promise.all([this.server?.end(), this.clients.end()]);
+    await Promise.all([this.server, this.clients, ...this.#others].map((child) => child?.end()));
   }
 
   /** Says how many connections will be counted, before the first opens. */
@@ -54,24 +71,24 @@ export class Bed {
     return this.clients.call('prepare', { connections, skip, seen });
   }
 
-  /** Opens connections and waits until the server counts them as its own. */
-  async connect(args) {
-    const { ms } = await this.clients.call('open', { port: this.port, path: '/events', ...args });
-    await this.#size(args.to);
+  /** Opens connections and waits until the server, the first or `at`, counts `size` as its own. */
+  async connect({ at: { server, port } = this, size, ...args }) {
+    const { ms } = await this.clients.call('open', { port, path: '/events', ...args });
+    await this.#size(server, size ?? args.to);
     return ms;
   }
 
   async gone() {
     await this.clients.call('cut');
-    await this.#size(0);
+    await this.#size(this.server, 0);
   }
 
   /** Broadcasts and returns what that cost the server. */
-  async publish({ from, ticks, perTick, bytes, paced = true }) {
+  async publish({ from, ticks, perTick, bytes }) {
     const connections = this.#connections;
-    if (paced) await this.clients.call('goal', { connections, target: from + perTick - 1, perTick });
-    const cost = await this.server.call('publish', { ticks, perTick, bytes, paced });
-    if (paced) await this.complete(cost.last);
+    await this.clients.call('goal', { connections, target: from + perTick - 1, perTick });
+    const cost = await this.server.call('publish', { ticks, perTick, bytes });
+    await this.complete(cost.last);
     return { ...cost, events: ticks * perTick * connections };
   }
 
@@ -83,10 +100,10 @@ export class Bed {
     return seen;
   }
 
-  async #size(expected, timeout = 30_000) {
+  async #size(server, expected, timeout = 30_000) {
     const end = Date.now() + timeout;
     for (;;) {
-      const size = await this.server.call('size');
+      const size = await server.call('size');
       if (size === expected) return;
       if (Date.now() > end) throw new Refused(`the server counts ${size} connections, not ${expected}`);
       await new Promise((resolve) => setTimeout(resolve, 10));

@@ -2,6 +2,7 @@
 // May know: the counter. Keeps: it costs less than the server that it measures.
 import { answer } from './processes.mjs';
 import { Counter } from './counter.mjs';
+import { machineTime } from './gauges.mjs';
 import { openSocket, openGunzipped } from './sockets.mjs';
 
 let counter = new Counter(0);
@@ -9,6 +10,8 @@ let counter = new Counter(0);
 let sockets = [];
 let goal = { perTick: 0, target: Infinity, reached: 0 };
 let lastIds = [];
+/** Of one connection, while anybody wants to know: when each event was complete. */
+let stamped = { connection: -1, arrived: [] };
 let touched = new Uint8Array(0);
 let touchedCount = 0;
 let ended = 0;
@@ -63,7 +66,8 @@ function finish(i) {
   ended++;
 }
 
-function reached(_i, seq) {
+function reached(i, seq) {
+  if (i === stamped.connection) stamped.arrived.push(machineTime());
   if (seq !== goal.target) return;
   if (++goal.reached < goal.connections) return;
   goal.target += goal.perTick;
@@ -89,6 +93,7 @@ answer({
     counter.onEvent = reached;
     sockets = Array.from({ length: connections });
     lastIds = [];
+    stamped = { connection: -1, arrived: [] };
     touched = new Uint8Array(connections);
     ended = 0;
   },
@@ -103,6 +108,8 @@ answer({
       events: counter.events,
     };
   },
+  stamp: ({ connection }) => void (stamped = { connection, arrived: [] }),
+  stamps: () => stamped.arrived,
   /** Bytes that came over the wire, before they were inflated. */
   wire: () => sockets.reduce((sum, socket) => sum + (socket?.bytesRead() ?? 0), 0),
   /** Every socket is cut without a goodbye, as by a broken network. */

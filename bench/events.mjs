@@ -20,6 +20,16 @@ export function frame(data) {
   return Buffer.from(`data: ${JSON.stringify(data)}\n\n`);
 }
 
+/** What is wrong with bodies that should be events 1 to `last`, each once and in order; `undefined` when nothing is. */
+export function faultIn(bodies, last) {
+  for (const [i, body] of bodies.entries()) {
+    const at = body.indexOf(marker.charCodeAt(0)) + 1;
+    const seq = Number(Buffer.from(body.subarray(at, at + 8)).toString('latin1'));
+    if (seq !== i + 1) return `entry ${i + 1} of the log is event ${seq}`;
+  }
+  return bodies.length === last ? undefined : `${bodies.length} of ${last} events are in the log`;
+}
+
 /**
  * An event as an application would send it, about 850 bytes of JSON that repeats its keys but not its values:
  * `compression` is measured with it, since a run of one letter would flatter every compressor.

@@ -1,11 +1,13 @@
 // The command line of `npm run bench`.
 import { parseArgs } from 'node:util';
+import { journals } from './journals.mjs';
 import { scenarios } from './scenarios/index.mjs';
 
 export const usage = `npm run bench -- [flags]
 
   --scenario a,b      ${scenarios.map(({ name }) => name).join(', ')} (default: all)
-  --peers a,b         ours, net, http, express, better-sse, express-sse, sse-channel (default: as the scenario names them)
+  --peers a,b         ours, net, http, express, better-sse, express-sse, sse-channel; of machines ${Object.keys(journals).join(', ')}
+                      (default: as the scenario names them)
   --rounds n          interleaved rounds of every peer (default 5)
   --set key=value     a size of the scenario, e.g. --set connections=200 (repeatable)
   --smoke             every scenario with a handful of connections, without the peers, in seconds

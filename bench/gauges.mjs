@@ -8,6 +8,11 @@ export function cpu() {
   return { user, system, at: performance.now() };
 }
 
+/** Milliseconds by the clock that all processes of a machine share; performance.now() begins with its own process. */
+export function machineTime() {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
+
 export function since(start) {
   const { user, system } = process.cpuUsage();
   return {

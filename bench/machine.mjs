@@ -2,6 +2,8 @@
 import { createRequire } from 'node:module';
 import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os';
 import { readFile } from 'node:fs/promises';
+import { engineVersion } from './engines.mjs';
+import { journals } from './journals.mjs';
 import { pinned } from './processes.mjs';
 
 export function machine() {
@@ -18,11 +20,14 @@ export function machine() {
 export async function versions(peers) {
   const found = { node: process.versions.node };
   for (const peer of peers) {
-    if (peer === 'ours') found['sse-router'] = (await json(new URL('../package.json', import.meta.url))).version;
-    else if (peer !== 'net' && peer !== 'http') found[peer] = await installed(peer);
+    if (peer === 'ours' || peer in journals) {
+      found['sse-router'] = (await json(new URL('../package.json', import.meta.url))).version;
+    } else if (peer !== 'net' && peer !== 'http') found[peer] = await installed(peer);
   }
   if (!('express' in found)) found.express = await installed('express');
-  return found;
+  const behind = new Set(peers.flatMap((peer) => journals[peer]?.package ?? []));
+  for (const name of behind) found[name] = await installed(name);
+  return peers.some((peer) => journals[peer]?.client) ? { ...found, ...(await engineVersion()) } : found;
 }
 
 async function installed(name) {

@@ -17,7 +17,9 @@ export function table({ title, baseline, metrics, size, rounds, samples, refused
     return [peer, ...cells];
   });
   const sizes = Object.entries(size).map(([key, value]) => `${key} ${value}`);
-  return `\n## ${title}\n\n${aligned([header, ...rows])}\n\n${sizes.join(', ')}; ${rounds} rounds: median [min – max]\n`;
+  const notes = new Set(Object.values(samples).flatMap((taken) => taken.flatMap(({ note }) => note ?? [])));
+  const below = [`${sizes.join(', ')}; ${rounds} rounds: median [min – max]`, ...notes].join('\n\n');
+  return `\n## ${title}\n\n${aligned([header, ...rows])}\n\n${below}\n`;
 }
 
 function figures(value) {
@@ -78,9 +80,10 @@ function page(scenarios) {
   return parts.join('\n') + '\n';
 }
 
-const intro = `Written by \`npm run bench\`; the data is in results.json. Server and clients are separate processes. CPU is the server's, user
-and system, as the kernel counts it. The peers take turns within each round, and a figure appears only when every client
-received every event, once and in order. \`net\`, \`http\` and \`express\` are bare: the least that can be written by hand.`;
+const intro = `Written by \`npm run bench\`; the data is in results.json. Server and clients are separate processes; Redis has the clients'
+core. CPU is the server's, user and system, as the kernel counts it. The peers take turns within each round, and a figure
+appears only when every client received every event, once and in order. \`net\`, \`http\` and \`express\` are bare: the least
+that can be written by hand.`;
 
 function measuredOn({ date, machine, versions }) {
   const pins = machine.pinned ? 'server and clients pinned to a core each' : 'not pinned';

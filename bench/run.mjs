@@ -3,6 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { readFlags, usage } from './flags.mjs';
+import { journals } from './journals.mjs';
 import { machine, versions } from './machine.mjs';
 import { build, buildRevision, install } from './prepare.mjs';
 import { endAll } from './processes.mjs';
@@ -19,7 +20,7 @@ const scratch = fileURLToPath(new URL('.tmp', import.meta.url));
 
 function peersOf(scenario) {
   const peers = namedPeers(scenario);
-  return flags.before === undefined ? peers : peers.flatMap((peer) => (peer === 'ours' ? [peer, 'before'] : [peer]));
+  return flags.before === undefined ? peers : peers.flatMap((peer) => (isOurs(peer) ? [peer, earlier(peer)] : [peer]));
 }
 
 function namedPeers(scenario) {
@@ -51,8 +52,18 @@ async function measure(scenario) {
   return { name, title, baseline, metrics, size, rounds: flags.rounds, samples, refused };
 }
 
-const subjectOf = (peer) =>
-  peer === 'before' ? { peer: 'ours', options: { lib: '.tmp/before' } } : { peer, options: {} };
+/** A row of ours is one with a journal, or with what memory keeps. */
+const isOurs = (peer) => peer === 'ours' || peer in journals;
+const earlier = (peer) => (peer === 'ours' ? 'before' : `${peer}-before`);
+
+function subjectOf(peer) {
+  const name = [...Object.keys(journals), 'ours'].find((one) => one === peer || earlier(one) === peer);
+  if (name === undefined) return { peer, options: {} };
+  const options = {};
+  if (name in journals) options.journal = journals[name];
+  if (name !== peer) options.lib = '.tmp/before';
+  return { peer: 'ours', options };
+}
 
 /** The next round begins with the next peer: nobody is always first, or always after the same one. */
 const turned = (peers, by) => peers.map((_, i) => peers[(i + by) % peers.length]);
@@ -73,7 +84,7 @@ function progress(text) {
 const peers = [...new Set(flags.scenarios.flatMap(namedPeers))];
 if (!flags.smoke) install(peers);
 await mkdir(scratch, { recursive: true });
-if (peers.includes('ours')) build();
+if (peers.some(isOurs)) build();
 if (flags.before !== undefined) buildRevision(flags.before);
 
 const results = {

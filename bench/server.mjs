@@ -2,7 +2,8 @@
 // May know: the adapters by name. Keeps: the bytes of an event and the pace are the same for every peer.
 import { answer } from './processes.mjs';
 import { document, payload } from './events.mjs';
-import { cpu, settledMemory, since, Watch } from './gauges.mjs';
+import { cpu, machineTime, settledMemory, since, Watch } from './gauges.mjs';
+import { steadily, windowed } from './pace.mjs';
 
 const [peer, json = '{}'] = process.argv.slice(2);
 const { create } = await import(`./adapters/${peer}.mjs`);
@@ -13,21 +14,40 @@ let seq = 0;
 let started = cpu();
 let resume = () => {};
 
-const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
-
 /** `ticks` times `perTick` broadcasts within one turn of the event loop, each tick when every client has the last one. */
-async function publish({ ticks, perTick, bytes, paced = true }) {
+async function publish({ ticks, perTick, bytes }) {
   const make = bytes === 'document' ? document : (n) => payload(n, bytes);
   const start = cpu();
   for (let tick = 0; tick < ticks; tick++) {
-    const all = paced ? new Promise((resolve) => (resume = resolve)) : nextTurn();
-    const done = [];
-    for (let i = 0; i < perTick; i++) done.push(adapter.broadcast(make(++seq)));
+    const all = new Promise((resolve) => (resume = resolve));
+    for (let i = 0; i < perTick; i++) adapter.broadcast(make(++seq));
     await all;
-    // Where nobody listens, only the journal can say that an event is safe.
-    if (!paced) await Promise.all(done);
   }
   return { ...since(start), last: seq };
+}
+
+/**
+ * `among` events while nobody is connected, `missed` of them for everyone and spread evenly; the others are for a channel that
+ * nobody is in, and have a number that nobody waits for. Only the journal can say when they are safe.
+ */
+async function scatter({ missed, among, bytes }) {
+  const before = (n) => Math.floor((n * missed) / among);
+  await windowed(among, 1000, (n) =>
+    before(n + 1) > before(n)
+      ? adapter.broadcast(payload(++seq, bytes))
+      : adapter.broadcast(payload(0, bytes), { to: 'elsewhere' }),
+  );
+}
+
+/** So many a second, and when each was sent. */
+async function sendSteadily({ count, rate, bytes }) {
+  const sent = [];
+  await steadily(count, rate, () => {
+    const data = payload(++seq, bytes);
+    sent.push(machineTime());
+    return adapter.broadcast(data);
+  });
+  return { sent, last: seq };
 }
 
 async function listen() {
@@ -38,6 +58,8 @@ async function listen() {
 answer({
   listen,
   publish,
+  scatter,
+  steadily: sendSteadily,
   arrived: () => resume(),
   size: () => adapter.size(),
   start: () => void (started = cpu()),
@@ -47,4 +69,5 @@ answer({
   unwatch: () => watch.stop(),
   drain: ({ over }) => adapter.close(over),
   position: () => adapter.position?.() ?? '',
+  ring: () => adapter.ring(),
 });

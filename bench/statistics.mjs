@@ -6,6 +6,12 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** The smallest value that so many percent of all do not exceed. */
+export function percentile(values, percent) {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.ceil((sorted.length * percent) / 100) - 1];
+}
+
 /** `undefined` where a peer has no such figure. */
 export function spread(samples, metric) {
   const values = samples.map((sample) => sample[metric]).filter((value) => value !== undefined && value !== null);

@@ -1,16 +1,16 @@
 // This package, compiled, with its defaults: history, ids and heartbeats are on.
 import { createServer } from 'node:http';
 import express from 'express';
+import { openJournal } from '../journals.mjs';
 import { nextTurn, small, streamQuery } from './held.mjs';
 
 export async function create({ lib = '.tmp/esm', compress = false, heartbeat, journal, history } = {}) {
-  const room = (name) => import(`../${lib}/${name}.js`);
-  const { sse } = await room('index');
+  const { sse } = await import(`../${lib}/index.js`);
   const app = express();
   const options = { compress };
   if (heartbeat !== undefined) options.heartbeat = heartbeat;
   if (history !== undefined) options.history = history;
-  if (journal !== undefined) options.history = (await room('lmdb/index')).lmdbJournal(journal.lmdb);
+  if (journal !== undefined) options.history = await openJournal(journal, lib);
   const events = sse(options);
   app.use('/events', events);
   app.use(
@@ -28,8 +28,9 @@ export async function create({ lib = '.tmp/esm', compress = false, heartbeat, jo
   return {
     server: createServer(app),
     size: () => events.size,
-    broadcast: (data) => events.broadcast({ data }),
+    broadcast: (data, to) => events.broadcast({ data }, to),
     close: (over = 0) => events.close({ over }),
     position: () => events.position,
+    ring: () => events.stats().ringEntries,
   };
 }

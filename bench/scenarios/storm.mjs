@@ -41,7 +41,7 @@ export const coldStorm = {
   async run({ options, ...subject }, size) {
     const directory = await mkdtemp(join(tmpdir(), 'sse-router-bench-'));
     try {
-      const durable = { ...subject, options: { ...options, journal: { lmdb: join(directory, 'journal') } } };
+      const durable = { ...subject, options: { ...options, journal: { at: join(directory, 'journal') } } };
       return await withBed(durable, async (bed) => {
         await part(bed, size);
         await bed.restart();
@@ -53,16 +53,16 @@ export const coldStorm = {
   },
 };
 
-/** Everyone sees a few events, is cut, and misses the rest. */
-async function part(bed, { connections, seen, missed, bytes }) {
+/** Everyone sees a few events, is cut, and misses the rest: `missed`, among which there are as many for nobody as make it `among`. */
+export async function part(bed, { connections, seen, missed, among = missed, bytes }) {
   await bed.prepare(connections, skippable(bytes));
   await bed.connect({ to: connections, ids: true });
   await bed.publish({ from: 1, ticks: seen, perTick: 1, bytes });
   await bed.gone();
-  await bed.publish({ from: seen + 1, ticks: 1, perTick: missed, bytes, paced: false });
+  await bed.server.call('scatter', { missed, among, bytes });
 }
 
-async function comeBack(bed, { connections, seen, missed, within }) {
+export async function comeBack(bed, { connections, seen, missed, within }) {
   const { rss } = await bed.server.call('memory');
   await bed.server.call('watch');
   await bed.server.call('start');

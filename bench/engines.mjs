@@ -1,0 +1,150 @@
+// Where the logs of one run are kept: in a Redis of the run's own, in the one at REDIS_URL, or in files.
+// May know: how the tests find Redis. Keeps: what was started or written for a run is gone after `stop()`.
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { tsImport } from 'tsx/esm/api';
+import { pinned } from './processes.mjs';
+
+// Not the system's folder for such things, which is often memory: an fsync would cost nothing there.
+const scratch = fileURLToPath(new URL('.tmp/logs/', import.meta.url));
+const tick = 10; // ms: the unit of /proc/PID/stat is a hundredth of a second on every Linux that Node runs on
+
+/** Redis as the tests find it; the fixture is TypeScript, which only the orchestrator has to load. */
+const fixture = () => tsImport('../__tests__/fixtures/redis-server.ts', import.meta.url);
+
+export async function startEngine(journal, core) {
+  await mkdir(scratch, { recursive: true });
+  const folder = await mkdtemp(scratch);
+  try {
+    return journal.client ? await Redis.start(journal, folder, core) : new Files(journal, folder);
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+class Files {
+  #journal;
+  #folder;
+  #logs = 0;
+
+  constructor(journal, folder) {
+    this.#journal = journal;
+    this.#folder = folder;
+  }
+
+  /** A new log: what openJournal takes. */
+  log() {
+    return { ...this.#journal, at: join(this.#folder, String(++this.#logs)) };
+  }
+
+  /** There is no engine's process. */
+  async cpu() {
+    return undefined;
+  }
+
+  /** On disk; a file may have holes. */
+  async bytes({ at }) {
+    const files = await Promise.all((await readdir(at)).map((name) => stat(join(at, name))));
+    return files.reduce((sum, { blocks }) => sum + blocks * 512, 0);
+  }
+
+  stop() {
+    return rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+class Redis {
+  #journal;
+  #folder;
+  #server;
+  #client;
+  #keys = [];
+  /** What a reader of the table must know. */
+  note = undefined;
+
+  static async start(journal, folder, core) {
+    const redis = new Redis();
+    redis.#journal = journal;
+    redis.#folder = folder;
+    redis.#server = await redis.#find(core);
+    try {
+      const { createClient } = await import('redis');
+      redis.#client = createClient({ url: redis.#server.url });
+      redis.#client.on('error', () => {}); // a call that fails says so itself
+      await redis.#client.connect();
+    } catch (error) {
+      await redis.#server.stop();
+      throw error;
+    }
+    return redis;
+  }
+
+  async #find(core) {
+    const url = process.env.REDIS_URL;
+    if (url) {
+      this.note = 'Redis was the one at REDIS_URL, whose CPU cannot be told from here.';
+      return { url, stop() {} };
+    }
+    const { startRedis } = await fixture();
+    // As the README says that it should be run.
+    const server = await startRedis('--appendonly', 'yes', '--dir', this.#folder);
+    if (pinned) spawnSync('taskset', ['-a', '-c', '-p', String(core), String(server.pid)]);
+    if ((await cpuOf(server.pid)) === undefined)
+      this.note = "Redis' CPU is read from /proc, which this system has not.";
+    return server;
+  }
+
+  log() {
+    const key = `{bench-${randomBytes(6).toString('hex')}}:log`;
+    this.#keys.push(key);
+    return { ...this.#journal, at: this.#server.url, key };
+  }
+
+  /** Milliseconds of its process so far, all threads, user and system. */
+  cpu() {
+    return cpuOf(this.#server.pid);
+  }
+
+  bytes({ key }) {
+    return this.#client.sendCommand(['MEMORY', 'USAGE', key, 'SAMPLES', '0']);
+  }
+
+  async stop() {
+    // Where the server is somebody's. The few small keys beside a log expire.
+    if (this.#server.pid === undefined && this.#keys.length > 0) await this.#client.del(this.#keys);
+    this.#client.destroy();
+    await this.#server.stop();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+async function cpuOf(pid) {
+  if (pid === undefined) return undefined;
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // Behind the name in brackets, which may have spaces in it, the third field is the first.
+    const [user, system] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13);
+    return (Number(user) + Number(system)) * tick;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The version of the server, for the report; {} where it cannot be told. */
+export async function engineVersion() {
+  if (process.env.REDIS_URL) return { 'redis-server': 'at REDIS_URL' };
+  try {
+    const program = await (await fixture()).findProgram();
+    const [, name, version] = /(\w+).* v=(\S+)/.exec(spawnSync(program, ['--version'], { encoding: 'utf8' }).stdout);
+    return { [`${name.toLowerCase()}-server`]: version };
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,22 @@
+// The journals that processes can share, and how each is opened: a row of the scenario `machines` is one of them.
+// May know: the package's doors. Keeps: a journal is made as an application makes it, with the defaults but for what its row says.
+
+/** Row → what an adapter is told. `package` is what has to be installed; `client`: it is one for Redis. */
+export const journals = {
+  'node-redis': { package: 'redis', client: true },
+  ioredis: { package: 'ioredis', client: true },
+  lmdb: { package: 'lmdb' },
+  'lmdb-no-sync': { package: 'lmdb', options: { sync: false } },
+};
+
+const clients = {
+  redis: async (url) => (await import('redis')).createClient({ url }),
+  ioredis: async (url) => new (await import('ioredis')).Redis(url, { lazyConnect: true }),
+};
+
+/** `at`: the URL of Redis, or a folder; `key`: the stream's. */
+export async function openJournal({ package: name, client = false, at, key, options }, lib = '.tmp/esm') {
+  const room = (name) => import(new URL(`${lib}/${name}/index.js`, import.meta.url));
+  if (!client) return (await room('lmdb')).lmdbJournal(at, options);
+  return (await room('redis')).redisJournal(await clients[name](at), { ...options, key });
+}
