@@ -30,6 +30,8 @@ class Files {
   #journal;
   #folder;
   #logs = 0;
+  /** What a reader of the table must know. */
+  notes = [];
 
   constructor(journal, folder) {
     this.#journal = journal;
@@ -63,8 +65,7 @@ class Redis {
   #server;
   #client;
   #keys = [];
-  /** What a reader of the table must know. */
-  note = undefined;
+  notes = [];
 
   static async start(journal, folder, core) {
     const redis = new Redis();
@@ -86,15 +87,16 @@ class Redis {
   async #find(core) {
     const url = process.env.REDIS_URL;
     if (url) {
-      this.note = 'Redis was the one at REDIS_URL, whose CPU cannot be told from here.';
+      this.notes.push('Redis was the one at REDIS_URL, whose CPU cannot be told from here.');
       return { url, stop() {} };
     }
     const { startRedis } = await fixture();
     // As the README says that it should be run.
     const server = await startRedis('--appendonly', 'yes', '--dir', this.#folder);
     if (pinned) spawnSync('taskset', ['-a', '-c', '-p', String(core), String(server.pid)]);
-    if ((await cpuOf(server.pid)) === undefined)
-      this.note = "Redis' CPU is read from /proc, which this system has not.";
+    if ((await cpuOf(server.pid)) === undefined) {
+      this.notes.push("Redis' CPU is read from /proc, which this system has not.");
+    }
     return server;
   }
 

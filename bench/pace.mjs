@@ -10,14 +10,22 @@ export async function windowed(count, window, one) {
   await Promise.all(Array.from({ length: Math.min(window, count) }, worker));
 }
 
-/** `count` calls, `rate` a second by the clock: what a late timer has left out is made up for at once. */
-export async function steadily(count, rate, one) {
+/**
+ * `count` calls, `rate` a second by the clock: what a late timer has left out is made up for at once, but for a window of
+ * unsettled calls, so that a machine that cannot keep up is late, and no queue overflows.
+ */
+export async function steadily(count, rate, one, window = 1000) {
   const begun = performance.now();
-  const under = [];
+  const under = new Set();
   let failed;
-  while (under.length < count && failed === undefined) {
+  for (let n = 0; n < count && failed === undefined;) {
     const due = Math.min(count, 1 + Math.floor(((performance.now() - begun) * rate) / 1000));
-    while (under.length < due) under.push(one(under.length).catch((error) => (failed ??= error)));
+    while (n < due && under.size < window) {
+      const call = one(n++)
+        .catch((error) => (failed ??= error))
+        .finally(() => under.delete(call));
+      under.add(call);
+    }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await Promise.all(under);

@@ -17,7 +17,7 @@ export function table({ title, baseline, metrics, size, rounds, samples, refused
     return [peer, ...cells];
   });
   const sizes = Object.entries(size).map(([key, value]) => `${key} ${value}`);
-  const notes = new Set(Object.values(samples).flatMap((taken) => taken.flatMap(({ note }) => note ?? [])));
+  const notes = new Set(Object.values(samples).flatMap((taken) => taken.flatMap(({ notes }) => notes ?? [])));
   const below = [`${sizes.join(', ')}; ${rounds} rounds: median [min – max]`, ...notes].join('\n\n');
   return `\n## ${title}\n\n${aligned([header, ...rows])}\n\n${below}\n`;
 }

@@ -5,6 +5,12 @@ import { join } from 'node:path';
 import { skippable } from '../events.mjs';
 import { withBed } from '../bed.mjs';
 
+/**
+ * The server's queue of connections to accept has 4,096 places. While a busy server lets it overflow, the kernel resets some of
+ * those that it has no room for (seen: 360 of 8,000), and then it is the kernel that is measured.
+ */
+const acceptable = 4000;
+
 const metrics = {
   complete: 'all complete after, s',
   cpu: 'CPU µs per client',
@@ -66,7 +72,7 @@ export async function comeBack(bed, { connections, seen, missed, within }) {
   const { rss } = await bed.server.call('memory');
   await bed.server.call('watch');
   await bed.server.call('start');
-  await bed.connect({ to: connections, atOnce: connections, resume: true, within });
+  await bed.connect({ to: connections, atOnce: acceptable, resume: true, within });
   await bed.complete(seen + missed, { timeout: 60_000 });
   const { cpu, ms } = await bed.server.call('stop');
   const { block, busy, collection, peakRss } = await bed.server.call('unwatch');
