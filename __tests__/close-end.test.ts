@@ -100,6 +100,13 @@ describe('close()', () => {
       expect((await stream.next()).data).toBe('still here');
     },
   );
+
+  test.each([5000, 'bye', null])('close(%p) throws, as the time has a name, and the stream stays open', async (how) => {
+    const { conn } = await opened(() => {}, BARE);
+    expect(codeOf(() => conn.close(how as never))).toBe('ERR_SSE_OPTION');
+    expect(() => conn.close(how as never)).toThrow(/\{ retry: … \}/);
+    expect(conn.readyState).toBe('open');
+  });
 });
 
 describe('end()', () => {

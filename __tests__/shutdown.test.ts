@@ -94,6 +94,16 @@ test.each([-1, NaN, '5', null, 2 ** 31])('SH-03 close({ over: %p }) throws, and 
   expect(conn.readyState).toBe('open');
 });
 
+test.each([2000, '2000', null, true])(
+  'SH-03 close(%p) throws, as the time has a name, and nothing is closed',
+  async (how) => {
+    const { events, conn } = await opened();
+    expect(codeOf(() => events.close(how as never))).toBe('ERR_SSE_OPTION');
+    expect(() => events.close(how as never)).toThrow(/\{ over: … \}/);
+    expect(conn.readyState).toBe('open');
+  },
+);
+
 test('SH-04 one that does not read is destroyed after its second, and does not hold the others', async () => {
   const { app, events, conn, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
   stream.pause();

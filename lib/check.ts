@@ -9,13 +9,19 @@ import { RETRY_MAX } from './frame.ts';
 import { nearest } from './nearest.ts';
 import type { Span } from './span.ts';
 
-/** Refuses a name that is not in the list. */
+/** Refuses a name that is not in the list, and what has no names: a Map's, say, would be passed over in silence. */
 export function known(
   kind: string,
   given: object,
   names: Record<string, true>,
   code: SseErrorCode = 'ERR_SSE_OPTION',
 ): void {
+  if (typeof given !== 'object' || given === null || Symbol.iterator in given) {
+    throw new SseTypeError(
+      code,
+      `Give the ${kind} in an object, { ${Object.keys(names)[0]}: … }; this is ${shown(given)}.`,
+    );
+  }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
     const near = nearest(name, Object.keys(names));

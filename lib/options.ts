@@ -129,13 +129,9 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
   if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
     throw wrong('limits', 'an object', limits);
   known('limit', limits, KNOWN_LIMITS);
-  if (
-    !Array.isArray(methods) ||
-    methods.length === 0 ||
-    !methods.every((method) => method === 'GET' || method === 'POST')
-  ) {
-    throw wrong('methods', "a list of 'GET' and 'POST'", methods);
-  }
+  if (!Array.isArray(methods) || methods.length === 0) throw wrong('methods', "a list of 'GET' and 'POST'", methods);
+  for (const method of methods as readonly unknown[])
+    if (method !== 'GET' && method !== 'POST') throw wrong('each of methods', "'GET' or 'POST'", method);
   if (typeof headers !== 'function') checkHeaders(headers);
   const { whenFull } = limits;
   if (whenFull !== undefined && whenFull !== 'retry' && whenFull !== 'reject') {
@@ -167,7 +163,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
 
 /** @throws {SseTypeError} `ERR_SSE_HEADER` */
 export function checkHeaders(headers: unknown): HeaderValues {
-  if (typeof headers !== 'object' || headers === null || Array.isArray(headers)) {
+  if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers) {
     throw wrong('headers', 'an object of names and values, or a function that returns one', headers);
   }
   for (const [name, value] of Object.entries(headers as HeaderValues)) {
