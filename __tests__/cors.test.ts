@@ -137,7 +137,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       const { at, events } = await routed({ origin, credentials: true });
       const answer = await ask(at, preflight('https://evil.example'));
       expect(answer.status).toBe(403);
-      expect(answer.headers.get('access-control-allow-origin')).toBeNull();
+      expect(allowed(answer.headers)).toEqual({});
       expect(calls).toBe(0);
       expect(events.stats().opened).toBe(0);
     });
@@ -322,6 +322,16 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(calls).toBe(0);
     expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
   });
+});
+
+test('CO-03 a function that answers `*` allows every origin, and with credentials none', async () => {
+  const origin = ((_origin, answer) => answer(null, '*')) as corsPackage.CorsOptions['origin'];
+  const makers = [{ origin }, { origin, credentials: true }].map((cors) => sse((conn) => conn.close(), { cors }));
+  later(() => Promise.all(makers.map((events) => events.close())));
+  const { url } = await serve((app) => makers.forEach((events, n) => app.use(`/${n}`, events)));
+  const [open, closed] = await Promise.all([0, 1].map((n) => ask(`${url}/${n}`, { headers: { origin: A } })));
+  expect([open!.status, allowed(open!.headers)]).toEqual([200, { 'access-control-allow-origin': '*' }]);
+  expect([closed!.status, allowed(closed!.headers)]).toEqual([403, {}]);
 });
 
 test.each<[name: string, cors: SseOptions['cors']]>([

@@ -99,6 +99,17 @@ const wrongOptions: [options: unknown, code: string, value: string, cure: string
   [{ cors: { origin: 'https://a.example/' } }, 'ERR_SSE_CORS', '"https://a.example/"', "'https://a.example'"],
   [{ cors: { origin: 'https://A.example' } }, 'ERR_SSE_CORS', '"https://A.example"', "'https://a.example'"],
   [{ cors: { origin: 'https://a.example:443' } }, 'ERR_SSE_CORS', 'a.example:443"', "'https://a.example'"],
+  [{ cors: { methods: 5 } }, 'ERR_SSE_CORS', 'the number 5', 'cors.methods is a list of names'],
+  [{ cors: { methods: ['GET\n'] } }, 'ERR_SSE_CORS', '"GET\\n"', 'cors.methods is a list of names'],
+  [{ cors: { allowedHeaders: ['X-A', 'X B'] } }, 'ERR_SSE_CORS', '"X B"', 'cors.allowedHeaders is a list of names'],
+  [{ cors: { exposedHeaders: 'X-A\r\nX-B: 1' } }, 'ERR_SSE_CORS', 'X-B: 1"', 'cors.exposedHeaders is a list of names'],
+  [
+    { cors: { preflightContinue: 'yes' } },
+    'ERR_SSE_CORS',
+    'the string "yes"',
+    'cors.preflightContinue is true or false',
+  ],
+  [{ cors: { optionsSuccessStatus: 404 } }, 'ERR_SSE_CORS', 'the number 404', 'a status from 200 to 299'],
   [{ cors: { origin: 'https://a.example', credentials: 'yes' } }, 'ERR_SSE_CORS', 'the string "yes"', 'credentials'],
 ];
 
@@ -179,6 +190,7 @@ describe('right options', () => {
     [{ retry: false, heartbeat: false, history: false, maxAge: false, cors: false }],
     [{ retry: 1, heartbeat: 1, maxAge: 1, maxBuffered: 1, slowTimeout: 1 }],
     [{ retry: { min: 5, max: 5 }, maxAge: { min: 1, max: 2_147_483_647 } }],
+    [{ cors: { methods: 'GET, POST', allowedHeaders: ['*'], exposedHeaders: '', optionsSuccessStatus: 200 } }],
     [{ limits: { connections: Infinity, perClient: 1, clientKey: () => 'x', whenFull: 'reject' } }],
     [{ history: { size: 1, maxAge: 1, maxBytes: 1 } }],
     [{ history: { ...journal, close() {} } }],

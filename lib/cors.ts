@@ -26,6 +26,9 @@ const KNOWN: Record<keyof Required<CorsOptions>, true> = {
 /** How long a browser may keep a preflight's answer, unless the application says otherwise: seconds. */
 const MAX_AGE = 600;
 
+/** Tokens of RFC 9110 5.6.2 with commas between; `cors` takes an empty string for none. */
+const TOKENS = /^[\w!#$%&'*+.^`|~-]*(\s*,\s*[\w!#$%&'*+.^`|~-]+)*$/;
+
 /** The options for the `cors` package; `undefined`: no CORS. @throws {SseTypeError} `ERR_SSE_CORS` */
 export function checkCors(
   given: boolean | CorsOptions | undefined,
@@ -42,15 +45,20 @@ export function checkCors(
   known('CORS option', given, KNOWN, 'ERR_SSE_CORS');
   const { origin, credentials } = given;
   if (credentials !== undefined && typeof credentials !== 'boolean') {
-    throw new SseTypeError('ERR_SSE_CORS', `cors.credentials is true or false, and this is ${shown(credentials)}.`);
+    throw wrong('credentials', 'true or false', credentials);
   }
   if (given.maxAge !== undefined && !(Number.isInteger(given.maxAge) && given.maxAge >= 0)) {
-    throw new SseTypeError(
-      'ERR_SSE_CORS',
-      `cors.maxAge is seconds, an integer from 0, and this is ${shown(given.maxAge)}.`,
-    );
+    throw wrong('maxAge', 'seconds, an integer from 0', given.maxAge);
   }
   for (const one of Array.isArray(origin) ? origin : [origin]) checkOrigin(one, credentials === true);
+  for (const name of ['methods', 'allowedHeaders', 'exposedHeaders'] as const) checkTokens(name, given[name]);
+  const { preflightContinue, optionsSuccessStatus: status } = given;
+  if (preflightContinue !== undefined && typeof preflightContinue !== 'boolean') {
+    throw wrong('preflightContinue', 'true or false', preflightContinue);
+  }
+  if (status !== undefined && !(Number.isInteger(status) && status >= 200 && status <= 299)) {
+    throw wrong('optionsSuccessStatus', 'a status from 200 to 299, as browsers want', status);
+  }
   const checked: CorsOptions = { ...given };
   checked.methods ??= [...methods];
   checked.maxAge ??= MAX_AGE;
@@ -63,6 +71,20 @@ export function checkCors(
         ? [origin]
         : stateless(origin);
   return checked;
+}
+
+function wrong(name: keyof CorsOptions, what: string, value: unknown): SseTypeError {
+  return new SseTypeError('ERR_SSE_CORS', `cors.${name} is ${what}, and this is ${shown(value)}.`);
+}
+
+/** Names of methods or headers, in a list or with commas between: one that cannot be sent would fail each request. */
+function checkTokens(name: 'methods' | 'allowedHeaders' | 'exposedHeaders', value: unknown): void {
+  if (value === undefined) return;
+  const items: readonly unknown[] = Array.isArray(value) ? value : [value];
+  for (const item of items) {
+    if (typeof item === 'string' && TOKENS.test(item)) continue;
+    throw wrong(name, 'a list of names, or a string with commas between them', item);
+  }
 }
 
 function checkOrigin(origin: unknown, credentials: boolean): void {
@@ -98,10 +120,7 @@ function checkOrigin(origin: unknown, credentials: boolean): void {
   )
     return;
   if (typeof origin !== 'string') {
-    throw new SseTypeError(
-      'ERR_SSE_CORS',
-      `cors.origin is a string, a pattern, a list, a function or true, and this is ${shown(origin)}.`,
-    );
+    throw wrong('origin', 'a string, a pattern, a list, a function or true', origin);
   }
   let normal: string | undefined;
   try {
@@ -129,11 +148,13 @@ export type Verdict = 'pass' | 'foreign' | { readonly error: unknown };
 export class CrossOrigin {
   readonly #open: boolean;
   readonly #varies: boolean;
+  readonly #credentials: boolean;
   readonly #apply: ReturnType<typeof cors>;
 
   constructor(options: CorsOptions) {
     this.#open = options.origin === '*' || options.origin === true;
     this.#varies = options.origin !== '*';
+    this.#credentials = options.credentials === true;
     // The answer to a preflight is ours, or a foreign one would be told yes.
     this.#apply = cors({ ...options, preflightContinue: true });
   }
@@ -144,9 +165,13 @@ export class CrossOrigin {
     res.removeHeader('Access-Control-Allow-Origin'); // an application-wide cors() in front may have allowed more
     this.#apply(req, res, (error?: unknown) => {
       if (error !== undefined && error !== null) return answer({ error });
-      if (origin === undefined || this.#open || res.getHeader('Access-Control-Allow-Origin') === origin)
+      const allowed = res.getHeader('Access-Control-Allow-Origin');
+      // A function may answer '*' as well; with credentials no browser takes that, so nor is it a yes here.
+      if (origin === undefined || this.#open || allowed === origin || (allowed === '*' && !this.#credentials))
         return answer('pass');
-      answer(isSameOrigin(req, origin) ? 'pass' : 'foreign');
+      if (isSameOrigin(req, origin)) return answer('pass');
+      for (const name of res.getHeaderNames()) if (name.startsWith('access-control-')) res.removeHeader(name);
+      answer('foreign');
     });
   }
 }
