@@ -192,6 +192,13 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(calls).toHaveLength(4);
   });
 
+  test('HTTP-14 the target of a request to a proxy, which names the host as well, is the stream’s', async () => {
+    const { port } = await routed((conn, req) => void conn.push(conn.lastEventId, String(req.query.x)));
+    await new Raw(port).get('http://localhost/events?x=1&lastEventId=mine').until('data: mine\ndata: 1\n\n');
+    await new Raw(port).get('http://localhost/events').until('data: \ndata: undefined\n\n');
+    await new Raw(port).get('http://localhost/events/other').until('HTTP/1.1 404 ');
+  });
+
   test('HTTP-14 what comes after the router gets what falls through', async () => {
     const { url } = await serve((app) => {
       app.use('/events', sse());

@@ -15,6 +15,8 @@ const PADDING = `:${' '.repeat(2056)}\n`;
 /** The path without its query, as the router sees it: '/' where a router is mounted. */
 export function pathOf(req: Request): string {
   const { url } = req;
+  // [spec] A request to a proxy names the host as well, and every server takes that: RFC 9112 3.2.2.
+  if (!url.startsWith('/')) return req.path;
   const query = url.indexOf('?');
   return query === -1 ? url : url.slice(0, query);
 }
