@@ -257,6 +257,12 @@ describe('limits', () => {
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });
 
+  test('LIM-06 a `clientKey` that returns a promise is an error to Express, and not one client', async () => {
+    const { url, events } = await site({ perClient: 1, clientKey: (async () => 'a') as never });
+    expect((await ask(url)).status).toBe(500);
+    expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
+  });
+
   test.each([
     [{ connections: 1 }, 503],
     [{ perClient: 1 }, 429],

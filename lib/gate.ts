@@ -9,7 +9,7 @@ import type { NextFunction, Request, Response } from 'express';
 import { END_ID, nod, refuse, reject, sendAway } from './answer.ts';
 import type { Connection } from './connection.ts';
 import { CrossOrigin, type Verdict } from './cors.ts';
-import { SseError } from './errors.ts';
+import { shown, SseError, SseTypeError } from './errors.ts';
 import { GzipOutlet } from './gzip.ts';
 import { Heading, type Values } from './heading.ts';
 import type { Hub } from './hub.ts';
@@ -173,7 +173,11 @@ export class Gate {
   #clientOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
     if (limits.perClient === Infinity) return undefined;
-    return clientKey ? String(clientKey(req)) : clientOf(req.ip ?? req.socket.remoteAddress);
+    if (!clientKey) return clientOf(req.ip ?? req.socket.remoteAddress);
+    const key: unknown = clientKey(req);
+    if (typeof key !== 'object' || key === null) return String(key);
+    // All promises read alike: everybody would be one client.
+    throw new SseTypeError('ERR_SSE_OPTION', `limits.clientKey returns a string, and this is ${shown(key)}.`);
   }
 
   #turnAway(res: Response, full: 'shutdown' | 'connections' | 'perClient'): void {
