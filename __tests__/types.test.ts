@@ -174,6 +174,13 @@ test('without a map everything is easy', () => {
       await conn.pushAll(['a']);
     });
     sse((conn) => conn.pushAll(Readable.from(['a'])));
+    sse((conn, req, res) => (req.query.name ? conn.push('hi') : res.sendStatus(403)));
+    sse(async (conn, req, res) => {
+      if (req.query.name === undefined) return res.status(403).json({ error: 'no name' });
+      conn.join('room');
+    });
+    // @ts-expect-error what a handler returns is not sent
+    sse(() => ({ data: 1 }));
     // @ts-expect-error options come second
     sse({}, () => {});
     // @ts-expect-error an option that there is not

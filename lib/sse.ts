@@ -29,7 +29,10 @@ export type SseHandler<E extends EventMap = AnyEvents> = (
   conn: Connection<E>,
   req: Request,
   res: Response,
-) => void | boolean | Promise<void | boolean> | Iterable<Message<E> | string> | AsyncIterable<Message<E> | string>;
+) => Handled | Promise<Handled> | Iterable<Message<E> | string> | AsyncIterable<Message<E> | string>;
+
+/** What a handler may return that says nothing: `return conn.push(…)` and `return res.sendStatus(403)` are written by habit. */
+type Handled = void | boolean | Response;
 
 /** What `app.use('/events', events)` mounts, and what other routes broadcast with. */
 export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
