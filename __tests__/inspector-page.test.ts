@@ -32,7 +32,7 @@ interface Scene {
   readonly until: (selector: string, like: RegExp) => Promise<void>;
 }
 
-async function scene(options: Parameters<Browser['newContext']>[0] = {}): Promise<Scene> {
+async function scene(options: Parameters<Browser['newContext']>[0] = {}, script = ''): Promise<Scene> {
   const events = sse((conn, req) => conn.join(req.query.join as string));
   later(() => events.close());
   const app = express();
@@ -42,6 +42,7 @@ async function scene(options: Parameters<Browser['newContext']>[0] = {}): Promis
   const { url, server } = await serve((root) => root.use(app));
   const context = await browser.newContext({ locale: 'en-GB', ...options });
   later(() => context.close());
+  await context.addInitScript(script);
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on('console', (message) => {
@@ -65,6 +66,15 @@ async function scene(options: Parameters<Browser['newContext']>[0] = {}): Promis
 }
 
 const figure = (name: string): string => `[data-figure="${name}"] dd`;
+
+test('a Chromium without a locale, whose language is no language tag, shows the plots all the same', async () => {
+  const { page, complaints } = await scene(
+    {},
+    "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })",
+  );
+  await page.locator('canvas').nth(2).waitFor();
+  expect(complaints).toEqual([]);
+});
 
 test('figures and plots move', async () => {
   const { events, page, complaints, read, until } = await scene();

@@ -241,6 +241,13 @@ const gaps = []; // [from, to], ms: when the stream was cut
 const color = (name) => () => getComputedStyle(root).getPropertyValue(`--${name}`);
 let plot;
 
+// uPlot writes numbers in the browser's language, which is no language tag where Chromium has no locale: `en-US@posix`.
+try {
+  Intl.getCanonicalLocales(navigator.language);
+} catch {
+  Object.defineProperty(navigator, 'language', { value: 'en' });
+}
+
 // The feed does not wait for the plot, and goes on without it where it cannot be drawn.
 import('/vendor/uPlot.esm.js').then(
   ({ default: uPlot }) => makePlot(uPlot),

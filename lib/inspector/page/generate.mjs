@@ -12,12 +12,19 @@ import { createRequire } from 'node:module';
 const PIECE = 30_000;
 const own = (name) => readFileSync(new URL(name, import.meta.url), 'utf8');
 const plot = (name) => readFileSync(createRequire(import.meta.url).resolve(`uplot/dist/${name}`), 'utf8');
+/** uPlot writes numbers in the browser's language, which is no language tag where Chromium has no locale: `en-US@posix`. */
+const LANGUAGE = `try{Intl.getCanonicalLocales(navigator.language)}catch{Object.defineProperty(navigator,"language",{value:"en"})}`;
 const assets = [
   { path: '/', type: 'html', name: 'html', text: own('index.html') },
   { path: '/style.css', type: 'css', name: 'style', text: own('style.css') },
   { path: '/page.js', type: 'js', name: 'script', text: own('page.js') },
   { path: '/plot.css', type: 'css', name: 'plot-style', text: plot('uPlot.min.css') },
-  { path: '/plot.js', type: 'js', name: 'plot', text: `/*\n${plot('../LICENSE')}*/\n${plot('uPlot.iife.min.js')}` },
+  {
+    path: '/plot.js',
+    type: 'js',
+    name: 'plot',
+    text: `${LANGUAGE}\n/*\n${plot('../LICENSE')}*/\n${plot('uPlot.iife.min.js')}`,
+  },
 ];
 
 const folder = new URL('../assets/', import.meta.url);
