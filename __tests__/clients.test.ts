@@ -3,7 +3,7 @@ import { EventSource } from 'eventsource';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { runInNewContext } from 'node:vm';
 import { readFileSync } from 'node:fs';
-import { sse, type Connection, type SseOptions } from '../lib/index.ts';
+import { sse, type Connection, type Message, type SseOptions } from '../lib/index.ts';
 import { wireTo } from './fixtures/wire.ts';
 import { appOf, later, listening } from './support.ts';
 import { eventually, pause } from './support-http.ts';
@@ -183,6 +183,22 @@ describe.each<[name: string, client: () => Client, stops: boolean]>([
       ['message', 'after'],
     ]);
     expect(events.stats().resumes).toMatchObject({ resumed: 1, lost: 0, unknown: 0 });
+  });
+
+  test('RP-16 comes back with the last id that it was given, of whichever event, and with none after an empty one', async () => {
+    const { conns, seen } = await site({ history: false });
+    const back = async (...messages: Message[]): Promise<string> => {
+      const count = conns.length;
+      conns[count - 1]!.push(...messages);
+      await eventually(() => last(seen) === `last ${count}`);
+      conns[count - 1]!.close({ retry: 10 });
+      await eventually(() => conns.length === count + 1);
+      return conns[count]!.lastEventId;
+    };
+    expect(await back({ id: 'a', data: 'first' }, { id: 'b', data: 'last 1' })).toBe('b');
+    expect(await back({ id: 'c', data: 'first' }, { data: 'last 2' })).toBe('c');
+    expect(await back({ data: 'last 3' })).toBe('c');
+    expect(await back({ id: '', data: 'last 4' })).toBe('');
   });
 
   test('is told when its past is gone, and is whole from there', async () => {

@@ -38,7 +38,7 @@ function site(options: SseOptions = {}): Site {
 
 const dataOf = (events: readonly { data: string }[]): string[] => events.map(({ data }) => data);
 
-test("with another tenant's id a client gets what it may see itself, and nothing else", async () => {
+test("RP-11 with another tenant's id a client gets what it may see itself, and nothing else", async () => {
   const { events, rights, visit } = site();
   rights.set('ann', ['tenant:a']).set('bob', ['tenant:b']);
   const idOfAnn = await events.broadcast('for a: 1', { to: 'tenant:a' });

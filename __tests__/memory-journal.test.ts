@@ -248,7 +248,7 @@ describe('bounds', () => {
     expect(await texts(journal)).toEqual(['x']);
   });
 
-  test('memory is flat over a million appends', async () => {
+  test('RP-12 memory is flat over a million appends', async () => {
     const journal = memoryJournal({ size: 1000, maxAge: Infinity });
     const shared = body(100);
     let told = 0;

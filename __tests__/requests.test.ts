@@ -295,6 +295,22 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(clock() - start).toBeLessThan(1000);
   });
 
+  test('LIM-11 the server’s own limits are not touched: a head that is too large is still refused', async () => {
+    const { server, port, events } = await routed((conn) => void conn.push('open'));
+    const limits = (): unknown[] => [
+      server.headersTimeout,
+      server.requestTimeout,
+      server.keepAliveTimeout,
+      server.timeout,
+    ];
+    const before = limits();
+    const raw = new Raw(port).get('/events');
+    await raw.until('data: open');
+    expect(limits()).toEqual(before);
+    await new Raw(port).get('/events', `Last-Event-ID: ${'x'.repeat(20_000)}`).until('HTTP/1.1 431 ');
+    expect(events.size).toBe(1);
+  });
+
   test('HTTP-19 Expect: 100-continue', async () => {
     const { port } = await routed((conn) => void conn.push('a'));
     const raw = new Raw(port).get('/events', 'Expect: 100-continue');

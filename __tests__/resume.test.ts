@@ -113,7 +113,7 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
     expect(cuts).toBeGreaterThan(200);
   }, 60_000);
 
-  test('replays that race with broadcasts have neither gap nor duplicate', async () => {
+  test('RP-09 replays that race with broadcasts have neither gap nor duplicate', async () => {
     const { events, visit } = await site();
     const first = await events.broadcast('0');
     for (let n = 1; n <= 100; n++) {
@@ -125,14 +125,17 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
 });
 
 describe('what the client says it has seen', () => {
-  test.each(['lastEventId', 'last_event_id', 'evs_last_event_id'])('is read from the query as %s', async (name) => {
-    const { events, visit } = await site();
-    const id = await events.broadcast('seen');
-    await events.broadcast('missed');
-    expect(await (await visit(`?${name}=${id}`)).next()).toMatchObject({ data: 'missed' });
-  });
+  test.each(['lastEventId', 'last_event_id', 'evs_last_event_id'])(
+    'RP-03 is read from the query as %s',
+    async (name) => {
+      const { events, visit } = await site();
+      const id = await events.broadcast('seen');
+      await events.broadcast('missed');
+      expect(await (await visit(`?${name}=${id}`)).next()).toMatchObject({ data: 'missed' });
+    },
+  );
 
-  test('the header wins over a query that an old page has left', async () => {
+  test('RP-04 the header wins over a query that an old page has left', async () => {
     const { events, visit, conn } = await site();
     const old = await events.broadcast('1');
     const id = await events.broadcast('2');
@@ -146,13 +149,23 @@ describe('what the client says it has seen', () => {
     ['UTF-8', 'é…💥', Buffer.from('é…💥').toString('latin1')],
     ['Latin-1', 'é', '\xe9'],
     ['ASCII with a comma', 'a, b', 'a, b'],
-  ])('as bytes of %s', async (_, text, header) => {
+  ])('RP-02 as bytes of %s', async (_, text, header) => {
     const { visit, conn } = await site({ history: false });
     await visit('', '', { 'last-event-id': header });
     expect(conn().lastEventId).toBe(text);
   });
 
-  test('is not echoed, and nothing when it is too long or not there', async () => {
+  test('RP-08 two headers are one id, that nobody gave: it is not split, and brings no past', async () => {
+    const { events, visit, conn } = await site();
+    const id = await events.broadcast('seen');
+    await events.broadcast('not for two ids');
+    const stream = await visit('', '', { 'last-event-id': [id, id] as never });
+    expect(conn().lastEventId).toBe(`${id}, ${id}`);
+    await events.broadcast('live');
+    expect(await stream.next()).toMatchObject({ data: 'live' });
+  });
+
+  test('RP-01, RP-06, RP-07 is not echoed, and nothing when it is too long or not there', async () => {
     const { events, visit, conn } = await site();
     const evil = await visit('?lastEventId=%00%0d%0adata:x%0a%0a');
     expect(conn().lastEventId).toBe('\0\r\ndata:x\n\n');
@@ -165,7 +178,7 @@ describe('what the client says it has seen', () => {
     expect(evil.text).not.toContain('data:x');
   });
 
-  test('numbers are compared as numbers: after the ninth come the tenth, the eleventh, the twelfth', async () => {
+  test('RP-13 numbers are compared as numbers: after the ninth come the tenth, the eleventh, the twelfth', async () => {
     const { events, visit } = await site();
     const ids: string[] = [];
     for (let n = 1; n <= 12; n++) ids.push(await events.broadcast(String(n)));
@@ -181,7 +194,7 @@ describe('what the client says it has seen', () => {
 });
 
 describe('a client that cannot be resumed is told', () => {
-  test('lost: what it has seen last has been trimmed', async () => {
+  test('RP-10 lost: what it has seen last has been trimmed', async () => {
     const { events, visit } = await site({ history: { size: 3 } });
     const ids: string[] = [];
     for (let n = 1; n <= 6; n++) ids.push(await events.broadcast(String(n)));
@@ -196,7 +209,7 @@ describe('a client that cannot be resumed is told', () => {
     expect(await kept.next()).toMatchObject({ data: 'live' });
   });
 
-  test('unknown: an id of another life of the log, or one that was never handed out', async () => {
+  test('RP-10 unknown: an id of another life of the log, or one that was never handed out', async () => {
     const before = await site();
     const ids = [await before.events.broadcast('1'), await before.events.broadcast('2')];
     const { events, visit } = await site();
