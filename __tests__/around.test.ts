@@ -57,6 +57,29 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     return { ...site, events, conn, stream };
   }
 
+  test('FL-16 a wrapper whose write throws: the connection is over, is told of once, and nothing more is tried', async () => {
+    const onError = jest.fn();
+    const failing = jest.fn(() => {
+      throw new Error('a wrapper');
+    });
+    let fail = (): void => {};
+    const wrap: RequestHandler = (_req, res, next) => {
+      fail = () => Object.assign(res, { write: failing });
+      const write = res.write.bind(res);
+      res.write = (...args: unknown[]) => Reflect.apply(write, undefined, args) as boolean;
+      next();
+    };
+    const { events, conn, stream } = await around([wrap], { onError, heartbeat: 20 });
+    fail();
+    conn.push('lost');
+    expect(await stream.closed).toBe('cut');
+    expect(conn.push('nor this')).toBe(false);
+    await events.broadcast('nor that');
+    expect([conn.readyState, conn.signal.reason, events.size]).toEqual(['closed', 'error', 0]);
+    expect(failing).toHaveBeenCalledTimes(1);
+    expect(onError.mock.calls).toEqual([[new Error('a wrapper'), conn]]);
+  });
+
   describe('HTTP-18 compression() in front', () => {
     test.each<[string, SseOptions, string, string | undefined]>([
       ['gzip, nothing overridden', {}, 'gzip', undefined],

@@ -211,7 +211,7 @@ describe('what is refused, with a code', () => {
     ['SEC-06 a list', ['1']],
     ['SEC-06 a String', Object('1')],
     ['the id of the goodbye', 'sse-router:end'],
-  ])('SEC-02 an id: %s', (_name, id) => {
+  ])('RP-15, SEC-02 an id: %s', (_name, id) => {
     expect(codeOf(() => frame({ id, data: 'x' }))).toBe('ERR_SSE_ID');
   });
 
