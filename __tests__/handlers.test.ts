@@ -5,6 +5,7 @@
  */
 import express, { type NextFunction, type Request, type Response } from 'express';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../lib/index.ts';
+import { connect } from '../lib/testing/index.ts';
 import {
   another,
   type AnyHandler,
@@ -245,6 +246,29 @@ describe('a handler that takes long', () => {
     expect(passed).toEqual([]);
     expect(reported).toEqual([new Error('too late for Express')]);
   });
+});
+
+test.each<[how: string, send: (res: Response) => void]>([
+  ['flushHeaders', (res) => res.flushHeaders()],
+  ['writeHead', (res) => void res.writeHead(200, { 'Content-Type': 'text/event-stream' })],
+  ['write', (res) => void res.write('x')],
+])('a handler that sends the head itself by %s, and pushes as well, is told', async (_how, send) => {
+  const onError = jest.fn();
+  const events = sse(
+    (conn, _req, res) => {
+      send(res);
+      conn.push('never');
+      setImmediate(() => res.end());
+    },
+    { ...BARE, onError },
+  );
+  later(() => events.close());
+  const stream = await connect(appOf(events), '/events');
+  later(() => stream.close());
+  await stream.closed;
+  expect(stream.events).toEqual([]);
+  expect(onError.mock.calls).toEqual([[expect.objectContaining({ code: 'ERR_SSE_HEADERS_SENT' }), expect.anything()]]);
+  expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
 });
 
 describe('an error handler of the application’s own', () => {

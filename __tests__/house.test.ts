@@ -34,14 +34,14 @@ const ROOMS = table(`
   insight:        | hub journal signals stream
   signals:        node:diagnostics_channel | connection journal
   stats:          | connection journal
-  report:         node:util source | connection
+  report:         node:util errors source | connection
   registry:       audience clock | connection stats stream
   clock:          |
   home:           | npm:express connection journal life options reader
   broadcast:      channel check errors frame | journal options
   connection:     | npm:express message source
   stream:         node:util audience channel check cursor errors frame life source words | npm:express connection home outlet
-  life:           cursor frame reader span | connection home journal outlet
+  life:           cursor frame reader report span | connection home journal outlet
   reader:         cursor frame words | catch-up journal
   cursor:         | audience journal outlet packet range ring stats words
   catch-up:       cursor errors packet | journal reader

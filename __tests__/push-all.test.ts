@@ -83,11 +83,14 @@ describe('what it takes', () => {
     expect((await stream.next()).data).toBe('\uFFFD');
   });
 
-  test.each([undefined, null, 7, 'a text', {}, () => {}, true])('%p is nothing to iterate', async (source) => {
-    const { conn } = await opened();
-    const said = conn.pushAll(source as never);
-    await expect(said).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_SOURCE' });
-  });
+  test.each([undefined, null, 7, 'a text', {}, () => {}, true, Buffer.from('x')])(
+    '%p is nothing to iterate',
+    async (source) => {
+      const { conn } = await opened();
+      const said = conn.pushAll(source as never);
+      await expect(said).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_SOURCE' });
+    },
+  );
 
   test('resolves when the source is exhausted, and the stream works on', async () => {
     const { stream, conn } = await opened(() => {}, BARE);

@@ -32,7 +32,7 @@ export class GzipOutlet implements Outlet {
     this.#out = out;
   }
 
-  get answered(): boolean {
+  get answered(): false | 'begun' | 'ended' {
     return this.#out.answered;
   }
 

@@ -11,6 +11,7 @@ import type { ResetReason } from './journal.ts';
 import type { Outlet } from './outlet.ts';
 import { Reader } from './reader.ts';
 import type { Admission, Home } from './home.ts';
+import { headIsOut } from './report.ts';
 import { within } from './span.ts';
 
 const UNREAD = -1; // until the end of the turn: node:http hands what it was given to the socket only then
@@ -25,7 +26,7 @@ export abstract class Life extends Reader {
   readonly since: number;
   /** In the hub's list of who has something to say. */
   listed = false;
-  #padding: string;
+  readonly #padding: string;
   #abort: AbortController | undefined;
   #reason: CloseReason | undefined;
   #farewell = '';
@@ -111,11 +112,7 @@ export abstract class Life extends Reader {
 
   /** The response is done with, or its client has gone. */
   gone(): void {
-    if (this.phase === 'connecting' && this.outlet.answered) this.waive('handler');
-    this.phase = 'closed';
-    this.words = undefined;
-    this.#over('client');
-    this.hub.registry.finished(this);
+    this.waive(this.phase === 'connecting' && this.outlet.answered ? 'handler' : 'client');
   }
 
   fail(error: unknown): void {
@@ -196,14 +193,15 @@ export abstract class Life extends Reader {
 
   /** Writes the head. @returns false when there is nothing to write it to */
   #start(): boolean {
-    if (this.outlet.answered) {
+    const { answered } = this.outlet;
+    if (answered) {
+      if (answered === 'begun' && this.words) this.hub.report(headIsOut(), this);
       this.waive('handler');
       return false;
     }
     const { retry } = this.hub.settings;
     // Firefox fires `open` only at the first byte of the body. No blank line: @microsoft/fetch-event-source would report one.
     this.outlet.open(this.#padding + HEARTBEAT + (retry ? retryLine(within(retry)) : ''));
-    this.#padding = '';
     this.lastWrite = this.hub.now;
     if (this.#reason === undefined) this.hub.opened(this);
     else this.hub.passed(this, this.#reason);

@@ -30,8 +30,8 @@ export interface Outlet {
   /** Ends the body in order; `last`: and the socket with it. */
   end(last: boolean): void;
   destroy(): void;
-  /** Whether somebody else has begun or ended the answer. */
-  readonly answered: boolean;
+  /** What somebody else has done of the answer. */
+  readonly answered: false | 'begun' | 'ended';
 }
 
 // What these are when nobody has wrapped them; looked up when the room is loaded, as an instrumentation that
@@ -74,8 +74,9 @@ export class ResponseOutlet implements Outlet {
     this.#heading = heading;
   }
 
-  get answered(): boolean {
-    return this.#response.headersSent || this.#response.writableEnded;
+  get answered(): false | 'begun' | 'ended' {
+    if (this.#response.writableEnded) return 'ended';
+    return this.#response.headersSent && 'begun';
   }
 
   get waiting(): number {

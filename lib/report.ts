@@ -6,6 +6,7 @@
 
 import { inspect } from 'node:util';
 import type { Connection } from './connection.ts';
+import { SseError } from './errors.ts';
 import { isThenable } from './source.ts';
 
 /** Tells the application, or, where it does not listen, whoever reads the process's warnings. */
@@ -37,5 +38,13 @@ export function warnOfLateJoin(): void {
   process.emitWarning(
     'A returning client joined a channel after its stream had opened: what it missed there is not sent. Join before the first push, or before the handler returns.',
     { code: 'SSE_JOINED_LATE' },
+  );
+}
+
+/** A handler that sends the head and pushes as well has said something that nobody will read. */
+export function headIsOut(): SseError {
+  return new SseError(
+    'ERR_SSE_HEADERS_SENT',
+    'The handler has sent the head itself (writeHead, flushHeaders or write), so nothing that it pushed can be: leave the head to the stream, and set headers with res.setHeader().',
   );
 }

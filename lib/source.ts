@@ -82,7 +82,7 @@ function pushOne(connection: Connection, item: unknown, decoder: InstanceType<ty
 }
 
 function stepsOf(source: unknown): Steps {
-  if (typeof source === 'object' && source !== null) {
+  if (typeof source === 'object' && source !== null && !ArrayBuffer.isView(source)) {
     if ('getReader' in source) return fromReader((source as ReadableStream<unknown>).getReader());
     if (Symbol.asyncIterator in source)
       return fromIterator((source as AsyncIterable<unknown>)[Symbol.asyncIterator](), source);

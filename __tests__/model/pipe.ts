@@ -21,7 +21,7 @@ export class Pipe implements Outlet {
   #refused = false; // and the kernel did not take it all; nobody has been told of a drain yet
   #onDrain: (() => void)[] = [];
   taken = 0;
-  answered = false;
+  answered: false | 'begun' = false;
   ended = false;
   destroyed = false;
   fault: Error | undefined;
@@ -47,7 +47,7 @@ export class Pipe implements Outlet {
   }
 
   open(text: string): void {
-    this.answered = true;
+    this.answered = 'begun';
     this.writeText(text);
   }
 
