@@ -32,7 +32,12 @@ export abstract class Reader extends Cursor {
 
   protected fellOff(): void {
     if (!this.hub.resumable) return this.lose();
-    this.#sayFirst();
+    this.#waitForScan();
+  }
+
+  /** What comes before everything else is said first, or the scan would overtake it: a reset, and what follows it. */
+  #waitForScan(): void {
+    if (!this.held) this.#sayFirst();
     this.hub.catchUp.wait(this);
   }
 
@@ -63,7 +68,7 @@ export abstract class Reader extends Cursor {
     const n = ring.find(id);
     if (n !== undefined) this.proceed(n);
     else if (journal.compare(id, ring.headId) > 0) catchUp.ahead(this);
-    else catchUp.wait(this);
+    else this.#waitForScan();
   }
 
   /** Its id is in the ring, at `n`; `told`: the n of the last id that its client has. */

@@ -52,6 +52,12 @@ export const mutants = [
     to: 'reader.proceed(ring.head, 0)',
   },
   {
+    name: 'a reset that is still to be written is overtaken by the scan',
+    file: 'reader.ts',
+    from: 'if (!this.held) this.#sayFirst();',
+    to: '',
+  },
+  {
     name: 'a ring overrun ignored',
     file: 'cursor.ts',
     from: 'let from = this.position;',
