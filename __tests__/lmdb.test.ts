@@ -1,5 +1,5 @@
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Entry, Follower, Journal, ResetReason, Window } from '../lib/journal.ts';
@@ -243,6 +243,14 @@ describe('a file that cannot be used is refused with a reason', () => {
     await journal.close();
     await truncate(join(path, 'data.mdb'), size);
     await refused(/damaged: it is/);
+  });
+
+  test('a page that a killed process has written half is not', async () => {
+    const journal = make();
+    const id = await journal.append({ body: bytes('x') });
+    await journal.close();
+    await appendFile(join(path, 'data.mdb'), Buffer.alloc(1000));
+    expect((await make().window(1)).entries.map((entry) => entry.id)).toEqual([id]);
   });
 
   test('its header is overwritten', async () => {

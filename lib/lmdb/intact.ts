@@ -13,6 +13,7 @@ const EMPTY = 0xffff_ffff_ffff_ffffn; // the root of a tree without pages
 
 /**
  * Throws when the file cannot be what LMDB has written. What is damaged within its pages is not seen: LMDB has no checksums.
+ * A last page of which a part is missing is no damage: whoever was killed while he wrote it has not committed it.
  * @throws {SseError} `ERR_SSE_JOURNAL`
  */
 export function mustBeIntact(path: string, file: string): void {
@@ -32,7 +33,7 @@ export function mustBeIntact(path: string, file: string): void {
     if (head.readUInt32LE(HEADER + META.magic) !== MAGIC) throw damaged(path, 'it is not an LMDB file');
     if (pageSize < 512 || pageSize > 65_536 || (pageSize & (pageSize - 1)) !== 0)
       throw damaged(path, 'its header is broken');
-    if (size % pageSize !== 0 || size < 2 * pageSize) throw damaged(path, `it is cut off at ${size} bytes`);
+    if (size < 2 * pageSize) throw damaged(path, `it is cut off at ${size} bytes`);
     const second = Buffer.alloc(head.length);
     readSync(handle, second, 0, second.length, pageSize);
     const txn = (page: Buffer) => page.readBigUInt64LE(HEADER + META.txnId);
