@@ -9,9 +9,6 @@ import { asked, Random } from './chaos/random.ts';
 import { ending, gather, storm } from './chaos/scene.ts';
 import { SPOTLESS } from './chaos/verdict.ts';
 
-// lmdb 3.5 itself loses about one kill -9 in a hundred (see lib/lmdb): once more, and loudly.
-jest.retryTimes(1, { logErrorsBeforeRetry: true });
-
 const seconds = asked ?? 6;
 jest.setTimeout(120_000 + seconds * 1000);
 

@@ -7,7 +7,8 @@ import { clear, listen, read, run, start } from './examples-harness.ts';
 import { findProgram } from './fixtures/redis-server.ts';
 
 jest.setTimeout(90_000);
-// lmdb 3.5 itself loses about one kill -9 in a hundred (see lib/lmdb): once more, and loudly.
+// A cluster on port 0 whose last worker is killed comes back on another port, and a connection that was handed to a worker
+// while it was killed is never answered: once more, and loudly.
 jest.retryTimes(1, { logErrorsBeforeRetry: true });
 afterEach(clear);
 

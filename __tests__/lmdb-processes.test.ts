@@ -6,9 +6,6 @@ import { join } from 'node:path';
 import { lmdbJournal, type LmdbJournalOptions } from '../lib/lmdb/index.ts';
 import type { Order, Report } from './fixtures/lmdb-worker.ts';
 
-// lmdb 3.5 itself loses about one kill -9 in a hundred (see lib/lmdb): once more, and loudly.
-jest.retryTimes(1, { logErrorsBeforeRetry: true });
-
 const ROUNDS = Number(process.env['SSE_ROUTER_LMDB_KILLS'] ?? 8); // how many kill -9: more of them for a longer watch
 const fixture = (name: string) => join(__dirname, 'fixtures', `${name}.ts`);
 const alive = new Set<ChildProcess>();
@@ -93,6 +90,29 @@ test('three processes append at once and follow: one order for all, no hole, not
   for (const { told, restarts } of reports) expect({ told, restarts }).toEqual({ told: log, restarts: 0 });
   expect(new Set(workers.flatMap(({ acked }) => acked))).toEqual(new Set(log));
   expect(await Promise.all(workers.map((worker) => worker.close()))).toEqual([0, 0, 0]);
+  await journal.close();
+}, 60_000);
+
+test('a process that opens the log while others write takes nothing away', async () => {
+  const options: LmdbJournalOptions = { sync: false };
+  const workers = [new Worker(options), new Worker(options)];
+  await Promise.all(workers.map((worker) => worker.until('ready')));
+  for (const [n, worker] of workers.entries()) worker.order({ append: { count: 20_000, name: `w${n}`, atOnce: 16 } });
+  let writing = true;
+  const appended = Promise.all(workers.map((worker) => worker.until('appended'))).finally(() => (writing = false));
+  let opened = 0;
+  for (; writing; opened++) {
+    const journal = lmdbJournal(path, options);
+    await journal.open();
+    await journal.close();
+    await new Promise(setImmediate);
+  }
+  await appended;
+  const journal = lmdbJournal(path, options);
+  const log = (await journal.window(Infinity)).entries.map(({ id }) => id);
+  expect(opened).toBeGreaterThan(10);
+  expect(log).toHaveLength(40_000);
+  expect(workers.flatMap(({ acked }) => acked).sort()).toEqual(log.sort());
   await journal.close();
 }, 60_000);
 

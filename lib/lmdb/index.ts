@@ -35,7 +35,8 @@ export interface LmdbJournalOptions {
   readonly maxBytes?: number;
   /**
    * Whether each commit waits until the disk has it (`fdatasync`). What has been appended at once shares a commit.
-   * `true`: what `append` has resolved survives the loss of power. On an SSD a commit takes some tenths of a ms to some ms.
+   * `true`: what `append` has resolved survives the loss of power. On an SSD a commit takes some tenths of a ms to some ms,
+   * during which the event loop stands still.
    * `false`: several times as fast, and it survives the end of the process; but when the machine goes down, the last entries
    * may be lost, and the file may be damaged. All processes of a log should say the same.
    * @defaultValue true
@@ -55,8 +56,8 @@ const BEAT = 250; // ms between two looks after what is done now and then, and a
  * A log in the directory `path`, which is made if need be. It survives a restart, and any number of processes
  * of one machine share it by naming the same path: a broadcast in one reaches the clients of all within a few milliseconds.
  * The directory must lie on a local disk: LMDB does not work on network file systems, nor across containers.
- * A limit of lmdb 3.5: when a process is killed with SIGKILL while it writes, about one time in a hundred under full load,
- * a commit of another process is lost or the file damaged.
+ * A process may be killed with SIGKILL at any time, also while it writes: what was acknowledged stays, the others go on.
+ * Nothing else may open the database: npm lmdb loses commits when one process opens it while another one writes.
  * @throws {SseTypeError} `ERR_SSE_OPTION` when the path or an option cannot be used.
  */
 export function lmdbJournal(path: string, options: LmdbJournalOptions = {}): Journal {

@@ -9,7 +9,8 @@ import type { Store } from './store.ts';
 
 const MOST_WAITING = 10_000;
 const MOST_WAITING_BYTES = 64 * 1024 * 1024;
-const MOST_AT_ONCE = 1000; // per transaction: the lock is held for some ms at most
+const MOST_AT_ONCE = 1000; // per transaction: the lock and the event loop are held for some ms at most
+const MOST_BYTES_AT_ONCE = 4 * 1024 * 1024;
 const PATIENCE = 10_000; // ms that a commit may take
 
 interface Waiting {
@@ -89,11 +90,20 @@ export class Queue {
   async #commit(): Promise<string[]> {
     const store = this.#store();
     const ids = await store.commit(() => {
-      this.#taken = this.#waiting.splice(0, MOST_AT_ONCE);
+      this.#taken = this.#waiting.splice(0, this.#atOnce());
       return this.#taken.map(({ draft }) => draft);
     });
     if (store.present || this.#taken.length === 0) return ids;
     return this.#store().commit(() => this.#taken.map(({ draft }) => draft));
+  }
+
+  /** How many of those that wait go into one transaction. */
+  #atOnce(): number {
+    let bytes = 0;
+    const beyond = this.#waiting
+      .slice(0, MOST_AT_ONCE)
+      .findIndex(({ draft }) => (bytes += draft.size) > MOST_BYTES_AT_ONCE);
+    return beyond < 0 ? MOST_AT_ONCE : Math.max(1, beyond);
   }
 
   #tooLate(): void {
