@@ -155,12 +155,12 @@ test(
       const enough = victim.acked.length + 1 + random(2000);
       while (victim.acked.length < enough) await victim.until('acked');
       await victim.kill();
-      acked.push(...victim.acked);
+      for (const id of victim.acked) acked.push(id); // too many to be arguments
       workers[workers.indexOf(victim)] = await start();
     }
     for (const worker of workers) {
       await worker.kill();
-      acked.push(...worker.acked);
+      for (const id of worker.acked) acked.push(id);
       if (worker.end !== 'SIGKILL') wrong.push(`a process ended by ${worker.end}`);
     }
     const last = await journal.append({ body: Buffer.from('last:'), to: ['last'] }); // the log still takes entries
