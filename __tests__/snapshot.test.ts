@@ -98,6 +98,23 @@ describe('a snapshot', () => {
     expect(await (await visit()).next()).toMatchObject({ event: 'checkpoint', id: head });
   });
 
+  test.each<[string, Snapshot]>([
+    ['at once', () => ({ id: 9, data: 'state' })],
+    ['later', async () => ({ id: 9, data: 'state' })],
+  ])(
+    "with an id of the application's own, made %s: no frame has a second id, and positions end",
+    async (_when, make) => {
+      const { events, visit } = site(make);
+      const fresh = await visit();
+      await events.broadcast('live');
+      await fresh.take(2);
+      expect(fresh.text.replace(/^retry: .*\n/m, '')).toBe(':\nid: 9\ndata: state\n\ndata: live\n\n');
+      const lost = await visit('0123456789ab-1');
+      await lost.take(2);
+      expect(lost.text.match(/^id: .*/gm)).toEqual(['id: 9']);
+    },
+  );
+
   test('may be made by a generator, and knows the connection and the request', async () => {
     const { visit } = site(function* (conn, req) {
       yield { event: 'who', data: conn.id };

@@ -135,10 +135,11 @@ export abstract class Reader extends Cursor {
     this.told = this.cursor;
     this.held = true;
     const asked = ++this.#asked;
-    const position = this.hub.resumable && !this.own ? this.at : undefined;
-    const opening = reason === undefined ? '' : reset(position, reason, lastEventId);
+    const { at } = this;
     const say = (state: string): void =>
       this.#release((words) => {
+        const position = this.hub.resumable && !this.own ? at : undefined; // the state may have brought an id of its own
+        const opening = reason === undefined ? '' : reset(position, reason, lastEventId);
         if (position === undefined) return opening + state + words;
         if (reason === undefined) return withPosition(state + words, position);
         return opening + (state === '' ? '' : withPosition(state, position)) + words;
