@@ -87,6 +87,16 @@ test('SH-03 `over` spreads the ends over the time, and no more', async () => {
   expect(clock() - start).toBeLessThan(1400);
 });
 
+test('SH-03 who leaves by itself is not waited for: it settles when none is left', async () => {
+  const { app, events, stream } = await opened(() => {}, BARE);
+  const streams = [stream, await another(app), await another(app)];
+  const start = clock();
+  const closing = events.close({ over: 60_000 });
+  await Promise.all(streams.map((each) => each.close()));
+  await closing;
+  expect(clock() - start).toBeLessThan(2000);
+});
+
 test.each([-1, NaN, '5', null, 2 ** 31])('SH-03 close({ over: %p }) throws, and nothing is closed', async (over) => {
   const { events, conn } = await opened();
   expect(codeOf(() => events.close({ over: over as number }))).toBe('ERR_SSE_OPTION');

@@ -25,6 +25,7 @@ export function checkOver(over: unknown): number {
 
 export async function drain(hub: Hub, over: number): Promise<void> {
   hub.draining = true;
+  const empty = hub.registry.empty(); // who leaves by itself is not waited for
   const start = performance.now();
   let slice = start;
   let ended = 0;
@@ -34,13 +35,13 @@ export async function drain(hub: Hub, over: number): Promise<void> {
     const due = start + (over * ended++) / streams.length;
     const now = performance.now();
     // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
-    if (due - now >= STEP) await new Promise((resolve) => setTimeout(resolve, due - now));
+    if (due - now >= STEP) await Promise.race([empty, new Promise((on) => setTimeout(on, due - now).unref())]);
     else if (now - slice > SLICE) {
       await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
       slice = performance.now();
     }
     stream.finish('shutdown', retryLine(within(hub.settings.retry ?? RETRY)));
   }
-  await hub.registry.empty();
+  await empty;
   await hub.close();
 }
