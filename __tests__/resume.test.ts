@@ -145,6 +145,17 @@ describe('what the client says it has seen', () => {
     expect(await (await visit(`?lastEventId=${id}`, '')).next()).toMatchObject({ data: '3' });
   });
 
+  // reconnecting-eventsource adds its own to a url that has one already.
+  test('of several in the query the last counts, and an empty one is none', async () => {
+    const { events, visit } = await site();
+    const old = await events.broadcast('1');
+    const id = await events.broadcast('2');
+    await events.broadcast('3');
+    for (const query of [`?lastEventId=${old}&lastEventId=${id}`, `?lastEventId=&evs_last_event_id=${id}`]) {
+      expect(await (await visit(query)).next()).toMatchObject({ data: '3' });
+    }
+  });
+
   test.each([
     ['UTF-8', 'é…💥', Buffer.from('é…💥').toString('latin1')],
     ['Latin-1', 'é', '\xe9'],

@@ -72,5 +72,10 @@ function decode(header: string): string {
 }
 
 function fromQuery(query: URLSearchParams | undefined): string {
-  return query?.get('lastEventId') ?? query?.get('last_event_id') ?? query?.get('evs_last_event_id') ?? '';
+  for (const name of ['lastEventId', 'last_event_id', 'evs_last_event_id']) {
+    // The last of several is the newest: reconnecting-eventsource adds its own to what the page has put there.
+    const id = query?.getAll(name).at(-1);
+    if (id) return id;
+  }
+  return '';
 }
