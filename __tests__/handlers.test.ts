@@ -134,6 +134,22 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     expect(stream.headers['content-type']).toContain('text/html');
   });
 
+  // For Express, next() without an error means: whoever comes next, and that may be a page for everything.
+  test.each<[how: string, handler: AnyHandler]>([
+    ['rejects', () => Promise.reject()],
+    [
+      'throws',
+      () => {
+        throw null;
+      },
+    ],
+  ])('one that %s with nothing is an error all the same', async (_how, handler) => {
+    const { app, passed } = appWithErrors(handler, make);
+    app.use((_req: Request, res: Response) => void res.send('the next one'));
+    expect((await another(app)).status).toBe(500);
+    expect(passed).toEqual([expect.any(Error)]);
+  });
+
   test('an error with a status is answered with it', async () => {
     const events = sse(() => {
       throw Object.assign(new Error('who?'), { status: 401 });

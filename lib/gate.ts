@@ -219,7 +219,7 @@ export class Gate {
   #failed(error: unknown, stream: Stream, next: NextFunction): void {
     if (stream.phase === 'connecting') {
       stream.waive('error');
-      next(error);
+      next(error || new Error('The handler failed without saying why.')); // next(undefined) is no error to Express
     } else if (stream.readyState !== 'closed') stream.fail(error);
     else if (!isAbort(error)) this.#hub.report(error, stream);
   }
