@@ -1,6 +1,6 @@
 import { sse } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
-import { another, BARE, HEAD, later, listening, opened } from './support.ts';
+import { another, appOf, BARE, gate, HEAD, later, listening, opened } from './support.ts';
 import { ask, Raw } from './support-http.ts';
 
 describe('padding is sent first, in the piece that opens the stream, to who asks for it', () => {
@@ -61,6 +61,64 @@ test('PF-05 clients that need an answer that ends: push and close, again and aga
     const answer = await ask(`${url}?_=${round}`);
     expect(answer.text).toBe(`${HEAD}id: ${round}\ndata: event ${round}\n\nretry: 1\n`);
   }
+});
+
+test('PF-05 such a client is told as well when what it missed is gone, and goes on from there', async () => {
+  const events = sse(
+    (conn) => {
+      conn.push('own');
+      conn.close();
+    },
+    { history: { size: 2 } },
+  );
+  later(() => events.close());
+  const app = appOf(events);
+  const lost = await events.broadcast('1');
+  for (const data of ['2', '3', '4']) await events.broadcast(data);
+  for (const [lastEventId, reason] of [
+    [lost, 'lost'],
+    ['0123456789ab-1', 'unknown'],
+    ['0123456789ab-99', 'unknown'],
+  ] as const) {
+    const stream = await another(app, '/events', { lastEventId });
+    expect(await stream.take(2)).toMatchObject([
+      { event: 'reset', id: events.position, data: JSON.stringify({ reason, lastEventId }) },
+      { event: 'message', data: 'own' },
+    ]);
+    expect(await stream.closed).toBe('end');
+  }
+});
+
+test('PF-05 and gets the snapshot, although that takes its time', async () => {
+  const state = gate();
+  const events = sse(
+    (conn) => {
+      conn.push('own');
+      conn.close();
+    },
+    { snapshot: () => state.pass.then(() => 'state') },
+  );
+  later(() => events.close());
+  const stream = await another(appOf(events));
+  state.open();
+  expect(await stream.take(2)).toMatchObject([{ data: 'state', id: events.position }, { data: 'own' }]);
+  expect(await stream.closed).toBe('end');
+  expect(events.stats()).toMatchObject({ connections: 0, connecting: 0 });
+});
+
+test('PF-05 a snapshot that takes longer than a second is not waited for: what was pushed leaves, and a normal end', async () => {
+  const events = sse(
+    (conn) => {
+      conn.push('own');
+      conn.end();
+    },
+    { retry: 1000, snapshot: () => new Promise<string>(() => {}) },
+  );
+  later(() => events.close());
+  const stream = await another(appOf(events));
+  expect(await stream.take(2)).toMatchObject([{ data: 'own' }, { event: 'end' }]);
+  expect(await stream.closed).toBe('end');
+  expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, closed: { end: 1 } });
 });
 
 test('PF-05 a broken or missing polyfill’s parameter never gets onto the wire', async () => {

@@ -30,6 +30,7 @@ export abstract class Life extends Reader {
   #abort: AbortController | undefined;
   #reason: CloseReason | undefined;
   #farewell = '';
+  #lingers = false; // over, and still owed what it has to be told first
   #expires: number; // 0: never
   #waiters: (() => void)[] | undefined;
   #stall: { taken: number; readonly since: number } | undefined;
@@ -137,7 +138,15 @@ export abstract class Life extends Reader {
       if (this.#stall?.taken === UNREAD) this.#stall.taken = this.outlet.taken;
     }
     if (this.#reason === undefined) this.#settle();
+    else if (this.held) this.#lingers = true; // a verdict on its id, or a snapshot, is on its way: within its last second
     else this.#depart(this.#farewell, this.#reason);
+  }
+
+  /** Ends what lingers, without what it lingered for if that is not there yet. @returns whether there was anything to end */
+  hurry(): boolean {
+    if (!this.#lingers) return false;
+    this.#depart(this.#farewell, this.#reason!);
+    return true;
   }
 
   /** Looks whether something is due. @returns when it is to be looked at again */
@@ -163,10 +172,6 @@ export abstract class Life extends Reader {
     return Math.min(expires, this.lastWrite + heartbeat);
   }
 
-  protected lose(): void {
-    this.cut('slow');
-  }
-
   protected onBlocked(): void {
     this.hub.registry.behind(this, true);
     this.#stall = { taken: UNREAD, since: this.hub.now };
@@ -179,7 +184,7 @@ export abstract class Life extends Reader {
   }
 
   protected onLive(): void {
-    this.#settle();
+    if (!this.hurry()) this.#settle();
   }
 
   protected onReset(reason: ResetReason, lastEventId: string): void {
@@ -211,6 +216,7 @@ export abstract class Life extends Reader {
   }
 
   #depart(farewell: string, reason: CloseReason): void {
+    this.#lingers = false;
     this.pump();
     this.sayTheRest();
     if (farewell !== '') this.write(farewell);
@@ -220,9 +226,9 @@ export abstract class Life extends Reader {
   }
 
   #over(reason: CloseReason): void {
+    this.hub.catchUp.drop(this);
     if (this.#reason !== undefined) return;
     this.#reason = reason;
-    this.hub.catchUp.drop(this);
     this.hub.over(this, reason);
     this.#abort?.abort(reason);
     this.#settle();

@@ -27,11 +27,11 @@ export abstract class Reader extends Cursor {
   abstract fail(error: unknown): void;
   protected abstract onReset(reason: ResetReason, lastEventId: string): void;
 
-  /** Its cursor is older than the ring, and there is no log to go on from. */
-  protected abstract lose(): void;
+  /** Its end, at once. */
+  abstract cut(reason: 'slow'): void;
 
   protected fellOff(): void {
-    if (!this.hub.resumable) return this.lose();
+    if (!this.hub.resumable) return this.cut('slow'); // there is no log to go on from
     this.#waitForScan();
   }
 

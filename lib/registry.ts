@@ -131,6 +131,7 @@ export class Registry {
     let leaving = due;
     for (const [stream, until] of this.#leaving) {
       if (now < until) leaving = Math.min(leaving, until);
+      else if (stream.hurry()) this.leaving(stream);
       else {
         this.#leaving.delete(stream);
         stream.outlet.destroy();
