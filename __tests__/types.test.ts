@@ -112,6 +112,22 @@ test('a map: snapshot', () => {
   expect([...good, name, payload]).toHaveLength(9);
 });
 
+test('no map: what a snapshot says or a generator yields does not become one', () => {
+  compiled('routers', () => {
+    const said = sse((conn) => void conn.push({ event: 'a', data: 1 }), { snapshot: () => ({ event: 'b', data: 2 }) });
+    const later = sse(() => {}, { snapshot: () => Promise.resolve().then(() => 'text') });
+    const yielded = sse(function* () {
+      yield { event: 'b', data: 2 };
+    });
+    const alone = sse({ snapshot: () => ({ event: 'b', data: 2 }) });
+    for (const events of [said, later, yielded, alone]) void events.broadcast({ event: 'c', data: 'any' });
+    expectTypeOf(said).toEqualTypeOf<SseRouter>();
+    expectTypeOf(later).toEqualTypeOf<SseRouter>();
+    expectTypeOf(yielded).toEqualTypeOf<SseRouter>();
+    expectTypeOf(alone).toEqualTypeOf<SseRouter>();
+  });
+});
+
 test('a map: what a generator yields', () => {
   compiled('handlers', () => {
     sse<Events>(function* () {

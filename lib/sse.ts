@@ -64,11 +64,15 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
  * const events = sse((conn) => { conn.push('hello'); });
  * app.use('/events', events);
  * ```
+ * @typeParam E - The event map, given and never guessed: the first message seen would be taken for all there are.
  * @throws {SseTypeError} at once, for every option that cannot be meant.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
-export function sse<E extends EventMap = AnyEvents>(handler?: SseHandler<E>, options?: SseOptions<E>): SseRouter<E>;
-export function sse<E extends EventMap = AnyEvents>(options: SseOptions<E>): SseRouter<E>;
+export function sse<E extends EventMap = AnyEvents>(
+  handler?: SseHandler<NoInfer<E>>,
+  options?: SseOptions<NoInfer<E>>,
+): SseRouter<E>;
+export function sse<E extends EventMap = AnyEvents>(options: SseOptions<NoInfer<E>>): SseRouter<E>;
 export function sse<E extends EventMap = AnyEvents>(
   first?: SseHandler<E> | SseOptions<E>,
   second?: SseOptions<E>,
