@@ -1,7 +1,7 @@
 /*
  * Design rule 1: when a stream opens, which bytes open it, in which order, and from which position on it is served.
  */
-import { sse } from '../lib/index.ts';
+import { sse, type SseRouter } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
 import { another, appOf, BARE, dialled, gate, HEAD, later, listening, opened } from './support.ts';
 
@@ -132,6 +132,32 @@ describe('the opening', () => {
       ['hi', undefined],
       ['missed', events.position],
     ]);
+  });
+
+  test.each([
+    ['a large one', [300_000]],
+    ['many', Array<number>(1500).fill(1)],
+  ])('the tick is not cut short by what is broadcast in it: %s', async (_what, sizes) => {
+    let refuses = false;
+    const events: SseRouter = sse(
+      (conn, _req, res) => {
+        conn.push('hi');
+        for (const size of sizes) void events.broadcast('x'.repeat(size), { to: 'loud' });
+        conn.join('room');
+        if (refuses) res.sendStatus(403);
+      },
+      { history: { size: 10_000 } },
+    );
+    later(() => events.close());
+    const app = appOf(events);
+    const stream = await another(app);
+    await stream.next();
+    await events.broadcast('missed', { to: 'room' });
+    const { lastEventId } = stream;
+    const returning = await another(app, '/events', { lastEventId });
+    expect((await returning.take(2)).map(({ data }) => data as string)).toEqual(['hi', 'missed']);
+    refuses = true;
+    expect((await another(app)).status).toBe(403);
   });
 
   test('a join after the opening is live from then on; a returning client that joins so late is warned of once', async () => {

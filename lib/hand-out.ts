@@ -78,7 +78,7 @@ export class HandOut {
     if (this.#since === 0) this.#since = performance.now();
     this.#bytes += bytes;
     const much = this.#ring.head - this.base > TURN_ENTRIES || this.#bytes > TURN_BYTES;
-    if (much && this.#work === undefined && !this.#running) this.#run();
+    if (much && this.#work === undefined && !this.#running) this.#run(true);
     else this.#schedule();
   }
 
@@ -99,11 +99,12 @@ export class HandOut {
     });
   }
 
-  #run(): void {
+  /** `within`: in the midst of a turn, in which nobody's own words leave, or a stream would open before its tick is over. */
+  #run(within = false): void {
     this.#now = this.#host.startTurn();
     this.#running = true;
     const start = performance.now();
-    const work = (this.#work ??= this.#spread());
+    const work = (this.#work ??= this.#spread(within));
     for (;;) {
       if (work.next().done) {
         if (this.#work === work) this.#work = undefined;
@@ -116,10 +117,10 @@ export class HandOut {
   }
 
   /** Own words first: they may be older than what was broadcast in the same turn, and bring their reader up to the head. */
-  *#spread(): Generator<void, void> {
+  *#spread(within: boolean): Generator<void, void> {
     const { counters } = this.#host;
     let writes = 0;
-    for (const until = this.#speakers.length; this.#spoken < until;) {
+    for (const until = within ? 0 : this.#speakers.length; this.#spoken < until;) {
       const speaker = this.#speakers[this.#spoken++]!;
       speaker.listed = false;
       try {
