@@ -6,7 +6,7 @@
 
 import type { CloseReason } from './connection.ts';
 import { WRITE_BYTES } from './cursor.ts';
-import { checkpoint, HEARTBEAT, retryLine } from './frame.ts';
+import { HEARTBEAT, retryLine } from './frame.ts';
 import type { ResetReason } from './journal.ts';
 import type { Outlet } from './outlet.ts';
 import { Reader } from './reader.ts';
@@ -168,7 +168,7 @@ export abstract class Life extends Reader {
       return Math.min(expires, this.#stall.since + slowTimeout, now + this.#glance);
     }
     this.#stall = undefined;
-    if (now - this.lastWrite >= heartbeat) this.#beat();
+    if (now - this.lastWrite >= heartbeat) this.beat();
     return Math.min(expires, this.lastWrite + heartbeat);
   }
 
@@ -239,16 +239,5 @@ export abstract class Life extends Reader {
     const waiters = this.#waiters;
     this.#waiters = undefined;
     for (const resolve of waiters) resolve();
-  }
-
-  #beat(): void {
-    this.pump();
-    this.hub.counters.heartbeats++;
-    const { ring, resumable } = this.hub;
-    if (this.phase !== 'live' || !resumable || this.own || this.told >= ring.head) this.write(HEARTBEAT);
-    else {
-      this.told = ring.head;
-      this.write(checkpoint(ring.headId)); // its channels were quiet: without this its id would grow too old to resume
-    }
   }
 }

@@ -6,7 +6,7 @@
 
 import type { CatchUp } from './catch-up.ts';
 import { Cursor, type House } from './cursor.ts';
-import { checkpoint, reset, withPosition } from './frame.ts';
+import { checkpoint, HEARTBEAT, reset, withPosition } from './frame.ts';
 import type { Entry, ResetReason } from './journal.ts';
 import { Words } from './words.ts';
 
@@ -122,6 +122,16 @@ export abstract class Reader extends Cursor {
     if (this.held || saw) return this.reset('diverged', seen.at(-1)!.id);
     if (this.hub.resumable && !this.own) (this.words ??= new Words()).sayFirst(checkpoint(this.at)); // its last id may be gone
     this.pump();
+  }
+
+  /** Breaks the silence: with a checkpoint, if its channels were quiet, or its id would grow too old to resume. */
+  protected beat(): void {
+    this.pump();
+    const { ring, resumable, counters } = this.hub;
+    counters.heartbeats++;
+    const isBehind = this.phase === 'live' && resumable && !this.own && this.told < ring.head;
+    if (isBehind) this.told = ring.head;
+    this.write(isBehind ? checkpoint(ring.headId) : HEARTBEAT);
   }
 
   /** Starts (anew) at the head, with the application's state if it has one to give. */
