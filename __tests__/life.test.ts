@@ -77,6 +77,16 @@ describe('heartbeat', () => {
     expect(stream.lastEventId).toBe(id);
   });
 
+  test('HB-01 so does who got a broadcast that is no event, and so brings no id', async () => {
+    stopTime();
+    const { stream, events } = await opened(() => {}, { heartbeat: 1000 });
+    await stream.next();
+    const id = await events.broadcast({ retry: 1234 });
+    await pass(1100);
+    expect(await stream.next()).toMatchObject({ event: 'checkpoint', data: '', id });
+    expect(stream.retry).toBe(1234);
+  });
+
   test('HB-04 a wall clock that jumps changes nothing', async () => {
     stopTime();
     const { stream, events } = await opened(() => {}, { ...BARE, heartbeat: 1000, maxAge: 10_000 });

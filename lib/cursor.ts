@@ -165,7 +165,7 @@ export abstract class Cursor {
       return false;
     }
     this.cursor = to;
-    this.told = packet.last;
+    if (packet.last > 0) this.told = packet.last;
     this.lastWrite = now;
     if (!this.outlet.write(packet) && this.outlet.waiting > 0) {
       this.phase = 'ring';
@@ -222,7 +222,7 @@ export abstract class Cursor {
   }
 
   #send(packet: Packet): boolean {
-    this.told = packet.last;
+    if (packet.last > 0) this.told = packet.last;
     this.lastWrite = this.hub.now;
     this.hub.counters.events += packet.events;
     this.hub.counters.bytes += packet.payload.byteLength;

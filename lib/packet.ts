@@ -25,7 +25,7 @@ export class Packet {
   readonly payload: Buffer;
   /** How many entries are in it. */
   readonly events: number;
-  /** The ring's number of the last of them. */
+  /** The ring's number of the last of them that has an id on the wire; 0: none has, or it is not of the ring. */
   readonly last: number;
   /** The same, deflated, once somebody wanted it so. */
   deflated: Deflated | undefined;
@@ -63,6 +63,6 @@ export class Packet {
 }
 
 /** A body that is only a `retry` line ends no event: an id in front of it would belong to the next one. */
-function isEvent({ body }: Entry): boolean {
+export function isEvent({ body }: Entry): boolean {
   return body.byteLength > 1 && body[body.byteLength - 2] === 10;
 }

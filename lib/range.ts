@@ -5,7 +5,7 @@
  */
 
 import type { Entry } from './journal.ts';
-import { Packet } from './packet.ts';
+import { isEvent, Packet } from './packet.ts';
 import type { Ring } from './ring.ts';
 
 /** Packets kept for the next who asks: reconnecting clients come in herds, all with the same id. */
@@ -64,8 +64,10 @@ export class Range {
     const key = `${from} ${to} ${withIds} ${chosen}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
-      const wanted = chosen === '' ? entries : entries.filter((_, index) => chosen[index] === '1');
-      packet = Packet.of(wanted, withIds, from + 1 + (chosen === '' ? entries.length - 1 : chosen.lastIndexOf('1')));
+      const isWanted = (index: number): boolean => chosen === '' || chosen[index] === '1';
+      const last = entries.findLastIndex((entry, index) => isWanted(index) && isEvent(entry));
+      const wanted = entries.filter((_, index) => isWanted(index));
+      packet = Packet.of(wanted, withIds, last === -1 ? 0 : from + 1 + last);
       this.#packets.set(key, packet);
       if (this.#packets.size > KEPT) this.#packets.delete(this.#packets.keys().next().value as string);
     }

@@ -163,9 +163,9 @@ export const mutants = [
   },
   {
     name: 'checkpoint missing for who heard nothing for long',
-    file: 'life.ts',
-    from: 'this.told >= ring.head)',
-    to: "ring.headId !== '')",
+    file: 'reader.ts',
+    from: '&& this.told < ring.head;',
+    to: "&& ring.headId === '';",
   },
   {
     name: 'a late join without limit: it gets the past',
