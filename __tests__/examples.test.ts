@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { clear, listen, post, read, start } from './examples-harness.ts';
+import { clear, listen, post, read, run, start } from './examples-harness.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'examples-'));
 
@@ -229,4 +229,11 @@ test('compression-and-helmet: gzip for who takes it, plain for who does not, at 
     for (const { next } of [zipped, plain]) expect(await next()).toMatchObject({ event: 'message', data: text });
   }
   expect((await example.stop()).code).toBe(0);
+});
+
+test('shop.test: an application’s own test passes by itself, and leaves nothing open', async () => {
+  const { code, output } = await run('shop.test.ts', {});
+  expect(output).toMatch(/^\W*pass 3$/m);
+  expect(output).toMatch(/^\W*fail 0$/m);
+  expect(code).toBe(0);
 });
