@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import express from 'express';
 import express4 from 'express4';
+import { sse } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
 
 /** A listener that opens an event stream and writes these texts, one write each, and leaves it open. */
@@ -184,7 +185,25 @@ describe('what does not arrive', () => {
     try {
       const stream = await connect(sends('data: x\n\n'));
       expect((await stream.next()).data).toBe('x');
-      await expect(stream.next(50)).rejects.toThrow('not within 50 ms');
+      await expect(stream.next(50)).rejects.toThrow('not within 50 ms; fake timers hold back setImmediate');
+      await stream.close();
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
+  it('says what to do when fake timers keep the server from answering; what it says works', async () => {
+    const greeting = () => express().use(sse((conn) => void conn.push('hello'), { heartbeat: 15_000 }));
+    try {
+      jest.useFakeTimers();
+      await expect(connect(greeting(), '/', { timeout: 50 })).rejects.toThrow('doNotFake: ["setImmediate"]');
+      jest.useFakeTimers({ doNotFake: ['setImmediate'] });
+      const stream = await connect(greeting());
+      expect((await stream.next()).data).toBe('hello');
+      const before = stream.comments.length;
+      await jest.advanceTimersByTimeAsync(15_000);
+      await stream.until(({ comments }) => comments.length > before);
+      await expect(stream.next(50)).rejects.toThrow(/not within 50 ms\n/);
       await stream.close();
     } finally {
       jest.useRealTimers();

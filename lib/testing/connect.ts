@@ -9,7 +9,7 @@ import type { Socket } from 'node:net';
 import { types } from 'node:util';
 import { TestStream } from './stream.ts';
 import { type ConnectTarget, Venue } from './venue.ts';
-import { deadline } from './waiting.ts';
+import { deadline, heldBack } from './waiting.ts';
 
 export type { ConnectTarget } from './venue.ts';
 
@@ -40,6 +40,9 @@ const TIMEOUT = 2000;
  * An app, a router or a server that does not listen is served on a free port of the loopback interface, which is closed
  * with the stream. A bare router has no Express around it: mount it in an app when its handler uses `res.sendStatus`,
  * `req.query` and the like.
+ *
+ * Under fake timers leave `setImmediate` real, since servers answer by it: `jest.useFakeTimers({ doNotFake: ['setImmediate'] })`,
+ * `vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })`. Heartbeats then come as the clock is put forward.
  *
  * @param target - an Express app, a router, a plain listener, a `node:http` or `node:https` server, or a URL
  * @param path - path and query, `'/'` by default; with a URL, relative to it
@@ -102,7 +105,7 @@ function ask<Answer>(
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const request = options.protocol === 'https:' ? secureRequest(options) : plainRequest(options);
-    const cancel = deadline(timeout, () => request.destroy(new Error(`no answer within ${timeout} ms`)));
+    const cancel = deadline(timeout, () => request.destroy(new Error(`no answer within ${timeout} ms${heldBack()}`)));
     request.once('socket', keep);
     request.once('response', (response) => {
       cancel();

@@ -10,7 +10,7 @@ import { readContent } from './content.ts';
 import type { ReceivedEvent, TestEvent } from './event.ts';
 import { Intake } from './intake.ts';
 import { report } from './report.ts';
-import { Waiting } from './waiting.ts';
+import { heldBack, Waiting } from './waiting.ts';
 
 /** How a stream went: the server ended it, the TCP connection broke (or `cut()` broke it), or `close()` was called. */
 export type StreamOver = 'end' | 'cut' | 'close';
@@ -238,7 +238,7 @@ export class TestStream<Events = Record<string, any>> {
 
   #disappointed(what: string, timeout: number): Error {
     const over = this.#over;
-    const why = over === undefined ? `not within ${timeout} ms` : `the stream is over (${WORDS[over]})`;
+    const why = over === undefined ? `not within ${timeout} ms${heldBack()}` : `the stream is over (${WORDS[over]})`;
     const state = over === undefined ? `open${this.#paused ? ', paused by pause()' : ''}` : WORDS[over];
     return new Error(report(`Waited for ${what}: ${why}`, this.#parts.request, state, this));
   }

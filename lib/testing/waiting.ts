@@ -8,11 +8,18 @@ import { clearTimeout as clearTimer, setTimeout as startTimer } from 'node:timer
 // Held as this module was loaded: fake timers replace the globals, and some replace these as well. Deadlines are real time.
 const start = startTimer;
 const stop = clearTimer;
+const immediate = globalThis.setImmediate;
 
 /** A deadline in real time, whatever the test has done to the clock. The returned function calls it off. */
 export function deadline(milliseconds: number, then: () => void): () => void {
   const timer = start(then, Math.min(milliseconds, 2 ** 31 - 1));
   return () => stop(timer);
+}
+
+/** What to do about a server that waits for the end of a turn that a test's fake timers never let come; '' when they do not. */
+export function heldBack(): string {
+  if (globalThis.setImmediate === immediate) return '';
+  return '; fake timers hold back setImmediate, by which servers answer: leave it real, as in useFakeTimers({ doNotFake: ["setImmediate"] })';
 }
 
 /** The queue of those who wait. `look()` is called whenever something has changed. */
