@@ -3,7 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Registry, register } from 'prom-client';
+import { AggregatorRegistry, Registry, register } from 'prom-client';
 import { sse, type SseRouter } from '../lib/index.ts';
 import { metrics } from '../lib/metrics/index.ts';
 import { signals } from '../lib/signals.ts';
@@ -117,6 +117,31 @@ test('a scrape asks each router once', async () => {
   expect(stats).toHaveBeenCalledTimes(1);
   await registry.metrics();
   expect(stats).toHaveBeenCalledTimes(2);
+});
+
+test('fake timers do not keep the figures of the first scrape', async () => {
+  const { events } = await opened();
+  const registry = registryOf([events]);
+  jest.useFakeTimers();
+  try {
+    await registry.metrics();
+    await events.broadcast('x');
+    expect((await scrape(registry)).get('sse_broadcasts_total')).toBe(1);
+  } finally {
+    jest.useRealTimers();
+  }
+});
+
+test('of the processes of a cluster, figures add up; the journal is up where it is for all', async () => {
+  const { events } = await opened();
+  const registry = registryOf([events]);
+  const one = await registry.getMetricsAsJSON();
+  const other = structuredClone(one);
+  Object.assign(other.find(({ name }) => name === 'sse_journal_up')!.values[0]!, { value: 0 });
+  const all = AggregatorRegistry.aggregate([one, other]);
+  const text = await all.metrics();
+  expect(text).toContain('\nsse_connections 2\n');
+  expect(text).toContain('\nsse_journal_up 0\n');
 });
 
 describe('more than one router', () => {

@@ -15,6 +15,8 @@ interface Figure {
   readonly name: string;
   readonly help: string;
   readonly label?: string;
+  /** How the processes of a cluster are told as one, where it is not their sum. */
+  readonly aggregator?: 'min';
   readonly read: (stats: SseStats) => readonly Reading[];
 }
 
@@ -57,6 +59,7 @@ export const GAUGES: readonly Figure[] = [
   {
     name: 'sse_journal_up',
     help: "1 while the journal's engine answers, else 0.",
+    aggregator: 'min',
     read: ({ journalUp }) => only(journalUp),
   },
 ];

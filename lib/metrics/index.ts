@@ -47,14 +47,14 @@ export function metrics<E extends EventMap = AnyEvents>(
 function make(registry: Registry): Sources {
   const sources = new Sources(registry);
   const registers = [registry];
-  for (const { name, help, label, read } of GAUGES) {
+  for (const { name, help, label, aggregator, read } of GAUGES) {
     const labelNames = label === undefined ? ['router'] : ['router', label];
     const collect = function (this: Gauge): void {
       this.reset();
       for (const { labels, stats } of sources.read())
         for (const one of read(stats)) this.set({ ...labels, ...one.labels }, one.value);
     };
-    sources.keep(new Gauge({ name, help, labelNames, registers, collect }));
+    sources.keep(new Gauge({ name, help, labelNames, registers, collect, ...(aggregator && { aggregator }) }));
   }
   for (const { name, help, label, read } of COUNTERS) {
     const labelNames = label === undefined ? ['router'] : ['router', label];
