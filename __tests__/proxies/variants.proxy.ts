@@ -1,3 +1,4 @@
+import { run } from '../../lib/tail/run.ts';
 import { clock } from '../support-http.ts';
 import { startOrigin, type Origin } from './fixtures/origin.ts';
 import { startProxy, type Edits, type Proxy } from './fixtures/proxy.ts';
@@ -83,6 +84,8 @@ const HAPROXY_CACHE: Edits = [
   ['frontend web', 'cache c\n\ttotal-max-size 4\nfrontend web'],
   ['option http-no-delay', 'http-request cache-use c\n\thttp-response cache-store c\n\toption http-no-delay'],
 ];
+const CADDY_FLUSH: Edits = [[CADDY, `encode gzip\n\t${CADDY} {\n\t\tflush_interval -1\n\t}`]];
+const APACHE_BUFFER: Edits = [['ServerName example.com', 'SetOutputFilter BUFFER']];
 const APACHE_GZIP: Edits = [['ServerName example.com', 'AddOutputFilterByType DEFLATE text/event-stream']];
 
 test.each<[what: string, name: ProxyName, edits: Edits, encoding: string | undefined]>([
@@ -95,6 +98,7 @@ test.each<[what: string, name: ProxyName, edits: Edits, encoding: string | undef
   ['do_gzip', 'Varnish', VARNISH_GZIP, undefined],
   ['do_gzip of everything else, and no pipe', 'Varnish', VARNISH_REST, undefined],
   ['DEFLATE text/event-stream', 'Apache', APACHE_GZIP, 'gzip'],
+  ['SetOutputFilter BUFFER', 'Apache', APACHE_BUFFER, undefined],
 ])('PX with %s, %s stays live and separate', async (_, name, edits, encoding) => {
   const proxy = await proxyWith(name, edits);
   const { headers } = await live(proxy, '/events', GZIP);
@@ -123,6 +127,12 @@ describe('what is known not to work, and what helps', () => {
     }
   });
 
+  test('to flush at once does not help behind `encode gzip` in Caddy', async () => {
+    const proxy = await proxyWith('Caddy', CADDY_FLUSH);
+    const held = await open(proxy, '/events?large', 'Ann', GZIP);
+    await expect(until(held, 'hello', 'Ann'.padEnd(4096, '.'), 500)).rejects.toThrow('what came');
+  });
+
   test('Varnish that does not pipe and is told to compress all holds everything back; either rescues it', async () => {
     const proxy = await proxyWith('Varnish', [...UNPIPED, ...VARNISH_GZIP]);
     const held = await open(proxy, '/events', 'Ann', GZIP);
@@ -135,6 +145,20 @@ describe('what is known not to work, and what helps', () => {
   test('nginx keeps back all of a stream that does not say X-Accel-Buffering: no', async () => {
     const proxy = await proxyWith('nginx');
     await expect(open(proxy, '/bare', 'Ann')).rejects.toThrow('no answer');
+  });
+
+  test.each<[name: ProxyName, edits: Edits, path: string, code: number, says: RegExp]>([
+    ['nginx', [], '/bare', 5, /wrong: no answer within [^]*nginx with its default settings/],
+    ['Varnish', [...UNPIPED, ...VARNISH_GZIP], '/bare', 5, /wrong: compressed \(gzip\) without a flush[^]*/],
+    ['Varnish', [], '/bare', 5, /on the way: Varnish \(via: [^]*wrong: cacheable/],
+    ['nginx', [], '/events', 0, /on the way: nginx \(server: /],
+  ])('`tail --doctor` tells what %s does', async (name, edits, path, code, says) => {
+    const { url } = await proxyWith(name, edits);
+    let said = '';
+    const [stdout, stderr] = [{ write: () => true }, { write: (text: string) => (said += text) }];
+    const args = ['tail', `${url}${path}`, '--doctor', '--timeout', '2', '--header', 'x-user: Ann'];
+    expect(await run(args, { stdout, stderr, env: {}, signal: new AbortController().signal })).toBe(code);
+    expect(said).toMatch(says);
   });
 
   test('Varnish hands one stream to everybody when it does not say Cache-Control', async () => {
