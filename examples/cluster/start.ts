@@ -26,6 +26,9 @@ else {
 
 /** Keeps two workers, whoever kills them, until it is told to leave. */
 function lead(): void {
+  // Each worker accepts for itself. By Node's default the primary hands connections over, and what it has handed to a worker
+  // that is killed before it takes it stays open and is never answered: the page would wait for ever.
+  cluster.schedulingPolicy = cluster.SCHED_NONE;
   const own = process.env.EVENTS === undefined;
   const path = (process.env.EVENTS ??= mkdtempSync(join(tmpdir(), 'events-'))); // the workers inherit it
   let leaving = false;
