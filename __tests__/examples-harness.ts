@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { EventSource } from 'eventsource';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
@@ -36,6 +37,25 @@ export async function start(file: string, env: Record<string, string> = {}): Pro
       return { code: child.exitCode, ms: Date.now() - since };
     },
   };
+}
+
+/**
+ * A free port for who must come back to it: a cluster on port 0 takes another one after all its workers have died at once.
+ * It is none of those that the system gives to others meanwhile, which begin at 32768.
+ */
+export async function keptPort(): Promise<string> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const probe = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(probe, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    probe.close();
+    await once(probe, 'close');
+    return String(port);
+  }
 }
 
 /** Starts it without expecting that it stays: its exit code and all that it wrote. */
