@@ -17,6 +17,12 @@ const PATIENCE = 30_000;
 /** Between two tries of an engine that does not answer. */
 const PAUSE = 500;
 
+/**
+ * Between two passes others have as long as the pass took, this at most: milliseconds. libuv accepts one connection a turn, and a
+ * turn of the scan is a page: of 2,000 clients about twelve came in during each pass, and waited for the next one.
+ */
+const GATHER_MAX = 250;
+
 export class CatchUp {
   readonly #hub: House;
   readonly #waiting = new Map<string, Set<Reader>>();
@@ -121,7 +127,12 @@ export class CatchUp {
 
   async #scan(): Promise<void> {
     this.#scanning = true;
-    while (this.#waiting.size > 0 && !this.#closed) await this.#pass();
+    while (this.#waiting.size > 0 && !this.#closed) {
+      const start = performance.now();
+      await this.#pass();
+      const took = Math.min(performance.now() - start, GATHER_MAX);
+      if (this.#waiting.size > 0 && took >= 1) await new Promise((resolve) => setTimeout(resolve, took).unref());
+    }
     this.#scanning = false;
   }
 
