@@ -2,6 +2,7 @@
  * The rules of the house: who may know whom, and how a room is kept. Most of them are here because their opposite was seen
  * to grow in other servers. A room that moves takes its row in the table along.
  */
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 
@@ -77,6 +78,14 @@ const FOLDERS = table(`
   tail:        node:http node:https node:timers/promises node:util testing/content testing/intake | node:net testing/event
   testing:     npm:eventsource-parser node:http node:https node:net node:timers node:tls node:util node:zlib |
 `);
+
+test('the line of every planted mistake is there', () => {
+  const { status, stderr } = spawnSync(process.execPath, ['__tests__/mutation/run.mjs', '--check'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  expect([status, stderr]).toEqual([0, '']);
+});
 
 describe('doors', () => {
   const imports = sources.map(importsOf);

@@ -152,7 +152,7 @@ export const mutants = [
   {
     name: 'nobody told of a restart',
     file: 'hub.ts',
-    from: 'for (const stream of streams) stream.reset(reason);',
+    from: 'for (const stream of streams) stream.restarted(reason);',
     to: 'for (const stream of streams) stream.pump();',
   },
   {

@@ -2,7 +2,8 @@
  * Plants one classic mistake after the other into a copy of the package, and requires the tests to turn red.
  * Knows the file system and Jest's command line. Nothing outside the copy is changed.
  *
- * `npm run mutation`, or with a part of a mistake's name behind it for those alone.
+ * `npm run mutation`, or with a part of a mistake's name behind it for those alone; with `--check` it only looks whether the line of
+ * each mistake is there.
  * MUTATION_RUNS: how many runs of the model each mistake may survive (default 6000).
  */
 
@@ -16,7 +17,8 @@ import { DEFAULT_TEST, mutants } from './mutants.mjs';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const runs = process.env.MUTATION_RUNS ?? '6000';
 const seed = process.env.MODEL_SEED ?? '20261123';
-const only = process.argv[2] ?? '';
+const onlyChecks = process.argv.includes('--check');
+const only = process.argv.slice(2).find((word) => word !== '--check') ?? '';
 
 /** A mistake may make a test hang: milliseconds until that counts as red. */
 const PATIENCE = 90_000;
@@ -81,6 +83,7 @@ try {
     }
   }
   if (missing.length > 0) throw new Error(missing.join('\n\n'));
+  if (onlyChecks) chosen.length = 0; // nothing to try
   for (const file of new Set(chosen.map((mutant) => mutant.test ?? DEFAULT_TEST))) {
     const { code, text } = await test(copy, file);
     if (code !== 0) throw new Error(`${file} is red without any mistake:\n${text}`);
