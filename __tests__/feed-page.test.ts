@@ -77,7 +77,11 @@ test.each(['light', 'dark'] as const)('it fits a phone: nothing hangs over, in %
   await page.emulateMedia({ colorScheme });
   await page.setViewportSize({ width: 320, height: 640 });
   await page.locator('#plot canvas').waitFor();
-  await page.waitForFunction('document.documentElement.scrollWidth === 320'); // once the plot has heard of it
+  // Once the plot has heard of it. (waitForFunction asks again with eval, which the page's policy forbids.)
+  await page.evaluate(`new Promise((resolve) => {
+    const look = () => document.documentElement.scrollWidth === 320 ? resolve() : requestAnimationFrame(look);
+    look();
+  })`);
 });
 
 test('End ends it for good, and only for who asked', async () => {
