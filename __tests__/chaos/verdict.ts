@@ -38,6 +38,13 @@ export const SPOTLESS: Verdict = {
   faults: [],
 };
 
+/** Whether an id of Redis (`<milliseconds>-<number>`) is a later one than another. */
+function isBehind(id: string, other: string): boolean {
+  const [ms, n] = id.split('-').map(Number) as [number, number];
+  const [otherMs, otherN] = other.split('-').map(Number) as [number, number];
+  return ms > otherMs || (ms === otherMs && n > otherN);
+}
+
 export function judge(
   clients: readonly Client[],
   log: readonly Logged[],
@@ -78,6 +85,10 @@ export function judge(
           verdict.needlessResets++;
           fault(`${who}: reset (${reset.reason}) although ${reset.mine} is in the log`);
         }
+        // Only what the log has not, behind the place it is moved to, is taken back, and may come again: who is cut right
+        // after its reset may find a server that has not noticed the loss yet, which sends it the lost once more.
+        const [[, to]] = marks as [[number, string]];
+        for (const id of had) if (!place.has(id) && isBehind(id, to)) had.delete(id);
         if (reset.lastEventId !== reset.mine && place.has(reset.lastEventId)) {
           fault(`${who}: its reset names ${reset.lastEventId}, which is in the log; it had ${reset.mine}`);
         }
