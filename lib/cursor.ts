@@ -41,28 +41,31 @@ export type Phase = 'connecting' | 'ring' | 'live' | 'ahead' | 'waiting' | 'atta
 export const WRITE_BYTES = 65_536;
 
 export abstract class Cursor {
-  readonly hub: House;
-  readonly outlet: Outlet;
-  audience: Audience<Cursor> | undefined;
+  // What deliver() touches stands together, and comes first: at a thousand readers every line of memory is a cache miss.
   phase: Phase = 'connecting';
+  /** Its ids are the application's: it gets no positions. */
+  own = false;
+  /** What it says of its own and could not write yet. */
+  protected words: Words | undefined;
+  /** The n up to which it has been served; while live, the hub's `base` if that is higher. */
+  cursor: number;
+  /** The n of the last id that its client was sent. */
+  told: number;
+  /** When it was last written to. */
+  lastWrite: number;
+  /** Where packets go past the outlet, once it is open. */
+  protected direct: Outlet['direct'];
+  readonly outlet: Outlet;
+  readonly hub: House;
+  audience: Audience<Cursor> | undefined;
   /** Open, but its first words wait: for a verdict on its id, or for a snapshot. */
   held = false;
   /** The outlet said no, and has not drained yet. */
   blocked = false;
-  /** Its ids are the application's: it gets no positions. */
-  own = false;
-  /** The n up to which it has been served; while live, the hub's `base` if that is higher. */
-  cursor: number;
   /** The cursor's id, where it is not live. */
   at: string;
-  /** The n of the last id that its client was sent. */
-  told: number;
   /** The n at which it last changed its channels, once open: what it was sent before may have been for others. */
   changed = 0;
-  /** When it was last written to. */
-  lastWrite: number;
-  /** What it says of its own and could not write yet. */
-  protected words: Words | undefined;
   /** The bytes of its own that were written since the outlet was last seen empty. */
   protected written = 0;
   #late: Map<string, string> | undefined; // channels joined while behind → the head's id then
@@ -92,7 +95,7 @@ export abstract class Cursor {
     return this.phase === 'live' ? Math.max(this.cursor, this.hub.base) : this.cursor;
   }
 
-  /** Writes down where it stands, before the ring that knows it is gone. */
+  /** Writes down where it stands, before the ring that knows is gone. */
   settleAt(): void {
     if (this.phase === 'live') this.at = this.hub.ring.idAt(this.position) as string;
   }
@@ -119,10 +122,7 @@ export abstract class Cursor {
     const { ring } = this.hub;
     const { head } = ring;
     let from = this.position;
-    if (from < ring.first - 1) {
-      this.fellOff();
-      return;
-    }
+    if (from < ring.first - 1) return this.fellOff();
     for (let done = false; !done && !this.blocked;) {
       let budget = WRITE_BYTES;
       let more = true;
@@ -148,15 +148,13 @@ export abstract class Cursor {
     }
     this.cursor = from;
     this.phase = this.blocked ? 'ring' : 'live';
-    if (this.blocked) {
-      this.at = ring.idAt(from) as string;
-      return;
+    if (this.blocked) this.at = ring.idAt(from) as string;
+    else {
+      this.#late = undefined;
+      this.onLive();
     }
-    this.#late = undefined;
-    this.onLive();
   }
 
-  // What it takes from the hub is handed in: at a thousand readers every look into another object is a cache miss.
   /** A live reader's part of one hand-out of (from, to], the short way. @returns whether it was this packet that was written */
   deliver(packet: Packet, from: number, to: number, now: number): boolean {
     if (this.phase !== 'live' || this.cursor >= to) return false;
@@ -167,7 +165,9 @@ export abstract class Cursor {
     this.cursor = to;
     if (packet.last > 0) this.told = packet.last;
     this.lastWrite = now;
-    if (!this.outlet.write(packet) && this.outlet.waiting > 0) {
+    const { direct, outlet } = this;
+    const more = direct ? direct.writable && direct.write(packet.chunk) : outlet.write(packet);
+    if (!more && outlet.waiting > 0) {
       this.phase = 'ring';
       this.at = this.hub.ring.idAt(to) as string;
       this.block();

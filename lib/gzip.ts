@@ -36,6 +36,10 @@ export class GzipOutlet implements Outlet {
     return this.#out.answered;
   }
 
+  get direct(): undefined {
+    return undefined;
+  }
+
   get waiting(): number {
     return this.#out.waiting;
   }

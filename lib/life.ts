@@ -212,6 +212,7 @@ export abstract class Life extends Reader {
     else this.hub.passed(this, this.#reason);
     this.begin(this.lastEventId !== '' && this.hub.resumable && !this.own ? this.lastEventId : undefined);
     this.outlet.flush();
+    this.direct = this.outlet.direct;
     return true;
   }
 

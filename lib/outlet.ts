@@ -16,6 +16,8 @@ export interface Outlet {
   flush(): void;
   /** False: the reader is behind, and {@link Outlet.whenDrained} tells when it is not. */
   write(packet: Packet): boolean;
+  /** After {@link Outlet.flush}: where a packet's chunk may be written to as it is, for {@link Outlet.write} would do no more. */
+  readonly direct: Socket | undefined;
   /** The same for text that is this connection's alone. */
   writeText(text: string | Buffer): boolean;
   /** What is written until {@link Outlet.uncork} leaves in one piece. */
@@ -77,6 +79,10 @@ export class ResponseOutlet implements Outlet {
   get answered(): false | 'begun' | 'ended' {
     if (this.#response.writableEnded) return 'ended';
     return this.#response.headersSent && 'begun';
+  }
+
+  get direct(): Socket | undefined {
+    return this.#socket;
   }
 
   get waiting(): number {

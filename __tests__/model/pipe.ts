@@ -20,6 +20,7 @@ export class Pipe implements Outlet {
   #saidNo = false; // to a broadcast
   #refused = false; // and the kernel did not take it all; nobody has been told of a drain yet
   #onDrain: (() => void)[] = [];
+  readonly direct = undefined;
   taken = 0;
   answered: false | 'begun' = false;
   ended = false;

@@ -182,8 +182,8 @@ export const mutants = [
   {
     name: 'blocked ignored by the hand-out',
     file: 'cursor.ts',
-    from: 'if (!this.outlet.write(packet) && this.outlet.waiting > 0) {',
-    to: 'if (!this.outlet.write(packet) && this.outlet.waiting < 0) {',
+    from: 'if (!more && outlet.waiting > 0) {',
+    to: 'if (!more && outlet.waiting < 0) {',
   },
   {
     name: 'blocked ignored by the scan',
