@@ -85,7 +85,9 @@ export class Ring {
 
   /** The log has let go of everything up to `id`. */
   trim(id: string): void {
-    const n = this.locate(id);
+    // A full log lets go of one entry for each that comes: the next in line, nearly always.
+    const next = Math.max(this.#lost + 1, this.#first);
+    const n = this.idAt(next) === id ? next : this.locate(id);
     if (n === undefined || n <= this.#lost) return;
     this.#lost = n;
     this.settle(this.#settled);
