@@ -6,6 +6,9 @@ import { engineVersion } from './engines.mjs';
 import { journals } from './journals.mjs';
 import { pinned } from './processes.mjs';
 
+/** What needs no package, and so has no version but Node's. */
+const bare = ['net', 'joined', 'http'];
+
 export function machine() {
   return {
     cpu: cpus()[0]?.model ?? 'unknown',
@@ -22,7 +25,7 @@ export async function versions(peers) {
   for (const peer of peers) {
     if (peer === 'ours' || peer in journals) {
       found['sse-router'] = (await json(new URL('../package.json', import.meta.url))).version;
-    } else if (peer !== 'net' && peer !== 'http') found[peer] = await installed(peer);
+    } else if (!bare.includes(peer)) found[peer] = await installed(peer);
   }
   if (!('express' in found)) found.express = await installed('express');
   const behind = new Set(peers.flatMap((peer) => journals[peer]?.package ?? []));

@@ -7,6 +7,12 @@ const head = Buffer.from(
 );
 
 export function create() {
+  const { server, sockets, write } = bare();
+  return { server, size: () => sockets.size, broadcast: (data) => write(frame(data)), close: () => end(sockets) };
+}
+
+/** Sockets that have been answered, and what writes to all of them. */
+export function bare() {
   const sockets = new Set();
   const server = createServer({ noDelay: true }, (socket) => {
     socket.once('data', () => {
@@ -16,15 +22,12 @@ export function create() {
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => {});
   });
-  return {
-    server,
-    size: () => sockets.size,
-    broadcast(data) {
-      const bytes = frame(data);
-      for (const socket of sockets) socket.write(bytes);
-    },
-    async close() {
-      for (const socket of sockets) socket.end();
-    },
+  const write = (bytes) => {
+    for (const socket of sockets) socket.write(bytes);
   };
+  return { server, sockets, write };
+}
+
+export async function end(sockets) {
+  for (const socket of sockets) socket.end();
 }
