@@ -57,7 +57,7 @@ export class Audiences<M> {
   /** Puts a member among those with these channels, and out of where it was. */
   move(member: M, from: Audience<M> | undefined, channels: readonly string[]): Audience<M> {
     const sorted = channels.length > 1 ? channels.toSorted() : channels;
-    const key = JSON.stringify(sorted);
+    const key = sorted.length === 0 ? '' : JSON.stringify(sorted); // where every connection begins
     let audience = this.#byKey.get(key);
     if (audience === undefined) {
       audience = new Audience(key, sorted);

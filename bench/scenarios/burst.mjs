@@ -8,7 +8,7 @@ export const burst = {
   title: 'Burst: 50 broadcasts per tick',
   peers: ['net', 'joined', 'ours', 'http', 'express', 'better-sse', 'express-sse', 'sse-channel'],
   baseline: 'http',
-  size: { connections: 400, perTick: 50, first: 8, warm: 32, ticks: 100, bytes: 100 },
+  size: { connections: 400, perTick: 50, first: 8, warm: 100, ticks: 100, bytes: 100 },
   smoke: { connections: 10, perTick: 50, first: 1, warm: 1, ticks: 1, bytes: 100 },
   metrics: {
     cpu: 'CPU µs per delivered event, warm',

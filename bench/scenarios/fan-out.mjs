@@ -7,7 +7,7 @@ export const fanOut = {
   title: 'Fan-out: one broadcast per tick',
   peers: ['net', 'ours', 'http', 'express', 'better-sse', 'express-sse', 'sse-channel'],
   baseline: 'net',
-  size: { connections: 1000, warm: 60, ticks: 200, bytes: 100 },
+  size: { connections: 1000, warm: 400, ticks: 400, bytes: 100 },
   smoke: { connections: 20, warm: 2, ticks: 3, bytes: 100 },
   smokePeers: ['net', 'ours', 'http', 'express'],
   metrics: {
