@@ -182,6 +182,19 @@ describe('own ids', () => {
     expect(stream.text).toBe(`${HEAD}data: hi\n\nid: 7\ndata: x\n\ndata: y\n\n`);
   });
 
+  test('with `history: false` who opens after more broadcasts than are kept begins with the oldest that is', async () => {
+    const events: SseRouter = sse(async (conn) => {
+      conn.push('words');
+      for (let n = 1; n <= 1100; n++) await events.broadcast(String(n));
+      await turn();
+    }, BARE);
+    later(() => events.close());
+    const stream = await another(appOf(events));
+    await stream.until(() => stream.events.at(-1)?.data === '1100');
+    const kept = Array.from({ length: 1024 }, (_, i) => String(1100 - 1023 + i));
+    expect(stream.events.map(({ data }) => data)).toEqual(['words', ...kept]);
+  });
+
   test('with `history: false` nothing is resumed: no reset, no checkpoint, `lastEventId` tells', async () => {
     const { stream, conn, events } = await opened((connection) => void connection.comment('hi'), BARE, {
       lastEventId: 'aaaaaaaaaaaa-1',

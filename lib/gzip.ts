@@ -32,7 +32,7 @@ export class GzipOutlet implements Outlet {
     this.#out = out;
   }
 
-  get answered(): false | 'begun' | 'ended' {
+  get answered(): Outlet['answered'] {
     return this.#out.answered;
   }
 

@@ -170,7 +170,7 @@ export class HandOut {
 
   /**
    * Hands a stretch to the next few of these readers. @returns whether there may be more of them
-   * (No generator: what is kept for going on costs each of them 0.2 µs there. A Set's iterator bears being left and come back to.)
+   * (No generator: what is kept for going on costs each write 0.05 µs there. A Set's iterator bears being left and come back to.)
    */
   #hand(stretch: Stretch, readers: Iterable<Cursor>): boolean {
     const { from, to } = stretch;

@@ -76,7 +76,7 @@ export class ResponseOutlet implements Outlet {
     this.#heading = heading;
   }
 
-  get answered(): false | 'begun' | 'ended' {
+  get answered(): Outlet['answered'] {
     if (this.#response.writableEnded) return 'ended';
     return this.#response.headersSent && 'begun';
   }

@@ -52,11 +52,13 @@ export abstract class Reader extends Cursor {
   protected begin(lastEventId: string | undefined): void {
     this.words?.hoist(); // what was pushed before the opening comes before everything else
     this.phase = 'ring';
+    const { ring, resumable } = this.hub;
+    if (!resumable) this.cursor = Math.max(this.cursor, ring.first - 1); // it has seen nothing yet: it begins where it can
     if (lastEventId !== undefined) {
       this.held = true;
       this.resume(lastEventId);
     } else if (this.hasSnapshot) this.#restate(undefined, '');
-    else if (this.hub.resumable && !this.own) this.#release((words) => withPosition(words, this.at));
+    else if (resumable && !this.own) this.#release((words) => withPosition(words, this.at));
     else this.pump();
   }
 
