@@ -45,7 +45,8 @@ const ROOMS = table(`
   life:           cursor frame reader report span | connection home journal outlet
   reader:         cursor frame words | catch-up journal
   cursor:         | audience journal outlet packet range ring stats words
-  catch-up:       cursor errors packet | journal reader
+  catch-up:       cursor errors run | journal reader
+  run:            packet | journal range
   hand-out:       cursor | audience packet range ring stats
   range:          packet | journal ring
   ring:           | journal

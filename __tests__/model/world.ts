@@ -26,6 +26,8 @@ export interface Rules {
   /** Bytes that the kernel takes, and that a response takes before it says no. */
   readonly room: number;
   readonly mark: number;
+  /** The processes are slow: what goes in slices is left in its midst. */
+  readonly busy: boolean;
 }
 
 interface Process {
@@ -88,6 +90,7 @@ export class World {
 
   constructor(rules: Rules) {
     this.#rules = rules;
+    this.loop.isBusy = rules.busy;
     this.#terms = {
       lossless: rules.faults === 'none',
       faithful: rules.faults !== 'losses',
