@@ -27,13 +27,32 @@ process.stderr.write(`model: MODEL_SEED=${SEED} MODEL_RUNS=${RUNS}\n`);
 
 const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
 
-/** Programs that once failed. The first: a second reset, still to be written when its reader fell off the ring, was overtaken. */
+/**
+ * Programs that once failed. The first: a second reset, still to be written when its reader fell off the ring, was overtaken.
+ * The second: behind the ring, it joined a channel at a head that the log had lost, and was carried past the cut before that was
+ * noticed here: what was new there seemed older than its joining. The third: closed, it lingered for its snapshot while the log
+ * lost writes, and was then told a position that was not any more.
+ */
 const FOUND: [number, number[]][] = [
   [
     9474,
     [
       1597974728, 856120068, 493173699, 902134147, 671782990, 692852058, 1067555803, 1105455531, 1348379591, 1045189714,
       1060765003, 0, 0, 0,
+    ],
+  ],
+  [
+    1412,
+    [
+      1137881530, 2085022509, 1055303382, 1579784152, 1770859821, 1878748709, 1887457217, 1008923443, 1086067794,
+      1050020398, 603794642, 1342169938, 1326904580, 1319290500, 144452617, 1554239314, 1209911820, 503430084,
+    ],
+  ],
+  [
+    26070,
+    [
+      1470173273, 1005066597, 1216532614, 2006219241, 769233403, 1507619977, 1878266094, 1433608545, 2043854215,
+      1150970641, 284060389, 2084864062, 1417787562, 487020789, 130766853, 1086615100, 1158616280,
     ],
   ],
 ];

@@ -145,7 +145,11 @@ export abstract class Life extends Reader {
   /** Ends what lingers, without what it lingered for if that is not there yet. @returns whether there was anything to end */
   hurry(): boolean {
     if (!this.#lingers) return false;
-    this.#depart(this.#farewell, this.#reason!);
+    try {
+      this.#depart(this.#farewell, this.#reason!);
+    } catch (error) {
+      this.broken(error);
+    }
     return true;
   }
 

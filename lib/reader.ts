@@ -99,31 +99,40 @@ export abstract class Reader extends Cursor {
 
   /** The ring is another, and nothing of the one before is known to be in the log. */
   restarted(reason: ResetReason): void {
+    if (!this.#isInLog || (reason !== 'lost' && !this.shares)) return this.reset(reason);
     if (this.phase === 'parked') return; // it asks the log when it has drained
-    if (this.phase !== 'ahead' && this.phase !== 'waiting' && this.phase !== 'attached') return this.reset(reason);
     this.hub.catchUp.drop(this); // it did not stand on the ring: its id may be good in the log as it is now
     this.resume(this.at);
   }
 
   /** The ring has been cut back to `n`: the entries in `gone` are not in the log. */
   truncated(n: number, gone: readonly Entry[]): void {
-    const { ring, catchUp } = this.hub;
+    const { ring, catchUp, journal } = this.hub;
+    const common = ring.idAt(n) as string;
     this.words?.clamp(n);
-    this.clampLate(ring.idAt(n) as string);
-    if (this.phase === 'ahead' || this.phase === 'waiting' || this.phase === 'attached') {
+    this.clampLate(common);
+    if (this.#isInLog) {
+      // Past the cut before it was noticed here, it may have been denied what is new there as older than its joining.
+      if (!this.shares && journal.compare(this.at, common) > 0) return this.reset('diverged');
+      if (this.phase === 'parked') return;
       catchUp.drop(this);
       return this.resume(this.at);
     }
-    if (this.phase === 'parked' || this.phase === 'closed' || this.cursor <= n) return;
+    if (this.phase === 'closed' || this.cursor <= n) return;
     const seen = gone.slice(0, this.cursor - n);
     this.cursor = n;
-    this.at = ring.idAt(n) as string;
+    this.at = common;
     this.told = n;
     if (this.phase === 'connecting') return;
     const saw = this.changed > n || seen.some((entry) => this.wants(entry));
     if (this.held || saw) return this.reset('diverged', seen.at(-1)!.id);
     if (this.hub.resumable && !this.own) (this.words ??= new Words()).sayFirst(checkpoint(this.at)); // its last id may be gone
     this.pump();
+  }
+
+  /** It does not stand on the ring, but somewhere in the log. */
+  get #isInLog(): boolean {
+    return this.phase === 'ahead' || this.phase === 'waiting' || this.phase === 'attached' || this.phase === 'parked';
   }
 
   /** Breaks the silence: with a checkpoint, if its channels were quiet, or its id would grow too old to resume. */

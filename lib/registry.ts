@@ -89,6 +89,11 @@ export class Registry {
     this.clock.due(until);
   }
 
+  /** Ends those that are over and linger: what they wait for would tell of a log that is not any more. */
+  hurry(): void {
+    for (const stream of this.#leaving.keys()) stream.hurry();
+  }
+
   /** It gives up its place. @returns whether it was open */
   over(stream: Stream, reason: CloseReason): boolean {
     this.#behind.delete(stream);
