@@ -31,7 +31,7 @@ const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
  * Programs that once failed. The first: a second reset, still to be written when its reader fell off the ring, was overtaken.
  * The second: behind the ring, it joined a channel at a head that the log had lost, and was carried past the cut before that was
  * noticed here: what was new there seemed older than its joining. The third: closed, it lingered for its snapshot while the log
- * lost writes, and was then told a position that was not any more.
+ * lost writes, and was then told a position that was not any more. The fourth: so was who had been closed before it had begun.
  */
 const FOUND: [number, number[]][] = [
   [
@@ -54,6 +54,10 @@ const FOUND: [number, number[]][] = [
       1470173273, 1005066597, 1216532614, 2006219241, 769233403, 1507619977, 1878266094, 1433608545, 2043854215,
       1150970641, 284060389, 2084864062, 1417787562, 487020789, 130766853, 1086615100, 1158616280,
     ],
+  ],
+  [
+    38652,
+    [661091191, 1789111061, 94978143, 2002568735, 2144504045, 4015836, 447936583, 759273886, 51924788, 1631192051],
   ],
 ];
 

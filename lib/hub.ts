@@ -158,11 +158,11 @@ export class Hub implements Home, Follower {
       throw new SseError('ERR_SSE_JOURNAL', `A journal rewinds to one of known(), and this is ${JSON.stringify(id)}.`);
     const gone = this.range.entries(n, this.ring.head);
     this.registry.hurry();
-    for (const stream of this.registry.all()) stream.cursor = stream.position;
+    const streams = [...this.registry.unfinished()]; // who is ended meanwhile leaves the registry
+    for (const stream of streams) stream.cursor = stream.position;
     this.ring.truncate(n);
     this.range.forget();
     this.#handOut.rebase(Math.min(this.base, n));
-    const streams = [...this.registry.all()]; // who is ended meanwhile leaves the registry
     for (const stream of streams) stream.truncated(n, gone);
   }
 

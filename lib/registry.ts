@@ -59,6 +59,12 @@ export class Registry {
     yield* this.open;
   }
 
+  /** Those too that are over, and may still have to be told where they stand: a handler ended them before they had begun. */
+  *unfinished(): Generator<Stream> {
+    yield* this.all();
+    yield* this.#leaving.keys();
+  }
+
   /** Why this client gets no place, if it gets none. */
   full(client: string | undefined): 'connections' | 'perClient' | undefined {
     if (this.admitted >= this.#room.connections) return 'connections';
