@@ -157,7 +157,6 @@ export class Hub implements Home, Follower {
     if (n === undefined)
       throw new SseError('ERR_SSE_JOURNAL', `A journal rewinds to one of known(), and this is ${JSON.stringify(id)}.`);
     const gone = this.range.entries(n, this.ring.head);
-    this.registry.hurry();
     const streams = [...this.registry.unfinished()]; // who is ended meanwhile leaves the registry
     for (const stream of streams) stream.cursor = stream.position;
     this.ring.truncate(n);
@@ -167,7 +166,6 @@ export class Hub implements Home, Follower {
   }
 
   restart(window: Window, reason: ResetReason): void {
-    this.registry.hurry();
     const streams = [...this.registry.open]; // who is ended meanwhile leaves the registry
     for (const stream of streams) stream.settleAt();
     this.ring.fill(window);

@@ -59,7 +59,7 @@ export class Registry {
     yield* this.open;
   }
 
-  /** Those too that are over, and may still have to be told where they stand: a handler ended them before they had begun. */
+  /** Those too that are over and have not had their last word: who was ended before it had begun, or waits for its snapshot. */
   *unfinished(): Generator<Stream> {
     yield* this.all();
     yield* this.#leaving.keys();
@@ -93,11 +93,6 @@ export class Registry {
     const until = this.clock.now() + LAST_SECOND;
     this.#leaving.set(stream, until);
     this.clock.due(until);
-  }
-
-  /** Ends those that are over and linger: what they wait for would tell of a log that is not any more. */
-  hurry(): void {
-    for (const stream of this.#leaving.keys()) stream.hurry();
   }
 
   /** It gives up its place. @returns whether it was open */

@@ -150,6 +150,18 @@ export const mutants = [
     to: 'this.ring.truncate(n);',
   },
   {
+    name: 'who joined late and was carried past a cut goes on',
+    file: 'reader.ts',
+    from: "if (!this.shares && journal.compare(this.at, common) > 0) return this.reset('diverged');",
+    to: '',
+  },
+  {
+    name: 'who is over, and has not had its last word, is not told of lost writes',
+    file: 'registry.ts',
+    from: 'yield* this.#leaving.keys();',
+    to: '',
+  },
+  {
     name: 'nobody told of a restart',
     file: 'hub.ts',
     from: 'for (const stream of streams) stream.restarted(reason);',
