@@ -240,6 +240,22 @@ describe('what a handler returns', () => {
   );
 });
 
+test('an end that lingers for its snapshot, on a response that throws: onError is told, the process goes on, the socket goes', async () => {
+  const thrown = new Error('of a wrapper');
+  const onError = jest.fn();
+  const handler: AnyHandler = (conn, _req, res) => {
+    res.end = () => {
+      throw thrown;
+    };
+    conn.push('a');
+    conn.close();
+  };
+  const { stream, conn } = await opened(handler, { ...BARE, onError, snapshot: () => new Promise(() => {}) });
+  expect(await stream.closed).toBe('cut');
+  expect(stream.text).toBe(`${HEAD}data: a\n\n`);
+  expect(onError.mock.calls).toEqual([[thrown, conn]]);
+});
+
 describe('a reader that does not read has one second', () => {
   test.each<
     [how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown, reason: string]

@@ -95,7 +95,7 @@ export abstract class Cursor {
     return this.phase === 'live' ? Math.max(this.cursor, this.hub.base) : this.cursor;
   }
 
-  /** Writes down where it stands, before the ring that knows is gone. */
+  /** Writes down where it stands, before the ring that knows it is gone. */
   settleAt(): void {
     if (this.phase === 'live') this.at = this.hub.ring.idAt(this.position) as string;
   }

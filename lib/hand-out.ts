@@ -136,7 +136,6 @@ export class HandOut {
   /** Own words first: they may be older than what was broadcast in the same turn, and bring their reader up to the head. */
   *#spread(within: boolean): Generator<void, void> {
     const { counters } = this.#host;
-    let writes = 0;
     for (const until = within ? 0 : this.#speakers.length; this.#spoken < until;) {
       const speaker = this.#speakers[this.#spoken++]!;
       speaker.listed = false;
@@ -145,7 +144,7 @@ export class HandOut {
       } catch (error) {
         speaker.broken(error);
       }
-      if (++writes % STRIDE === 0) yield;
+      if (this.#spoken % STRIDE === 0) yield;
     }
     this.#speakers = this.#speakers.slice(this.#spoken);
     this.#spoken = 0;

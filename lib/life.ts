@@ -85,13 +85,7 @@ export abstract class Life extends Reader {
     if (this.phase === 'connecting') {
       this.#farewell = farewell;
       this.hub.soon(this); // an exception in this turn may still turn it into an error's answer
-    } else {
-      try {
-        this.#depart(farewell, reason);
-      } catch (error) {
-        this.broken(error);
-      }
-    }
+    } else this.#depart(farewell, reason);
     this.#over(reason);
   }
 
@@ -145,11 +139,7 @@ export abstract class Life extends Reader {
   /** Ends what lingers, without what it lingered for if that is not there yet. @returns whether there was anything to end */
   hurry(): boolean {
     if (!this.#lingers) return false;
-    try {
-      this.#depart(this.#farewell, this.#reason!);
-    } catch (error) {
-      this.broken(error);
-    }
+    this.#depart(this.#farewell, this.#reason!);
     return true;
   }
 
@@ -222,12 +212,16 @@ export abstract class Life extends Reader {
 
   #depart(farewell: string, reason: CloseReason): void {
     this.#lingers = false;
-    this.pump();
-    this.sayTheRest();
-    if (farewell !== '') this.write(farewell);
-    this.hub.catchUp.drop(this);
-    this.phase = 'closed';
-    this.outlet.end(reason === 'shutdown');
+    try {
+      this.pump();
+      this.sayTheRest();
+      if (farewell !== '') this.write(farewell);
+      this.hub.catchUp.drop(this);
+      this.phase = 'closed';
+      this.outlet.end(reason === 'shutdown');
+    } catch (error) {
+      this.broken(error); // nobody else's: it may be the hub's timer that ends it
+    }
   }
 
   #over(reason: CloseReason): void {
