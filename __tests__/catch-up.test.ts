@@ -3,7 +3,7 @@
  * Knows the room itself, with readers that take a millisecond each by a clock that only they move. (The model knows the rest.)
  */
 import { CatchUp } from '../lib/catch-up.ts';
-import type { House } from '../lib/cursor.ts';
+import type { House } from '../lib/home.ts';
 import type { Entry, Journal } from '../lib/journal.ts';
 import type { Reader } from '../lib/reader.ts';
 import { turn } from './support.ts';

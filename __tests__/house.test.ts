@@ -38,16 +38,17 @@ const ROOMS = table(`
   report:         node:util errors source | connection
   registry:       audience clock | connection stats stream
   clock:          |
-  home:           | npm:express connection journal life options reader
+  home:           | npm:express catch-up connection journal life options range ring stats
   broadcast:      channel check errors frame | journal options
   connection:     | npm:express message source
   stream:         node:util audience channel check cursor errors frame life source words | npm:express connection home outlet
   life:           cursor frame reader report span | connection home journal outlet
-  reader:         cursor frame words | catch-up journal
-  cursor:         | audience journal outlet packet range ring stats words
-  catch-up:       cursor errors run | journal reader
+  reader:         cursor frame words | home journal
+  cursor:         | node:net audience home journal outlet packet words
+  catch-up:       cursor errors run | home journal reader
   run:            packet | journal range
-  hand-out:       cursor | audience packet range ring stats
+  hand-out:       cursor volley | audience packet range ring stats
+  volley:         | node:net cursor
   range:          packet | journal ring
   ring:           | journal
   words:          |

@@ -79,6 +79,7 @@ function rulesOf(faults: Faults, number: number): Rules {
     room: [40, 150, 1000][take(3)]! * (large ? 100 : 1),
     mark: [1, 100][take(2)]!,
     busy: take(2) === 0,
+    direct: take(2) as 0 | 1,
   };
 }
 

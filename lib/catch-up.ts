@@ -6,7 +6,8 @@
 
 import { SseError } from './errors.ts';
 import type { Entry, ReadResult } from './journal.ts';
-import { WRITE_BYTES, type House } from './cursor.ts';
+import { WRITE_BYTES } from './cursor.ts';
+import type { House } from './home.ts';
 import type { Reader } from './reader.ts';
 import { Run } from './run.ts';
 

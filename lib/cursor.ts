@@ -5,30 +5,13 @@
  * cursor was; 'live' means that the cursor is at the head once this turn's entries are handed out; no queue of broadcasts exists.
  */
 
+import type { Socket } from 'node:net';
 import type { Audience } from './audience.ts';
-import type { Entry, Journal } from './journal.ts';
+import type { House } from './home.ts';
+import type { Entry } from './journal.ts';
 import type { Outlet } from './outlet.ts';
 import type { Packet } from './packet.ts';
-import type { Range } from './range.ts';
-import type { Ring } from './ring.ts';
-import type { Counters } from './stats.ts';
 import type { Words } from './words.ts';
-
-/** What a cursor asks of its hub. */
-export interface House {
-  readonly ring: Ring;
-  readonly journal: Journal;
-  readonly range: Range;
-  /** Everything up to this n has been handed to who is live. */
-  readonly base: number;
-  /** Milliseconds since the hub was made, as of this turn. */
-  readonly now: number;
-  /** False: ids are the application's, nothing is resumed here. */
-  readonly resumable: boolean;
-  /** Something is due by then. */
-  due(at: number): void;
-  readonly counters: Counters;
-}
 
 /**
  * `connecting`: nothing is written yet. `ring`: the cursor is a number of the ring, behind the head. `live`: at the head.
@@ -41,7 +24,7 @@ export type Phase = 'connecting' | 'ring' | 'live' | 'ahead' | 'waiting' | 'atta
 export const WRITE_BYTES = 65_536;
 
 export abstract class Cursor {
-  // What deliver() touches stands together, and comes first: at a thousand readers every line of memory is a cache miss.
+  // What lineUp() touches stands together, and comes first: at a thousand readers every line of memory is a cache miss.
   phase: Phase = 'connecting';
   /** Its ids are the application's: it gets no positions. */
   own = false;
@@ -155,24 +138,40 @@ export abstract class Cursor {
     }
   }
 
-  /** A live reader's part of one hand-out of (from, to], the short way. @returns whether it was this packet that was written */
+  /**
+   * A live reader's part of one hand-out of (from, to], the shortest way: it counts as served, and this is where the packet has to be
+   * written to before anybody's code runs, {@link refused} if that said no. `undefined`: it takes {@link deliver}.
+   */
+  lineUp(packet: Packet, from: number, to: number, now: number): Socket | undefined {
+    if (this.words !== undefined || this.cursor > from || this.direct === undefined) return undefined;
+    this.#served(packet, to, now);
+    return this.direct;
+  }
+
+  /** The same, whatever is in its way. @returns whether it was this packet that was written */
   deliver(packet: Packet, from: number, to: number, now: number): boolean {
     if (this.phase !== 'live' || this.cursor >= to) return false;
     if (this.words !== undefined || this.cursor > from) {
       this.pump();
       return false;
     }
+    this.#served(packet, to, now);
+    if (!this.outlet.write(packet)) this.refused();
+    return true;
+  }
+
+  /** What was written last was more than it wanted: it is behind, if the kernel has not taken it. */
+  refused(): void {
+    if (this.outlet.waiting === 0) return;
+    this.phase = 'ring';
+    this.at = this.hub.ring.idAt(this.cursor) as string;
+    this.block();
+  }
+
+  #served(packet: Packet, to: number, now: number): void {
     this.cursor = to;
     if (packet.last > 0) this.told = packet.last;
     this.lastWrite = now;
-    const { direct, outlet } = this;
-    const more = direct ? direct.writable && direct.write(packet.chunk) : outlet.write(packet);
-    if (!more && outlet.waiting > 0) {
-      this.phase = 'ring';
-      this.at = this.hub.ring.idAt(to) as string;
-      this.block();
-    }
-    return true;
   }
 
   /** What the scan of the log has for it, up to the entry with this id. */

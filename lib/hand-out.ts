@@ -12,14 +12,16 @@ import { WRITE_BYTES } from './cursor.ts';
 import type { Cursor } from './cursor.ts';
 import type { Ring } from './ring.ts';
 import type { Counters } from './stats.ts';
+import { Volley } from './volley.ts';
 
 /** How long a hand-out may hold the event loop before others have a turn: milliseconds. */
 const SLICE = 10;
 /** How much may wait for the end of a turn: an endless loop of `await broadcast()` lets none come. */
 const TURN_ENTRIES = 1000;
 const TURN_BYTES = 262_144;
-/** How many writes go between two looks at the clock. */
-const STRIDE = 16;
+/** How many flushes, which are large, and how many writes go between two looks at the clock. */
+const FLUSHES = 16;
+const STRIDE = 64;
 
 /** Who has something to say at the end of a turn. */
 export interface Speaker {
@@ -44,6 +46,10 @@ class Stretch {
   readonly to: number;
   /** What those of an audience share. */
   shared: Packet | undefined;
+  /** What those have lined up for who have. */
+  packet: Packet | undefined;
+  /** Who is not written to with the rest. */
+  others: Cursor[] = [];
   /** How many have been handed it, or asked whether they want it. */
   steps = 0;
   events = 0;
@@ -52,6 +58,12 @@ class Stretch {
   constructor(from: number, to: number) {
     this.from = from;
     this.to = to;
+  }
+
+  /** So many have been sent this. */
+  count(packet: Packet, receivers: number): void {
+    this.events += packet.events * receivers;
+    this.bytes += packet.payload.byteLength * receivers;
   }
 }
 
@@ -64,6 +76,7 @@ export class HandOut {
   readonly #range: Range;
   readonly #audiences: Audiences<Cursor>;
   readonly #host: Host;
+  readonly #volley = new Volley();
   #now = 0;
   #speakers: Speaker[] = [];
   #spoken = 0; // of those
@@ -144,7 +157,7 @@ export class HandOut {
       } catch (error) {
         speaker.broken(error);
       }
-      if (this.#spoken % STRIDE === 0) yield;
+      if (this.#spoken % FLUSHES === 0) yield;
     }
     this.#speakers = this.#speakers.slice(this.#spoken);
     this.#spoken = 0;
@@ -159,8 +172,12 @@ export class HandOut {
       for (const audience of this.#audiences.of(this.#range.entries(from, to))) {
         stretch.shared = undefined;
         const readers = audience.members.values();
-        while (this.#hand(stretch, readers)) yield;
+        while (this.#hand(stretch, readers)) {
+          this.#fire(stretch);
+          yield;
+        }
       }
+      this.#fire(stretch);
       counters.events += stretch.events;
       counters.bytes += stretch.bytes;
       this.base = to;
@@ -182,16 +199,34 @@ export class HandOut {
       const packet = reader.own ? range.packet(reader, from, to) : (stretch.shared ??= range.packet(reader, from, to));
       const isTime = ++stretch.steps % STRIDE === 0;
       if (packet === undefined) return isTime; // nobody here wants any of it
-      try {
-        if (reader.deliver(packet, from, to, now)) {
-          stretch.events += packet.events;
-          stretch.bytes += packet.payload.byteLength;
-        }
-      } catch (error) {
-        reader.broken(error);
+      if (packet !== stretch.packet) {
+        this.#fire(stretch);
+        stretch.packet = packet;
       }
+      const socket = reader.lineUp(packet, from, to, now);
+      if (socket === undefined) stretch.others.push(reader);
+      else this.#volley.add(reader, socket);
       if (isTime) return true;
     }
     return false;
+  }
+
+  /** Writes to all who have lined up, and then to the others: what those write to may call anything. */
+  #fire(stretch: Stretch): void {
+    const { from, to, others, packet: all } = stretch;
+    if (all !== undefined) {
+      stretch.count(all, this.#volley.size);
+      this.#volley.fire(all.chunk);
+    }
+    if (others.length === 0) return;
+    stretch.others = [];
+    for (const reader of others) {
+      const packet = this.#range.packet(reader, from, to);
+      try {
+        if (packet && reader.deliver(packet, from, to, this.#now)) stretch.count(packet, 1);
+      } catch (error) {
+        reader.broken(error);
+      }
+    }
   }
 }

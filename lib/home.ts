@@ -5,11 +5,35 @@
  */
 
 import type { Request } from 'express';
+import type { CatchUp } from './catch-up.ts';
 import type { CloseReason } from './connection.ts';
-import type { ResetReason } from './journal.ts';
+import type { Journal, ResetReason } from './journal.ts';
 import type { Life } from './life.ts';
 import type { Settings } from './options.ts';
-import type { Lodge } from './reader.ts';
+import type { Range } from './range.ts';
+import type { Ring } from './ring.ts';
+import type { Counters } from './stats.ts';
+
+/** What a cursor asks of its hub. */
+export interface House {
+  readonly ring: Ring;
+  readonly journal: Journal;
+  readonly range: Range;
+  /** Everything up to this n has been handed to who is live. */
+  readonly base: number;
+  /** Milliseconds since the hub was made, as of this turn. */
+  readonly now: number;
+  /** False: ids are the application's, nothing is resumed here. */
+  readonly resumable: boolean;
+  /** Something is due by then. */
+  due(at: number): void;
+  readonly counters: Counters;
+}
+
+/** What a reader asks of its hub, besides what its cursor does. */
+export interface Lodge extends House {
+  readonly catchUp: CatchUp;
+}
 
 /** What a connection asks of its hub, besides what its reader does. */
 export interface Home extends Lodge {

@@ -4,16 +4,11 @@
  * Invariant: a client is resumed from an id that is in the log, or is sent a `reset`; it is never left with a silent gap.
  */
 
-import type { CatchUp } from './catch-up.ts';
-import { Cursor, type House } from './cursor.ts';
+import { Cursor } from './cursor.ts';
 import { checkpoint, HEARTBEAT, reset, withPosition } from './frame.ts';
+import type { Lodge } from './home.ts';
 import type { Entry, ResetReason } from './journal.ts';
 import { Words } from './words.ts';
-
-/** What a reader asks of its hub, besides what its cursor does. */
-export interface Lodge extends House {
-  readonly catchUp: CatchUp;
-}
 
 export abstract class Reader extends Cursor {
   declare readonly hub: Lodge;

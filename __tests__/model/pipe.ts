@@ -4,6 +4,7 @@
  * Invariant: the client gets a prefix of what was written, byte for byte.
  */
 
+import type { Socket } from 'node:net';
 import type { Outlet } from '../../lib/outlet.ts';
 import type { Packet } from '../../lib/packet.ts';
 
@@ -20,17 +21,19 @@ export class Pipe implements Outlet {
   #saidNo = false; // to a broadcast
   #refused = false; // and the kernel did not take it all; nobody has been told of a drain yet
   #onDrain: (() => void)[] = [];
-  readonly direct = undefined;
+  readonly direct: Socket | undefined;
   taken = 0;
   answered: false | 'begun' = false;
   ended = false;
   destroyed = false;
   fault: Error | undefined;
 
-  constructor(room: number, mark: number, soon: (call: () => void) => void) {
+  constructor(room: number, mark: number, direct: boolean, soon: (call: () => void) => void) {
     this.#room = room;
     this.#mark = mark;
     this.#soon = soon;
+    const write = (chunk: Buffer): boolean => this.#broadcast(unframed(chunk));
+    this.direct = direct ? ({ writable: true, write } as Socket) : undefined;
   }
 
   get waiting(): number {
@@ -55,8 +58,12 @@ export class Pipe implements Outlet {
   flush(): void {} // it holds nothing back
 
   write(packet: Packet): boolean {
+    return this.#broadcast(packet.payload);
+  }
+
+  #broadcast(payload: Buffer): boolean {
     if (this.#refused) this.fault = new Error('the model: a broadcast was written although one had been refused');
-    const more = this.writeText(packet.payload);
+    const more = this.writeText(payload);
     if (!more) this.#saidNo = true;
     this.#refuse();
     return more;
@@ -131,6 +138,14 @@ export class Pipe implements Outlet {
     this.#onDrain = [];
     for (const call of calls) call();
   }
+}
+
+/** What is in a chunk of HTTP/1.1, which is what goes to a socket. */
+function unframed(chunk: Buffer): Buffer {
+  const start = chunk.indexOf('\r\n') + 2;
+  const size = Number.parseInt(chunk.toString('latin1', 0, start), 16);
+  if (chunk.length !== start + size + 2) throw new Error(`the model: no chunk: ${chunk.toString('latin1')}`);
+  return chunk.subarray(start, start + size);
 }
 
 /** One event as it was dispatched. */

@@ -28,6 +28,8 @@ export interface Rules {
   readonly mark: number;
   /** The processes are slow: what goes in slices is left in its midst. */
   readonly busy: boolean;
+  /** Whose broadcasts go past the outlet: of the clients with even names, or of the others. */
+  readonly direct: 0 | 1;
 }
 
 interface Process {
@@ -157,7 +159,8 @@ export class World {
   connect(who: number, at: number): void {
     const client = this.clients[who % this.clients.length]!;
     if (client.visit) return;
-    const pipe = new Pipe(this.#rules.room, this.#rules.mark, (call) => this.loop.soon(call, at));
+    const { room, mark, direct } = this.#rules;
+    const pipe = new Pipe(room, mark, client.name % 2 === direct, (call) => this.loop.soon(call, at));
     this.run(at, ({ hub }) => client.admit(hub, at, pipe));
   }
 

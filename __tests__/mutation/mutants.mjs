@@ -194,8 +194,28 @@ export const mutants = [
   {
     name: 'blocked ignored by the hand-out',
     file: 'cursor.ts',
-    from: 'if (!more && outlet.waiting > 0) {',
-    to: 'if (!more && outlet.waiting < 0) {',
+    from: 'if (this.outlet.waiting === 0) return;\n    this.phase',
+    to: 'if (this.outlet.waiting >= 0) return;\n    this.phase',
+  },
+  {
+    name: 'a socket that said no is not looked at again',
+    file: 'volley.ts',
+    from: 'if (!(socket.writable && socket.write(chunk))) readers[i]!.refused();',
+    to: 'if (socket.writable) socket.write(chunk);',
+  },
+  {
+    name: 'who has words of its own is written to with the rest',
+    file: 'cursor.ts',
+    from: 'if (this.words !== undefined || this.cursor > from || this.direct === undefined) return undefined;',
+    to: 'if (this.cursor > from || this.direct === undefined) return undefined;',
+    test: 'wire.test.ts',
+    part: '100,000 lines arrive whole',
+  },
+  {
+    name: 'who is ahead of the hand-out is written to with the rest',
+    file: 'cursor.ts',
+    from: 'if (this.words !== undefined || this.cursor > from || this.direct === undefined) return undefined;',
+    to: 'if (this.words !== undefined || this.direct === undefined) return undefined;',
   },
   {
     name: 'blocked ignored by the scan',
