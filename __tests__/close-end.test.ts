@@ -297,6 +297,58 @@ describe('a reader that does not read has one second', () => {
   });
 });
 
+describe('who is behind at its end', () => {
+  test.each<[how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown]>([
+    ['close()', ({ conn }) => conn.close()],
+    ['end()', ({ conn }) => conn.end()],
+    ['the router’s close()', ({ events }) => events.close()],
+  ])(
+    '%s: gets first what was broadcast before it, in order with its own, and nothing of what came after',
+    async (how, end) => {
+      const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
+      stream.pause();
+      const pushed = await choke(conn);
+      await events.broadcast('one');
+      conn.push('own');
+      await events.broadcast('two');
+      const closing = end({ conn, events });
+      if (how !== 'the router’s close()') await events.broadcast('after');
+      expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
+      await turn();
+      stream.resume();
+      await stream.until(() => stream.ended, 900);
+      expect(await stream.closed).toBe('end');
+      const goodbye = how === 'end()' ? ['end'] : [];
+      expect(stream.events.slice(1 + pushed).map(({ event, data }) => data || event)).toEqual([
+        'one',
+        'own',
+        'two',
+        ...goodbye,
+      ]);
+      expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
+      await closing;
+    },
+  );
+
+  test('for one second, then its socket is destroyed, and it has not been told goodbye: it comes back for the rest', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
+    stream.pause();
+    await choke(conn);
+    await events.broadcast('missed');
+    const { socket } = conn.request;
+    conn.end();
+    await turn();
+    await jest.advanceTimersByTimeAsync(900);
+    expect(socket.destroyed).toBe(false);
+    await jest.advanceTimersByTimeAsync(200);
+    await eventually(() => socket.destroyed);
+    stream.resume();
+    expect(await stream.closed).toBe('cut');
+    expect(stream.text).not.toContain('event: end');
+  });
+});
+
 test('CL-04 a stream that breaks off in the middle of an event: nobody fires it, and on return it is whole', async () => {
   const { events, url, conns } = await site(() => {}, { retry: 1 });
   const { seen } = source(url);

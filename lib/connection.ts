@@ -53,8 +53,12 @@ export interface Connection<E extends EventMap = AnyEvents> {
   leave(...channels: string[]): void;
   /** Opens the stream at the end of this turn although there is nothing to say yet. */
   open(): void;
-  /** Over for now: the client reconnects, after `retry` milliseconds if that is given. What was pushed still leaves. */
+  /** Over for now: the client reconnects, after `retry` milliseconds if that is given. What was said before still leaves, as with `end()`. */
   close(options?: { retry?: number }): void;
-  /** Over for good: the client is told by an `end` event, and answered 204 when it comes back. */
+  /**
+   * Over for good: the client is told by an `end` event, and answered 204 when it comes back. What was pushed and broadcast before
+   * leaves first, and nothing that is broadcast after. A reader that is behind has one second for it; then its socket is
+   * destroyed, and it comes back.
+   */
   end(): void;
 }

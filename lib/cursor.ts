@@ -49,6 +49,8 @@ export abstract class Cursor {
   at: string;
   /** The n at which it last changed its channels, once open: what it was sent before may have been for others. */
   changed = 0;
+  /** Nothing after this n is for it; -1: everything is. */
+  protected limit = -1;
   /** The bytes of its own that were written since the outlet was last seen empty. */
   protected written = 0;
   #late: Map<string, string> | undefined; // channels joined while behind → the head's id then
@@ -103,7 +105,7 @@ export abstract class Cursor {
   pump(): void {
     if (this.held || this.blocked || (this.phase !== 'live' && this.phase !== 'ring')) return;
     const { ring } = this.hub;
-    const { head } = ring;
+    const head = this.limit === -1 ? ring.head : this.limit;
     let from = this.position;
     if (from < ring.first - 1) return this.fellOff();
     for (let done = false; !done && !this.blocked;) {

@@ -30,7 +30,7 @@ export abstract class Life extends Reader {
   #abort: AbortController | undefined;
   #reason: CloseReason | undefined;
   #farewell = '';
-  #lingers = false; // over, and still owed what it has to be told first
+  #lingers = false; // over, and still owed what comes first: for its last second
   #expires: number; // 0: never
   #waiters: (() => void)[] | undefined;
   #stall: { taken: number; readonly since: number } | undefined;
@@ -82,10 +82,10 @@ export abstract class Life extends Reader {
   finish(reason: CloseReason, farewell = ''): void {
     if (this.#reason !== undefined) return;
     this.hub.registry.leaving(this);
-    if (this.phase === 'connecting') {
-      this.#farewell = farewell;
-      this.hub.soon(this); // an exception in this turn may still turn it into an error's answer
-    } else this.#depart(farewell, reason);
+    this.#farewell = farewell;
+    this.limit = this.hub.ring.head;
+    if (this.phase === 'connecting') this.hub.soon(this); // an exception in this turn may still turn it into an error's answer
+    else this.#depart(reason);
     this.#over(reason);
   }
 
@@ -100,6 +100,7 @@ export abstract class Life extends Reader {
   /** The answer is somebody else's: the handler's own, or the error handler's. */
   waive(reason: CloseReason): void {
     this.phase = 'closed';
+    this.#lingers = false;
     this.words = undefined;
     this.#over(reason);
     this.hub.registry.finished(this);
@@ -132,14 +133,14 @@ export abstract class Life extends Reader {
       if (this.#stall?.taken === UNREAD) this.#stall.taken = this.outlet.taken;
     }
     if (this.#reason === undefined) this.#settle();
-    else if (this.held) this.#lingers = true; // a verdict on its id, or a snapshot, is on its way: within its last second
-    else this.#depart(this.#farewell, this.#reason);
+    else if (this.held) this.#lingers = true; // a verdict on its id, or a snapshot, is on its way
+    else this.#depart(this.#reason);
   }
 
-  /** Ends what lingers, without what it lingered for if that is not there yet. @returns whether there was anything to end */
+  /** Ends what lingers, without what it lingered for if that is not there yet. @returns whether its end is on its way now */
   hurry(): boolean {
-    if (!this.#lingers) return false;
-    this.#depart(this.#farewell, this.#reason!);
+    if (!this.#lingers || this.blocked) return false;
+    this.#depart(this.#reason!, true);
     return true;
   }
 
@@ -167,7 +168,7 @@ export abstract class Life extends Reader {
   }
 
   protected onBlocked(): void {
-    this.hub.registry.behind(this, true);
+    if (this.#reason === undefined) this.hub.registry.behind(this, true);
     this.#stall = { taken: UNREAD, since: this.hub.now };
     this.hub.soon(this);
     this.hub.due(this.hub.now + this.#glance);
@@ -210,12 +211,18 @@ export abstract class Life extends Reader {
     return true;
   }
 
-  #depart(farewell: string, reason: CloseReason): void {
+  /**
+   * Ends the body. Who is behind lingers first, unless it is `late`: what was broadcast before an `end()` would else be lost to a
+   * client that does not come back.
+   */
+  #depart(reason: CloseReason, late = reason === 'error'): void {
     this.#lingers = false;
     try {
       this.pump();
+      this.#lingers = !late && !this.held && this.phase === 'ring' && this.cursor < this.limit;
+      if (this.#lingers) return;
       this.sayTheRest();
-      if (farewell !== '') this.write(farewell);
+      if (this.#farewell !== '') this.write(this.#farewell);
       this.hub.catchUp.drop(this);
       this.phase = 'closed';
       this.outlet.end(reason === 'shutdown');
@@ -225,7 +232,7 @@ export abstract class Life extends Reader {
   }
 
   #over(reason: CloseReason): void {
-    this.hub.catchUp.drop(this);
+    if (!this.#lingers) this.hub.catchUp.drop(this);
     if (this.#reason !== undefined) return;
     this.#reason = reason;
     this.hub.over(this, reason);

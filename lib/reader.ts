@@ -105,6 +105,7 @@ export abstract class Reader extends Cursor {
     const { ring, catchUp, journal } = this.hub;
     const common = ring.idAt(n) as string;
     this.words?.clamp(n);
+    this.limit = Math.min(this.limit, n);
     this.clampLate(common);
     if (this.#isInLog) {
       // Past the cut before it was noticed here, it may have been denied what is new there as older than its joining.

@@ -262,6 +262,22 @@ export const mutants = [
     to: 'return n;',
     test: RING,
   },
+  {
+    name: 'who is behind at its end is not waited for',
+    file: 'life.ts',
+    from: "this.phase === 'ring' && this.cursor < this.limit;",
+    to: "this.phase === 'ahead';",
+    test: 'close-end.test.ts',
+    part: 'who is behind at its end',
+  },
+  {
+    name: 'who lingers is sent what came after its end',
+    file: 'cursor.ts',
+    from: 'const head = this.limit === -1 ? ring.head : this.limit;',
+    to: 'const { head } = ring;',
+    test: 'close-end.test.ts',
+    part: 'who is behind at its end',
+  },
 ];
 
 export const DEFAULT_TEST = MODEL;
