@@ -159,8 +159,8 @@ export class ResponseOutlet implements Outlet {
   }
 
   uncork(): void {
-    this.flush();
     this.#socket?.uncork();
+    this.flush(); // what the opening holds back has not gone to the socket: there is nothing to join it with
   }
 
   whenDrained(call: () => void): void {
