@@ -8,9 +8,9 @@ import type { Socket } from 'node:net';
 import type { Cursor } from './cursor.ts';
 
 /**
- * The kernel's 8 µs of a write leave little of us in the processor's caches. Writes that follow one another with nothing but
- * themselves between cost less than when each reader is looked at before its own: at a thousand readers 0.1 µs, and 0.3 µs where
- * each has joined a channel of its own.
+ * The kernel's part of a write leaves little of us in the processor's caches: writes follow one another with nothing but themselves
+ * between. Measured beside a busy process, 0.3 µs less where each of a thousand readers has a channel of its own; in one audience
+ * no difference that stands out of the noise.
  */
 export class Volley {
   readonly #readers: (Cursor | undefined)[] = [];
