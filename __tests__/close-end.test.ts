@@ -1,5 +1,7 @@
+import type { Socket } from 'node:net';
 import { EventSource } from 'eventsource';
 import { sse, type Connection, type SseOptions } from '../lib/index.ts';
+import type { TestStream } from '../lib/testing/index.ts';
 import {
   type AnyHandler,
   appOf,
@@ -256,6 +258,16 @@ test('an end that lingers for its snapshot, on a response that throws: onError i
   expect(onError.mock.calls).toEqual([[thrown, conn]]);
 });
 
+/** Time is faked, and the end has just been asked for. */
+async function cutAfterOneSecond(socket: Socket, stream: TestStream): Promise<void> {
+  await jest.advanceTimersByTimeAsync(900);
+  expect(socket.destroyed).toBe(false);
+  await jest.advanceTimersByTimeAsync(200);
+  await eventually(() => socket.destroyed);
+  stream.resume();
+  expect(await stream.closed).toBe('cut');
+}
+
 describe('a reader that does not read has one second', () => {
   test.each<
     [how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown, reason: string]
@@ -273,12 +285,7 @@ describe('a reader that does not read has one second', () => {
     await turn();
     expect(conn.readyState).toBe('closed');
     expect(events.size).toBe(0);
-    await jest.advanceTimersByTimeAsync(900);
-    expect(socket.destroyed).toBe(false);
-    await jest.advanceTimersByTimeAsync(200);
-    await eventually(() => socket.destroyed);
-    stream.resume();
-    expect(await stream.closed).toBe('cut');
+    await cutAfterOneSecond(socket, stream);
     expect(conn.signal.reason).toBe(reason);
   });
 
@@ -339,12 +346,7 @@ describe('who is behind at its end', () => {
     const { socket } = conn.request;
     conn.end();
     await turn();
-    await jest.advanceTimersByTimeAsync(900);
-    expect(socket.destroyed).toBe(false);
-    await jest.advanceTimersByTimeAsync(200);
-    await eventually(() => socket.destroyed);
-    stream.resume();
-    expect(await stream.closed).toBe('cut');
+    await cutAfterOneSecond(socket, stream);
     expect(stream.text).not.toContain('event: end');
   });
 });

@@ -145,9 +145,9 @@ export abstract class Cursor {
    * written to before anybody's code runs, {@link refused} if that said no. `undefined`: it takes {@link deliver}.
    */
   lineUp(packet: Packet, from: number, to: number, now: number): Socket | undefined {
-    if (this.words !== undefined || this.cursor > from || this.direct === undefined) return undefined;
-    this.#served(packet, to, now);
-    return this.direct;
+    const isInStep = this.phase === 'live' && this.words === undefined && this.cursor <= from;
+    if (isInStep && this.direct) this.#served(packet, to, now);
+    return isInStep ? this.direct : undefined;
   }
 
   /** The same, whatever is in its way. @returns whether it was this packet that was written */

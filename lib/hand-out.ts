@@ -46,9 +46,9 @@ class Stretch {
   readonly to: number;
   /** What those of an audience share. */
   shared: Packet | undefined;
-  /** What those have lined up for who have. */
+  /** What those wait for who have lined up, and the others. */
   packet: Packet | undefined;
-  /** Who is not written to with the rest. */
+  /** Who wants it too, and is not written to with the rest. */
   others: Cursor[] = [];
   /** How many have been handed it, or asked whether they want it. */
   steps = 0;
@@ -211,19 +211,16 @@ export class HandOut {
     return false;
   }
 
-  /** Writes to all who have lined up, and then to the others: what those write to may call anything. */
+  /** Writes the packet to all who have lined up for it, and then to the others: what those write to may call anything. */
   #fire(stretch: Stretch): void {
-    const { from, to, others, packet: all } = stretch;
-    if (all !== undefined) {
-      stretch.count(all, this.#volley.size);
-      this.#volley.fire(all.chunk);
-    }
-    if (others.length === 0) return;
+    const { from, to, packet, others } = stretch;
+    if (packet === undefined) return;
+    stretch.count(packet, this.#volley.size);
+    this.#volley.fire(packet.chunk);
     stretch.others = [];
     for (const reader of others) {
-      const packet = this.#range.packet(reader, from, to);
       try {
-        if (packet && reader.deliver(packet, from, to, this.#now)) stretch.count(packet, 1);
+        if (reader.deliver(packet, from, to, this.#now)) stretch.count(packet, 1);
       } catch (error) {
         reader.broken(error);
       }

@@ -206,16 +206,16 @@ export const mutants = [
   {
     name: 'who has words of its own is written to with the rest',
     file: 'cursor.ts',
-    from: 'if (this.words !== undefined || this.cursor > from || this.direct === undefined) return undefined;',
-    to: 'if (this.cursor > from || this.direct === undefined) return undefined;',
+    from: "this.phase === 'live' && this.words === undefined && this.cursor <= from;",
+    to: "this.phase === 'live' && this.cursor <= from;",
     test: 'wire.test.ts',
     part: '100,000 lines arrive whole',
   },
   {
     name: 'who is ahead of the hand-out is written to with the rest',
     file: 'cursor.ts',
-    from: 'if (this.words !== undefined || this.cursor > from || this.direct === undefined) return undefined;',
-    to: 'if (this.words !== undefined || this.direct === undefined) return undefined;',
+    from: "this.phase === 'live' && this.words === undefined && this.cursor <= from;",
+    to: "this.phase === 'live' && this.words === undefined;",
   },
   {
     name: 'blocked ignored by the scan',
