@@ -186,6 +186,17 @@ test('SH-06 called again it is the same promise; afterwards push is false and br
   expect(events.size).toBe(0);
 });
 
+test('SH-06 the first is over at once, also when the process was not given the processor in the midst of it', async () => {
+  const { events, conn } = await opened();
+  const now = performance.now.bind(performance);
+  let stalls = 0;
+  const stalled = jest.spyOn(performance, 'now').mockImplementation(() => now() + 50 * stalls++);
+  const closing = events.close();
+  expect(conn.push('late')).toBe(false);
+  stalled.mockRestore();
+  await closing;
+});
+
 test('SH-07 nothing of ours is left in the process', async () => {
   const count = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
   const before = count();

@@ -9,7 +9,7 @@ import { retryLine, RETRY_MAX } from './frame.ts';
 import type { Hub } from './hub.ts';
 import { RETRY, within } from './span.ts';
 
-/** Streams are ended some at a time: milliseconds of one slice, and between two. */
+/** Streams are ended some at a time, and the first at once: milliseconds of one slice, and between two. */
 const SLICE = 10;
 const STEP = 20;
 
@@ -36,7 +36,7 @@ export async function drain(hub: Hub, over: number): Promise<void> {
     const now = performance.now();
     // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
     if (due - now >= STEP) await Promise.race([empty, new Promise((on) => setTimeout(on, due - now).unref())]);
-    else if (now - slice > SLICE) {
+    else if (ended > 1 && now - slice > SLICE) {
       await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
       slice = performance.now();
     }
