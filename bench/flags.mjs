@@ -6,7 +6,7 @@ import { scenarios } from './scenarios/index.mjs';
 export const usage = `npm run bench -- [flags]
 
   --scenario a,b      ${scenarios.map(({ name }) => name).join(', ')} (default: all)
-  --peers a,b         ours, net, joined, http, express, better-sse, express-sse, sse-channel; of machines ${Object.keys(journals).join(', ')}
+  --peers a,b         ours, net, joined, socket, http, express, better-sse, express-sse, sse-channel; of machines ${Object.keys(journals).join(', ')}
                       (default: as the scenario names them)
   --rounds n          interleaved rounds of every peer (default 5)
   --set key=value     a size of the scenario, e.g. --set connections=200 (repeatable)

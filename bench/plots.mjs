@@ -9,6 +9,7 @@ import { spread } from './statistics.mjs';
 const names = {
   ours: 'sse-router',
   net: 'bare net socket',
+  socket: 'bare, on Express’ socket',
   http: 'bare node:http',
   express: 'bare Express',
 };

@@ -32,7 +32,7 @@ export function buildRevision(revision) {
 
 /** Bare Node and ours need nothing that the repository has not installed already. */
 export function install(peers) {
-  const own = ['ours', 'net', 'joined', 'http', 'express', ...Object.keys(journals)];
+  const own = ['ours', 'net', 'joined', 'socket', 'http', 'express', ...Object.keys(journals)];
   if (peers.every((peer) => own.includes(peer) || inBench(peer))) return;
   console.error('Installing the peers into bench/node_modules …');
   run('npm', ['ci', '--no-audit', '--no-fund'], { cwd: bench });

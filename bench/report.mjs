@@ -83,7 +83,9 @@ function page(scenarios) {
 const intro = `Written by \`npm run bench\`; the data is in results.json. Server and clients are separate processes; Redis has the clients'
 core. CPU is the server's, user and system, as the kernel counts it. The peers take turns within each round, and a figure
 appears only when every client received every event, once and in order. \`net\`, \`http\` and \`express\` are bare: the least
-that can be written by hand. \`joined\` is \`net\` with one write for all that a turn has made, and no ids: the floor of a burst.`;
+that can be written by hand. \`joined\` is \`net\` with one write for all that a turn has made, and no ids: the floor of a burst.
+\`socket\` answers through Express, and then writes to the connections' sockets as \`net\` does: the floor of a fan-out behind
+Express. A socket that node:http has served costs more to write to than one that it never had, and the more the more there are.`;
 
 function measuredOn({ date, machine, versions }) {
   const pins = machine.pinned ? 'server and clients pinned to a core each' : 'not pinned';

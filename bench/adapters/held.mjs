@@ -1,7 +1,7 @@
 // What `http` and `express` have in common: responses held open in a Set, and a loop of `res.write`.
 import { frame, marker } from '../events.mjs';
 
-const headers = {
+export const headers = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'private, no-cache, no-store, no-transform',
   'X-Accel-Buffering': 'no',

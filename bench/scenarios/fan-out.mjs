@@ -5,11 +5,11 @@ import { withBed } from '../bed.mjs';
 export const fanOut = {
   name: 'fan-out',
   title: 'Fan-out: one broadcast per tick',
-  peers: ['net', 'ours', 'http', 'express', 'better-sse', 'express-sse', 'sse-channel'],
+  peers: ['net', 'socket', 'ours', 'http', 'express', 'better-sse', 'express-sse', 'sse-channel'],
   baseline: 'net',
   size: { connections: 1000, warm: 400, ticks: 400, bytes: 100 },
   smoke: { connections: 20, warm: 2, ticks: 3, bytes: 100 },
-  smokePeers: ['net', 'ours', 'http', 'express'],
+  smokePeers: ['net', 'socket', 'ours', 'http', 'express'],
   metrics: {
     cpu: 'CPU µs per delivered event',
     user: 'of it in user code',
