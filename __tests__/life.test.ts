@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect as dial, type Socket } from 'node:net';
+import express from 'express';
 import { sse, type Connection, type SseOptions } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
 import {
@@ -8,6 +9,7 @@ import {
   appOf,
   BARE,
   choke,
+  gate,
   later,
   listening,
   opened,
@@ -16,6 +18,10 @@ import {
   turn,
 } from './support.ts';
 import { ask, eventually, pause, Raw } from './support-http.ts';
+
+/** What a request waits for, in the tests of who leaves meanwhile. */
+let wait: (go: () => void) => void;
+const verdict = (answer: (error: null, is: boolean) => void): void => wait(() => answer(null, true));
 
 /** Time stands still from here on; sockets do not. */
 function stopTime(): void {
@@ -304,6 +310,39 @@ describe('limits', () => {
     const second = fetch(url, { signal: AbortSignal.timeout(500) }).catch(() => 'given up');
     await eventually(() => events.stats().connecting === 1);
     await second;
+  });
+
+  test.each<[what: string, options: SseOptions, requests: string[]]>([
+    ['a middleware', {}, ['GET /wait/events']],
+    ['the verdict on its origin', { cors: { origin: (_origin, answer) => verdict(answer) } }, ['GET /events']],
+    ['a middleware, behind another request of its socket', {}, ['GET /never', 'GET /wait/events']],
+  ])('LIM-06 who leaves while %s is waited for is never registered', async (_what, options, requests) => {
+    const handler = jest.fn();
+    const events = sse(handler, { limits: { connections: 1, perClient: 1 }, ...options });
+    later(() => events.close());
+    const entered = gate();
+    const left = gate();
+    wait = async (go) => {
+      entered.open();
+      await left.pass;
+      go();
+    };
+    const app = express();
+    app.get('/never', () => {});
+    app.use('/wait', (_req, _res, next) => wait(next));
+    app.use(['/wait/events', '/events'], events);
+    const { port, server } = await listening(app);
+    const gone = new Promise<void>((resolve) => server.once('connection', (at) => at.once('close', () => resolve())));
+    const lines = requests.map((request) => `${request} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n\r\n`);
+    const socket = dial(port, '127.0.0.1', () => socket.write(lines.join('')));
+    await entered.pass;
+    socket.destroy();
+    await gone;
+    left.open();
+    await turn();
+    await turn();
+    expect(handler).not.toHaveBeenCalled();
+    expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
   });
 
   test.each<[what: string, handler: AnyHandler]>([

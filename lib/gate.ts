@@ -128,7 +128,7 @@ export class Gate {
     else if (this.#hub.opening.isDone) this.#admit(arrival);
     else {
       void this.#hub.opening.wait().then((is) => {
-        if (res.destroyed || res.headersSent) return;
+        if (res.headersSent) return;
         if (is) this.#admit(arrival);
         else this.#sendAway(res, 'not ready');
       });
@@ -136,6 +136,8 @@ export class Gate {
   }
 
   #admit({ req, res, next, heading, gzip, lastEventId, padding }: Arrival): void {
+    // Gone while a middleware, an origin's verdict or the journal was waited for: its 'close' has been, and does not come again.
+    if (res.destroyed || req.socket.destroyed) return;
     let client: string | undefined;
     try {
       client = this.#clientOf(req);
