@@ -11,12 +11,18 @@ import { turn } from './support.ts';
 const READERS = 100;
 const LOG: Entry[] = ['1', '2', '3'].map((id) => ({ id, body: Buffer.from(`data: ${id}\n\n`) }));
 
+const compare = (a: string, b: string): number => Number(a) - Number(b);
+const after = (id: string, count = Infinity) => ({
+  ok: true,
+  entries: LOG.filter((entry) => compare(entry.id, id) > 0).slice(0, count),
+});
+
 test('no slice holds the event loop for long; each gets everything once, unless it leaves meanwhile', async () => {
   let now = 0;
   jest.spyOn(performance, 'now').mockImplementation(() => now);
   const journal = {
-    compare: (a: string, b: string) => Number(a) - Number(b),
-    read: (after: string) => Promise.resolve({ ok: true, entries: LOG.filter(({ id }) => Number(id) > Number(after)) }),
+    compare,
+    read: (id: string) => Promise.resolve(after(id)),
   } as unknown as Journal;
   // The ring begins where the log ends.
   const ring = { headId: '3', find: (id: string) => (id === '3' ? 3 : undefined) };
@@ -49,4 +55,45 @@ test('no slice holds the event loop for long; each gets everything once, unless 
   expect(slices.length).toBeGreaterThan(10);
   const all = ['3: id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n', 'on from 3'];
   for (const [reader, mine] of got) expect(mine).toEqual(reader === gone ? [] : all);
+});
+
+test('a long way through the log is no silence: only an engine that does not answer is waited for no longer than 30 s', async () => {
+  const answers: (() => void)[] = [];
+  const journal = {
+    compare,
+    read: (id: string) => new Promise((resolve) => answers.push(() => resolve(after(id, 1)))),
+  } as unknown as Journal;
+  const hub = { ring: { headId: '9', find: () => undefined }, journal, now: 0, due: () => {} };
+  const catchUp = new CatchUp(hub as unknown as House);
+  const failed: unknown[] = [];
+  const waits = (at: string): Reader => {
+    const reader = { at, shares: true, own: false, blocked: false, wants: () => true } as unknown as Reader;
+    Object.assign(reader, {
+      verified: () => {},
+      carry: () => {},
+      fail: (error: { code: string }) => {
+        failed.push(error.code);
+        catchUp.drop(reader);
+      },
+    });
+    catchUp.wait(reader);
+    return reader;
+  };
+  waits('1');
+  await turn();
+  const other = waits('0'); // the way began behind it: it waits for the next
+  for (const at of [20_000, 40_000]) {
+    hub.now = at;
+    answers.shift()!();
+    while (answers.length === 0) await turn(); // it asks for the next page
+    catchUp.look(at);
+    expect(failed).toEqual([]);
+  }
+  expect(other.phase).toBe('waiting');
+  catchUp.look(69_999);
+  expect(failed).toEqual([]);
+  catchUp.look(70_000); // nothing since 40,000
+  expect(failed).toEqual(['ERR_SSE_TIMEOUT', 'ERR_SSE_TIMEOUT']);
+  expect(catchUp.size).toBe(0);
+  catchUp.close();
 });

@@ -35,6 +35,7 @@ export class CatchUp {
   readonly #since = new Map<Reader, number>(); // of all who wait for the engine
   #scanning = false;
   #turned = 0; // when others last had a turn
+  #answered = 0; // when the engine last answered the scan: the hub's milliseconds
   #closed = false;
 
   constructor(hub: House) {
@@ -82,11 +83,11 @@ export class CatchUp {
 
   /** Ends who has waited too long: its client comes back. @returns when to look again */
   look(now: number): number {
-    const overdue = [...this.#since].filter(([, since]) => now - since >= PATIENCE);
-    for (const [reader] of overdue) {
-      reader.fail(
-        new SseError('ERR_SSE_TIMEOUT', `The journal has not answered for ${PATIENCE} ms: the stream is ended.`),
-      );
+    const why = `The journal has not answered for ${PATIENCE} ms: the stream is ended.`;
+    for (const [reader, since] of [...this.#since]) {
+      // A long way through the log is no silence; who is ahead of this process waits for something else.
+      const from = reader.phase === 'ahead' ? since : Math.max(since, this.#answered);
+      if (now - from >= PATIENCE) reader.fail(new SseError('ERR_SSE_TIMEOUT', why));
     }
     return this.size > 0 ? now + 1000 : Infinity;
   }
@@ -148,6 +149,7 @@ export class CatchUp {
       const result = await this.#read(at, PAGE, () => this.#attached.size > 0 || this.#waiting.has(at));
       if (result === undefined) return;
       this.#turned = performance.now();
+      this.#answered = this.#hub.now;
       if (!result.ok) {
         const those = [...(this.#waiting.get(at) ?? []), ...this.#attached];
         this.#waiting.delete(at);
@@ -206,8 +208,7 @@ export class CatchUp {
 
   /** Others have a turn. */
   async #breath(): Promise<void> {
-    await new Promise(setImmediate);
-    this.#turned = performance.now();
+    this.#turned = await new Promise((resolve) => setImmediate(() => resolve(performance.now())));
   }
 
   /** Everyone who waits at exactly this id goes along from here. */
