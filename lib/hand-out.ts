@@ -84,6 +84,7 @@ export class HandOut {
   #since = 0; // when the first of them came
   #scheduled = false;
   #running = false;
+  #isPastWords = false; // the work that is to be gone on with has come to the entries
   #work: Generator<void, void> | undefined;
 
   constructor(ring: Ring, range: Range, audiences: Audiences<Cursor>, host: Host) {
@@ -108,7 +109,7 @@ export class HandOut {
     if (this.#since === 0) this.#since = performance.now();
     this.#bytes += bytes;
     const much = this.#ring.head - this.base > TURN_ENTRIES || this.#bytes > TURN_BYTES;
-    if (much && this.#work === undefined && !this.#running) this.#run(true);
+    if (much && !this.#running && (this.#work === undefined || this.#isPastWords)) this.#run(true);
     else this.#schedule();
   }
 
@@ -134,6 +135,7 @@ export class HandOut {
     this.#now = this.#host.startTurn();
     this.#running = true;
     const start = performance.now();
+    if (this.#work === undefined) this.#isPastWords = false;
     const work = (this.#work ??= this.#spread(within));
     for (;;) {
       if (work.next().done) {
@@ -159,6 +161,7 @@ export class HandOut {
       }
       if (this.#spoken % FLUSHES === 0) yield;
     }
+    this.#isPastWords = true;
     this.#speakers = this.#speakers.slice(this.#spoken);
     this.#spoken = 0;
     this.#bytes = 0;
