@@ -423,6 +423,18 @@ describe('long replays', () => {
     expect(events.stats().resumes).toMatchObject({ resumed: 3, lost: 0, unknown: 0 });
   });
 
+  test('who is ended on the way gets all of it first, and nothing of what comes after', async () => {
+    const { events, visit, conn } = await site({ history: { size: 40_000 } });
+    const first = await events.broadcast('0');
+    for (let n = 1; n <= 20_000; n++) await events.broadcast(String(n));
+    const stream = await visit('', first);
+    conn().end();
+    await events.broadcast('after');
+    expect(await stream.closed).toBe('end');
+    expect(texts(stream)).toEqual(Array.from({ length: 20_000 }, (_, index) => String(index + 1)));
+    expect(stream.events.at(-1)!.event).toBe('end');
+  });
+
   test('a client that stalls in the middle of one costs little, and goes on where it stood', async () => {
     const { events, visit, conn } = await site({ history: { size: 1000, maxBytes: 100_000_000 } });
     const first = await events.broadcast('0');

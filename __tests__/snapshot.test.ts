@@ -205,6 +205,19 @@ describe('a snapshot that takes its time', () => {
     expect(stream.text).not.toContain('state');
   });
 
+  test('of a client that is ended meanwhile is waited for: it does not come back for what it is owed', async () => {
+    const { promise, resolve } = deferred<string>();
+    const { events, visit } = site(() => promise, {}, ['own']);
+    const stream = await visit();
+    const [conn] = events.connections;
+    await events.broadcast('before');
+    conn!.end();
+    await events.broadcast('after');
+    resolve('state');
+    expect(await stream.closed).toBe('end');
+    expect(said(stream.events)).toEqual(['state', 'own', 'before', 'end: ']);
+  });
+
   test('does not hold the heartbeat', async () => {
     const { promise, resolve } = deferred<string>();
     const { visit } = site(() => promise, { heartbeat: 30 });

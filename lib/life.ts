@@ -219,7 +219,8 @@ export abstract class Life extends Reader {
     this.#lingers = false;
     try {
       this.pump();
-      this.#lingers = !late && !this.held && this.phase === 'ring' && this.cursor < this.limit;
+      if (this.phase === 'ring' && !this.held) this.#lingers = !late && this.cursor < this.limit;
+      else this.#lingers = !late && reason === 'end' && (this.held || this.isInLog);
       if (this.#lingers) return;
       this.sayTheRest();
       if (this.#farewell !== '') this.write(this.#farewell);

@@ -94,7 +94,7 @@ export abstract class Reader extends Cursor {
 
   /** The ring is another, and nothing of the one before is known to be in the log. */
   restarted(reason: ResetReason): void {
-    if (!this.#isInLog || (reason !== 'lost' && !this.shares)) return this.reset(reason);
+    if (!this.isInLog || (reason !== 'lost' && !this.shares)) return this.reset(reason);
     if (this.phase === 'parked') return; // it asks the log when it has drained
     this.hub.catchUp.drop(this); // it did not stand on the ring: its id may be good in the log as it is now
     this.resume(this.at);
@@ -107,7 +107,7 @@ export abstract class Reader extends Cursor {
     this.words?.clamp(n);
     this.limit = Math.min(this.limit, n);
     this.clampLate(common);
-    if (this.#isInLog) {
+    if (this.isInLog) {
       // Past the cut before it was noticed here, it may have been denied what is new there as older than its joining.
       if (!this.shares && journal.compare(this.at, common) > 0) return this.reset('diverged');
       if (this.phase === 'parked') return;
@@ -127,7 +127,7 @@ export abstract class Reader extends Cursor {
   }
 
   /** It does not stand on the ring, but somewhere in the log. */
-  get #isInLog(): boolean {
+  protected get isInLog(): boolean {
     return this.phase === 'ahead' || this.phase === 'waiting' || this.phase === 'attached' || this.phase === 'parked';
   }
 
