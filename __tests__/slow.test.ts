@@ -135,6 +135,25 @@ test.each<[how: string, leave: (all: { conn: Connection; stream: TestStream }) =
   await conn.drained();
 });
 
+test('channels that are joined or left while it is behind: what was broadcast before is for those of before', async () => {
+  const { conn, events, stream } = await opened((one) => one.join('room', 'x', 'y'), { maxBuffered: 1e9 });
+  stream.pause();
+  await choke(conn);
+  await events.broadcast('not for x', { except: 'x' });
+  await events.broadcast('for the room, without the muted', { to: 'room', except: 'muted' });
+  await events.broadcast('for z', { to: 'z' });
+  conn.leave('x', 'y');
+  conn.join('muted', 'z');
+  await events.broadcast('for the room, still without the muted', { to: 'room', except: 'muted' });
+  await events.broadcast('for y', { to: 'y' });
+  await events.broadcast('still not for x', { except: 'x' });
+  await events.broadcast('for z now', { to: 'z' });
+  stream.resume();
+  await stream.until(({ events: all }) => all.at(-1)?.data === 'for z now');
+  const all = stream.events.map(({ data }) => data).filter((text) => /^(still|not|for) /.test(text));
+  expect(all).toEqual(['for the room, without the muted', 'still not for x', 'for z now']);
+});
+
 test('LIM-04 of 100 readers one does not read: the others have a broadcast within 100 ms', async () => {
   const { app, events, conn, stream } = await opened(() => {}, { maxBuffered: 1e9 });
   stream.pause();

@@ -50,6 +50,7 @@ export interface Connection<E extends EventMap = AnyEvents> {
   drained(): Promise<void>;
   /** Joined before the opening, a returning client gets what it missed of these channels; later: what comes from here on. */
   join(...channels: string[]): void;
+  /** A reader that is behind is sent nothing more of them. */
   leave(...channels: string[]): void;
   /** Opens the stream at the end of this turn although there is nothing to say yet. */
   open(): void;

@@ -53,7 +53,7 @@ export abstract class Cursor {
   protected limit = -1;
   /** The bytes of its own that were written since the outlet was last seen empty. */
   protected written = 0;
-  #late: Map<string, string> | undefined; // channels joined while behind → the head's id then
+  #late: Map<string, string> | undefined; // channels joined or left while behind → the head's id then
 
   constructor(hub: House, outlet: Outlet) {
     this.hub = hub;
@@ -90,15 +90,15 @@ export abstract class Cursor {
     return this.#late === undefined;
   }
 
-  /** Whether an entry is for it, now. */
+  /** Whether an entry is for it. */
   wants(entry: Entry): boolean {
-    const audience = this.audience!;
-    if (!audience.wants(entry)) return false;
-    if (this.#late === undefined || entry.to === undefined) return true;
-    return entry.to.some((channel) => {
-      const since = audience.channels.has(channel) ? this.#late!.get(channel) : '';
-      return since === undefined || (since !== '' && this.hub.journal.compare(entry.id, since) > 0);
-    });
+    const late = this.#late;
+    if (late === undefined) return this.audience!.wants(entry);
+    const { channels } = this.audience!;
+    const isAfter = (one: string): boolean => !late.has(one) || this.hub.journal.compare(entry.id, late.get(one)!) > 0;
+    // A channel that it has joined excepts it from what came after that, and one that it has left from what came before.
+    if (entry.except?.some((channel) => channels.has(channel) === isAfter(channel))) return false;
+    return entry.to === undefined || entry.to.some((channel) => channels.has(channel) && isAfter(channel));
   }
 
   /** Writes what is due, entry after entry and word after word, until the head or until the outlet says no. */
@@ -196,8 +196,8 @@ export abstract class Cursor {
     this.#late = undefined;
   }
 
-  /** Channels joined while it is behind are live from here on, without the past. */
-  protected joinLate(channels: readonly string[]): void {
+  /** Channels joined or left while it is behind are so from here on, and not in the past. */
+  protected changeLate(channels: readonly string[]): void {
     this.cursor = this.position;
     if (this.phase === 'live') return;
     this.#late ??= new Map();
@@ -237,7 +237,7 @@ export abstract class Cursor {
   }
 
   #unblock(): void {
-    if (!this.blocked || this.phase === 'closed') return;
+    if (!this.blocked || this.phase === 'closed' || this.outlet.answered === 'ended') return; // by the application itself
     this.blocked = false;
     try {
       if (this.phase === 'parked') this.resume(this.at);

@@ -84,7 +84,7 @@ export class Stream extends Life implements Connection {
     if (added.length === 0 || this.isOver) return;
     if (this.phase !== 'connecting') {
       this.pump(); // what came before is for the channels of before
-      this.joinLate(added);
+      this.changeLate(added);
       this.changed = this.position;
       if (this.lastEventId !== '' && !this.own && this.hub.resumable) this.hub.joinedLate(this);
     }
@@ -93,13 +93,15 @@ export class Stream extends Life implements Connection {
 
   leave(...channels: string[]): void {
     checkChannels(channels);
-    const left = [...this.channels].filter((channel) => !channels.includes(channel));
-    if (left.length === this.channels.size || this.isOver) return;
+    const before = [...this.channels];
+    const kept = before.filter((channel) => !channels.includes(channel));
+    if (kept.length === before.length || this.isOver) return;
     if (this.phase !== 'connecting') {
       this.pump();
+      this.changeLate(before.filter((channel) => channels.includes(channel)));
       this.changed = this.position;
     }
-    this.hub.moved(this, left);
+    this.hub.moved(this, kept);
   }
 
   close(options: { retry?: number } = {}): void {
