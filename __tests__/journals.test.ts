@@ -190,8 +190,11 @@ describe.each(ENGINES.filter(({ name }) => name.startsWith('Redis')))('$name, en
   });
 
   test('the engine is down: clients stay, heartbeats go on, who comes back is resumed from the ring; nothing is lost', async () => {
-    const [one, two] = await machines(engine);
+    const told: unknown[] = [];
+    const [one, two] = await machines(engine, { onError: (error) => void told.push(error) });
     const streams = await Promise.all([one.visit(), two.visit()]);
+    const isUp = (): number[] => [one, two].map(({ events }) => events.stats().journalUp);
+    expect(isUp()).toEqual([1, 1]);
     const { id } = (await Promise.all(streams.map((stream) => stream.next())))[0]!;
     await one.events.broadcast('before');
     for (const stream of streams) expect(data(await stream.take(1))).toEqual(['before']);
@@ -204,9 +207,13 @@ describe.each(ENGINES.filter(({ name }) => name.startsWith('Redis')))('$name, en
       await stream.until(({ comments }) => comments.length > length);
       expect(stream.ended).toBe(false);
     }
+    expect(isUp()).toEqual([0, 0]);
+    const gone = { code: 'ERR_SSE_JOURNAL', message: expect.stringContaining('cannot be reached') };
+    expect(told).toMatchObject([gone, gone]); // once for each router, whatever becomes of its tries
     await redis.start();
     await late;
     for (const stream of [...streams, back]) expect(data(await stream.take(1))).toEqual(['during']);
+    expect([isUp(), told.length]).toEqual([[1, 1], 2]);
   });
 });
 

@@ -80,6 +80,7 @@ export class Hub implements Home, Follower {
     if (window === undefined) return;
     this.ring.fill(window);
     this.#handOut.rebase(this.ring.head);
+    this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
     this.opening.done();
   }
@@ -99,7 +100,7 @@ export class Hub implements Home, Follower {
     if (!this.opening.isDone && !(await this.opening.wait())) {
       throw new SseError(
         'ERR_SSE_JOURNAL',
-        'The journal is closed, or could not be opened in time (onError has the reason): nothing was stored.',
+        'The journal is closed, or could not be opened in time (onError, or a warning of the process, has the reason): nothing was stored.',
       );
     }
     const observed = signals.broadcast.hasSubscribers;
@@ -174,8 +175,9 @@ export class Hub implements Home, Follower {
     for (const stream of streams) stream.restarted(reason);
   }
 
-  status(up: boolean): void {
+  status(up: boolean, error?: Error): void {
     this.counters.journalUp = up;
+    if (error !== undefined) this.report(error);
   }
 
   trim(id: string): void {

@@ -22,7 +22,7 @@ export interface SseStats {
   /** Entries in the ring, and their bytes. */
   ringEntries: number;
   ringBytes: number;
-  /** 1 while the journal's engine answers, else 0. */
+  /** 1 while the journal is open and its engine answers, else 0. */
   journalUp: number;
   /** Connections opened. */
   opened: number;
@@ -49,7 +49,7 @@ export class Counters {
   events = 0;
   bytes = 0;
   heartbeats = 0;
-  journalUp = true;
+  journalUp = false;
   readonly closed: Record<CloseReason, number> = {
     client: 0,
     handler: 0,
