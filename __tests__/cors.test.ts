@@ -293,6 +293,16 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       await stream.close();
     });
 
+    test('nobody but the page’s own origin, where none is listed', async () => {
+      const { at, port } = await routed({ origin: false });
+      for (const [origin, status] of [
+        [`http://127.0.0.1:${port}`, 200],
+        [A, 403],
+        ['null', 403],
+      ] as const)
+        expect([origin, (await ask(at, from(origin))).status]).toEqual([origin, status]);
+    });
+
     test('the forwarded host of a trusted proxy', async () => {
       const { at, port } = await routed({ origin: A }, {}, undefined, (app) => app.set('trust proxy', 'loopback'));
       const forwarded = { 'x-forwarded-host': 'x.example', 'x-forwarded-proto': 'https' };

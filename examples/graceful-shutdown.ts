@@ -5,9 +5,9 @@
  *   curl -N http://localhost:3000/events
  *   kill -TERM <pid>
  */
-import express from 'express';
 import { running } from './running.ts';
 // #region readme
+import express from 'express';
 import { sse } from '../lib/index.ts';
 
 const app = express();

@@ -6,9 +6,10 @@
  *   curl -N -H 'Cookie: session=s-ada' http://localhost:3000/events
  *   curl -H 'Cookie: session=s-bob' -H 'Content-Type: application/json' -d '"Lunch?"' http://localhost:3000/notes/ada
  */
-import express, { type RequestHandler } from 'express';
+import type { RequestHandler } from 'express';
 import { running } from './running.ts';
 // #region readme
+import express from 'express';
 import { sse } from '../lib/index.ts';
 
 const events = sse((conn, _req, res) => conn.join(`user:${res.locals.user}`));

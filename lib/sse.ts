@@ -22,8 +22,8 @@ import type { SseStats } from './stats.ts';
 /**
  * What the application does with each connection, once per request. It may join channels and push, answer the request itself
  * (`res.sendStatus(403)`) or throw to Express' error handling, as long as the stream has not opened; that it does at the end of
- * the turn of the first push, or when what this returns has settled. What it returns to iterate is sent, and then the stream
- * is over for good.
+ * the turn of the first push, when what this returns has settled, or at the latest after one `heartbeat`. What it returns to
+ * iterate is sent, and then the stream is over for good.
  */
 export type SseHandler<E extends EventMap = AnyEvents> = (
   conn: Connection<E>,
