@@ -245,6 +245,56 @@ describe('releasing', () => {
     await freed.pass;
   });
 
+  test('a readable that nobody has asked yet may complain of being released', async () => {
+    const { stream, conn } = await opened(() => {}, BARE);
+    conn.close();
+    await stream.closed;
+    const destroyed = gate();
+    const source = new Readable({
+      read() {},
+      destroy(_error, done) {
+        done(new Error('no such file'));
+        destroyed.open();
+      },
+    });
+    await conn.pushAll(source); // its error would end the process, as nobody else listens for it
+    await destroyed.pass;
+    await turn();
+    expect(source.listenerCount('error')).toBeGreaterThan(0);
+  });
+
+  test('a generator that ends the stream itself is released once it can listen', async () => {
+    const freed = gate();
+    const { conn } = await opened(() => {}, BARE);
+    await conn.pushAll(
+      (function* () {
+        try {
+          yield 'a';
+          conn.close();
+          yield 'b';
+        } finally {
+          freed.open();
+        }
+      })(),
+    );
+    await freed.pass;
+  });
+
+  test('nothing is asked for any more once the stream is over, also where its reader was waited for', async () => {
+    const { stream, conn } = await opened((connection) => connection.push('x'), { ...BARE, maxBuffered: 2 ** 28 });
+    await stream.next();
+    stream.pause();
+    await choke(conn);
+    let asked = 0;
+    const next = (): Promise<IteratorResult<string>> =>
+      ++asked === 1 ? Promise.resolve({ value: 'y' }) : new Promise(() => {});
+    const poured = conn.pushAll({ [Symbol.asyncIterator]: () => ({ next }) });
+    await turn();
+    await stream.cut();
+    await poured;
+    expect(asked).toBe(1);
+  });
+
   test('a source that complains of being released is not news', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     const unhandled = jest.fn();

@@ -52,6 +52,7 @@ export async function pour(connection: Connection, source: unknown): Promise<voi
   /* oxlint-disable no-await-in-loop -- one after the other is the point */
   try {
     for (let taken = 1; ; taken++) {
+      if (signal.aborted) return steps.release(); // while its reader was waited for
       const asked = steps.next();
       const step = isThenable(asked)
         ? await new Promise<IteratorResult<unknown> | undefined>((resolve, reject) => {
@@ -59,7 +60,8 @@ export async function pour(connection: Connection, source: unknown): Promise<voi
             asked.then(resolve, reject);
           })
         : asked;
-      if (step === undefined || signal.aborted) return;
+      if (step === undefined) return;
+      if (signal.aborted) return steps.release(); // again: a generator that has ended it itself did not listen
       if (step.done) break;
       if (!pushOne(connection, step.value, decoder)) await connection.drained();
       if (taken % STRIDE === 0) await new Promise(setImmediate);
@@ -105,7 +107,11 @@ function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, sour
   return {
     next: () => iterator.next(),
     release: () => {
-      if ('destroy' in source && typeof source.destroy === 'function') source.destroy(); // a readable that waits for data
+      if ('destroy' in source && typeof source.destroy === 'function') {
+        // Before it is first asked nobody hears of its errors, and what nobody hears ends the process.
+        if ('on' in source && typeof source.on === 'function') source.on('error', ignore);
+        source.destroy(); // a readable that waits for data
+      }
       try {
         void Promise.resolve(iterator.return?.()).catch(ignore);
       } catch {
