@@ -1,9 +1,10 @@
-import { type ErrorRequestHandler } from 'express';
+import { createServer } from 'node:http';
+import type { ErrorRequestHandler, Request, Response } from 'express';
 import corsPackage from 'cors';
 import { sse, type SseOptions, type SseRouter } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
 import { type AnyHandler, codeOf, EXPRESSES, later } from './support.ts';
-import { ask, eventually, type Init, Raw, serve, type Site } from './support-http.ts';
+import { ask, eventually, type Init, listen, Raw, serve, type Site } from './support-http.ts';
 
 const A = 'https://a.example';
 
@@ -317,6 +318,28 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     });
   });
 
+  test.each([true, false])(
+    'somebody else has answered before an origin function says %s: it is left at that',
+    async (is) => {
+      let say!: () => void;
+      const { at, events } = await routed(
+        { origin: (_origin, answer) => (say = () => answer(null, is)) },
+        {},
+        undefined,
+        (app) =>
+          app.use((_req, res, next) => {
+            next();
+            res.status(503).send('too late');
+          }),
+      );
+      const answer = await ask(at, from(A));
+      expect(answer).toMatchObject({ status: 503, text: 'too late' });
+      expect(say).not.toThrow();
+      expect(calls).toBe(0);
+      expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
+    },
+  );
+
   test.each<[name: string, origin: (origin: string | undefined, answer: (error: Error | null) => void) => void]>([
     ['answers with an error', (_origin, answer) => answer(new Error('no database'))],
     [
@@ -332,6 +355,16 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(calls).toBe(0);
     expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
   });
+});
+
+test('a router without an application around it trusts no proxy, and refuses a foreign origin', async () => {
+  const events = sse((conn) => conn.close(), { cors: { origin: A } });
+  later(() => events.close());
+  const next = jest.fn();
+  const { url } = await listen(createServer((req, res) => events(req as Request, res as Response, next)));
+  const statuses = await Promise.all([A, 'https://b.example'].map((origin) => ask(url, { headers: { origin } })));
+  expect(statuses.map(({ status }) => status)).toEqual([200, 403]);
+  expect(next).not.toHaveBeenCalled();
 });
 
 test('CO-03 a function that answers `*` allows every origin, and with credentials none', async () => {

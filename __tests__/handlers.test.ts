@@ -3,6 +3,7 @@
  * before and after: cases FL-04, FL-05, FL-06, API-14. The bytes of the opening are in opening.test.ts, generators in
  * generators.test.ts.
  */
+import { once } from 'node:events';
 import express, { type NextFunction, type Request, type Response } from 'express';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
@@ -11,11 +12,13 @@ import {
   type AnyHandler,
   appOf,
   BARE,
+  dialled,
   EXPRESSES,
   fakeClock,
   gate,
   HEAD,
   later,
+  listening,
   opened,
   overOf,
   turn,
@@ -285,6 +288,55 @@ test.each<[how: string, send: (res: Response) => void]>([
   expect(stream.events).toEqual([]);
   expect(onError.mock.calls).toEqual([[expect.objectContaining({ code: 'ERR_SSE_HEADERS_SENT' }), expect.anything()]]);
   expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
+});
+
+test.each<[version: string, how: string, end: (conn: Connection, events: SseRouter) => unknown]>([
+  ['1.1', 'end()', (conn) => conn.end()],
+  ['1.1', 'close({ retry })', (conn) => conn.close({ retry: 500 })],
+  ['1.1', 'a push', (conn) => conn.push('late')],
+  ['1.1', 'a broadcast', (_conn, events) => events.broadcast('late')],
+  ['1.0', 'end()', (conn) => conn.end()],
+  ['1.0', 'the router’s close()', (_conn, events) => events.close()],
+])(
+  'the application ends the answer, and then comes, over HTTP/%s, %s: nothing is written behind its end',
+  async (version, _how, end) => {
+    let answer!: Response;
+    const { app, events } = appWithErrors((conn, _req, res) => {
+      answer = res;
+      conn.push('x');
+    });
+    const { port } = await listening(app);
+    const socket = await dialled(port, `GET /events HTTP/${version}\r\nHost: x\r\n\r\n`);
+    let text = '';
+    socket.setEncoding('latin1').on('data', (more: string) => (text += more));
+    const has = async (what: string): Promise<void> => {
+      while (!text.includes(what)) await turn();
+    };
+    await has('data: x\n\n');
+    const [conn] = events.connections;
+    const over = overOf(conn!);
+    answer.write('tail\n'.repeat(400_000)); // so that its end waits behind it
+    answer.end();
+    await end(conn!, events);
+    await over;
+    if (version === '1.1') await has('\r\n0\r\n\r\n');
+    else await once(socket, 'close');
+    expect(text).not.toMatch(/late|event: end|retry: 500/);
+    expect(text.split('0\r\n\r\n').slice(1)).toEqual(version === '1.1' ? [''] : []);
+    expectNobody(events);
+  },
+);
+
+test.each(EXPRESSES)('%s: a route’s handler that somebody has wrapped is known by its layers', async (_name, make) => {
+  const events = sse((conn) => void conn.push('x'), BARE);
+  later(() => events.close());
+  // As express-async-errors does with every handler.
+  const wrapped = Object.assign(function (this: unknown, ...all: Parameters<typeof events>) {
+    return events.apply(this, all);
+  }, events);
+  const stream = await connect(make().get('/events', wrapped), '/events');
+  later(() => stream.close());
+  expect((await stream.next()).data).toBe('x');
 });
 
 describe('an error handler of the application’s own', () => {

@@ -44,7 +44,8 @@ const ROOMS = table(`
   stream:         node:util audience channel check cursor errors frame life source words | npm:express connection home outlet
   life:           cursor frame reader report span | connection home journal outlet
   reader:         cursor frame words | home journal
-  cursor:         | node:net audience home journal outlet packet words
+  cursor:         changes | node:net audience home journal outlet packet words
+  changes:        | journal
   catch-up:       cursor errors run | home journal reader
   run:            packet | journal range
   hand-out:       cursor volley | audience packet range ring stats

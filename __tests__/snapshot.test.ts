@@ -218,6 +218,33 @@ describe('a snapshot that takes its time', () => {
     expect(said(stream.events)).toEqual(['state', 'own', 'before', 'end: ']);
   });
 
+  test('of a client that is ended meanwhile, and that fails: one error, and no second of waiting', async () => {
+    const { promise, reject } = deferred<string>();
+    const onError = jest.fn();
+    const { events, visit } = site(() => promise, { onError });
+    const stream = await visit();
+    const [conn] = events.connections;
+    conn!.end();
+    const start = performance.now();
+    reject(new Error('no database'));
+    expect(await stream.closed).toBe('end');
+    expect(performance.now() - start).toBeLessThan(900);
+    expect(onError.mock.calls.map(([error]) => (error as Error).message)).toEqual(['no database']);
+  });
+
+  test.each<['end' | 'close', string[]]>([
+    ['end', ['state', 'end: ']],
+    ['close', []], // its client comes back for it
+  ])('that calls %s() itself: one end, on a body that is whole', async (how, all) => {
+    const { visit } = site((conn) => {
+      conn[how]();
+      return 'state';
+    });
+    const stream = await visit();
+    expect(await stream.closed).toBe('end');
+    expect(said(stream.events)).toEqual(all);
+  });
+
   test('does not hold the heartbeat', async () => {
     const { promise, resolve } = deferred<string>();
     const { visit } = site(() => promise, { heartbeat: 30 });

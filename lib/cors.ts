@@ -149,14 +149,24 @@ export class CrossOrigin {
   readonly #open: boolean;
   readonly #varies: boolean;
   readonly #credentials: boolean;
-  readonly #apply: ReturnType<typeof cors>;
+  readonly #apply: (req: Request, res: Response, next: (error?: unknown) => void) => void;
 
   constructor(options: CorsOptions) {
     this.#open = options.origin === '*' || options.origin === true;
     this.#varies = options.origin !== '*';
     this.#credentials = options.credentials === true;
     // The answer to a preflight is ours, or a foreign one would be told yes.
-    this.#apply = cors({ ...options, preflightContinue: true });
+    const all: CorsOptions = { ...options, preflightContinue: true };
+    const { origin } = options;
+    // Who has been answered while a function thinks gets no headers any more: they would throw into the application's own callback.
+    this.#apply =
+      typeof origin !== 'function'
+        ? cors(all)
+        : (req, res, next) =>
+            cors({
+              ...all,
+              origin: (from, tell) => origin(from, (error, is) => res.headersSent || tell(error, is)),
+            })(req, res, next);
   }
 
   judge(req: Request, res: Response, answer: (verdict: Verdict) => void): void {

@@ -7,6 +7,7 @@
 
 import type { Socket } from 'node:net';
 import type { Audience } from './audience.ts';
+import { Changes } from './changes.ts';
 import type { House } from './home.ts';
 import type { Entry } from './journal.ts';
 import type { Outlet } from './outlet.ts';
@@ -53,7 +54,7 @@ export abstract class Cursor {
   protected limit = -1;
   /** The bytes of its own that were written since the outlet was last seen empty. */
   protected written = 0;
-  #late: Map<string, string> | undefined; // channels joined or left while behind → the head's id then
+  #late: Changes | undefined; // while it is behind
 
   constructor(hub: House, outlet: Outlet) {
     this.hub = hub;
@@ -92,13 +93,8 @@ export abstract class Cursor {
 
   /** Whether an entry is for it. */
   wants(entry: Entry): boolean {
-    const late = this.#late;
-    if (late === undefined) return this.audience!.wants(entry);
-    const { channels } = this.audience!;
-    const isAfter = (one: string): boolean => !late.has(one) || this.hub.journal.compare(entry.id, late.get(one)!) > 0;
-    // A channel that it has joined excepts it from what came after that, and one that it has left from what came before.
-    if (entry.except?.some((channel) => channels.has(channel) === isAfter(channel))) return false;
-    return entry.to === undefined || entry.to.some((channel) => channels.has(channel) && isAfter(channel));
+    const audience = this.audience!;
+    return this.#late === undefined ? audience.wants(entry) : this.#late.wants(entry, audience.channels);
   }
 
   /** Writes what is due, entry after entry and word after word, until the head or until the outlet says no. */
@@ -146,8 +142,10 @@ export abstract class Cursor {
    */
   lineUp(packet: Packet, from: number, to: number, now: number): Socket | undefined {
     const isInStep = this.phase === 'live' && this.words === undefined && this.cursor <= from;
-    if (isInStep && this.direct) this.#served(packet, to, now);
-    return isInStep ? this.direct : undefined;
+    // Where something waits it may be the end, that the application has made itself: `deliver` asks.
+    if (!isInStep || this.direct?.writableLength !== 0) return undefined;
+    this.#served(packet, to, now);
+    return this.direct;
   }
 
   /** The same, whatever is in its way. @returns whether it was this packet that was written */
@@ -186,9 +184,7 @@ export abstract class Cursor {
 
   /** The log has lost what came after `id`: what is newer there now comes after any joining. */
   protected clampLate(id: string): void {
-    for (const [channel, since] of this.#late ?? []) {
-      if (this.hub.journal.compare(since, id) > 0) this.#late!.set(channel, id);
-    }
+    this.#late?.clamp(id);
   }
 
   /** Nothing of the past of later joined channels is owed any more. */
@@ -200,8 +196,8 @@ export abstract class Cursor {
   protected changeLate(channels: readonly string[]): void {
     this.cursor = this.position;
     if (this.phase === 'live') return;
-    this.#late ??= new Map();
-    for (const channel of channels) this.#late.set(channel, this.hub.ring.headId);
+    const { journal, ring } = this.hub;
+    (this.#late ??= new Changes((a, b) => journal.compare(a, b))).note(channels, ring.headId);
   }
 
   /** Writes everything of its own that waits, cursor or not: nothing follows. */

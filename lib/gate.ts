@@ -77,6 +77,7 @@ export class Gate {
   }
 
   #judged(verdict: Verdict, req: Request, res: Response, next: NextFunction): void {
+    if (res.headersSent) return; // somebody has answered while the verdict was waited for
     if (typeof verdict === 'object') next(verdict.error);
     else if (verdict === 'pass') this.#pass(req, res, next);
     else refuse(res, 403, 'This origin may not read this stream.');

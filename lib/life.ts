@@ -5,7 +5,7 @@
  */
 
 import type { CloseReason } from './connection.ts';
-import { WRITE_BYTES } from './cursor.ts';
+import { type Phase, WRITE_BYTES } from './cursor.ts';
 import { HEARTBEAT, retryLine } from './frame.ts';
 import type { ResetReason } from './journal.ts';
 import type { Outlet } from './outlet.ts';
@@ -92,12 +92,11 @@ export abstract class Life extends Reader {
   /** Over, now: nothing more leaves. */
   cut(reason: CloseReason): void {
     if (this.#reason !== undefined) return;
-    this.phase = 'closed';
     this.outlet.destroy();
-    this.#over(reason);
+    this.waive(reason);
   }
 
-  /** The answer is somebody else's: the handler's own, or the error handler's. */
+  /** The answer is somebody else's (the handler's own, or the error handler's), or nobody's. */
   waive(reason: CloseReason): void {
     this.phase = 'closed';
     this.#lingers = false;
@@ -113,13 +112,14 @@ export abstract class Life extends Reader {
 
   fail(error: unknown): void {
     this.hub.report(error, this);
-    this.finish('error');
+    if (!this.hurry()) this.finish('error');
   }
 
   /** Its outlet threw, which only what others have put around a response does. */
   broken(error: unknown): void {
     this.hub.report(error, this);
-    this.cut('error');
+    this.outlet.destroy();
+    this.waive('error');
   }
 
   /** The end of a turn in which it had something to say. */
@@ -191,7 +191,7 @@ export abstract class Life extends Reader {
     return Math.ceil(Math.min(this.hub.settings.slowTimeout, this.hub.settings.heartbeat) / 4);
   }
 
-  /** Writes the head. @returns false when there is nothing to write it to */
+  /** Writes the head. @returns false when there was nothing to write it to, or it is over already */
   #start(): boolean {
     const { answered } = this.outlet;
     if (answered) {
@@ -208,7 +208,7 @@ export abstract class Life extends Reader {
     this.begin(this.lastEventId !== '' && this.hub.resumable && !this.own ? this.lastEventId : undefined);
     this.outlet.flush();
     this.direct = this.outlet.direct;
-    return true;
+    return (this.phase as Phase) !== 'closed'; // its own snapshot may have ended it
   }
 
   /**

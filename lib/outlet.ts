@@ -123,6 +123,7 @@ export class ResponseOutlet implements Outlet {
   }
 
   write(packet: Packet): boolean {
+    if (this.#response.writableEnded) return false; // by the application itself
     const socket = this.#socket;
     if (socket === undefined) return this.#writeSlow(packet.payload);
     if (this.#first !== undefined) this.#send('');
@@ -130,6 +131,7 @@ export class ResponseOutlet implements Outlet {
   }
 
   writeText(text: string | Buffer): boolean {
+    if (this.#response.writableEnded) return false;
     const socket = this.#socket;
     if (!socket) return this.#writeSlow(text);
     if (!socket.writable) return false;

@@ -11,8 +11,10 @@ export function isSameOrigin(req: Request, origin: string | undefined): boolean 
   const site = req.headers['sec-fetch-site'];
   if (site !== undefined) return site === 'same-origin';
   if (origin === undefined) return false;
-  const trusts = req.app.get('trust proxy fn') as (address: string | undefined, hop: number) => boolean;
-  const forwarded = trusts(req.socket.remoteAddress, 0)
+  // Without an application around the router there is nobody who could say what proxy is trusted.
+  const app = req.app as Request['app'] | undefined;
+  const trusts = app?.get('trust proxy fn') as ((address: string | undefined, hop: number) => boolean) | undefined;
+  const forwarded = trusts?.(req.socket.remoteAddress, 0)
     ? req.get('X-Forwarded-Host')?.split(',', 1)[0]?.trim()
     : undefined;
   const host = forwarded ?? req.headers.host;

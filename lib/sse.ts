@@ -117,15 +117,20 @@ function stepPast(router: Router, enter: RequestHandler): void {
   const looping = router as Router & { handle: RequestHandler };
   const loop = looping.handle;
   looping.handle = function handle(req, res, next) {
-    if (router.stack.length === 1 && pathOf(req) === '/') return enter(req, res, next);
-    return loop.call(router, req, res, next);
+    if (router.stack.length !== 1 || pathOf(req) !== '/') return loop.call(router, req, res, next);
+    try {
+      return enter(req, res, next);
+    } catch (error) {
+      return next(error); // as the loop would
+    }
   };
 }
 
 /** Whether the router was given to a route (`app.get('/events', events)`), which leaves the path as it is. */
 function isHandlerOf(req: Request, router: Router): boolean {
-  const stack = (req.route as { stack?: readonly { handle: unknown }[] } | undefined)?.stack;
-  return stack !== undefined && stack.some((layer) => layer.handle === router);
+  const stack = (req.route as { stack?: readonly { handle: { stack?: unknown } }[] } | undefined)?.stack;
+  // By its layers where somebody has wrapped the route's handlers, as express-async-errors does.
+  return stack !== undefined && stack.some(({ handle }) => handle === router || handle.stack === router.stack);
 }
 
 function checkCall<E extends EventMap>(

@@ -182,8 +182,8 @@ export const mutants = [
   {
     name: 'a late join without limit: it gets the past',
     file: 'cursor.ts',
-    from: 'for (const channel of channels) this.#late.set(channel, this.hub.ring.headId);',
-    to: 'if (channels.length === 0) this.#late.clear();',
+    from: '.note(channels, ring.headId);',
+    to: '.note([], ring.headId);',
   },
   {
     name: 'blocked ignored by the pump',
@@ -304,9 +304,9 @@ export const mutants = [
   },
   {
     name: 'a channel that was left excepts from nothing of before',
-    file: 'cursor.ts',
-    from: 'channels.has(channel) === isAfter(channel)',
-    to: 'channels.has(channel) && isAfter(channel)',
+    file: 'changes.ts',
+    from: 'if (except?.some(wasIn)) return false;',
+    to: 'if (except?.some((channel) => channels.has(channel) && wasIn(channel))) return false;',
     test: 'slow.test.ts',
     part: 'joined or left while it is behind',
   },
