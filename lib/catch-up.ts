@@ -84,7 +84,7 @@ export class CatchUp {
   /** Ends who has waited too long: its client comes back. @returns when to look again */
   look(now: number): number {
     const why = `The journal has not answered for ${PATIENCE} ms: the stream is ended.`;
-    for (const [reader, since] of [...this.#since]) {
+    for (const [reader, since] of this.#since) {
       // A long way through the log is no silence; who is ahead of this process waits for something else.
       const from = reader.phase === 'ahead' ? since : Math.max(since, this.#answered);
       if (now - from >= PATIENCE) reader.fail(new SseError('ERR_SSE_TIMEOUT', why));
