@@ -22,10 +22,8 @@ export abstract class Life extends Reader {
   /** Who it counts as, where that is limited. */
   readonly client: string | undefined;
   readonly number: number;
-  /** When it was admitted: the hub's milliseconds. */
-  readonly since: number;
-  /** In the hub's list of who has something to say. */
-  listed = false;
+  readonly since: number; // when it was admitted: the hub's milliseconds
+  listed = false; // in the hub's list of who has something to say
   readonly #padding: string;
   #abort: AbortController | undefined;
   #reason: CloseReason | undefined;
@@ -118,8 +116,10 @@ export abstract class Life extends Reader {
   /** Its outlet threw, which only what others have put around a response does. */
   broken(error: unknown): void {
     this.hub.report(error, this);
-    this.outlet.destroy();
-    this.waive('error');
+    if (this.#reason === undefined) return this.cut('error');
+    this.phase = 'closed'; // and its socket goes with its last second: what was written before may be on its way
+    this.#lingers = false;
+    this.#over('error');
   }
 
   /** The end of a turn in which it had something to say. */
