@@ -1,9 +1,14 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Entry, Follower, Journal, ResetReason, Window } from '../lib/journal.ts';
 import { lmdbJournal, type LmdbJournalOptions } from '../lib/lmdb/index.ts';
+import { Queue } from '../lib/lmdb/queue.ts';
+import { type Draft, draftOf } from '../lib/lmdb/record.ts';
+import { Store } from '../lib/lmdb/store.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const text = ({ body }: Entry) => new TextDecoder().decode(body);
@@ -28,6 +33,19 @@ function make(options: LmdbJournalOptions = {}, at = path): Journal {
 
 const fill = (journal: Journal, count: number) =>
   Promise.all(Array.from({ length: count }, (_, n) => journal.append({ body: bytes(`${n + 1}`) })));
+
+/** Fakes the clock, and leaves alone what real threads and processes need. */
+const fakeClock = () => void jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+
+/** A process that takes the turn of the log at its argument, says so, and stands still. */
+const HOLD_THE_TURN = `
+  const turn = require('lmdb').open(require('node:path').join(process.argv[1], 'turn.mdb'),
+    { noSubdir: true, noSync: true, eventTurnBatching: false });
+  turn.transactionSync(() => {
+    require('node:fs').writeSync(1, 'held');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  });
+`;
 
 class Recorder implements Follower {
   readonly told: string[] = [];
@@ -155,6 +173,81 @@ describe('bounds', () => {
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(10_000);
     expect(results.at(-1)).toMatchObject({ reason: { code: 'ERR_SSE_QUEUE_FULL' } });
     expect((await journal.window(Infinity)).entries).toHaveLength(10_000);
+  });
+});
+
+describe('a commit that does not come', () => {
+  beforeEach(fakeClock);
+  afterEach(() => void jest.useRealTimers());
+
+  interface Commit {
+    readonly take: () => readonly Draft[];
+    readonly end: (ids: string[]) => void;
+  }
+
+  /** A queue on a store whose commits end when they are told to. */
+  function stuck(): { queue: Queue; commits: Commit[] } {
+    const commits: Commit[] = [];
+    const commit: Store['commit'] = (take) => new Promise((end) => commits.push({ take, end }));
+    const store = { present: true, commit } as unknown as Store;
+    return {
+      queue: new Queue(
+        () => store,
+        () => {},
+      ),
+      commits,
+    };
+  }
+
+  /** What becomes of an append, and after how many ms. */
+  function appendTo(queue: Queue): { code?: string; message?: string; after?: number; id?: string } {
+    const outcome = {};
+    const since = performance.now();
+    queue.append(draftOf({ body: bytes('x') })).then(
+      (id) => Object.assign(outcome, { id }),
+      ({ code, message }) => Object.assign(outcome, { code, message, after: performance.now() - since }),
+    );
+    return outcome;
+  }
+
+  const late = (what: string) => ({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining(what) });
+
+  test('each append is refused when it has waited for 10 s, whenever it came', async () => {
+    const { queue } = stuck();
+    const outcomes = [appendTo(queue)];
+    for (const gap of [5000, 6000]) {
+      await jest.advanceTimersByTimeAsync(gap);
+      outcomes.push(appendTo(queue));
+    }
+    await jest.advanceTimersByTimeAsync(12_000);
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject(late('it was not stored'));
+      expect(outcome.after).toBeGreaterThan(9000);
+      expect(outcome.after).toBeLessThan(12_000);
+    }
+  });
+
+  test('what a transaction has taken is refused together, as not known; and when it ends after all, the next goes on', async () => {
+    const { queue, commits } = stuck();
+    const taken = [appendTo(queue)];
+    await jest.advanceTimersByTimeAsync(4000);
+    taken.push(appendTo(queue));
+    expect(commits[0]!.take()).toHaveLength(2); // the lock is held
+    await jest.advanceTimersByTimeAsync(5000);
+    const waiting = appendTo(queue);
+    expect(taken).toEqual([{}, {}]);
+    await jest.advanceTimersByTimeAsync(2000);
+    expect(taken).toMatchObject([
+      late('whether it was stored is not known'),
+      late('whether it was stored is not known'),
+    ]);
+    expect(waiting).toEqual({});
+    commits[0]!.end(['1', '2']);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(commits[1]!.take()).toHaveLength(1);
+    commits[1]!.end(['3']);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(waiting).toEqual({ id: '3' });
   });
 });
 
@@ -289,6 +382,38 @@ describe('close', () => {
     expect((await make().window(Infinity)).entries).toHaveLength(kept);
     await expect(journal.read('000000000000-0', 0)).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
     expect(journal.follow('000000000000-0', new Recorder())).toBeInstanceOf(Function);
+  });
+
+  test('waits 10 s for a process that holds the turn, and lets go of everything once that is gone', async () => {
+    fakeClock();
+    const letGo = jest.spyOn(Store.prototype, 'close');
+    const journal = make();
+    await journal.open();
+    const holder = spawn(process.execPath, ['-e', HOLD_THE_TURN, path], {
+      cwd: __dirname,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const gone = once(holder, 'exit');
+    try {
+      await once(holder.stdout, 'data');
+      const append = journal.append({ body: bytes('x') });
+      let closed = false;
+      void journal.close().then(() => (closed = true));
+      await expect(append).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+      await jest.advanceTimersByTimeAsync(9999);
+      expect(closed).toBe(false);
+      await jest.advanceTimersByTimeAsync(1);
+      expect(closed).toBe(true);
+      expect(letGo).not.toHaveBeenCalled();
+    } finally {
+      jest.useRealTimers();
+      holder.kill('SIGKILL');
+      await gone;
+    }
+    while (letGo.mock.calls.length === 0) await new Promise(setImmediate);
+    await letGo.mock.results[0]!.value;
+    letGo.mockRestore();
+    expect(await texts(make())).toEqual([]);
   });
 
   test('before anything was opened does nothing', async () => {

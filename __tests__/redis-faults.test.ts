@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Journal } from '../lib/journal.ts';
 import { redisJournal, type RedisJournalOptions } from '../lib/redis/index.ts';
+import { IN_FLIGHT } from '../lib/redis/script.ts';
 import { kinds, type TestClient } from './fixtures/redis-clients.ts';
 import { Proxy } from './fixtures/redis-proxy.ts';
 import { frame, Recorder } from './fixtures/redis-recorder.ts';
@@ -326,9 +327,61 @@ describe.each(kinds)('over $name', (kind) => {
     expect((await journal.window(10)).entries).toEqual([]);
 
     await redis.kill();
+    await expect(journal.read('1-1', 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' }); // the connection is known to be gone
     const waits = [journal.append({ body: frame('d') }), journal.read('1-1', 1)];
     await journal.close();
     for (const wait of waits) await expect(wait).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+  });
+
+  test('closed: what is on the wire still gets its answer, what is not is refused at once', async () => {
+    const redis = await server();
+    const proxy = await proxyTo(redis);
+    const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
+    const recorder = await following(witness);
+    await journal.open();
+    proxy.hold();
+    const sent = numbers(IN_FLIGHT).map((i) => journal.append({ body: frame(String(i)) }));
+    const unsent = journal.append({ body: frame('never') });
+    const answers = Promise.all(sent);
+    answers.catch(() => {}); // looked at below
+    await recorder.until(({ bodies }) => bodies.length === IN_FLIGHT);
+    const closed = journal.close();
+    await expect(unsent).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    proxy.release();
+    expect(await answers).toEqual(recorder.ids.slice(1));
+    await closed;
+    expect((await witness.window(1)).entries[0]!.id).toBe(recorder.ids.at(-1));
+  });
+
+  test('closed while no answer comes: over after a second, and what was sent is told that nobody knows', async () => {
+    const redis = await server();
+    const proxy = await proxyTo(redis);
+    const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
+    const recorder = await following(witness);
+    await journal.open();
+    proxy.hold();
+    const append = journal.append({ body: frame('x') });
+    await recorder.until(({ bodies }) => bodies.length === 1);
+    const before = performance.now();
+    const closed = journal.close();
+    await expect(append).rejects.toMatchObject({
+      code: 'ERR_SSE_TIMEOUT',
+      message: expect.stringContaining('the outcome is unknown'),
+    });
+    await closed;
+    const took = performance.now() - before;
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(3000);
+  });
+
+  test('closed while Redis has never been reached: refused at once', async () => {
+    const redis = await server();
+    await redis.kill();
+    const journal = await journalOn(redis);
+    const append = journal.append({ body: frame('x') });
+    const before = performance.now();
+    await Promise.all([journal.close(), expect(append).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' })]);
+    expect(performance.now() - before).toBeLessThan(500);
   });
 
   test('a wrong password and a key that is no stream are told at once', async () => {

@@ -52,7 +52,17 @@ async function works(journal: Journal): Promise<string[]> {
   return ids;
 }
 
+const RIGHTS =
+  '+xadd +xtrim +xread +xrange +xrevrange +xlen +xinfo +evalsha +eval +script|load +hmget +hset +pexpire +exists +get +set +time';
+
 describe.each(kinds)('over $name', (kind) => {
+  /** The client of a user, `web`, who may do this and no more. */
+  async function userOf({ port }: RedisServer, admin: TestClient, rights: string): Promise<TestClient> {
+    const keys = ['resetkeys', '~{sse}:log*'];
+    await admin.command('ACL', 'SETUSER', 'web', 'on', '>secret', ...keys, '-@all', ...rights.split(' '));
+    return closing(await kind.make(`redis://web:secret@127.0.0.1:${port}`));
+  }
+
   test('keyPrefix is in front of every key, and of nothing twice', async () => {
     const redis = await server();
     const [plain, app] = [
@@ -74,21 +84,7 @@ describe.each(kinds)('over $name', (kind) => {
 
   test('an ACL user with no more rights than it needs', async () => {
     const redis = await server();
-    const admin = closing(await kind.make(redis.url));
-    const rights =
-      '+xadd +xtrim +xread +xrange +xrevrange +xlen +xinfo +evalsha +eval +script|load +hmget +hset +pexpire +exists +get +set +time';
-    await admin.command(
-      'ACL',
-      'SETUSER',
-      'web',
-      'on',
-      '>secret',
-      'resetkeys',
-      '~{sse}:log*',
-      '-@all',
-      ...rights.split(' '),
-    );
-    const app = closing(await kind.make(`redis://web:secret@127.0.0.1:${redis.port}`));
+    const app = await userOf(redis, closing(await kind.make(redis.url)), RIGHTS);
     await works(closing(redisJournal(app.client)));
     expect(emitWarning).not.toHaveBeenCalled(); // CONFIG and INFO are forbidden: nothing is known, nothing is said
     const other = closing(redisJournal(app.client, { key: 'elsewhere' }));
@@ -96,6 +92,24 @@ describe.each(kinds)('over $name', (kind) => {
       code: 'ERR_SSE_JOURNAL',
       message: expect.stringContaining('NOPERM'),
     });
+  });
+
+  test('a user who may not load scripts is told so, and no try leaves its connection behind', async () => {
+    const redis = await server();
+    const admin = closing(await kind.make(redis.url));
+    const app = await userOf(redis, admin, RIGHTS.replace(' +script|load', ''));
+    const journal = closing(redisJournal(app.client));
+    await expect(journal.open()).rejects.toMatchObject({
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringContaining('NOPERM'),
+    });
+    const received = async (): Promise<number> =>
+      Number(/total_connections_received:(\d+)/.exec(String(await admin.command('INFO', 'stats')))![1]);
+    const before = await received();
+    while ((await received()) < before + 5) await sleep(20);
+    const connections = String(await admin.command('CLIENT', 'LIST')).split('\n');
+    const ofUser = connections.filter((line) => line.includes(' user=web '));
+    expect(ofUser.length).toBeLessThanOrEqual(2); // this try's, and one that Redis has yet to notice the end of
   });
 
   test('a database of its own, and the settings of an application that hurt a follower', async () => {

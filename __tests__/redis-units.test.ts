@@ -4,10 +4,14 @@
 import { expectTypeOf } from 'expect-type';
 import { Cluster, Redis } from 'ioredis';
 import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
+import { SseError } from '../lib/errors.ts';
+import { sourceOf } from '../lib/redis/client.ts';
 import { type IORedis, type NodeRedisClient, redisJournal } from '../lib/redis/index.ts';
 import { type Driver, Link, LinkLost, passes, Refusal } from '../lib/redis/link.ts';
+import { Producer } from '../lib/redis/publish.ts';
 import { compareStreamIds, entriesRead, isStreamId, streamInfo } from '../lib/redis/reply.ts';
 import { besideOf } from '../lib/redis/script.ts';
+import { collectGarbage } from './fixtures/garbage.ts';
 
 const client = createClient();
 
@@ -236,5 +240,70 @@ describe('a connection', () => {
     expect(error).toBeInstanceOf(LinkLost);
     expect(passes(error)).toBe(true);
     expect(driver.destroyed).toBe(1);
+  });
+});
+
+describe('what is settled is let go of', () => {
+  const limits = { maxLength: 1, wait: 20, maxPending: 3000, maxPendingBytes: 3000, maxEntryBytes: 1, keyAge: 1 };
+  const make = (wait = 20): Producer => new Producer('{x}', '{x}', { ...limits, wait }, () => undefined);
+
+  /** How many of the bodies are still referred to, once all have been stored or refused. */
+  async function alive(producer: Producer, count: number, meanwhile = () => {}): Promise<number> {
+    const bodies: WeakRef<Uint8Array>[] = [];
+    const appends = Array.from({ length: count }, () => {
+      const body = Buffer.alloc(1);
+      bodies.push(new WeakRef(body));
+      return producer.append({ body });
+    });
+    const settled = Promise.allSettled(appends);
+    meanwhile();
+    await settled;
+    await collectGarbage();
+    const held = bodies.filter((body) => body.deref() !== undefined).length;
+    await producer.close(new SseError('ERR_SSE_CLOSED', 'closed'));
+    return held;
+  }
+
+  test.each([1, 64, 1000, 3000])('refused, as there has never been a connection: %d', async (count) => {
+    expect(await alive(make(), count)).toBe(0);
+  });
+
+  test('refused, as the connection was lost while it was under way', async () => {
+    const producer = make();
+    const link = new Link({ send: () => new Promise(() => {}), destroy() {} }, 10_000);
+    link.onGone(() => producer.offline());
+    producer.online(link);
+    expect(await alive(producer, 500, () => link.destroy(new LinkLost('x')))).toBe(0);
+  });
+
+  test('stored', async () => {
+    const producer = make(5000);
+    producer.online(new Link({ send: async () => '1-1', destroy() {} }, 10_000));
+    expect(await alive(producer, 500)).toBe(0);
+  });
+});
+
+describe('a cluster’s client that leads to no node', () => {
+  const nowhere = { duplicate() {}, sendCommand() {}, masters: [{}], nodeClient: () => new Promise(() => {}) };
+
+  test('is given up after 10 s, so that the next try may ask another node', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    try {
+      const { signal } = new AbortController();
+      const failed = sourceOf(nowhere)
+        .connect(undefined, signal)
+        .catch((error: Error) => error);
+      await jest.advanceTimersByTimeAsync(10_000);
+      expect(await failed).toBeInstanceOf(LinkLost);
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
+  test('is given up at once by who closes the journal', async () => {
+    const closed = new AbortController();
+    const connected = sourceOf(nowhere).connect(undefined, closed.signal);
+    closed.abort();
+    await expect(connected).rejects.toThrow(LinkLost);
   });
 });

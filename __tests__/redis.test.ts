@@ -30,12 +30,15 @@ function journalOf(options: RedisJournalOptions = {}): Journal {
   return journal;
 }
 
-/** The codes of the warnings during this work. A test's `process` is not the one that emits 'warning', so the call is watched. */
-async function warningsOf(work: () => Promise<unknown>): Promise<(string | undefined)[]> {
+/** The warnings during this work. A test's `process` is not the one that emits 'warning', so the call is watched. */
+async function warningsOf(work: () => Promise<unknown>): Promise<{ code?: string; message: unknown }[]> {
   const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
   try {
     await work();
-    return emitWarning.mock.calls.map(([, options]) => (options as { code?: string } | undefined)?.code);
+    return emitWarning.mock.calls.map(([message, options]) => ({
+      code: (options as { code?: string } | undefined)?.code,
+      message,
+    }));
   } finally {
     emitWarning.mockRestore();
   }
@@ -133,6 +136,13 @@ describe.each(kinds)('over $name', (kind) => {
     expect(remembered).toBeGreaterThan(50_000);
     await app.command('DEL', `${key}:k:order 7`);
     expect(await two.append({ body: frame('x'), key: 'order 7' })).not.toBe(ids[0]);
+  });
+
+  test('an append may wait for ever: it is stored once all the same, and told its id', async () => {
+    const journal = journalOf({ wait: Infinity });
+    await journal.open();
+    const id = await journal.append({ body: frame('x') });
+    expect((await journal.window(10)).entries.map((entry) => entry.id)).toEqual([id]);
   });
 
   test('what is too large is refused before it is sent, and others go on', async () => {
@@ -258,16 +268,25 @@ describe.each(kinds)('over $name', (kind) => {
   });
 
   test('settings that may lose the log are warned of, once each', async () => {
-    const loose = await startRedis('--maxmemory-policy', 'allkeys-lru', '--appendonly', 'no');
+    const loose = await startRedis('--appendonly', 'no');
     const other = await kind.make(loose.url);
-    const journal = redisJournal(other.client);
-    open.push(journal);
     try {
-      const opened = async (): Promise<void> => {
-        await journal.open();
-        await journal.open();
-      };
-      expect(await warningsOf(opened)).toEqual(['SSE_REDIS_EVICTION', 'SSE_REDIS_PERSISTENCE']);
+      for (const [policy, harm] of [
+        ['allkeys-lru', 'the whole log'],
+        ['volatile-ttl', 'stored twice'],
+      ] as const) {
+        await other.command('CONFIG', 'SET', 'maxmemory-policy', policy);
+        const journal = redisJournal(other.client);
+        open.push(journal);
+        const opened = async (): Promise<void> => {
+          await journal.open();
+          await journal.open();
+        };
+        expect(await warningsOf(opened)).toEqual([
+          { code: 'SSE_REDIS_EVICTION', message: expect.stringContaining(harm) },
+          { code: 'SSE_REDIS_PERSISTENCE', message: expect.stringContaining('appendonly') },
+        ]);
+      }
       expect(await warningsOf(() => journalOf().open())).toEqual([]);
     } finally {
       other.end();

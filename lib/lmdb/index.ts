@@ -9,7 +9,7 @@ import type { Follower, Journal, NewEntry, ReadResult, Window } from '../journal
 import { comparePositions, isPosition } from '../position.ts';
 import { Bell } from './bell.ts';
 import { failure } from './failure.ts';
-import { Queue } from './queue.ts';
+import { PATIENCE, Queue } from './queue.ts';
 import { Readers } from './readers.ts';
 import { draftOf } from './record.ts';
 import { Store, type Bounds } from './store.ts';
@@ -57,6 +57,7 @@ const BEAT = 250; // ms between two looks after what is done now and then, and a
  * of one machine share it by naming the same path: a broadcast in one reaches the clients of all within a few milliseconds.
  * The directory must lie on a local disk: LMDB does not work on network file systems, nor across containers.
  * A process may be killed with SIGKILL at any time, also while it writes: what was acknowledged stays, the others go on.
+ * While another process does not let go of its turn (it was stopped in it), `process.exit()` waits for it as well; a signal does not.
  * Nothing else may open the database: npm lmdb loses commits when one process opens it while another one writes.
  * @throws {SseTypeError} `ERR_SSE_OPTION` when the path or an option cannot be used.
  */
@@ -141,10 +142,15 @@ class LmdbJournal implements Journal {
     clearInterval(this.#timer);
     this.#bell?.close();
     this.#bell = undefined;
-    await this.#queue.close();
-    const store = this.#store;
-    this.#store = undefined;
-    await store?.close();
+    const closed = this.#queue.close().then(async () => {
+      const store = this.#store;
+      this.#store = undefined;
+      await store?.close();
+    });
+    // A commit waits for another process that was stopped in its turn for as long as that lasts; nobody's shutdown should.
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, PATIENCE)));
+    await Promise.race([closed, patience]).finally(() => clearTimeout(timer));
   }
 
   #open(): Store {

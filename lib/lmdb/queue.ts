@@ -11,10 +11,12 @@ const MOST_WAITING = 10_000;
 const MOST_WAITING_BYTES = 64 * 1024 * 1024;
 const MOST_AT_ONCE = 1000; // per transaction: the lock and the event loop are held for some ms at most
 const MOST_BYTES_AT_ONCE = 4 * 1024 * 1024;
-const PATIENCE = 10_000; // ms that a commit may take
+export const PATIENCE = 10_000; // ms that an append may take
+const LOOK = 1000; // ms between two looks for what has waited too long
 
 interface Waiting {
   readonly draft: Draft;
+  readonly since: number;
   readonly resolve: (id: string) => void;
   readonly reject: (error: Error) => void;
 }
@@ -43,7 +45,7 @@ export class Queue {
     }
     this.#bytes += draft.size;
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ draft, resolve, reject });
+      this.#waiting.push({ draft, since: performance.now(), resolve, reject });
       this.#start();
     });
   }
@@ -67,8 +69,7 @@ export class Queue {
   async #run(): Promise<void> {
     while (this.#waiting.length > 0 || this.#trim) {
       this.#trim = false;
-      const late = setTimeout(() => this.#tooLate(), PATIENCE);
-      late.unref();
+      const late = setInterval(() => this.#tooLate(), LOOK).unref();
       try {
         const ids = await this.#commit();
         this.#committed();
@@ -81,7 +82,7 @@ export class Queue {
         // A commit that failed before the lock was held has taken none: then all that wait are told, or they would spin.
         this.#reject(this.#taken.length > 0 ? this.#taken : this.#waiting, error as Error);
       } finally {
-        clearTimeout(late);
+        clearInterval(late);
       }
     }
   }
@@ -107,12 +108,14 @@ export class Queue {
   }
 
   #tooLate(): void {
-    const why = `no commit within ${PATIENCE} ms: another process holds the lock, or the disk hangs`;
-    this.#reject(
-      this.#taken,
-      new SseError('ERR_SSE_TIMEOUT', `lmdbJournal: ${why}; whether it was stored is not known`),
-    );
-    this.#reject(this.#waiting, new SseError('ERR_SSE_TIMEOUT', `lmdbJournal: ${why}; it was not stored`));
+    const why = `lmdbJournal: no commit within ${PATIENCE} ms: another process holds the lock, or the disk hangs`;
+    const then = performance.now() - PATIENCE;
+    // Ids come for all that were taken together, so they go together.
+    if (this.#taken.some(({ since }) => since <= then))
+      this.#reject(this.#taken, new SseError('ERR_SSE_TIMEOUT', `${why}; whether it was stored is not known`));
+    const first = this.#waiting.findIndex(({ since }) => since > then);
+    const late = this.#waiting.splice(0, first < 0 ? Infinity : first);
+    this.#reject(late, new SseError('ERR_SSE_TIMEOUT', `${why}; it was not stored`));
   }
 
   #reject(which: Waiting[], error: Error): void {

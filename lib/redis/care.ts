@@ -56,12 +56,19 @@ export class Trimmer {
 /** Warns, once per journal, of settings with which Redis may forget the log. */
 export async function warnOfSettings(log: string, ask: Ask): Promise<void> {
   const policy = await setting(ask, 'maxmemory-policy', /^maxmemory_policy:(.*?)\r?$/m, 'memory');
-  // «volatile-…» evicts only keys that expire; a log does not.
   if (policy?.startsWith('allkeys-')) {
     warn(
       'SSE_REDIS_EVICTION',
       `Redis may evict the whole log ${JSON.stringify(log)}: its maxmemory-policy is ${policy}. ` +
-        'Set maxmemory-policy to noeviction or to one of volatile-*, or every client is reset when memory runs short.',
+        'Set maxmemory-policy to noeviction, or every client is reset when memory runs short.',
+    );
+  }
+  // The log itself does not expire; the keys beside it do, by which an entry that comes again is known.
+  if (policy?.startsWith('volatile-')) {
+    warn(
+      'SSE_REDIS_EVICTION',
+      `Redis may evict what it knows repeated entries of the log ${JSON.stringify(log)} by: its maxmemory-policy is ${policy}. ` +
+        'Set maxmemory-policy to noeviction, or a retry may be stored twice when memory runs short.',
     );
   }
   const aof = await setting(ask, 'appendonly', /^aof_enabled:(.*?)\r?$/m, 'persistence');

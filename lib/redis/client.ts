@@ -5,7 +5,15 @@
  */
 import { shown, SseTypeError } from '../errors.ts';
 import { type Link, LinkLost } from './link.ts';
-import { type Address, type IORedisTwin, ioredisLink, type NodeRedisTwin, nodeRedisLink, type Single } from './twin.ts';
+import {
+  type Address,
+  CONNECT_TIMEOUT,
+  type IORedisTwin,
+  ioredisLink,
+  type NodeRedisTwin,
+  nodeRedisLink,
+  type Single,
+} from './twin.ts';
 
 /** A client of the npm package `ioredis` (≥ 5), `Redis` or `Cluster`: only what is used of it. */
 export interface IORedis {
@@ -92,9 +100,24 @@ function nodeRedisCluster(client: NodeRedisCluster): Source {
   const { keyPrefix, nodeAddressMap } = client._options ?? {};
   return {
     keyPrefix: prefixOf(keyPrefix),
-    connect: async (at, signal) =>
-      nodeRedisLink(await client.nodeClient(anyOf(client.masters)), mapped(at, nodeAddressMap), signal),
+    connect: async (at, signal) => {
+      const node = await inTime(Promise.resolve(client.nodeClient(anyOf(client.masters))), signal);
+      return nodeRedisLink(node, mapped(at, nodeAddressMap), signal);
+    },
   };
+}
+
+/** A node that cannot be reached leaves a cluster's client waiting for as long as its reconnecting goes on: the next may be there. */
+function inTime<T>(client: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => reject(new LinkLost(`the cluster has led to no node within ${CONNECT_TIMEOUT} ms`));
+    const timer = setTimeout(giveUp, CONNECT_TIMEOUT).unref();
+    signal.addEventListener('abort', giveUp, { once: true });
+    void client.then(resolve, reject).finally(() => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', giveUp);
+    });
+  });
 }
 
 function prefixOf(prefix: unknown): string {

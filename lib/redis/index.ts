@@ -13,7 +13,7 @@ import { Line } from './line.ts';
 import { type Limits, Producer } from './publish.ts';
 import { LogReader } from './read.ts';
 import { compareStreamIds, isStreamId } from './reply.ts';
-import { besideOf } from './script.ts';
+import { besideOf, LONGEST } from './script.ts';
 
 export type { IORedis, NodeRedisClient } from './client.ts';
 
@@ -72,7 +72,6 @@ const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', Bound>> = {
   maxEntryBytes: { standard: 1024 * 1024, whole: true },
   keyAge: { standard: 3_600_000, whole: true },
 };
-const LONGEST_KEY_AGE = 10 * 365 * 86_400_000; // «for ever» to a command that takes milliseconds
 
 /**
  * A log on one Redis or Valkey stream (5 or later; trimming by age needs 6.2). The client is only duplicated: two connections of our
@@ -104,7 +103,7 @@ const LONGEST_KEY_AGE = 10 * 365 * 86_400_000; // «for ever» to a command that
 export function redisJournal(client: IORedis | NodeRedisClient, options: RedisJournalOptions = {}): Journal {
   const source = sourceOf(client);
   const bounds = checkedBounds('redisJournal', options, BOUNDS, ['key']);
-  bounds.keyAge = Math.min(bounds.keyAge, LONGEST_KEY_AGE);
+  bounds.keyAge = Math.min(bounds.keyAge, LONGEST);
   const { key = DEFAULT_KEY } = options;
   const log = source.keyPrefix + key;
   const beside = typeof key === 'string' && key !== '' ? besideOf(log) : undefined;
@@ -129,6 +128,7 @@ class RedisJournal implements Journal {
   readonly #followings = new Set<Following>();
   #opening: Promise<void> | undefined;
   #closed: SseError | undefined;
+  #closing: Promise<void> | undefined;
 
   constructor(source: Source, log: string, beside: string, bounds: Limits & { readonly maxAge: number }) {
     this.#source = source;
@@ -176,10 +176,12 @@ class RedisJournal implements Journal {
   }
 
   async window(max: number): Promise<Window> {
+    if (this.#closed) throw this.#closed;
     return this.#reader.window(max);
   }
 
   async read(after: string, limit: number): Promise<ReadResult> {
+    if (this.#closed) throw this.#closed;
     return this.#reader.read(after, limit);
   }
 
@@ -201,13 +203,17 @@ class RedisJournal implements Journal {
     return isStreamId(text);
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#closed = new SseError('ERR_SSE_CLOSED', 'this journal is closed: make a new one');
     this.#trimmer.stop();
     for (const following of this.#followings) following.stop();
     this.#followings.clear();
-    this.#producer.close(this.#closed);
+    await this.#producer.close(this.#closed);
     this.#line.close(this.#closed);
   }
 }

@@ -158,14 +158,16 @@ export class Line {
     const backoff = new Backoff();
     while (!this.#closed) {
       let since = performance.now();
+      let link: Link | undefined;
       try {
-        const link = await dial(this.#source, this.#key, this.#over.signal);
+        link = await dial(this.#source, this.#key, this.#over.signal);
         await link.command(['SCRIPT', 'LOAD', PUBLISH]); // a restarted server has forgotten it
         since = performance.now();
         await this.#serve(link);
       } catch (error) {
         this.#trouble = error as Error;
         if (!passes(error)) this.#refuse(error as Error);
+        link?.destroy(error as Error); // a refused command leaves its connection open
       }
       await pause(backoff.next(performance.now() - since), this.#over.signal);
     }

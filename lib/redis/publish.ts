@@ -4,11 +4,12 @@
  * Invariant: what is unsettled is either in #queue, never sent since the last loss, or in #wire, in the order of its seq.
  */
 import { randomBytes } from 'node:crypto';
-import { SseError, SseTypeError, shown } from '../errors.ts';
+import { SseError } from '../errors.ts';
 import type { NewEntry } from '../journal.ts';
+import { fieldsOf } from './fields.ts';
 import { type Arg, type Link, LinkLost, passes } from './link.ts';
 import { journalError, type LineUser } from './line.ts';
-import { IN_FLIGHT, PUBLISH, sha1 } from './script.ts';
+import { IN_FLIGHT, LONGEST, PUBLISH, sha1 } from './script.ts';
 import { text } from './reply.ts';
 
 /** How a producer is bounded. */
@@ -22,7 +23,7 @@ export interface Limits {
 }
 
 interface Item {
-  readonly fields: readonly Arg[];
+  fields: readonly Arg[]; // none when it is over: it may be in the queue for longer
   readonly key: string | undefined;
   readonly size: number;
   readonly deadline: number;
@@ -35,6 +36,7 @@ interface Item {
 
 const SCRIPT = sha1(PUBLISH);
 const PRODUCER_AGE = 3_600_000; // longer than anything is sent again
+const LAST_WAIT = 1000; // ms for answers that are on their way when the journal is closed
 
 export class Producer implements LineUser {
   readonly #log: string;
@@ -55,6 +57,7 @@ export class Producer implements LineUser {
   #halted = false;
   #link: Link | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #emptied: (() => void) | undefined;
 
   /** `beside`: what the other keys begin with; `trouble`: why there is no connection. */
   constructor(log: string, beside: string, limits: Limits, trouble: () => Error | undefined) {
@@ -63,26 +66,14 @@ export class Producer implements LineUser {
     this.#self = `${beside}:p:${randomBytes(9).toString('base64url')}`;
     this.#limits = limits;
     this.#maxlen = Number.isFinite(limits.maxLength) ? String(limits.maxLength) : '';
-    this.#memory = String(Math.ceil(Math.max(PRODUCER_AGE, limits.wait * 2)));
+    this.#memory = String(Math.ceil(Math.min(Math.max(PRODUCER_AGE, limits.wait * 2), LONGEST)));
     this.#trouble = trouble;
   }
 
-  append({ to, except, body, key }: NewEntry): Promise<string> {
-    if (!(body instanceof Uint8Array)) {
-      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${shown(body)}`);
-    }
-    const fields: Arg[] = [];
-    if (to) fields.push('to', JSON.stringify(to));
-    if (except) fields.push('except', JSON.stringify(except));
-    const size = fields.reduce((sum, field) => sum + field.length, body.byteLength);
-    fields.push('body', Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength));
+  append(entry: NewEntry): Promise<string> {
     const { maxEntryBytes, maxPending, maxPendingBytes, wait } = this.#limits;
-    if (size > maxEntryBytes) {
-      throw new SseError(
-        'ERR_SSE_TOO_LARGE',
-        `append: an entry of ${size} bytes is over maxEntryBytes (${maxEntryBytes}); nothing was stored`,
-      );
-    }
+    const { key } = entry;
+    const { fields, size } = fieldsOf(entry, maxEntryBytes);
     if (this.#pending.size >= maxPending || this.#bytes + size > maxPendingBytes) {
       throw new SseError(
         'ERR_SSE_QUEUE_FULL',
@@ -112,9 +103,17 @@ export class Producer implements LineUser {
     this.#wire.clear();
   }
 
-  close(error: SseError): void {
+  /** What has not been sent is refused at once. What has, may be in the log already: its answer is waited for, a second at most. */
+  async close(error: SseError): Promise<void> {
+    for (const item of this.#pending) if (!item.sent) this.#settle(item, error);
+    if (this.#pending.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, LAST_WAIT);
+        this.#emptied = () => resolve(clearTimeout(timer));
+      });
+    }
     clearTimeout(this.#timer);
-    for (const item of this.#pending) this.#settle(item, error);
+    for (const item of this.#pending) this.#settle(item, item.sent ? this.#late('before it was closed') : error);
   }
 
   /** Everything unsettled goes out again in order, before anything new. */
@@ -130,9 +129,12 @@ export class Producer implements LineUser {
   }
 
   #pump(): void {
-    while (this.#link && !this.#halted && this.#wire.size < IN_FLIGHT && this.#at < this.#queue.length) {
-      const item = this.#queue[this.#at++]!;
-      if (!item.over) this.#send(this.#link, item);
+    while (this.#at < this.#queue.length) {
+      const item = this.#queue[this.#at]!;
+      // What is over is passed in any case: while there is no connection, nobody else lets go of it.
+      if (!item.over && (!this.#link || this.#halted || this.#wire.size >= IN_FLIGHT)) break;
+      this.#at++;
+      if (!item.over) this.#send(this.#link!, item);
     }
     if (this.#at > IN_FLIGHT && this.#at * 2 > this.#queue.length) {
       this.#queue = this.#queue.slice(this.#at);
@@ -207,10 +209,12 @@ export class Producer implements LineUser {
   #settle(item: Item, error: Error | undefined, id = ''): void {
     if (item.over) return; // it was told «outcome unknown» already
     item.over = true;
+    item.fields = [];
     this.#pending.delete(item);
     this.#bytes -= item.size;
     if (error) item.reject(error);
     else item.resolve(id);
+    if (this.#pending.size === 0) this.#emptied?.();
   }
 
   #timerIn(ms: number): NodeJS.Timeout {
@@ -224,14 +228,19 @@ export class Producer implements LineUser {
     for (const item of this.#pending) {
       if (item.deadline > now) {
         this.#timer = this.#timerIn(item.deadline - now);
-        return;
+        break;
       }
-      const outcome = item.sent
-        ? 'the outcome is unknown: it may be in the log. Append it again with a key to be sure'
-        : 'nothing was stored';
-      const message = `append: no answer from Redis within ${this.#limits.wait} ms; ${outcome}${this.#because()}`;
-      this.#settle(item, new SseError('ERR_SSE_TIMEOUT', message, { cause: this.#trouble() }));
+      this.#settle(item, this.#late(`within ${this.#limits.wait} ms`, item.sent));
     }
+    this.#pump();
+  }
+
+  #late(when: string, sent = true): SseError {
+    const outcome = sent
+      ? 'the outcome is unknown: it may be in the log. Append it again with a key to be sure'
+      : 'nothing was stored';
+    const message = `append: no answer from Redis ${when}; ${outcome}${this.#because()}`;
+    return new SseError('ERR_SSE_TIMEOUT', message, { cause: this.#trouble() });
   }
 
   #because(): string {

@@ -8,6 +8,9 @@ import { createHash } from 'node:crypto';
 /** How many commands of one producer may be in flight; as many ids are remembered for it, so that each re-send gets its own. */
 export const IN_FLIGHT = 1024;
 
+/** «For ever», to a command that takes milliseconds: it refuses what is endless, and a script that fails there has stored its entry. */
+export const LONGEST = 10 * 365 * 86_400_000;
+
 /**
  * One publish, at most once. A producer numbers its entries and, after a loss, sends everything unsettled again, in order.
  * KEYS log, producer, [application's key]; ARGV seq, the seq sent before it on this connection ('' for the first),

@@ -11,7 +11,7 @@ export interface Address {
   readonly port: number;
 }
 
-const CONNECT_TIMEOUT = 10_000; // TCP, TLS and AUTH together
+export const CONNECT_TIMEOUT = 10_000; // TCP, TLS and AUTH together
 const PATIENCE = 5_000; // a blocking read of 2 s and 3 s more
 
 interface Emitter {
