@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { gzipSync } from 'node:zlib';
+import { createGzip, gzipSync } from 'node:zlib';
 import express from 'express';
 import express4 from 'express4';
 import { sse } from '../lib/index.ts';
@@ -79,6 +79,39 @@ describe('what arrives', () => {
     expect(seen).toEqual(['1', '2']);
     expect(await stream.closed).toBe('end');
     expect(stream.ended).toBe(true);
+  });
+
+  it('decodes all that has come of a compressed stream before it tells how that ended', async () => {
+    const all = Array.from({ length: 2000 }, (_, n) => `data: ${n}\n\n`).join('');
+    const stream = await connect((_req: IncomingMessage, res: ServerResponse) => {
+      res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Content-Encoding': 'gzip' });
+      const gzip = createGzip();
+      gzip.on('data', (bytes: Buffer) => res.write(bytes));
+      gzip.write(all);
+      gzip.flush(() => setImmediate(() => res.write('', () => res.socket!.end())));
+    });
+    expect(await stream.closed).toBe('cut');
+    expect(stream.text).toBe(all);
+    await stream.close();
+  });
+
+  it.each([
+    ['a HEAD', 'HEAD', 200],
+    ['a 204', 'GET', 204],
+  ])('%s has nothing to decode, and ends', async (_what, method, status) => {
+    const stream = await connect(
+      (_req: IncomingMessage, res: ServerResponse) => void res.writeHead(status, { 'Content-Encoding': 'br' }).end(),
+      undefined,
+      { method },
+    );
+    expect([stream.status, await stream.closed]).toEqual([status, 'end']);
+  });
+
+  it('rejects where the connection is closed without an answer, or changes its protocol', async () => {
+    const switches = (_req: IncomingMessage, res: ServerResponse): void => {
+      res.socket!.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n');
+    };
+    await expect(connect(switches)).rejects.toThrow('without an answer');
   });
 
   it('decompresses', async () => {

@@ -71,13 +71,14 @@ function textOf({ body }: Entry): string {
     .replace(/\uFFFD+$/, ''); // cut within a character
 }
 
+// Not `^` and `.`: to a pattern U+2028 and U+2029 are line ends too, and to the wire they are data.
 function nameOf(text: string): string {
-  return /^event: (.*)$/m.exec(text.split('\ndata: ', 1)[0]!)?.[1] ?? 'message';
+  return /(?<![^\n])event: ([^\n]*)/.exec(text.split('\ndata: ', 1)[0]!)?.[1] ?? 'message';
 }
 
 function shownOf(entry: Entry): Shown {
   const text = textOf(entry);
-  const data = [...text.matchAll(/^data: (.*)$/gm)].map(([, line]) => line).join('\n');
+  const data = [...text.matchAll(/(?<![^\n])data: ([^\n]*)/g)].map(([, line]) => line).join('\n');
   const size = entry.body.byteLength;
   return {
     id: entry.id,

@@ -79,7 +79,7 @@ export function details(connection: Connection, insight: Insight) {
     more: Math.max(0, channels.size - ALL_CHANNELS),
     peer: `${peer ?? 'unknown'} port ${port ?? 'unknown'}`,
     lastEventId,
-    asked: `${request.method} ${addressOf(request.originalUrl)} HTTP/${request.httpVersion}`,
+    asked: `${request.method} ${addressOf(request.originalUrl ?? request.url)} HTTP/${request.httpVersion}`,
     headers: headersOf(request.headers),
   };
 }

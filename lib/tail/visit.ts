@@ -138,6 +138,7 @@ export class Visit {
         socket.once(ready, () => (this.watch.at.connected = this.now()));
       });
       request.once('response', resolve);
+      request.once('close', () => reject(new Error('the connection was closed without an answer'))); // a 101, say
       request.on('error', reject); // also what comes after the answer, which the answer tells as well
       // As bytes: node:http writes the head in the encoding of a body that is a string, and breaks an id beyond ASCII.
       request.end(post === undefined ? undefined : Buffer.from(post));

@@ -116,6 +116,11 @@ function ask<Answer>(
       cancel();
       reject(error);
     });
+    // node:http drops a connection that changes its protocol (101) without an error.
+    request.once('close', () => {
+      cancel();
+      reject(new Error('the connection was closed without an answer'));
+    });
     request.end(body);
   });
 }

@@ -26,15 +26,37 @@ export function readContent(response: IncomingMessage, sink: ContentSink): void 
     if (!over) sink.broken(error);
     over = true;
   };
-  response.on('error', broken).on('close', () => {
-    if (!response.complete) broken();
-  });
   if (coding === undefined || coding === 'identity') {
-    response.on('data', chunk).on('end', end);
+    response
+      .on('data', chunk)
+      .on('end', end)
+      .on('error', broken)
+      .on('close', () => {
+        if (!response.complete) broken();
+      });
     return;
   }
   // Written by hand, not piped, so that a paused response stops at the socket and not in a decompressor.
   const decoder = coding === 'br' ? createBrotliDecompress() : createUnzip();
-  decoder.on('data', chunk).on('error', broken).on('end', end);
-  response.on('data', (bytes: Buffer) => decoder.write(bytes)).on('end', () => decoder.end());
+  // What has arrived is decoded before the end is told, whichever end it is: the decoder is a step behind the socket.
+  let lost: { readonly error: Error | undefined } | undefined;
+  let empty = true;
+  const lose = (error?: Error): void => {
+    if (lost === undefined) decoder.end();
+    lost ??= { error };
+  };
+  decoder
+    .on('data', chunk)
+    .on('error', (error) => broken(lost === undefined ? error : lost.error))
+    .on('end', () => (lost === undefined ? end() : broken(lost.error)));
+  response
+    .on('data', (bytes: Buffer) => {
+      empty = false;
+      decoder.write(bytes);
+    })
+    .on('end', () => (empty ? end() : decoder.end())) // to a HEAD, and in a 204 or 304, there is nothing to decode
+    .on('error', lose)
+    .on('close', () => {
+      if (!response.complete) lose();
+    });
 }
