@@ -214,6 +214,8 @@ describe.each(ENGINES.filter(({ name }) => name.startsWith('Redis')))('$name, en
     await late;
     for (const stream of [...streams, back]) expect(data(await stream.take(1))).toEqual(['during']);
     expect([isUp(), told.length]).toEqual([[1, 1], 2]);
+    await one.events.close();
+    expect([isUp(), told.length]).toEqual([[0, 1], 2]);
   });
 });
 

@@ -78,6 +78,20 @@ class Recorder implements Follower {
   }
 }
 
+test('after a quiet time in which all of it has grown too old, who has seen it goes on, and who has not is told', async () => {
+  const journal = make({ maxAge: 50 });
+  const { floor } = await journal.window(0);
+  const follower = new Recorder();
+  journal.follow(floor, follower);
+  const [early, last] = [await journal.append({ body: bytes('a') }), await journal.append({ body: bytes('b') })];
+  while ((await journal.window(9)).entries.length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(await journal.read(last, 9)).toEqual({ ok: true, entries: [] });
+  await journal.append({ body: bytes('c') });
+  await follower.until(() => follower.told.length === 3);
+  expect([follower.told, follower.restarts]).toEqual([['a', 'b', 'c'], []]);
+  expect(await journal.read(early, 9)).toEqual({ ok: false, reason: 'lost' });
+});
+
 describe('a restart', () => {
   test('goes on with the same log: ids, entries, keys and order', async () => {
     const before = make({ sync: true });

@@ -1,7 +1,7 @@
 /*
  * Design rule 1: when a stream opens, which bytes open it, in which order, and from which position on it is served.
  */
-import { sse, type SseRouter } from '../lib/index.ts';
+import { memoryJournal, sse, type SseRouter } from '../lib/index.ts';
 import { connect } from '../lib/testing/index.ts';
 import { another, appOf, BARE, dialled, gate, HEAD, later, listening, opened } from './support.ts';
 
@@ -183,4 +183,16 @@ describe('the opening', () => {
       expect.objectContaining({ code: expect.any(String) }),
     );
   });
+});
+
+test('a router that is closed while its journal opens: nobody is told of an error', async () => {
+  const { pass, fail } = gate();
+  const onError = jest.fn();
+  const history = Object.assign(memoryJournal(), { open: () => pass, close: async () => fail(new Error('closed')) });
+  const events = sse({ history, onError });
+  expect(events.stats().journalUp).toBe(0);
+  await events.close();
+  await expect(pass).rejects.toThrow('closed');
+  await new Promise(setImmediate);
+  expect(onError).not.toHaveBeenCalled();
 });

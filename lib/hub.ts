@@ -136,6 +136,7 @@ export class Hub implements Home, Follower {
     this.#unfollow?.();
     this.catchUp.close();
     this.registry.clock.stop();
+    this.counters.journalUp = false;
     await this.journal.close();
   }
 

@@ -36,6 +36,7 @@ export class Opening {
         const window = await this.#journal.window(max);
         return this.#isStopped ? undefined : window;
       } catch (error) {
+        if (this.#isStopped) return undefined;
         this.#onError(error);
         await new Promise((resolve) => setTimeout(resolve, pause).unref());
       }

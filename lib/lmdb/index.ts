@@ -174,7 +174,8 @@ class LmdbJournal implements Journal {
   /** The log that is at the path now: when somebody has removed or replaced it, that one, and everybody who follows is restarted. */
   #present(): Store {
     const store = this.#store;
-    if (store?.present || (store && this.#closing)) return store;
+    // Not while its commit has its turn, or waits for it: two turns at once in one process would end neither.
+    if (store && (store.present || store.busy || this.#closing)) return store;
     if (!store) return this.#open();
     this.#bell?.close();
     this.#bell = undefined;

@@ -52,6 +52,7 @@ const SETTINGS = {
 /** One open database. */
 export class Store {
   readonly log: string;
+  busy = false; // a commit waits for its turn, or has it
   readonly #path: string;
   readonly #identity: string | undefined;
   readonly #bounds: Bounds;
@@ -102,7 +103,7 @@ export class Store {
     const { first, head } = this.#fresh();
     const n = numberIn(this.log, after);
     if (n < 0 || n > head) return { ok: false, reason: 'unknown' };
-    if (n < first && n !== head && (n > 0 || first > 1)) return { ok: false, reason: 'lost' };
+    if (n < first - 1) return { ok: false, reason: 'lost' }; // numbers have no gaps: after the one before the first nothing is missing
     return { ok: true, entries: this.#entries(n + 1, Math.min(head, n + limit)) };
   }
 
@@ -112,10 +113,13 @@ export class Store {
    * @throws {SseError} `ERR_SSE_JOURNAL`: nothing of it was stored.
    */
   async commit(take: () => readonly Draft[]): Promise<string[]> {
+    this.busy = true;
     try {
       return await this.#turn.take(() => this.#db.transactionSync(() => this.#apply(take())));
     } catch (error) {
       throw failure(this.#path, await reasonOf(error));
+    } finally {
+      this.busy = false;
     }
   }
 

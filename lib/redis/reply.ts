@@ -13,12 +13,14 @@ export interface StreamInfo {
   readonly first: Entry | undefined;
 }
 
+const LARGEST = '18446744073709551615'; // Redis counts both numbers in 64 bits
 const NOTHING = new Uint8Array(0);
-const ID = /^(?:0|[1-9]\d{0,18})-(?:0|[1-9]\d{0,18})$/; // without leading zeros, which would be a second name for one entry
+const ID = /^(0|[1-9]\d{0,19})-(0|[1-9]\d{0,19})$/; // without leading zeros, which would be a second name for one entry
 
 /** Whether a text has the form of an entry's id. */
 export function isStreamId(text: string): boolean {
-  return typeof text === 'string' && ID.test(text);
+  const parts = typeof text === 'string' ? ID.exec(text) : null;
+  return parts !== null && compareNumerals(parts[1]!, LARGEST) <= 0 && compareNumerals(parts[2]!, LARGEST) <= 0;
 }
 
 /** Compares by both numbers, which may be larger than a double counts exactly: the longer is larger. */
