@@ -38,17 +38,11 @@ export function readContent(response: IncomingMessage, sink: ContentSink): void 
   }
   // Written by hand, not piped, so that a paused response stops at the socket and not in a decompressor.
   const decoder = coding === 'br' ? createBrotliDecompress() : createUnzip();
-  // What has arrived is decoded before the end is told, whichever end it is: the decoder is a step behind the socket.
-  let lost: { readonly error: Error | undefined } | undefined;
   let empty = true;
-  const lose = (error?: Error): void => {
-    if (lost === undefined) decoder.end();
-    lost ??= { error };
-  };
-  decoder
-    .on('data', chunk)
-    .on('error', (error) => broken(lost === undefined ? error : lost.error))
-    .on('end', () => (lost === undefined ? end() : broken(lost.error)));
+  // The decoder is a step behind the socket, so a loss is told behind what has arrived. (Not by ending the decoder: it takes what has
+  // no end for an error, and drops what it has decoded.)
+  const lose = (error?: Error): void => decoder.flush(() => setImmediate(broken, error));
+  decoder.on('data', chunk).on('error', broken).on('end', end);
   response
     .on('data', (bytes: Buffer) => {
       empty = false;
