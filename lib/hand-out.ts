@@ -84,7 +84,6 @@ export class HandOut {
   #since = 0; // when the first of them came
   #scheduled = false;
   #running = false;
-  #isPastWords = false; // the work that is to be gone on with has come to the entries
   #work: Generator<void, void> | undefined;
 
   constructor(ring: Ring, range: Range, audiences: Audiences<Cursor>, host: Host) {
@@ -109,7 +108,8 @@ export class HandOut {
     if (this.#since === 0) this.#since = performance.now();
     this.#bytes += bytes;
     const much = this.#ring.head - this.base > TURN_ENTRIES || this.#bytes > TURN_BYTES;
-    if (much && !this.#running && (this.#work === undefined || this.#isPastWords)) this.#run(true);
+    const canGoOn = this.#work === undefined || this.#spoken === 0; // not in the midst of own words
+    if (much && canGoOn && !this.#running) this.#run(true);
     else this.#schedule();
   }
 
@@ -135,7 +135,6 @@ export class HandOut {
     this.#now = this.#host.startTurn();
     this.#running = true;
     const start = performance.now();
-    if (this.#work === undefined) this.#isPastWords = false;
     const work = (this.#work ??= this.#spread(within));
     for (;;) {
       if (work.next().done) {
@@ -161,7 +160,6 @@ export class HandOut {
       }
       if (this.#spoken % FLUSHES === 0) yield;
     }
-    this.#isPastWords = true;
     this.#speakers = this.#speakers.slice(this.#spoken);
     this.#spoken = 0;
     this.#bytes = 0;

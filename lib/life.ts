@@ -119,7 +119,7 @@ export abstract class Life extends Reader {
     if (this.#reason === undefined) return this.cut('error');
     this.phase = 'closed'; // and its socket goes with its last second: what was written before may be on its way
     this.#lingers = false;
-    this.#over('error');
+    this.hub.catchUp.drop(this);
   }
 
   /** The end of a turn in which it had something to say. */

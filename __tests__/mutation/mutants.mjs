@@ -297,8 +297,8 @@ export const mutants = [
   {
     name: 'broadcasts that let no turn come wait for one',
     file: 'hand-out.ts',
-    from: '(this.#work === undefined || this.#isPastWords)',
-    to: 'this.#work === undefined',
+    from: 'this.#work === undefined || this.#spoken === 0;',
+    to: 'this.#work === undefined;',
     test: 'hand-out.test.ts',
     part: 'an endless loop',
   },

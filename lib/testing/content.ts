@@ -26,31 +26,24 @@ export function readContent(response: IncomingMessage, sink: ContentSink): void 
     if (!over) sink.broken(error);
     over = true;
   };
-  if (coding === undefined || coding === 'identity') {
+  let lose = broken;
+  if (coding === undefined || coding === 'identity') response.on('data', chunk).on('end', end);
+  else {
+    // Written by hand, not piped, so that a paused response stops at the socket and not in a decompressor.
+    const decoder = coding === 'br' ? createBrotliDecompress() : createUnzip();
+    let empty = true;
+    decoder.on('data', chunk).on('error', broken).on('end', end);
     response
-      .on('data', chunk)
-      .on('end', end)
-      .on('error', broken)
-      .on('close', () => {
-        if (!response.complete) broken();
-      });
-    return;
+      .on('data', (bytes: Buffer) => {
+        empty = false;
+        decoder.write(bytes);
+      })
+      .on('end', () => (empty ? end() : decoder.end())); // to a HEAD, and in a 204 or 304, there is nothing to decode
+    // The decoder is a step behind the socket, so a loss is told behind what has arrived. (Not by ending the decoder: it takes what
+    // has no end for an error, and drops what it has decoded.)
+    lose = (error) => decoder.flush(() => setImmediate(broken, error));
   }
-  // Written by hand, not piped, so that a paused response stops at the socket and not in a decompressor.
-  const decoder = coding === 'br' ? createBrotliDecompress() : createUnzip();
-  let empty = true;
-  // The decoder is a step behind the socket, so a loss is told behind what has arrived. (Not by ending the decoder: it takes what has
-  // no end for an error, and drops what it has decoded.)
-  const lose = (error?: Error): void => decoder.flush(() => setImmediate(broken, error));
-  decoder.on('data', chunk).on('error', broken).on('end', end);
-  response
-    .on('data', (bytes: Buffer) => {
-      empty = false;
-      decoder.write(bytes);
-    })
-    .on('end', () => (empty ? end() : decoder.end())) // to a HEAD, and in a 204 or 304, there is nothing to decode
-    .on('error', lose)
-    .on('close', () => {
-      if (!response.complete) lose();
-    });
+  response.on('error', lose).on('close', () => {
+    if (!response.complete) lose();
+  });
 }
