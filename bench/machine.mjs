@@ -7,7 +7,7 @@ import { journals } from './journals.mjs';
 import { pinned } from './processes.mjs';
 
 /** What needs no package, and so has no version but Node's. */
-const bare = ['net', 'joined', 'socket', 'http'];
+export const bare = ['net', 'joined', 'socket', 'http'];
 
 export function machine() {
   return {

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { journals } from './journals.mjs';
+import { bare } from './machine.mjs';
 
 const bench = dirname(fileURLToPath(import.meta.url));
 const root = dirname(bench);
@@ -32,7 +33,7 @@ export function buildRevision(revision) {
 
 /** Bare Node and ours need nothing that the repository has not installed already. */
 export function install(peers) {
-  const own = ['ours', 'net', 'joined', 'socket', 'http', 'express', ...Object.keys(journals)];
+  const own = ['ours', ...bare, 'express', ...Object.keys(journals)];
   if (peers.every((peer) => own.includes(peer) || inBench(peer))) return;
   console.error('Installing the peers into bench/node_modules …');
   run('npm', ['ci', '--no-audit', '--no-fund'], { cwd: bench });
