@@ -62,12 +62,18 @@ describe.each(kinds)('over $name', (kind) => {
     return recorder;
   }
 
-  test('replies lost: one publish is one entry, in order, with its own id', async () => {
+  /** A journal over a wire that can be held and cut, and a witness that sees what gets into the log. */
+  async function overWire() {
     const redis = await server();
     const proxy = await proxyTo(redis);
     const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
     const recorder = await following(witness);
     await journal.open();
+    return { proxy, journal, witness, recorder };
+  }
+
+  test('replies lost: one publish is one entry, in order, with its own id', async () => {
+    const { proxy, journal, recorder } = await overWire();
     const ids: string[] = [];
     for (let round = 0; round < 5; round++) {
       const lost = proxy.loseNextReply();
@@ -334,11 +340,7 @@ describe.each(kinds)('over $name', (kind) => {
   });
 
   test('closed: what is on the wire still gets its answer, what is not is refused at once', async () => {
-    const redis = await server();
-    const proxy = await proxyTo(redis);
-    const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
-    const recorder = await following(witness);
-    await journal.open();
+    const { proxy, journal, witness, recorder } = await overWire();
     proxy.hold();
     const sent = numbers(IN_FLIGHT).map((i) => journal.append({ body: frame(String(i)) }));
     const unsent = journal.append({ body: frame('never') });
@@ -354,11 +356,7 @@ describe.each(kinds)('over $name', (kind) => {
   });
 
   test('closed while no answer comes: over after a second, and what was sent is told that nobody knows', async () => {
-    const redis = await server();
-    const proxy = await proxyTo(redis);
-    const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
-    const recorder = await following(witness);
-    await journal.open();
+    const { proxy, journal, recorder } = await overWire();
     proxy.hold();
     const append = journal.append({ body: frame('x') });
     await recorder.until(({ bodies }) => bodies.length === 1);
