@@ -32,6 +32,8 @@ const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
  * The second: behind the ring, it joined a channel at a head that the log had lost, and was carried past the cut before that was
  * noticed here: what was new there seemed older than its joining. The third: closed, it lingered for its snapshot while the log
  * lost writes, and was then told a position that was not any more. The fourth: so was who had been closed before it had begun.
+ * The fifth (MODEL_SEED=399663966): a client received an entry through a channel that its next connection did not join. The log lost
+ * the entry, and the client got no reset.
  */
 const FOUND: [number, number[]][] = [
   [
@@ -58,6 +60,13 @@ const FOUND: [number, number[]][] = [
   [
     38652,
     [661091191, 1789111061, 94978143, 2002568735, 2144504045, 4015836, 447936583, 759273886, 51924788, 1631192051],
+  ],
+  [
+    0,
+    [
+      791892589, 801005848, 459811451, 1029009003, 1584460160, 376628200, 1551672895, 1022253501, 774064048, 1242063681,
+      10215636, 904736269, 223840238,
+    ],
   ],
 ];
 

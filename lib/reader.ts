@@ -15,6 +15,7 @@ export abstract class Reader extends Cursor {
   #hasBegun = false; // its first words have been made
   #asked = 0; // counts what makes an answer on its way stale
 
+  abstract readonly lastEventId: string;
   protected abstract readonly hasSnapshot: boolean;
   /** The state for who is new or cannot be resumed, as frames. */
   protected abstract snapshot(): string | Promise<string>;
@@ -120,10 +121,19 @@ export abstract class Reader extends Cursor {
     this.at = common;
     this.told = n;
     if (this.phase === 'connecting') return;
-    const saw = this.changed > n || seen.some((entry) => this.wants(entry));
+    const saw = this.changed > n || this.#cameWithIdAfter(common) || seen.some((entry) => this.wants(entry));
     if (this.held || saw) return this.reset('diverged', seen.at(-1)!.id);
     if (this.hub.resumable && !this.own) (this.words ??= new Words()).sayFirst(checkpoint(this.at)); // its last id may be gone
     this.pump();
+  }
+
+  /**
+   * Whether the client brought an id of the log that is newer than `id`. An earlier connection, which may have joined other channels,
+   * may have delivered any entry up to that id.
+   */
+  #cameWithIdAfter(id: string): boolean {
+    const { journal, resumable } = this.hub;
+    return resumable && journal.isId(this.lastEventId) && journal.compare(this.lastEventId, id) > 0;
   }
 
   /** It does not stand on the ring, but somewhere in the log. */

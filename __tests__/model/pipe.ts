@@ -33,7 +33,8 @@ export class Pipe implements Outlet {
     this.#mark = mark;
     this.#soon = soon;
     const write = (chunk: Buffer): boolean => this.#broadcast(unframed(chunk));
-    this.direct = direct ? ({ writable: true, write } as Socket) : undefined;
+    const writableLength = { enumerable: true, get: () => this.#buffer.length }; // a socket without it is never written to directly
+    this.direct = direct ? (Object.defineProperties({ writable: true, write }, { writableLength }) as Socket) : undefined;
   }
 
   get waiting(): number {

@@ -132,6 +132,12 @@ export const mutants = [
     to: 'return this.pump();',
   },
   {
+    name: 'a phantom that an earlier connection may have delivered counts as unseen',
+    file: 'reader.ts',
+    from: ' || this.#cameWithIdAfter(common)',
+    to: '',
+  },
+  {
     name: 'the id of a phantom left with a client',
     file: 'reader.ts',
     from: 'sayFirst(checkpoint(this.at));',
