@@ -34,7 +34,9 @@ export class Pipe implements Outlet {
     this.#soon = soon;
     const write = (chunk: Buffer): boolean => this.#broadcast(unframed(chunk));
     const writableLength = { enumerable: true, get: () => this.#buffer.length }; // a socket without it is never written to directly
-    this.direct = direct ? (Object.defineProperties({ writable: true, write }, { writableLength }) as Socket) : undefined;
+    this.direct = direct
+      ? (Object.defineProperties({ writable: true, write }, { writableLength }) as Socket)
+      : undefined;
   }
 
   get waiting(): number {
