@@ -1,6 +1,8 @@
 // The journals that processes can share, and how each is opened: a row of the scenario `machines` is one of them.
 // May know: the package's doors. Keeps: a journal is made as an application makes it, with the defaults but for what its row says.
 
+import { existsSync } from 'node:fs';
+
 /** Row → what an adapter is told. `package` is what has to be installed; `client`: it is one for Redis. */
 export const journals = {
   'node-redis': { package: 'redis', client: true },
@@ -16,7 +18,10 @@ const clients = {
 
 /** `at`: the URL of Redis, or a folder; `key`: the stream's. */
 export async function openJournal({ package: name, client = false, at, key, options }, lib = '.tmp/esm') {
-  const room = (name) => import(new URL(`${lib}/${name}/index.js`, import.meta.url));
+  // `--before` may name a revision in which the journals' folders were directly in lib/.
+  const paths = (name) => [`${lib}/journal/${name}/index.js`, `${lib}/${name}/index.js`];
+  const urls = (name) => paths(name).map((path) => new URL(path, import.meta.url));
+  const room = (name) => import(urls(name).find((url) => existsSync(url)));
   if (!client) return (await room('lmdb')).lmdbJournal(at, options);
   return (await room('redis')).redisJournal(await clients[name](at), { ...options, key });
 }

@@ -29,7 +29,7 @@ try {
   for (const { reason } of parts) if (reason) throw reason;
   // Node takes a .js file for what the nearest package.json says, and the package's own says "module".
   await writeFile(join(aside, 'cjs/package.json'), '{ "type": "commonjs" }\n');
-  await chmod(join(aside, 'esm/tail/cli.js'), 0o755);
+  await chmod(join(aside, 'esm/cli/cli.js'), 0o755);
   // The inspector's page is large and the same for both kinds of modules: it is shipped once.
   const page = join(aside, 'esm/inspector/assets');
   for (const file of await readdir(page)) await rm(join(page, file));

@@ -36,8 +36,8 @@ const say = (message: FromServer): void => void process.send?.(message);
 process.on('disconnect', () => process.exit());
 
 async function journalOf({ engine, at }: Spec): Promise<Journal> {
-  if (engine === 'lmdb') return (await import('../../lib/lmdb/index.ts')).lmdbJournal(at);
-  const { redisJournal } = await import('../../lib/redis/index.ts');
+  if (engine === 'lmdb') return (await import('../../lib/journal/lmdb/index.ts')).lmdbJournal(at);
+  const { redisJournal } = await import('../../lib/journal/redis/index.ts');
   if (engine === 'ioredis') {
     const { Redis } = await import('ioredis');
     const client = new Redis(at, { lazyConnect: true });

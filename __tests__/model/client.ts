@@ -5,8 +5,8 @@
  */
 
 import type { Request } from 'express';
-import type { Hub } from '../../lib/hub.ts';
-import type { Stream } from '../../lib/stream.ts';
+import type { Hub } from '../../lib/hub/hub.ts';
+import type { Stream } from '../../lib/connection/server-connection.ts';
 import { compare, type Engine } from './engine.ts';
 import { Pipe, StreamReader, type Dispatched } from './pipe.ts';
 

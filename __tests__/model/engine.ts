@@ -4,7 +4,7 @@
  * Invariant: an id names one entry for ever; the contract is kept whatever the program does.
  */
 
-import type { Entry, Follower, Journal, NewEntry, ReadResult, ResetReason, Window } from '../../lib/journal.ts';
+import type { Entry, Follower, Journal, NewEntry, ReadResult, ResetReason, Window } from '../../lib/journal/journal.ts';
 
 const FORM = /^(\d+)-([0-9a-z]+)$/;
 

@@ -5,8 +5,8 @@
  */
 
 import type { Socket } from 'node:net';
-import type { Outlet } from '../../lib/outlet.ts';
-import type { Packet } from '../../lib/packet.ts';
+import type { Outlet } from '../../lib/wire/response-transport.ts';
+import type { Packet } from '../../lib/wire/packet.ts';
 
 export class Pipe implements Outlet {
   /** Written, and not taken by the kernel. */

@@ -4,8 +4,8 @@
  * Invariant: when all is quiet every client has what it must have, and the next heartbeat brings it to the head.
  */
 
-import { Hub } from '../../lib/hub.ts';
-import { checkOptions } from '../../lib/options.ts';
+import { Hub } from '../../lib/hub/hub.ts';
+import { checkOptions } from '../../lib/options/options.ts';
 import { Client, type Terms } from './client.ts';
 import { Engine, SimulatedJournal } from './engine.ts';
 import { Loop, settled } from './loop.ts';

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { createEventSource } from 'eventsource-client';
 import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
 import { wireTo } from '../fixtures/wire.ts';
-import { appOf, later, listening } from '../support.ts';
-import { eventually, pause } from '../support-http.ts';
+import { appOf, later, listening } from '../fixtures/support.ts';
+import { eventually, pause } from '../fixtures/http.ts';
 import { findPrograms } from './fixtures/programs.ts';
 
 async function site(options: SseOptions = {}, handler: (conn: Connection) => unknown = () => {}) {

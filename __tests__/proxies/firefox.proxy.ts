@@ -3,8 +3,8 @@ import { createServer, type ServerResponse } from 'node:http';
 import { dirname, join } from 'node:path';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { wireTo, type Wire } from '../fixtures/wire.ts';
-import { later } from '../support.ts';
-import { eventually, listen, pause, serve } from '../support-http.ts';
+import { later } from '../fixtures/support.ts';
+import { eventually, listen, pause, serve } from '../fixtures/http.ts';
 import { launchFirefox, type Firefox, type Tab } from './fixtures/firefox.ts';
 
 // Both are for pages: the files that a page loads.

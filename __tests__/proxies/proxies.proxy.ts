@@ -1,4 +1,4 @@
-import { clock, eventually } from '../support-http.ts';
+import { clock, eventually } from '../fixtures/http.ts';
 import { QUICK, startOrigin, type Origin } from './fixtures/origin.ts';
 import { startProxy, type Edits, type Proxy } from './fixtures/proxy.ts';
 import { read, until, type Reading } from './fixtures/reading.ts';

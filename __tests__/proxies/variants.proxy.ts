@@ -1,5 +1,5 @@
-import { run } from '../../lib/tail/run.ts';
-import { clock } from '../support-http.ts';
+import { run } from '../../lib/cli/command.ts';
+import { clock } from '../fixtures/http.ts';
 import { startOrigin, type Origin } from './fixtures/origin.ts';
 import { startProxy, type Edits, type Proxy } from './fixtures/proxy.ts';
 import { read, until, type Headers, type Reading } from './fixtures/reading.ts';

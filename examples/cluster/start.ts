@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { serve } from '../notes-page.ts';
 // #region readme
 import { sse } from '../../lib/index.ts';
-import { lmdbJournal } from '../../lib/lmdb/index.ts';
+import { lmdbJournal } from '../../lib/journal/lmdb/index.ts';
 
 if (cluster.isPrimary) lead();
 else {

@@ -4,8 +4,8 @@
  * Invariant: see index.ts.
  */
 import { deepStrictEqual, notStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
-import type { Entry, NewEntry } from '../journal.ts';
-import { type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './scene.ts';
+import type { Entry, NewEntry } from '../journal/journal.ts';
+import { type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './harness.ts';
 
 const MEBIBYTE = 1024 * 1024;
 

@@ -4,8 +4,8 @@
  * Invariant: see index.ts.
  */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
-import type { Journal } from '../journal.ts';
-import { type Recorder, type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './scene.ts';
+import type { Journal } from '../journal/journal.ts';
+import { type Recorder, type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './harness.ts';
 
 export const followCases: Record<string, (scene: Scene) => Promise<void>> = {
   'a follower is told the past, then what comes, whoever appends it': async ({ journal, other, recorder }) => {

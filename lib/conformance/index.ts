@@ -3,11 +3,11 @@
  * Knows the contract and node:assert; neither a test runner nor any journal.
  * Invariant: every case can fail, and none passes because it had nothing to look at.
  */
-import type { Journal } from '../journal.ts';
+import type { Journal } from '../journal/journal.ts';
 import { appendCases } from './append-cases.ts';
 import { followCases } from './follow-cases.ts';
 import { readCases } from './read-cases.ts';
-import { type Scene, startScene } from './scene.ts';
+import { type Scene, startScene } from './harness.ts';
 
 /** One new log for one case. */
 export interface Harness {

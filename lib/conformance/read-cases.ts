@@ -4,7 +4,7 @@
  * Invariant: see index.ts.
  */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
-import { type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './scene.ts';
+import { type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './harness.ts';
 
 export const readCases: Record<string, (scene: Scene) => Promise<void>> = {
   'an empty log has a first position to hand out': async ({ journal, other }) => {

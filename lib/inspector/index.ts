@@ -5,15 +5,15 @@
  */
 
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
-import { flag, known, wrong } from '../check.ts';
-import type { AnyEvents, EventMap } from '../message.ts';
-import { sse, type SseRouter } from '../sse.ts';
-import { INSIGHT, type Insight } from '../signals.ts';
-import { act, publishTest } from './acts.ts';
+import { flag, known, wrong } from '../options/validate.ts';
+import type { AnyEvents, EventMap } from '../api/message.ts';
+import { sse, type SseRouter } from '../http/router.ts';
+import { INSIGHT, type Insight } from '../diagnostics/channels.ts';
+import { act, publishTest } from './actions.ts';
 import { ASSETS } from './assets/index.ts';
-import { isForeign, ownHeaders, sameOriginJson } from './guard.ts';
-import { viewOf } from './view.ts';
-import { Watch } from './watch.ts';
+import { isForeign, ownHeaders, sameOriginJson } from './security.ts';
+import { viewOf } from './view-query.ts';
+import { Watch } from './viewers.ts';
 
 /** What the page may do besides looking. */
 export interface InspectorOptions {

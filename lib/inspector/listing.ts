@@ -5,10 +5,10 @@
  */
 
 import type { Request } from 'express';
-import type { Connection } from '../connection.ts';
-import type { Insight } from '../signals.ts';
-import { addressOf, headersOf } from './masking.ts';
-import type { Filter, Order, View } from './view.ts';
+import type { Connection } from '../api/connection.ts';
+import type { Insight } from '../diagnostics/channels.ts';
+import { addressOf, headersOf } from './redaction.ts';
+import type { Filter, Order, View } from './view-query.ts';
 
 const ROWS = 25;
 const CHANNELS = 4; // in a row

@@ -4,9 +4,9 @@
  * Invariant: it listens only between start and stop, and costs a few additions a broadcast then.
  */
 
-import { signals, type BroadcastSignal, type HandOutSignal } from '../signals.ts';
-import type { SseRouter } from '../sse.ts';
-import type { SseStats } from '../stats.ts';
+import { signals, type BroadcastSignal, type HandOutSignal } from '../diagnostics/channels.ts';
+import type { SseRouter } from '../http/router.ts';
+import type { SseStats } from '../diagnostics/stats.ts';
 
 const KEPT = 300;
 

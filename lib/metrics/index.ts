@@ -7,14 +7,14 @@
  */
 
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
-import { known, wrong } from '../check.ts';
+import { known, wrong } from '../options/validate.ts';
 import { SseTypeError, shown } from '../errors.ts';
-import type { AnyEvents, EventMap } from '../message.ts';
-import { signals } from '../signals.ts';
-import type { SseRouter } from '../sse.ts';
-import { COUNTERS, GAUGES } from './catalogue.ts';
-import { Sources } from './sources.ts';
-import { observe, TIMINGS } from './timings.ts';
+import type { AnyEvents, EventMap } from '../api/message.ts';
+import { signals } from '../diagnostics/channels.ts';
+import type { SseRouter } from '../http/router.ts';
+import { COUNTERS, GAUGES } from './metric-definitions.ts';
+import { Sources } from './registered-routers.ts';
+import { observe, TIMINGS } from './histograms.ts';
 
 /** For more than one router on one registry. */
 export interface MetricsOptions {

@@ -7,11 +7,11 @@ import { type IncomingMessage, request as plainRequest, type RequestOptions } fr
 import { request as secureRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { types } from 'node:util';
-import { TestStream } from './stream.ts';
-import { type ConnectTarget, Venue } from './venue.ts';
-import { deadline, heldBack } from './waiting.ts';
+import { TestStream } from './test-stream.ts';
+import { type ConnectTarget, Venue } from './target-server.ts';
+import { deadline, heldBack } from './waiter.ts';
 
-export type { ConnectTarget } from './venue.ts';
+export type { ConnectTarget } from './target-server.ts';
 
 /** How to connect. */
 export interface ConnectOptions {

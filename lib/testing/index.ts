@@ -5,5 +5,5 @@
  */
 export { connect } from './connect.ts';
 export type { ConnectOptions, ConnectTarget } from './connect.ts';
-export type { StreamOver, TestStream } from './stream.ts';
+export type { StreamOver, TestStream } from './test-stream.ts';
 export type { ReceivedEvent, TestEvent } from './event.ts';

@@ -1,0 +1,265 @@
+/*
+ * What compiles and what does not, checked by `tsc --noEmit`: an `@ts-expect-error` whose line does compile is itself an error.
+ * Nothing here runs but the expectations about types, which cost nothing.
+ */
+import { PassThrough, Readable } from 'node:stream';
+import { expectTypeOf } from 'expect-type';
+import express, { type Request, type Response, type Router } from 'express';
+import {
+  memoryJournal,
+  sse,
+  type CloseReason,
+  type Connection,
+  type Journal,
+  type Message,
+  type SseHandler,
+  type SseOptions,
+  type SseRouter,
+  type SseStats,
+} from '../../lib/index.ts';
+
+interface Order {
+  id: number;
+  total: number;
+}
+
+/** An interface, which has no index signature, as a map. */
+interface Events {
+  order: Order;
+  tick: number;
+  ping: undefined;
+  note: string | undefined;
+}
+
+type WithMessage = { message: { text: string }; tick: number };
+
+/** Compiled, never called. */
+const compiled = (_name: string, _code: (...given: never[]) => unknown): void => {};
+
+test('a map: names and payloads of push', () => {
+  compiled('push', (conn: Connection<Events>) => {
+    conn.push({ event: 'order', data: { id: 1, total: 2 } });
+    conn.push({ event: 'tick', data: 1, id: '7', retry: 5 }, { event: 'order', data: { id: 1, total: 2 } });
+    conn.push({ event: 'ping' }, { event: 'note' }, { event: 'note', data: 'x' });
+    conn.push({ retry: 5 });
+    conn.push('lines', 2, 'go without a map');
+    // @ts-expect-error a name that the map has not
+    conn.push({ event: 'oder', data: { id: 1, total: 2 } });
+    // @ts-expect-error a payload of another event
+    conn.push({ event: 'order', data: 1 });
+    // @ts-expect-error a payload with a field too few
+    conn.push({ event: 'order', data: { id: 1 } });
+    // @ts-expect-error no payload
+    conn.push({ event: 'tick' });
+    // @ts-expect-error a payload where there is none
+    conn.push({ event: 'ping', data: 1 });
+    // @ts-expect-error `message` is not in the map
+    conn.push({ data: 'x' });
+    // @ts-expect-error a field that no message has
+    conn.push({ event: 'tick', data: 1, name: 'x' });
+    // @ts-expect-error the second of two
+    conn.push({ event: 'tick', data: 1 }, { event: 'tick', data: '1' });
+    // @ts-expect-error lines and messages in one call
+    conn.push('x', { event: 'tick', data: 1 });
+    // @ts-expect-error a retry is a number
+    conn.push({ event: 'tick', data: 1, retry: '5' });
+    // @ts-expect-error an id is a string or a number
+    conn.push({ event: 'tick', data: 1, id: true });
+    // @ts-expect-error a line is a string or a number
+    conn.push(true);
+    // @ts-expect-error nor nothing
+    conn.push(undefined);
+  });
+});
+
+test('a map: broadcast', () => {
+  compiled('broadcast', async (events: SseRouter<Events>) => {
+    expectTypeOf(await events.broadcast({ event: 'tick', data: 1 })).toEqualTypeOf<string>();
+    await events.broadcast('text');
+    await events.broadcast({ event: 'ping' }, { to: 'a', except: ['b'] });
+    await events.broadcast({ event: 'ping' }, { to: ['a', 'b'] as const });
+    // @ts-expect-error a name that the map has not
+    await events.broadcast({ event: 'tock', data: 1 });
+    // @ts-expect-error a payload of another type
+    await events.broadcast({ event: 'tick', data: '1' });
+    // @ts-expect-error an option that there is not
+    await events.broadcast('text', { too: 'a' });
+    // @ts-expect-error a channel is a text
+    await events.broadcast('text', { to: 7 });
+  });
+});
+
+test('a map: snapshot', () => {
+  const good: SseOptions<Events>[] = [
+    { snapshot: () => ({ event: 'tick', data: 1 }) },
+    { snapshot: async () => [{ event: 'tick', data: 1 }, 'text'] },
+    { snapshot: () => 'text' },
+    { snapshot: () => undefined },
+    { snapshot: () => {} },
+    { snapshot: async () => {} },
+    {
+      *snapshot(conn, req) {
+        expectTypeOf(conn).toEqualTypeOf<Connection<Events>>();
+        expectTypeOf(req).toEqualTypeOf<Request>();
+        yield { event: 'tick', data: 1 };
+      },
+    },
+  ];
+  // @ts-expect-error a name that the map has not
+  const name: SseOptions<Events> = { snapshot: () => ({ event: 'tock', data: 1 }) };
+  // @ts-expect-error a payload of another type
+  const payload: SseOptions<Events> = { snapshot: async () => [{ event: 'tick', data: '1' }] };
+  expect([...good, name, payload]).toHaveLength(9);
+});
+
+test('no map: what a snapshot says or a generator yields does not become one', () => {
+  compiled('routers', () => {
+    const said = sse((conn) => void conn.push({ event: 'a', data: 1 }), { snapshot: () => ({ event: 'b', data: 2 }) });
+    const later = sse(() => {}, { snapshot: () => Promise.resolve().then(() => 'text') });
+    const yielded = sse(function* () {
+      yield { event: 'b', data: 2 };
+    });
+    const alone = sse({ snapshot: () => ({ event: 'b', data: 2 }) });
+    for (const events of [said, later, yielded, alone]) void events.broadcast({ event: 'c', data: 'any' });
+    expectTypeOf(said).toEqualTypeOf<SseRouter>();
+    expectTypeOf(later).toEqualTypeOf<SseRouter>();
+    expectTypeOf(yielded).toEqualTypeOf<SseRouter>();
+    expectTypeOf(alone).toEqualTypeOf<SseRouter>();
+  });
+});
+
+test('a map: what a generator yields', () => {
+  compiled('handlers', () => {
+    sse<Events>(function* () {
+      yield { event: 'tick', data: 1 };
+      yield 'text';
+    });
+    sse<Events>(async function* (conn, req, res) {
+      expectTypeOf(conn).toEqualTypeOf<Connection<Events>>();
+      expectTypeOf(req).toEqualTypeOf<Request>();
+      expectTypeOf(res).toEqualTypeOf<Response>();
+      yield { event: 'order', data: { id: 1, total: 2 } };
+    });
+    sse<Events>(() => [{ event: 'tick', data: 1 }, 'text']);
+    // @ts-expect-error a name that the map has not
+    sse<Events>(function* () {
+      yield { event: 'tock', data: 1 };
+    });
+    // @ts-expect-error a payload of another type
+    sse<Events>(async function* () {
+      yield { event: 'tick', data: '1' };
+    });
+    // @ts-expect-error a number is no event
+    sse<Events>(() => [1]);
+  });
+});
+
+test('a map with `message`: data without a name', () => {
+  compiled('message', (conn: Connection<WithMessage>) => {
+    conn.push({ data: { text: 'x' } }, { event: 'message', data: { text: 'x' } }, { event: 'tick', data: 1 });
+    // @ts-expect-error another payload
+    conn.push({ data: { txt: 'x' } });
+    // @ts-expect-error another payload
+    conn.push({ data: 1 });
+  });
+});
+
+test('without a map everything is easy', () => {
+  compiled('any', async (conn: Connection, events: SseRouter) => {
+    conn.push('x');
+    conn.push('a', 1, 'b');
+    conn.push({ data: { any: ['thing'] } }, { event: 'any', data: null }, { event: 'any' }, { retry: 1 });
+    conn.push({ id: 1, data: 'foo' });
+    await events.broadcast({ event: 'any', data: new Date() });
+    await events.broadcast('x', { to: 'room' });
+    // @ts-expect-error a field that no message has
+    conn.push({ foo: 1 });
+    // @ts-expect-error lines and messages in one call
+    conn.push('x', { data: 1 });
+  });
+  compiled('calls', () => {
+    sse();
+    sse({});
+    sse(() => {});
+    sse(async () => {}, {});
+    sse(undefined, { heartbeat: false });
+    sse((conn) => conn.join('room'));
+    sse((conn) => conn.push('hi'));
+    sse(async (conn) => conn.push('hi'));
+    sse(async (conn) => {
+      await conn.pushAll(['a']);
+    });
+    sse((conn) => conn.pushAll(Readable.from(['a'])));
+    sse((conn, req, res) => (req.query.name ? conn.push('hi') : res.sendStatus(403)));
+    sse(async (conn, req, res) => {
+      if (req.query.name === undefined) return res.status(403).json({ error: 'no name' });
+      conn.join('room');
+    });
+    // @ts-expect-error what a handler returns is not sent
+    sse(() => ({ data: 1 }));
+    // @ts-expect-error options come second
+    sse({}, () => {});
+    // @ts-expect-error an option that there is not
+    sse({ hartbeat: 1 });
+    // @ts-expect-error an option of another type
+    sse(() => {}, { retry: '5' });
+    // @ts-expect-error a handler is a function
+    sse('x');
+  });
+});
+
+test('the router is one that Express mounts, typed or not', () => {
+  expectTypeOf<SseRouter<Events>>().toExtend<Router>();
+  expectTypeOf<SseRouter<Events>>().toExtend<SseRouter>();
+  expectTypeOf<SseRouter<WithMessage>>().toExtend<SseRouter>();
+  expectTypeOf<SseRouter>().toHaveProperty('broadcast');
+  expectTypeOf<SseRouter['size']>().toEqualTypeOf<number>();
+  expectTypeOf<SseRouter['position']>().toEqualTypeOf<string>();
+  expectTypeOf<SseRouter<Events>['connections']>().toEqualTypeOf<ReadonlySet<Connection<Events>>>();
+  expectTypeOf<ReturnType<SseRouter['stats']>>().toEqualTypeOf<SseStats>();
+  expectTypeOf<SseRouter['close']>().toBeCallableWith({ over: 5 });
+  expectTypeOf<ReturnType<SseRouter['close']>>().toEqualTypeOf<Promise<void>>();
+  compiled('mounts', (events: SseRouter<Events>) => {
+    express().use('/events', events);
+    express().get('/events', events);
+    // @ts-expect-error the registry is the router's own
+    events.connections.add(undefined as never);
+    // @ts-expect-error so is the count
+    events.size = 0;
+  });
+});
+
+test('a connection', () => {
+  expectTypeOf<Connection['readyState']>().toEqualTypeOf<'connecting' | 'open' | 'closed'>();
+  expectTypeOf<Connection['signal']>().toEqualTypeOf<AbortSignal>();
+  expectTypeOf<Connection['channels']>().toEqualTypeOf<ReadonlySet<string>>();
+  expectTypeOf<Connection['state']>().toEqualTypeOf<Record<string, unknown>>();
+  expectTypeOf<CloseReason>().toEqualTypeOf<'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error'>();
+  expectTypeOf<Connection['comment']>().toBeCallableWith('x');
+  expectTypeOf<Connection['comment']>().toBeCallableWith();
+  expectTypeOf<Connection['close']>().toBeCallableWith({ retry: 5 });
+  expectTypeOf<Connection<Events>>().toExtend<Connection>();
+  compiled('pushAll', async (conn: Connection<Events>) => {
+    await conn.pushAll(['text', { event: 'tick', data: 1 }]);
+    await conn.pushAll(new Set(['text']));
+    await conn.pushAll(Readable.from(['a']));
+    await conn.pushAll(new PassThrough());
+    await conn.pushAll(new ReadableStream<string>());
+    await conn.pushAll(new ReadableStream<Uint8Array>());
+    await conn.pushAll((await fetch('http://x')).body!);
+    // @ts-expect-error a name that the map has not
+    await conn.pushAll([{ event: 'tock', data: 1 }]);
+    // @ts-expect-error nothing to iterate
+    await conn.pushAll(7);
+    // @ts-expect-error what is read of it is not written to
+    conn.id = 'x';
+  });
+});
+
+test('the parts that others build on', () => {
+  expectTypeOf(memoryJournal()).toExtend<Journal>();
+  expectTypeOf<{ event: 'tick'; data: number }>().toExtend<Message<Events>>();
+  expectTypeOf<{ event: 'tick'; data: string }>().not.toExtend<Message<Events>>();
+  expectTypeOf<(conn: Connection<Events>) => void>().toExtend<SseHandler<Events>>();
+  expectTypeOf<SseOptions['onError']>().toEqualTypeOf<((error: unknown, conn?: Connection) => void) | undefined>();
+});

@@ -1,0 +1,369 @@
+import type { Socket } from 'node:net';
+import { EventSource } from 'eventsource';
+import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
+import type { TestStream } from '../../lib/testing/index.ts';
+import {
+  type AnyHandler,
+  appOf,
+  BARE,
+  choke,
+  codeOf,
+  HEAD,
+  later,
+  listening,
+  opened,
+  overOf,
+  turn,
+} from '../fixtures/support.ts';
+import { ask, eventually } from '../fixtures/http.ts';
+
+const GOODBYE = 'id: sse-router:end\nevent: end\ndata: \n\n';
+
+/** A browser's way: comes back by itself, until it is told not to. */
+function source(url: string) {
+  const es = new EventSource(url);
+  later(() => es.close());
+  const seen = { events: [] as string[], errors: [] as (number | undefined)[], opened: 0 };
+  es.addEventListener('message', ({ data }) => seen.events.push(data as string));
+  es.addEventListener('error', ({ code }) => seen.errors.push(code));
+  es.addEventListener('open', () => seen.opened++);
+  return { es, seen };
+}
+
+/** A router whose handler is called with each connection and its number. */
+async function site(handler: (conn: Connection, n: number) => unknown, options: SseOptions = {}) {
+  let calls = 0;
+  const conns: Connection[] = [];
+  const events = sse((conn) => {
+    conns.push(conn);
+    return handler(conn, ++calls) as void;
+  }, options);
+  later(() => events.close());
+  return { events, conns, ...(await listening(appOf(events))) };
+}
+
+describe('close()', () => {
+  test('CL-01 ends the answer normally, after all that was pushed; the client is told nothing else', async () => {
+    const { stream, conn } = await opened((one) => void one.push('a'), BARE);
+    await stream.next();
+    conn.push('b');
+    conn.push({ event: 'c', data: 'c' });
+    conn.close();
+    expect(conn.readyState).toBe('closed');
+    expect(conn.push('late')).toBe(false);
+    expect(conn.comment('late')).toBe(false);
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\nevent: c\ndata: c\n\n`);
+    expect(await stream.closed).toBe('end');
+    expect(conn.signal.reason).toBe('handler');
+    conn.close();
+    conn.end();
+  });
+
+  test('CL-01 an EventSource comes back with its id, after the delay that it was told, and misses nothing', async () => {
+    const { events, conns, url } = await site(() => {}, { retry: 1 });
+    const { seen } = source(url);
+    await eventually(() => conns.length === 1);
+    const id = await events.broadcast('one');
+    await eventually(() => seen.events.length === 1);
+    conns[0]!.close({ retry: 50 });
+    await events.broadcast('two');
+    await eventually(() => conns.length === 2);
+    expect(conns[1]!.lastEventId).toBe(id);
+    await eventually(() => seen.events.length === 2);
+    expect(seen).toMatchObject({ events: ['one', 'two'], opened: 2 });
+  });
+
+  test('in the handler, before anything is pushed: a whole, empty stream', async () => {
+    const { stream } = await opened((conn) => conn.close({ retry: 77 }), BARE);
+    expect(await stream.body()).toBe(`${HEAD}retry: 77\n`);
+    expect(stream.status).toBe(200);
+  });
+
+  test('in the turn of the opening nothing is lost, and an exception after it is still Express’ to answer', async () => {
+    const { stream } = await opened((conn) => {
+      conn.push('a');
+      conn.close();
+    }, BARE);
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\n`);
+    const failed = await opened((conn) => {
+      conn.close();
+      throw Object.assign(new Error('no'), { status: 418 });
+    }, BARE);
+    expect(failed.stream.status).toBe(418);
+  });
+
+  test.each([0, -1, 1.5, NaN, 2 ** 31, '5', null, true])(
+    'retry: %p throws, and the stream stays open',
+    async (retry) => {
+      const { conn, stream } = await opened(() => {}, BARE);
+      expect(codeOf(() => conn.close({ retry: retry as number }))).toBe('ERR_SSE_RETRY');
+      expect(conn.readyState).toBe('open');
+      conn.push('still here');
+      expect((await stream.next()).data).toBe('still here');
+    },
+  );
+
+  test.each([5000, 'bye', null])('close(%p) throws, as the time has a name, and the stream stays open', async (how) => {
+    const { conn } = await opened(() => {}, BARE);
+    expect(codeOf(() => conn.close(how as never))).toBe('ERR_SSE_OPTION');
+    expect(() => conn.close(how as never)).toThrow(/\{ retry: … \}/);
+    expect(conn.readyState).toBe('open');
+  });
+});
+
+describe('end()', () => {
+  test('says goodbye in the last event, and ends', async () => {
+    const { stream, conn, events } = await opened((one) => void one.push('a'), BARE);
+    await stream.next();
+    conn.push('b');
+    conn.end();
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\n${GOODBYE}`);
+    expect(conn.signal.reason).toBe('end');
+    expect(conn.push('late')).toBe(false);
+    expect(events.stats().closed).toMatchObject({ end: 1 });
+  });
+
+  test('in the handler, before anything is pushed', async () => {
+    const { stream } = await opened((conn) => conn.end(), BARE);
+    expect(await stream.body()).toBe(HEAD + GOODBYE);
+  });
+
+  test.each([[BARE], [{ retry: 1 }], [{ retry: 1, snapshot: () => 'state' }]])(
+    'CL-02 with %j: a 204 on return stops an EventSource for good',
+    async (options) => {
+      const { conns, url } = await site((conn) => void conn.push('a'), { ...options, retry: 1 });
+      const { es, seen } = source(url);
+      const ended = jest.fn();
+      es.addEventListener('end', ended);
+      await eventually(() => seen.events.includes('a'));
+      conns[0]!.end();
+      await eventually(() => es.readyState === EventSource.CLOSED);
+      expect(ended).toHaveBeenCalledTimes(1);
+      expect(seen.errors.at(-1)).toBe(204);
+      expect(conns).toHaveLength(1);
+    },
+  );
+
+  test.each([
+    ['the header', '', { 'last-event-id': 'sse-router:end' }],
+    ['Yaffle’s query', '?lastEventId=sse-router%3Aend', {}],
+    ['amvtek’s query', '?evs_last_event_id=sse-router:end', {}],
+  ])('CL-02 any process answers 204, without state and without the handler: %s', async (_how, query, headers) => {
+    const { events, conns, url } = await site(() => {});
+    const answer = await ask(url + query, { headers: headers as Record<string, string> });
+    expect(answer).toMatchObject({ status: 204, text: '' });
+    expect(conns).toHaveLength(0);
+    expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
+  });
+
+  test('CL-02 a 204 can be read across origins', async () => {
+    const { url } = await site(() => {}, { cors: { origin: 'https://a.example', credentials: true } });
+    const answer = await ask(url, { headers: { 'last-event-id': 'sse-router:end', origin: 'https://a.example' } });
+    expect(answer.status).toBe(204);
+    expect(answer.headers.get('access-control-allow-origin')).toBe('https://a.example');
+  });
+
+  test('nobody else can send the goodbye’s id', async () => {
+    const { conn } = await opened(() => {}, BARE);
+    expect(codeOf(() => conn.push({ id: 'sse-router:end', data: 'x' }))).toBe('ERR_SSE_ID');
+  });
+});
+
+describe('what a handler returns', () => {
+  test.each<[what: string, handler: AnyHandler]>([
+    [
+      'a generator that finishes',
+      function* () {
+        yield 'a';
+        yield 'b';
+      } as AnyHandler,
+    ],
+    [
+      'an async generator that finishes',
+      async function* () {
+        yield 'a';
+        await turn();
+        yield 'b';
+      } as AnyHandler,
+    ],
+    ['a list', () => ['a', 'b']],
+  ])('%s ends the stream for good', async (_what, handler) => {
+    const { stream, conn } = await opened(handler, BARE);
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\n${GOODBYE}`);
+    expect(conn.signal.reason).toBe('end');
+  });
+
+  test.each<[what: string, handler: AnyHandler]>([
+    ['nothing', () => {}],
+    ['a promise of nothing', () => Promise.resolve()],
+  ])('%s leaves it open', async (_what, handler) => {
+    const { stream, conn } = await opened(handler, BARE);
+    await turn();
+    conn.push('later');
+    expect((await stream.next()).data).toBe('later');
+  });
+
+  const secret = new Error('SECRET of the database');
+  test.each<[what: string, handler: AnyHandler]>([
+    [
+      'a generator that throws',
+      async function* () {
+        yield 'a';
+        await turn();
+        await turn();
+        throw secret;
+      } as AnyHandler,
+    ],
+    [
+      'an async handler that rejects',
+      async (conn) => {
+        conn.push('a');
+        await turn();
+        await turn();
+        throw secret;
+      },
+    ],
+    ['a snapshot that fails later', (conn) => void conn.push('a')],
+  ])(
+    'FL-05 %s, after the opening: the stream closes, onError is told once, the client never what',
+    async (what, handler) => {
+      const onError = jest.fn();
+      const snapshot = what.startsWith('a snapshot')
+        ? { snapshot: () => turn().then(() => Promise.reject(secret)) }
+        : {};
+      const { stream, conn } = await opened(handler, { ...BARE, onError, ...snapshot });
+      const body = await stream.body();
+      expect(body).not.toContain('SECRET');
+      expect(body).not.toContain('event: end');
+      if (!what.startsWith('a snapshot')) expect(body).toBe(`${HEAD}data: a\n\n`);
+      expect(await overOf(conn)).toBe('error');
+      expect(onError.mock.calls).toEqual([[secret, conn]]);
+    },
+  );
+});
+
+test('an end that lingers for its snapshot, on a response that throws: onError is told, the process goes on, the socket goes', async () => {
+  const thrown = new Error('of a wrapper');
+  const onError = jest.fn();
+  const handler: AnyHandler = (conn, _req, res) => {
+    res.end = () => {
+      throw thrown;
+    };
+    conn.push('a');
+    conn.close();
+  };
+  const { stream, conn } = await opened(handler, { ...BARE, onError, snapshot: () => new Promise(() => {}) });
+  expect(await stream.closed).toBe('cut');
+  expect(stream.text).toBe(`${HEAD}data: a\n\n`);
+  expect(onError.mock.calls).toEqual([[thrown, conn]]);
+});
+
+/** Time is faked, and the end has just been asked for. */
+async function cutAfterOneSecond(socket: Socket, stream: TestStream): Promise<void> {
+  await jest.advanceTimersByTimeAsync(900);
+  expect(socket.destroyed).toBe(false);
+  await jest.advanceTimersByTimeAsync(200);
+  await eventually(() => socket.destroyed);
+  stream.resume();
+  expect(await stream.closed).toBe('cut');
+}
+
+describe('a reader that does not read has one second', () => {
+  test.each<
+    [how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown, reason: string]
+  >([
+    ['close()', ({ conn }) => conn.close(), 'handler'],
+    ['end()', ({ conn }) => conn.end(), 'end'],
+    ['SH-04 the router’s close()', ({ events }) => events.close(), 'shutdown'],
+  ])('%s: then its socket is destroyed', async (_how, end, reason) => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    const { conn, events, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
+    stream.pause();
+    await choke(conn);
+    const { socket } = conn.request;
+    end({ conn, events });
+    await turn();
+    expect(conn.readyState).toBe('closed');
+    expect(events.size).toBe(0);
+    await cutAfterOneSecond(socket, stream);
+    expect(conn.signal.reason).toBe(reason);
+  });
+
+  test('who reads on within it gets everything', async () => {
+    const { conn, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
+    stream.pause();
+    const pushed = await choke(conn);
+    conn.push('the last');
+    conn.end();
+    stream.resume();
+    await stream.until(() => stream.ended, 900);
+    expect(await stream.closed).toBe('end');
+    expect(stream.events).toHaveLength(pushed + 2);
+    expect(stream.events.at(-2)!.data).toBe('the last');
+    expect(stream.events.at(-1)!.event).toBe('end');
+  });
+});
+
+describe('who is behind at its end', () => {
+  test.each<[how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown]>([
+    ['close()', ({ conn }) => conn.close()],
+    ['end()', ({ conn }) => conn.end()],
+    ['the router’s close()', ({ events }) => events.close()],
+  ])(
+    '%s: gets first what was broadcast before it, in order with its own, and nothing of what came after',
+    async (how, end) => {
+      const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
+      stream.pause();
+      const pushed = await choke(conn);
+      await events.broadcast('one');
+      conn.push('own');
+      await events.broadcast('two');
+      const closing = end({ conn, events });
+      if (how !== 'the router’s close()') await events.broadcast('after');
+      expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
+      await turn();
+      stream.resume();
+      await stream.until(() => stream.ended, 900);
+      expect(await stream.closed).toBe('end');
+      const goodbye = how === 'end()' ? ['end'] : [];
+      expect(stream.events.slice(1 + pushed).map(({ event, data }) => data || event)).toEqual([
+        'one',
+        'own',
+        'two',
+        ...goodbye,
+      ]);
+      expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
+      await closing;
+    },
+  );
+
+  test('for one second, then its socket is destroyed, and it has not been told goodbye: it comes back for the rest', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
+    stream.pause();
+    await choke(conn);
+    await events.broadcast('missed');
+    const { socket } = conn.request;
+    conn.end();
+    await turn();
+    await cutAfterOneSecond(socket, stream);
+    expect(stream.text).not.toContain('event: end');
+  });
+});
+
+test('CL-04 a stream that breaks off in the middle of an event: nobody fires it, and on return it is whole', async () => {
+  const { events, url, conns } = await site(() => {}, { retry: 1 });
+  const { seen } = source(url);
+  await eventually(() => conns.length === 1);
+  await events.broadcast('one');
+  await eventually(() => seen.events.length === 1);
+  const { socket } = conns[0]!.request;
+  const write = socket.write.bind(socket) as (data: Buffer | string, ...how: unknown[]) => boolean;
+  socket.write = ((data: Buffer | string, ...how: unknown[]) =>
+    data.length < 1000 ? write(data, ...how) : write(data.slice(0, 1000), () => socket.destroy())) as typeof write;
+  const long = 'two'.repeat(100_000);
+  await events.broadcast(long);
+  await eventually(() => seen.events.length === 2);
+  expect(seen.events).toEqual(['one', long]);
+  expect(conns).toHaveLength(2);
+});

@@ -1,0 +1,522 @@
+import { once } from 'node:events';
+import { connect as dial, type Socket } from 'node:net';
+import express from 'express';
+import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
+import { connect } from '../../lib/testing/index.ts';
+import {
+  another,
+  type AnyHandler,
+  appOf,
+  BARE,
+  choke,
+  gate,
+  later,
+  listening,
+  opened,
+  type Opened,
+  overOf,
+  turn,
+} from '../fixtures/support.ts';
+import { ask, eventually, pause, Raw } from '../fixtures/http.ts';
+
+/** What a request waits for, in the tests of who leaves meanwhile. */
+let wait: (go: () => void) => void;
+const verdict = (answer: (error: null, is: boolean) => void): void => wait(() => answer(null, true));
+
+/** Time stands still from here on; sockets do not. */
+function stopTime(): void {
+  jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+}
+const pass = (ms: number): Promise<void> => jest.advanceTimersByTimeAsync(ms);
+
+describe('heartbeat', () => {
+  test('HB-01, HB-02 after 15 seconds of silence one is sent, of two bytes, again and again', async () => {
+    stopTime();
+    const { stream } = await opened(() => {}, { history: false, retry: 1000 });
+    await stream.until(() => stream.retry === 1000);
+    await pass(14_999);
+    await turn();
+    expect(stream.text).toBe(':\nretry: 1000\n');
+    for (const beats of [1, 2, 3]) {
+      await pass(15_000);
+      await stream.until(() => stream.comments.length === 1 + beats);
+    }
+    expect(stream.text).toBe(':\nretry: 1000\n:\n:\n:\n');
+  });
+
+  test.each<[what: string, say: (all: Opened) => unknown]>([
+    ['a push', ({ conn }) => conn.push('x')],
+    ['a comment', ({ conn }) => conn.comment('x')],
+    ['a broadcast', ({ events }) => events.broadcast('x')],
+  ])('HB-01 only the silent get one: %s starts the interval anew', async (_what, say) => {
+    stopTime();
+    const all = await opened(() => {}, { ...BARE, heartbeat: 1000 });
+    const { stream } = all;
+    await pass(600);
+    await say(all);
+    await stream.until(() => stream.text.includes('x'));
+    await pass(900);
+    await turn();
+    expect(stream.text.endsWith(':\n')).toBe(false);
+    await pass(200);
+    await stream.until(() => stream.text.endsWith('\n:\n'));
+  });
+
+  test('HB-01 heartbeat: false sends none', async () => {
+    stopTime();
+    const { stream, conn } = await opened(() => {}, BARE);
+    await pass(3_600_000);
+    conn.push('x');
+    await stream.next();
+    expect(stream.comments).toEqual(['']); // that of the opening
+  });
+
+  test('HB-01 with history, whose id has fallen behind gets a checkpoint instead, once', async () => {
+    stopTime();
+    const { stream, events } = await opened(() => {}, { heartbeat: 1000 });
+    await stream.next(); // the first checkpoint
+    const id = await events.broadcast('for nobody here', { to: 'elsewhere' });
+    await pass(1100);
+    expect(await stream.next()).toMatchObject({ event: 'checkpoint', data: '', id });
+    await pass(1000);
+    await stream.until(() => stream.comments.length === 2);
+    expect(stream.lastEventId).toBe(id);
+  });
+
+  test('HB-01 so does who got a broadcast that is no event, and so brings no id', async () => {
+    stopTime();
+    const { stream, events } = await opened(() => {}, { heartbeat: 1000 });
+    await stream.next();
+    const id = await events.broadcast({ retry: 1234 });
+    await pass(1100);
+    expect(await stream.next()).toMatchObject({ event: 'checkpoint', data: '', id });
+    expect(stream.retry).toBe(1234);
+  });
+
+  test('HB-04 a wall clock that jumps changes nothing', async () => {
+    stopTime();
+    const { stream, events } = await opened(() => {}, { ...BARE, heartbeat: 1000, maxAge: 10_000 });
+    for (const jump of [86_400_000, -2 * 86_400_000]) {
+      jest.setSystemTime(Date.now() + jump);
+      await pass(500);
+      await turn();
+    }
+    expect(events.size).toBe(1);
+    await pass(100);
+    await stream.until(() => stream.comments.length === 2);
+  });
+
+  test('HB-06 a reader that is behind gets none', async () => {
+    const { stream, conn } = await opened(() => {}, { ...BARE, heartbeat: 20, maxBuffered: 1e9 });
+    stream.pause();
+    await choke(conn);
+    const { bufferedBytes } = conn;
+    expect(bufferedBytes).toBeGreaterThan(0);
+    await pause(100); // five intervals in which it must not grow
+    expect(conn.bufferedBytes).toBeLessThanOrEqual(bufferedBytes);
+  });
+});
+
+describe('retry', () => {
+  test('CL-05 each connection gets its own, between 2 and 5 seconds', async () => {
+    const { app, stream } = await opened();
+    const streams = await Promise.all(Array.from({ length: 30 }, () => another(app)));
+    await Promise.all(streams.map((one) => one.until(() => one.retry !== undefined)));
+    const all = [stream, ...streams].map(({ retry }) => retry!);
+    for (const retry of all) {
+      expect(retry).toBeGreaterThanOrEqual(2000);
+      expect(retry).toBeLessThanOrEqual(5000);
+    }
+    expect(new Set(all).size).toBeGreaterThan(15);
+  });
+
+  test.each([
+    [7, ':\nretry: 7\n'],
+    [{ min: 9, max: 9 }, ':\nretry: 9\n'],
+    [false, ':\n'],
+  ] as const)('retry: %j opens with %j', async (retry, opening) => {
+    const { stream, conn } = await opened(() => {}, { history: false, retry });
+    conn.push('x');
+    await stream.next();
+    expect(stream.text).toBe(`${opening}data: x\n\n`);
+  });
+});
+
+describe('maxAge', () => {
+  test('HB-07 the stream ends normally, and the client comes back with its id', async () => {
+    stopTime();
+    const { stream, conn, events } = await opened(() => {}, { maxAge: 60_000, heartbeat: false });
+    const id = await events.broadcast('x');
+    await stream.take(2);
+    await pass(59_000);
+    expect(conn.readyState).toBe('open');
+    await pass(1100);
+    expect(await stream.closed).toBe('end');
+    expect(await overOf(conn)).toBe('expired');
+    expect(stream.events).toHaveLength(2); // no goodbye
+    expect(stream.lastEventId).toBe(id);
+    expect(events.stats()).toMatchObject({ connections: 0, closed: { expired: 1 } });
+  });
+
+  test('HB-07 a span gives each its own', async () => {
+    stopTime();
+    const { app, events } = await opened(() => {}, { maxAge: { min: 10_000, max: 20_000 }, heartbeat: false });
+    for (let n = 0; n < 30; n++) await another(app);
+    await pass(9900);
+    expect(events.size).toBe(31);
+    const left: number[] = [];
+    for (let second = 0; second < 11; second++) {
+      await pass(1000);
+      left.push(events.size);
+    }
+    expect(new Set(left).size).toBeGreaterThan(4);
+    expect(left.at(-1)).toBe(0);
+  });
+
+  test('HB-07 a reader that takes nothing is rid of as well', async () => {
+    const { stream, conn, events } = await opened(() => {}, { ...BARE, maxAge: 1000, maxBuffered: 1e9 });
+    stream.pause();
+    await choke(conn);
+    const { socket } = conn.request;
+    await eventually(() => events.size === 0);
+    await eventually(() => socket.destroyed);
+    expect(await overOf(conn)).toBe('expired');
+  });
+});
+
+describe('limits', () => {
+  const AWAY = /^: ?[^\n]*(full|too many)[^\n]*\nretry: (\d+)\n$/;
+
+  async function site(limits: SseOptions['limits'], more: SseOptions = {}, handler: AnyHandler = () => {}) {
+    const events = sse((conn, req, res) => handler(conn, req, res) as void, { ...more, limits });
+    later(() => events.close());
+    const app = appOf(events);
+    app.set('trust proxy', true);
+    const { url, port } = await listening(app);
+    return { events, url, port };
+  }
+  const as = (ip: string): { headers: Record<string, string> } => ({ headers: { 'x-forwarded-for': ip } });
+
+  test('LIM-06, CL-03 over `connections`: an empty stream that says when to come back, and a place that is free again', async () => {
+    const { events, url } = await site({ connections: 2 });
+    const two = await Promise.all([connect(url), connect(url)]);
+    const retries = new Set<string>();
+    for (let n = 0; n < 5; n++) {
+      const answer = await ask(url);
+      expect(answer.status).toBe(200);
+      expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+      expect(answer.text).toMatch(AWAY);
+      retries.add(AWAY.exec(answer.text)![2]!);
+    }
+    expect(retries.size).toBeGreaterThan(2);
+    expect(events.stats()).toMatchObject({ connections: 2, opened: 2, refused: { connections: 5 } });
+    await two[0].close();
+    await eventually(() => events.size === 1);
+    const third = await connect(url);
+    await eventually(() => events.size === 2);
+    await Promise.all([two[1].close(), third.close()]);
+  });
+
+  test('LIM-06 over `perClient`, by req.ip: others have their places', async () => {
+    const { events, url } = await site({ perClient: 1 });
+    const one = await connect(url, undefined, as('192.0.2.1'));
+    expect((await ask(url, as('192.0.2.1'))).text).toMatch(AWAY);
+    const other = await connect(url, undefined, as('192.0.2.2'));
+    await eventually(() => events.size === 2);
+    await one.close();
+    await eventually(() => events.size === 1);
+    const again = await connect(url, undefined, as('192.0.2.1'));
+    await eventually(() => events.size === 2);
+    await Promise.all([other.close(), again.close()]);
+  });
+
+  test.each([
+    ['2001:db8:1:2::1', '2001:db8:1:2:ffff::9', true],
+    ['2001:db8:1:2::1', '2001:0DB8:0001:0002::1', true],
+    ['2001:db8:1:2::1', '2001:db8:1:3::1', false],
+    ['::ffff:192.0.2.1', '192.0.2.1', true],
+    ['::ffff:192.0.2.1', '::ffff:192.0.2.2', false],
+  ])('LIM-06 %s and %s are one client: %s', async (one, other, same) => {
+    const { url } = await site({ perClient: 1 });
+    const stream = await connect(url, undefined, as(one));
+    const second = await connect(url, undefined, as(other));
+    await second.until(() => second.retry !== undefined);
+    expect(AWAY.test(second.text)).toBe(same);
+    await Promise.all([stream.close(), second.close()]);
+  });
+
+  test('LIM-06 `clientKey` says who is one client', async () => {
+    const { url } = await site({ perClient: 1, clientKey: (req) => String(req.headers['x-user']) });
+    const stream = await connect(url, undefined, { headers: { 'x-user': 'a' } });
+    expect((await ask(url, { headers: { 'x-user': 'a' } })).text).toMatch(AWAY);
+    const other = await connect(url, undefined, { headers: { 'x-user': 'b' } });
+    await other.until(() => other.text.includes('retry'));
+    expect(other.text).not.toMatch(AWAY);
+    await Promise.all([stream.close(), other.close()]);
+  });
+
+  test("LIM-06 a `clientKey` of '' is one client as well", async () => {
+    const { url } = await site({ perClient: 1, clientKey: () => '' });
+    const stream = await connect(url);
+    expect((await ask(url)).text).toMatch(AWAY);
+    await stream.close();
+  });
+
+  test('LIM-06 a `clientKey` that throws is an error to Express, and takes no place', async () => {
+    const { url, events } = await site({
+      perClient: 1,
+      clientKey: () => {
+        throw new Error('no session');
+      },
+    });
+    expect((await ask(url)).status).toBe(500);
+    expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
+  });
+
+  test('LIM-06 a `clientKey` that returns a promise is an error to Express, and not one client', async () => {
+    const { url, events } = await site({ perClient: 1, clientKey: (async () => 'a') as never });
+    expect((await ask(url)).status).toBe(500);
+    expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
+  });
+
+  test.each([
+    [{ connections: 1 }, 503],
+    [{ perClient: 1 }, 429],
+  ])('CL-03 whenFull: reject, with %j: %i and a jittered Retry-After', async (limits, status) => {
+    const { url, events } = await site({ ...limits, whenFull: 'reject' });
+    const stream = await connect(url);
+    const delays = new Set<string>();
+    for (let n = 0; n < 20; n++) {
+      const answer = await ask(url);
+      expect(answer.status).toBe(status);
+      expect(answer.headers.get('content-type')).not.toContain('event-stream');
+      expect(answer.headers.get('retry-after')).toMatch(/^[2-5]$/);
+      delays.add(answer.headers.get('retry-after')!);
+    }
+    expect(delays.size).toBeGreaterThan(1);
+    expect(events.stats()).toMatchObject({ connections: 1, refused: { [Object.keys(limits)[0]!]: 20 } });
+    await stream.close();
+  });
+
+  test('LIM-06 who is still connecting has a place, which comes back when the client leaves before its handler is done', async () => {
+    const { url, events } = await site({ connections: 1 }, {}, () => new Promise(() => {}));
+    const abort = new AbortController();
+    const waiting = fetch(url, { signal: abort.signal }).catch(() => 'left');
+    await eventually(() => events.stats().connecting === 1);
+    expect((await ask(url)).text).toMatch(AWAY);
+    abort.abort();
+    expect(await waiting).toBe('left');
+    await eventually(() => events.stats().connecting === 0);
+    const second = fetch(url, { signal: AbortSignal.timeout(500) }).catch(() => 'given up');
+    await eventually(() => events.stats().connecting === 1);
+    await second;
+  });
+
+  test.each<[what: string, options: SseOptions, requests: string[]]>([
+    ['a middleware', {}, ['GET /wait/events']],
+    ['the verdict on its origin', { cors: { origin: (_origin, answer) => verdict(answer) } }, ['GET /events']],
+    ['a middleware, behind another request of its socket', {}, ['GET /never', 'GET /wait/events']],
+  ])('LIM-06 who leaves while %s is waited for is never registered', async (_what, options, requests) => {
+    const handler = jest.fn();
+    const events = sse(handler, { limits: { connections: 1, perClient: 1 }, ...options });
+    later(() => events.close());
+    const entered = gate();
+    const left = gate();
+    wait = async (go) => {
+      entered.open();
+      await left.pass;
+      go();
+    };
+    const app = express();
+    app.get('/never', () => {});
+    app.use('/wait', (_req, _res, next) => wait(next));
+    app.use(['/wait/events', '/events'], events);
+    const { port, server } = await listening(app);
+    const gone = new Promise<void>((resolve) => server.once('connection', (at) => at.once('close', () => resolve())));
+    const lines = requests.map((request) => `${request} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n\r\n`);
+    const socket = dial(port, '127.0.0.1', () => socket.write(lines.join('')));
+    await entered.pass;
+    socket.destroy();
+    await gone;
+    left.open();
+    await turn();
+    await turn();
+    expect(handler).not.toHaveBeenCalled();
+    expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
+  });
+
+  test.each<[what: string, handler: AnyHandler]>([
+    ['answers the request itself', (_conn, _req, res) => void res.sendStatus(403)],
+    [
+      'throws',
+      () => {
+        throw new Error('no');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('no'))],
+    ['closes', (conn) => conn.close()],
+    ['ends', (conn) => conn.end()],
+  ])('LIM-06 the place of a handler that %s comes back', async (_what, handler) => {
+    const { url, events } = await site({ connections: 1, perClient: 1 }, {}, handler);
+    for (let n = 0; n < 3; n++) expect((await ask(url)).text).not.toMatch(AWAY);
+    expect(events.stats()).toMatchObject({
+      connections: 0,
+      connecting: 0,
+      refused: { connections: 0, perClient: 0, shutdown: 0 },
+    });
+  });
+});
+
+describe('leaving', () => {
+  /** Many clients that take what comes. */
+  const crowd = (port: number, size: number): Socket[] =>
+    Array.from({ length: size }, () => {
+      const socket = dial(port, '127.0.0.1').on('error', () => {});
+      socket.resume().write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n');
+      return socket;
+    });
+
+  test.each<[how: string, leave: (raw: Raw) => void]>([
+    ['FL-01 a FIN', (raw) => raw.socket.destroy()],
+    ['FL-01 an RST', (raw) => raw.socket.resetAndDestroy()],
+    ['FL-09 a half-close', (raw) => raw.socket.end()],
+  ])('%s is seen at once: the signal once, the registry empty', async (_how, leave) => {
+    const { app, events, stream } = await opened();
+    await stream.close();
+    const { port } = await listening(app);
+    await eventually(() => events.size === 0);
+    const raw = new Raw(port).get('/events');
+    await eventually(() => events.size === 1);
+    const [conn] = events.connections as ReadonlySet<Connection>;
+    conn!.join('room');
+    const abort = jest.fn();
+    conn!.signal.addEventListener('abort', abort);
+    leave(raw);
+    await eventually(() => events.size === 0, 1000); // and not by a heartbeat
+    expect(abort).toHaveBeenCalledTimes(1);
+    expect(conn!.signal.reason).toBe('client');
+    expect(conn).toMatchObject({ readyState: 'closed', bufferedBytes: 0 });
+    expect(conn!.push('late')).toBe(false);
+    expect(events.stats()).toMatchObject({ connections: 0, channels: 0, behind: 0, closed: { client: 2 } });
+  });
+
+  test('FL-02 pushing at full speed while the client breaks off throws nothing', async () => {
+    const { app, events } = await opened();
+    const { port } = await listening(app);
+    for (let n = 0; n < 10; n++) {
+      const raw = new Raw(port).get('/events');
+      await eventually(() => events.size === 2);
+      const conn = [...events.connections].at(-1)!;
+      setImmediate(() => raw.socket.resetAndDestroy());
+      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await turn();
+      await eventually(() => events.size === 1);
+    }
+    expect(events.stats().closed).toMatchObject({ client: 10, error: 0 });
+  });
+
+  test('FL-06 an onError that throws stops nothing', async () => {
+    const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const { events, conn, stream } = await opened(
+      async function* () {
+        yield 'one';
+        await turn();
+        throw new Error('of the source');
+      } as AnyHandler,
+      {
+        onError() {
+          throw new Error('of onError');
+        },
+      },
+    );
+    expect((await stream.next()).data).toBe('one');
+    expect(await stream.closed).toBe('end');
+    expect(await overOf(conn)).toBe('error');
+    expect(events.size).toBe(0);
+    expect(warned).toHaveBeenCalledWith(expect.objectContaining({ message: 'of onError' }));
+  });
+
+  test('FL-14 clients that break off at once, and while it flows', async () => {
+    const { app, events } = await opened((conn) => {
+      const flow = (): unknown => conn.push('x');
+      flow();
+      const more = setInterval(flow, 1);
+      conn.signal.addEventListener('abort', () => clearInterval(more));
+    });
+    const { port } = await listening(app);
+    for (let n = 0; n < 50; n++) {
+      const raw = new Raw(port).get('/events');
+      if (n % 2) await raw.until('data: x');
+      else await new Promise((resolve) => raw.socket.once('connect', resolve));
+      raw.socket.resetAndDestroy();
+    }
+    await eventually(() => events.size === 1 && events.stats().connecting === 0);
+  });
+
+  test('FL-08 an RST storm: 2,000 at once, none is told twice', async () => {
+    let told = 0;
+    const { app, events } = await opened((conn) => conn.signal.addEventListener('abort', () => told++));
+    const { port } = await listening(app);
+    const sockets: Socket[] = [];
+    while (sockets.length < 2000) {
+      sockets.push(...crowd(port, 400)); // more would overrun the kernel's backlog
+      await eventually(() => events.size === 1 + sockets.length, 10_000);
+    }
+    const before = process.cpuUsage();
+    for (const socket of sockets) socket.resetAndDestroy();
+    await eventually(() => events.size === 1, 10_000);
+    const { user, system } = process.cpuUsage(before); // other processes may have the core for the rest
+    expect((user + system) / 1000).toBeLessThan(2000);
+    await turn();
+    expect(told).toBe(2000);
+    expect(events.stats()).toMatchObject({ connections: 1, connecting: 0, behind: 0, closed: { client: 2000 } });
+  });
+
+  test('10,000 connections come and go, and nothing is left of them', async () => {
+    const { app, events } = await opened((conn) => {
+      conn.join('everyone', `user-${conn.id}`);
+      conn.push('hi');
+    });
+    const { port, server } = await listening(app);
+    const counts = (): unknown => ({
+      timers: process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length,
+      sockets: process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length,
+      server: server.eventNames().map((name) => [name, server.listenerCount(name)]),
+      process: process.eventNames().map((name) => [name, process.listenerCount(name)]),
+      registry: [events.size, events.stats().connecting, events.stats().channels, events.stats().behind],
+    });
+    const wave = async (size: number): Promise<void> => {
+      const before = events.stats().opened;
+      const sockets = crowd(port, size);
+      await eventually(() => events.stats().opened === before + size, 10_000);
+      const closed = sockets.map((socket) => once(socket, 'close'));
+      for (const [n, socket] of sockets.entries()) {
+        if (n % 2) socket.destroy();
+        else socket.resetAndDestroy();
+      }
+      await Promise.all(closed);
+      await eventually(() => events.size === 1);
+    };
+    const before = counts(); // before anybody came: after a wave, what closes late would count as what was there
+    for (let n = 0; n < 25; n++) await wave(400);
+    await eventually(counts, 10_000, (now) => JSON.stringify(now) === JSON.stringify(before)).catch(() => {});
+    expect(counts()).toEqual(before);
+    expect(events.stats()).toMatchObject({ opened: 10_001, closed: { client: 10_000 } });
+    expect(events.stats().channels).toBe(2); // those of the one that stayed
+  }, 60_000);
+
+  test('FL-11 a reconnect storm: 1,000 come back at once with their ids, and each gets what it missed', async () => {
+    const { app, events } = await opened(() => {});
+    const { port } = await listening(app);
+    const id = await events.broadcast('before');
+    await events.broadcast('missed');
+    const back = (): Raw => new Raw(port).get('/events', `Last-Event-ID: ${id}`);
+    const raws = Array.from({ length: 500 }, back);
+    await eventually(() => events.size === 501, 10_000);
+    raws.push(...Array.from({ length: 500 }, back));
+    await eventually(() => events.size === 1001, 10_000);
+    await events.broadcast('live');
+    await Promise.all(raws.map((raw) => raw.until('data: live\n\n', 10_000)));
+    for (const raw of raws) expect(raw.text.match(/(?<=data: ).*/g)).toEqual(['missed', 'live']);
+    expect(events.stats().resumes.resumed).toBe(1000);
+  });
+});

@@ -1,0 +1,294 @@
+/*
+ * The application's state for clients that are new or cannot be resumed: at an exact position, and gapless with what is live.
+ */
+
+import express from 'express';
+import { sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { connect, type TestStream } from '../../lib/testing/index.ts';
+
+const open: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((close) => close()));
+});
+
+type Snapshot = NonNullable<SseOptions['snapshot']>;
+
+function site(
+  snapshot: Snapshot,
+  options: SseOptions = {},
+  pushes: string[] = [],
+): { events: SseRouter; visit: (id?: string) => Promise<TestStream> } {
+  const events = sse(
+    (conn) => {
+      for (const push of pushes) conn.push(push);
+    },
+    { snapshot, ...options },
+  );
+  open.push(() => events.close());
+  const app = express().use('/events', events);
+  return {
+    events,
+    async visit(lastEventId = '') {
+      const stream = await connect(app, '/events', { lastEventId });
+      open.unshift(() => stream.close());
+      return stream;
+    },
+  };
+}
+
+/** A promise and its ends. */
+function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
+  let resolve!: (value: T) => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<T>((...ends) => ([resolve, reject] = ends));
+  return { promise, resolve, reject };
+}
+
+const said = (events: readonly { event: string; data: string }[]): string[] =>
+  events.map(({ event, data }) => (event === 'message' ? data : `${event}: ${data}`));
+
+describe('a snapshot', () => {
+  test('is sent to who is new; its first message carries the position', async () => {
+    const { events, visit } = site(() => [{ event: 'state', data: { n: 1 } }, 'and a line']);
+    const head = await events.broadcast('before');
+    const [state, line] = await (await visit()).take(2);
+    expect(state).toMatchObject({ event: 'state', data: '{"n":1}', id: head });
+    expect(line).toMatchObject({ event: 'message', data: 'and a line', id: undefined });
+  });
+
+  test('is not sent to who can be resumed', async () => {
+    const make = jest.fn(() => 'state');
+    const { events, visit } = site(make);
+    const id = await events.broadcast('1');
+    await events.broadcast('2');
+    expect(said(await (await visit(id)).take(1))).toEqual(['2']);
+    expect(make).not.toHaveBeenCalled();
+  });
+
+  test('follows the reset of who cannot be, and carries the same position', async () => {
+    const { events, visit } = site(() => 'state', { history: { size: 2 } }, ['pushed']);
+    const ids: string[] = [];
+    for (let n = 1; n <= 5; n++) ids.push(await events.broadcast(String(n)));
+    const stream = await visit(ids[0]);
+    const [reset, state, pushed] = await stream.take(3);
+    expect(reset).toMatchObject({ event: 'reset', id: ids[4] });
+    expect(reset!.json).toEqual({ reason: 'lost', lastEventId: ids[0] });
+    expect(state).toMatchObject({ data: 'state', id: ids[4] });
+    expect(pushed).toMatchObject({ data: 'pushed', id: undefined });
+    await events.broadcast('6');
+    expect(await stream.next()).toMatchObject({ data: '6' });
+  });
+
+  test("comes before the handler's own pushes", async () => {
+    const { visit } = site(() => 'state', {}, ['pushed']);
+    const [state, pushed] = await (await visit()).take(2);
+    expect(said([state!, pushed!])).toEqual(['state', 'pushed']);
+    expect(state!.id).toBeDefined();
+    expect(pushed!.id).toBeUndefined();
+  });
+
+  test.each<[string, Snapshot]>([
+    ['nothing', () => undefined],
+    ['null', () => null],
+    ['an empty list', () => []],
+    ['a promise of nothing', () => Promise.resolve()],
+  ])('of %s leaves the first cursor as it is', async (_, snapshot) => {
+    const { events, visit } = site(snapshot);
+    const head = await events.broadcast('before');
+    expect(await (await visit()).next()).toMatchObject({ event: 'checkpoint', id: head });
+  });
+
+  test.each<[string, Snapshot]>([
+    ['at once', () => ({ id: 9, data: 'state' })],
+    ['later', async () => ({ id: 9, data: 'state' })],
+  ])(
+    "with an id of the application's own, made %s: no frame has a second id, and positions end",
+    async (_when, make) => {
+      const { events, visit } = site(make);
+      const fresh = await visit();
+      await events.broadcast('live');
+      await fresh.take(2);
+      expect(fresh.text.replace(/^retry: .*\n/m, '')).toBe(':\nid: 9\ndata: state\n\ndata: live\n\n');
+      const lost = await visit('0123456789ab-1');
+      await lost.take(2);
+      expect(lost.text.match(/^id: .*/gm)).toEqual(['id: 9']);
+    },
+  );
+
+  test('may be made by a generator, and knows the connection and the request', async () => {
+    const { visit } = site(function* (conn, req) {
+      yield { event: 'who', data: conn.id };
+      yield req.path;
+    });
+    const [who, path] = await (await visit()).take(2);
+    expect(who!.data).toMatch(/-/);
+    expect(path!.data).toBe('/');
+  });
+});
+
+describe('a snapshot that takes its time', () => {
+  test('and what is broadcast meanwhile: nothing is missing, and nothing is in both', async () => {
+    // The state is a list; whoever changes it broadcasts the change.
+    const list: number[] = [];
+    const asked: (() => void)[] = [];
+    const { events, visit } = site(() => {
+      const state = [...list]; // at the position, and told later
+      return new Promise((resolve) => asked.push(() => resolve({ event: 'list', data: state })));
+    });
+    const add = async (n: number): Promise<void> => {
+      list.push(n);
+      await events.broadcast({ event: 'add', data: n });
+    };
+    for (let n = 0; n < 10; n++) await add(n);
+    const visits = Array.from({ length: 5 }, async () => {
+      const stream = await visit();
+      await stream.until(() => stream.events.some(({ data }) => data === '59'));
+      const [first, ...rest] = stream.events;
+      expect(first).toMatchObject({ event: 'list' });
+      return [...(first!.json as number[]), ...rest.map(({ json }) => json as number)];
+    });
+    for (let n = 10; n < 59; n++) {
+      await add(n);
+      await new Promise(setImmediate);
+      if (n % 7 === 0) asked.shift()?.();
+    }
+    await add(59);
+    await new Promise<void>((resolve) => {
+      let told = 0;
+      const tell = (): void => {
+        for (const go of asked.splice(0)) go();
+        if (++told < 50) setTimeout(tell, 2);
+        else resolve();
+      };
+      tell();
+    });
+    for (const seen of await Promise.all(visits)) expect(seen).toEqual(list);
+  });
+
+  test('and what is pushed meanwhile comes after it, in its place among the broadcasts', async () => {
+    const { promise, resolve } = deferred<string>();
+    const { events, visit } = site(() => promise);
+    const stream = await visit();
+    const [conn] = events.connections;
+    await events.broadcast('a');
+    conn!.push('b');
+    await events.broadcast('c');
+    resolve('state');
+    expect(said(await stream.take(4))).toEqual(['state', 'a', 'b', 'c']);
+  });
+
+  test("of a client that leaves meanwhile is nobody's", async () => {
+    const { promise, resolve } = deferred<string>();
+    const onError = jest.fn();
+    const { events, visit } = site(() => promise, { onError });
+    const stream = await visit();
+    const [conn] = events.connections;
+    const over = new Promise((settle) => conn!.signal.addEventListener('abort', settle));
+    await stream.cut();
+    await over;
+    resolve('state');
+    await promise;
+    await new Promise(setImmediate);
+    expect(events.size).toBe(0);
+    expect(onError).not.toHaveBeenCalled();
+    await events.broadcast('goes on');
+  });
+
+  test('of a client that is closed meanwhile is not written after the end', async () => {
+    const { promise, resolve } = deferred<string>();
+    const { events, visit } = site(() => promise);
+    const stream = await visit();
+    const [conn] = events.connections;
+    conn!.close();
+    resolve('state');
+    expect(await stream.closed).toBe('end');
+    expect(stream.text).not.toContain('state');
+  });
+
+  test('of a client that is ended meanwhile is waited for: it does not come back for what it is owed', async () => {
+    const { promise, resolve } = deferred<string>();
+    const { events, visit } = site(() => promise, {}, ['own']);
+    const stream = await visit();
+    const [conn] = events.connections;
+    await events.broadcast('before');
+    conn!.end();
+    await events.broadcast('after');
+    resolve('state');
+    expect(await stream.closed).toBe('end');
+    expect(said(stream.events)).toEqual(['state', 'own', 'before', 'end: ']);
+  });
+
+  test('of a client that is ended meanwhile, and that fails: one error, and no second of waiting', async () => {
+    const { promise, reject } = deferred<string>();
+    const onError = jest.fn();
+    const { events, visit } = site(() => promise, { onError });
+    const stream = await visit();
+    const [conn] = events.connections;
+    conn!.end();
+    const start = performance.now();
+    reject(new Error('no database'));
+    expect(await stream.closed).toBe('end');
+    expect(performance.now() - start).toBeLessThan(900);
+    expect(onError.mock.calls.map(([error]) => (error as Error).message)).toEqual(['no database']);
+  });
+
+  test.each<['end' | 'close', string[]]>([
+    ['end', ['state', 'end: ']],
+    ['close', []], // its client comes back for it
+  ])('that calls %s() itself: one end, on a body that is whole', async (how, all) => {
+    const { visit } = site((conn) => {
+      conn[how]();
+      return 'state';
+    });
+    const stream = await visit();
+    expect(await stream.closed).toBe('end');
+    expect(said(stream.events)).toEqual(all);
+  });
+
+  test('does not hold the heartbeat', async () => {
+    const { promise, resolve } = deferred<string>();
+    const { visit } = site(() => promise, { heartbeat: 30 });
+    const stream = await visit();
+    await stream.until(() => stream.comments.length > 2);
+    expect(stream.events).toEqual([]);
+    resolve('state');
+    expect(await stream.next()).toMatchObject({ data: 'state' });
+  });
+});
+
+describe('a snapshot that fails', () => {
+  test.each<[string, Snapshot]>([
+    [
+      'by throwing',
+      () => {
+        throw new Error('secret db password');
+      },
+    ],
+    ['by rejecting', () => Promise.reject(new Error('secret db password'))],
+    [
+      'in the middle of a generator',
+      function* () {
+        yield 'half of it';
+        throw new Error('secret db password');
+      },
+    ],
+  ])('%s ends the stream, is told once, and its text never leaves', async (_, snapshot) => {
+    const onError = jest.fn();
+    const { events, visit } = site(snapshot, { onError });
+    const stream = await visit();
+    expect(await stream.closed).toBe('end');
+    expect(onError).toHaveBeenCalledTimes(1);
+    expect(onError.mock.calls[0][0]).toMatchObject({ message: 'secret db password' });
+    expect(stream.text).not.toContain('secret');
+    expect(stream.events).toEqual([]);
+    expect(events.size).toBe(0);
+  });
+
+  test('with what is no message is an error as well', async () => {
+    const onError = jest.fn();
+    const { visit } = site(() => ({ foo: 1 }) as never, { onError });
+    const stream = await visit();
+    expect(await stream.closed).toBe('end');
+    expect(onError.mock.calls[0][0]).toMatchObject({ code: 'ERR_SSE_FIELD' });
+  });
+});

@@ -1,0 +1,239 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { clear, listen, post, read, run, start } from './example-process.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'examples-'));
+
+afterEach(clear);
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test('quick-start: says hello, and leaves when told to', async () => {
+  const example = await start('quick-start.ts');
+  const { response, next } = await read(`${example.url}/events`);
+  expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+  expect(await next()).toMatchObject({ event: 'message', data: 'hello' });
+  expect((await example.stop()).code).toBe(0);
+  expect(await next()).toBeUndefined();
+});
+
+test('broadcast-from-a-route: what one posts, all are told, with the id that the route answers', async () => {
+  const example = await start('broadcast-from-a-route.ts');
+  const readers = [listen(`${example.url}/events`, ['order']), listen(`${example.url}/events`, ['order'])];
+  await Promise.all(readers.map(({ opening }) => opening));
+  const answer = await post(`${example.url}/orders`, { item: 'tea' });
+  expect(answer.status).toBe(201);
+  const { id } = (await answer.json()) as { id: string };
+  for (const { next } of readers) expect(await next()).toEqual({ event: 'order', data: '{"item":"tea"}', id });
+  expect((await example.stop()).code).toBe(0);
+});
+
+describe('private-channels', () => {
+  test('nobody without a session gets in', async () => {
+    const example = await start('private-channels.ts');
+    expect((await fetch(`${example.url}/events`)).status).toBe(401);
+    expect((await fetch(`${example.url}/events`, { headers: { Cookie: 'session=guessed' } })).status).toBe(401);
+    expect((await example.stop()).code).toBe(0);
+  });
+
+  test('a note reaches its user on every device, and nobody else', async () => {
+    const example = await start('private-channels.ts');
+    const as = (session: string) => listen(`${example.url}/events`, ['note'], { Cookie: `session=${session}` });
+    const [phone, laptop, bob] = [as('s-ada'), as('s-ada'), as('s-bob')];
+    await Promise.all([phone.opening, laptop.opening, bob.opening]);
+    const note = (user: string, text: string) =>
+      post(`${example.url}/notes/${user}`, text, { Cookie: 'session=s-bob' });
+    expect((await note('ada', 'Lunch?')).status).toBe(204);
+    await note('bob', 'to myself');
+    for (const { next } of [phone, laptop]) {
+      expect(JSON.parse((await next()).data)).toEqual({ from: 'bob', text: 'Lunch?' });
+    }
+    expect(JSON.parse((await bob.next()).data)).toEqual({ from: 'bob', text: 'to myself' });
+    expect([...phone.waiting, ...laptop.waiting, ...bob.waiting]).toEqual([]);
+    expect((await example.stop()).code).toBe(0);
+  });
+});
+
+describe('token-stream', () => {
+  const text = join(folder, 'text.md');
+  const first = `A reset tells the client that what it missed is gone, so that it fetches its state anew: ${'word '.repeat(200)}end.`;
+  const second =
+    'Heartbeats are comments that are written when nothing else has been, so that proxies keep the line open.';
+  writeFileSync(text, `# Title\n\n${first}\n\n${second}\n`);
+
+  const ask = (url: string, prompt: string) =>
+    read(`${url}/answers`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ prompt }),
+    });
+
+  test('streams the answer token by token, and ends', async () => {
+    const example = await start('token-stream.ts', { TEXT: text });
+    const { next } = await ask(example.url, 'why are there heartbeats for proxies');
+    const tokens: string[] = [];
+    for (let one = await next(); one?.event === 'token'; one = await next()) tokens.push(one.data);
+    expect(tokens.length).toBeGreaterThan(10);
+    expect(tokens.join('')).toBe(second);
+    await example.says(/finished after 18 tokens/);
+    expect((await fetch(`${example.url}/answers`)).status).toBe(405);
+    expect((await example.stop()).code).toBe(0);
+  });
+
+  test('its producer stops when the reader leaves', async () => {
+    const example = await start('token-stream.ts', { TEXT: text });
+    const { next, leave } = await ask(example.url, 'what is a reset');
+    expect((await next())?.data).toBe('A');
+    expect((await next())?.data).toBe(' reset');
+    leave();
+    const [, made] = await example.says(/stopped after (\d+) tokens: client/);
+    expect(Number(made)).toBeLessThan(50);
+    expect((await example.stop()).code).toBe(0);
+  });
+});
+
+test('cors-feed: pages of its origins may read with credentials, others may not', async () => {
+  const example = await start('cors-feed.ts');
+  const url = `${example.url}/events`;
+  for (const origin of ['https://app.example', 'https://beta.app.example']) {
+    const { response, next, leave } = await read(url, { headers: { Origin: origin, Cookie: 'user=ada' } });
+    expect(response.headers.get('access-control-allow-origin')).toBe(origin);
+    expect(response.headers.get('access-control-allow-credentials')).toBe('true');
+    expect(response.headers.get('vary')).toMatch(/\bOrigin\b/);
+    expect(await next()).toMatchObject({ event: 'you', data: 'user=ada' });
+    leave();
+  }
+  const foreign = await fetch(url, { headers: { Origin: 'https://evil.example' } });
+  expect(foreign.status).toBe(403);
+  expect(foreign.headers.get('access-control-allow-origin')).toBeNull();
+
+  const preflight = await fetch(url, {
+    method: 'OPTIONS',
+    headers: {
+      Origin: 'https://app.example',
+      'Access-Control-Request-Method': 'GET',
+      'Access-Control-Request-Headers': 'authorization,last-event-id',
+    },
+  });
+  expect(preflight.status).toBe(204);
+  expect(preflight.headers.get('access-control-allow-headers')).toBe('authorization,last-event-id');
+  const bearer = await read(url, { headers: { Origin: 'https://app.example', Authorization: 'Bearer t' } });
+  expect(await bearer.next()).toMatchObject({ data: 'Bearer t' });
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('graceful-shutdown: the streams end one by one, each is told a time of its own to come back', async () => {
+  const example = await start('graceful-shutdown.ts');
+  const responses = await Promise.all(Array.from({ length: 6 }, () => fetch(`${example.url}/events`)));
+  const endings = responses.map(async (response) => ({ text: await response.text(), at: Date.now() }));
+  await example.says(/listening/);
+  const { code, ms } = await example.stop();
+  expect(code).toBe(0);
+  expect(ms).toBeLessThan(6000);
+  const ended = await Promise.all(endings);
+  for (const { text } of ended) {
+    expect(text).toContain('data: served by process ');
+    expect(text.match(/^retry: \d+$/gm)!.length).toBeGreaterThan(1);
+  }
+  const times = ended.map(({ at }) => at);
+  expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(300);
+});
+
+/** An epoch of the same form, of another process' life. */
+const other = (epoch: string): string => epoch.slice(1) + epoch[0];
+
+test('snapshot: the whole state first, then what changes', async () => {
+  const example = await start('snapshot.ts');
+  const put = (name: string, on: boolean) => post(`${example.url}/lamps/${name}`, { on }, {}, 'PUT');
+  await put('hall', true);
+  const { next } = await read(`${example.url}/events`);
+  expect(await next()).toMatchObject({ event: 'lamps', data: '{"hall":true}' });
+  expect((await put('porch', false)).status).toBe(204);
+  const change = await next();
+  expect(change).toMatchObject({ event: 'lamp', data: '{"name":"porch","on":false}' });
+
+  const known = await read(`${example.url}/events`, { headers: { 'Last-Event-ID': change!.id } });
+  await put('hall', false);
+  expect(await known.next()).toMatchObject({ event: 'lamp', data: '{"name":"hall","on":false}' });
+
+  const [epoch] = change!.id.split('-');
+  const lost = await read(`${example.url}/events`, {
+    headers: { 'Last-Event-ID': change!.id.replace(epoch!, other(epoch!)) },
+  });
+  expect(await lost.next()).toMatchObject({ event: 'reset' });
+  expect(await lost.next()).toMatchObject({ event: 'lamps', data: '{"hall":false,"porch":false}' });
+  expect((await example.stop()).code).toBe(0);
+});
+
+describe('own-store', () => {
+  test('a returning client gets exactly the rows that it missed, then what is live; a restart changes nothing', async () => {
+    const store = join(folder, 'store');
+    let example = await start('own-store.ts', { STORE: store });
+    const note = async (text: string) =>
+      ((await (await post(`${example.url}/notes`, text)).json()) as { id: number }).id;
+    for (let n = 1; n <= 150; n++) expect(await note(`note ${n}`)).toBe(n);
+
+    const back = await read(`${example.url}/events`, { headers: { 'Last-Event-ID': '90' } });
+    for (let n = 91; n <= 150; n++) expect(await back.next()).toMatchObject({ id: String(n), data: `note ${n}` });
+    const live = listen(`${example.url}/events?lastEventId=150`, ['message']);
+    await live.opening;
+    await note('note 151');
+    for (const { next } of [back, live]) expect(await next()).toMatchObject({ id: '151', data: 'note 151' });
+    expect((await example.stop()).code).toBe(0);
+
+    example = await start('own-store.ts', { STORE: store });
+    const again = await read(`${example.url}/events`, { headers: { 'Last-Event-ID': '149' } });
+    expect(await again.next()).toMatchObject({ id: '150' });
+    expect(await again.next()).toMatchObject({ id: '151' });
+    expect((await example.stop()).code).toBe(0);
+  });
+
+  test('rows that come while others are being read arrive once and in order', async () => {
+    const example = await start('own-store.ts', { STORE: join(folder, 'busy') });
+    const readers = await Promise.all(Array.from({ length: 5 }, () => read(`${example.url}/events`)));
+    const writing = Promise.all(Array.from({ length: 300 }, (_, n) => post(`${example.url}/notes`, `n${n}`)));
+    const fresh = await read(`${example.url}/events`);
+    for (const { next } of [...readers, fresh]) {
+      for (let n = 1; n <= 300; n++) expect((await next())?.id).toBe(String(n));
+    }
+    await writing;
+    expect((await example.stop()).code).toBe(0);
+  });
+});
+
+test('typed-events: what it sells, it tells', async () => {
+  const example = await start('typed-events.ts');
+  const { next } = await read(`${example.url}/events`);
+  expect(await next()).toMatchObject({ event: 'stock', data: '12' });
+  expect((await post(`${example.url}/orders`, { item: 'tea', count: '2' })).status).toBe(400);
+  expect((await post(`${example.url}/orders`, { item: 'tea', count: 2 })).status).toBe(201);
+  expect(await next()).toMatchObject({ event: 'stock', data: '10' });
+  expect(await next()).toMatchObject({ event: 'order', data: '{"item":"tea","count":2}' });
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('compression-and-helmet: gzip for who takes it, plain for who does not, at once for both', async () => {
+  const example = await start('compression-and-helmet.ts');
+  const url = `${example.url}/events`;
+  const zipped = await read(url, { headers: { 'Accept-Encoding': 'gzip' } });
+  const plain = await read(url, { headers: { 'Accept-Encoding': 'identity' } });
+  expect(zipped.response.headers.get('content-encoding')).toBe('gzip');
+  expect(plain.response.headers.get('content-encoding')).toBeNull();
+  for (const { response, next } of [zipped, plain]) {
+    expect(response.headers.get('x-content-type-options')).toBe('nosniff');
+    expect(response.headers.get('vary')).toMatch(/accept-encoding/i);
+    expect(await next()).toMatchObject({ event: 'checkpoint' });
+  }
+  for (const text of ['first', 'second']) {
+    await fetch(`${example.url}/messages`, { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: text });
+    for (const { next } of [zipped, plain]) expect(await next()).toMatchObject({ event: 'message', data: text });
+  }
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('shop.test: an application’s own test passes by itself, and leaves nothing open', async () => {
+  const { code, output } = await run('shop.test.ts', {});
+  expect(output).toMatch(/^\W*pass 3$/m);
+  expect(output).toMatch(/^\W*fail 0$/m);
+  expect(code).toBe(0);
+});

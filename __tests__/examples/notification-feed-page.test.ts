@@ -1,0 +1,96 @@
+/*
+ * The page that `npm start` shows, in a real Chromium: several tabs, the second origin, the form, the plot, and the end.
+ * Knows the example as a process of its own, and nothing of the package.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { clear, type Running, start } from './example-process.ts';
+import { launchChromium } from '../fixtures/chromium.ts';
+
+jest.setTimeout(60_000);
+
+let browser: Browser;
+let context: BrowserContext;
+let folder: string;
+let server: Running;
+let elsewhere: string;
+/** What the browser complained of. */
+let complaints: string[];
+
+beforeAll(async () => {
+  browser = await launchChromium();
+}, 300_000); // it may have to be unpacked, or installed
+afterAll(() => browser?.close());
+
+beforeEach(async () => {
+  complaints = [];
+  folder = mkdtempSync(join(tmpdir(), 'feed-'));
+  server = await start('notification-feed/server.ts', { WATCH: folder });
+  elsewhere = (await server.says(/another origin: (\S+)/))[1]!;
+  context = await browser.newContext();
+});
+
+afterEach(async () => {
+  await context.close();
+  clear();
+  rmSync(folder, { recursive: true });
+});
+
+async function tab(url: string): Promise<Page> {
+  const page = await context.newPage();
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+  });
+  await page.goto(url);
+  await page.waitForSelector('body[data-state=open]');
+  return page;
+}
+
+const has = (page: Page, text: string): Promise<void> =>
+  page.locator('#feed > li', { hasText: text }).first().waitFor();
+
+test('what one tab publishes through the form is in every tab and at the other origin; the readers are counted', async () => {
+  const tabs = [await tab(server.url), await tab(server.url), await tab(elsewhere)] as const;
+  await tabs[0].fill('#text', 'from <b>here</b> & "there"');
+  await tabs[0].press('#text', 'Enter');
+  await Promise.all(tabs.map((page) => has(page, 'from <b>here</b> & "there"')));
+  await tabs[2].fill('#text', 'across origins');
+  await tabs[2].click('#send');
+  await Promise.all(tabs.map((page) => has(page, 'across origins')));
+  await Promise.all(tabs.map((page) => page.locator('#readers', { hasText: /^3$/ }).waitFor()));
+  expect(complaints).toEqual([]);
+});
+
+test('the plot is drawn, also by a Chromium without a locale, whose language is no language tag', async () => {
+  await context.addInitScript("Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })");
+  const page = await tab(server.url);
+  await page.locator('#plot canvas').waitFor();
+  expect(await page.locator('#rate').isVisible()).toBe(true);
+  expect(complaints).toEqual([]);
+});
+
+test.each(['light', 'dark'] as const)('it fits a phone: nothing hangs over, in %s', async (colorScheme) => {
+  const page = await tab(server.url);
+  await page.emulateMedia({ colorScheme });
+  await page.setViewportSize({ width: 320, height: 640 });
+  await page.locator('#plot canvas').waitFor();
+  // Once the plot has heard of it. (waitForFunction asks again with eval, which the page's policy forbids.)
+  await page.evaluate(`new Promise((resolve) => {
+    const look = () => document.documentElement.scrollWidth === 320 ? resolve() : requestAnimationFrame(look);
+    look();
+  })`);
+});
+
+test('End ends it for good, and only for who asked', async () => {
+  const [page, other] = [await tab(server.url), await tab(server.url)];
+  await page.click('#end');
+  await page.waitForSelector('body[data-state=ended]');
+  await page.locator('#again').waitFor();
+  await other.locator('#readers', { hasText: /^1$/ }).waitFor();
+  await page.click('#again');
+  await page.waitForSelector('body[data-state=open]');
+  expect(complaints).toEqual([]);
+});

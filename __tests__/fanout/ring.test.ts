@@ -1,0 +1,253 @@
+/*
+ * The ring: a stretch of the log without a hole, and where a position stands in it; ranges, words and the bytes they become.
+ */
+
+import { Packet } from '../../lib/wire/packet.ts';
+import { comparePositions } from '../../lib/journal/sequence-id.ts';
+import { Range } from '../../lib/fanout/packet-cache.ts';
+import { Ring, type RingLimits } from '../../lib/fanout/ring.ts';
+import { Words } from '../../lib/connection/outbox.ts';
+import type { Entry, Window } from '../../lib/journal/journal.ts';
+
+const idOf = (n: number, log = 'abcdefghijkl'): string => `${log}-${n}`;
+const entryOf = (n: number, size = 10, extra: Partial<Entry> = {}): Entry => ({
+  id: idOf(n),
+  body: Buffer.from(`data: ${n}${'.'.repeat(size)}\n\n`),
+  ...extra,
+});
+
+function refill(ring: Ring, window: Window): void {
+  ring.fill(window);
+}
+
+/** A ring that holds entries `from` to `to`, all handed out. */
+function ringOf(from: number, to: number, limits: Partial<RingLimits> = {}): Ring {
+  const ring = new Ring({ entries: 100, bytes: 1_000_000, ...limits }, comparePositions);
+  const entries = Array.from({ length: to - from + 1 }, (_, index) => entryOf(from + index));
+  refill(ring, { floor: idOf(from - 1), entries });
+  return ring;
+}
+
+const idsIn = (ring: Ring): string[] => [...ring.ids()].reverse();
+const idsOf = (from: number, to: number): string[] =>
+  Array.from({ length: to - from + 1 }, (_, index) => idOf(from + index));
+
+describe('the ring', () => {
+  test('knows its entries and the position before them, by number and not by text', () => {
+    const ring = ringOf(8, 12);
+    expect(idsIn(ring)).toEqual(idsOf(7, 12));
+    expect(ring.headId).toBe(idOf(12));
+    for (let n = 7; n <= 12; n++) expect(ring.idAt(ring.find(idOf(n))!)).toBe(idOf(n));
+    expect(ring.find(idOf(9))! - ring.find(idOf(8))!).toBe(1);
+    expect(ring.find(idOf(10))! - ring.find(idOf(9))!).toBe(1);
+    expect([ring.find(idOf(6)), ring.find(idOf(13))]).toEqual([undefined, undefined]);
+    expect(ring.find(idOf(10, 'zyxwvutsrqpo'))).toBeUndefined(); // counts alike, and is another log's
+  });
+
+  test('of an empty log stands on its first position', () => {
+    const ring = ringOf(1, 0);
+    expect(ring.headId).toBe(idOf(0));
+    expect(ring.find(idOf(0))).toBe(ring.head);
+    expect(ring.head).toBe(ring.first - 1);
+    ring.push(entryOf(1));
+    expect(ring.find(idOf(1))).toBe(ring.find(idOf(0))! + 1);
+  });
+
+  test('is bounded by entries, and lets the oldest go first', () => {
+    const ring = ringOf(1, 0, { entries: 3 });
+    for (let n = 1; n <= 5000; n++) {
+      ring.push(entryOf(n));
+      ring.settle(ring.head);
+    }
+    expect(idsIn(ring)).toEqual(idsOf(4997, 5000));
+    expect(ring.at(ring.find(idOf(4999))!).id).toBe(idOf(4999));
+  });
+
+  test('is bounded by bytes, counted exactly, and may be emptied by one large entry', () => {
+    const ring = ringOf(1, 0, { bytes: 100 });
+    for (let n = 1; n <= 9; n++) {
+      ring.push(entryOf(n, 12)); // 21 bytes each
+      ring.settle(ring.head);
+    }
+    expect(ring.bytes).toBe(84);
+    expect(idsIn(ring)).toEqual(idsOf(5, 9));
+    ring.push(entryOf(10, 1000));
+    expect(ring.bytes).toBe(84 + 1000 + 10);
+    ring.settle(ring.head);
+    expect(ring.bytes).toBe(0);
+    expect(idsIn(ring)).toEqual([idOf(10)]);
+    ring.push(entryOf(11, 12));
+    expect(ring.find(idOf(10))).toBe(ring.head - 1);
+  });
+
+  test('lets nothing go that has not been handed out', () => {
+    const ring = ringOf(1, 2, { entries: 2 });
+    const base = ring.head;
+    for (let n = 3; n <= 10; n++) ring.push(entryOf(n));
+    ring.settle(base);
+    expect(ring.at(base + 1).id).toBe(idOf(3));
+    ring.settle(base + 4);
+    expect(ring.at(base + 5).id).toBe(idOf(7));
+    ring.settle(ring.head);
+    expect(idsIn(ring)).toEqual(idsOf(8, 10));
+  });
+
+  test('vouches for nothing that the log has let go, except for the head', () => {
+    const ring = ringOf(1, 5);
+    ring.push(entryOf(6));
+    ring.trim(idOf(3));
+    expect(idsOf(0, 6).map((id) => ring.find(id) !== undefined)).toEqual([
+      false,
+      false,
+      false,
+      false,
+      true,
+      true,
+      true,
+    ]);
+    ring.trim(idOf(2)); // late news
+    expect(ring.find(idOf(4))).toBeDefined();
+    ring.trim(idOf(6));
+    expect(ring.find(idOf(6))).toBe(ring.head);
+    expect(ring.find(idOf(5))).toBeUndefined();
+    expect(ring.at(ring.head).id).toBe(idOf(6)); // it is still to be handed out
+    ring.push(entryOf(7));
+    expect(ring.find(idOf(6))).toBeUndefined(); // now something after it would be missing
+    ring.trim(idOf(99)); // never heard of
+    expect(ring.find(idOf(7))).toBe(ring.head);
+  });
+
+  test('is cut back with its bytes, and goes on with other entries', () => {
+    const ring = ringOf(1, 6);
+    const { bytes } = ringOf(1, 3);
+    const n = ring.find(idOf(3))!;
+    ring.truncate(n);
+    expect([ring.head, ring.headId, ring.bytes]).toEqual([n, idOf(3), bytes]);
+    ring.push({ ...entryOf(4), id: idOf(5) });
+    expect(ring.find(idOf(4))).toBeUndefined();
+    expect(ring.find(idOf(5))).toBe(n + 1);
+    ring.truncate(ring.first - 1);
+    expect(idsIn(ring)).toEqual([idOf(0)]);
+    expect(ring.bytes).toBe(0);
+  });
+
+  test('never gives a number of before a restart to anything after it', () => {
+    const ring = ringOf(1, 4);
+    const { head } = ring;
+    refill(ring, { floor: idOf(0, 'zyxwvutsrqpo'), entries: [] });
+    expect(ring.first - 1).toBeGreaterThan(head);
+    expect(ring.idAt(head)).toBeUndefined();
+    expect(ring.find(idOf(4))).toBeUndefined();
+    expect(ring.bytes).toBe(0);
+  });
+
+  test('tells how far one write may go: at least one entry, and no further than the limit', () => {
+    const ring = ringOf(1, 10);
+    const from = ring.find(idOf(2))!;
+    const size = ring.at(from + 1).body.byteLength;
+    expect(ring.reach(from, ring.head, 1)).toBe(from + 1);
+    expect(ring.reach(from, ring.head, size * 3)).toBe(from + 3);
+    expect(ring.reach(from, from + 2, 1_000_000)).toBe(from + 2);
+    expect(ring.reach(from, from, 1_000_000)).toBe(from);
+  });
+});
+
+describe('a range of the ring', () => {
+  const receiver = (channels: string[], own = false) => ({
+    audience: {},
+    shares: true,
+    own,
+    wants: ({ to }: Entry) => to === undefined || to.some((channel) => channels.includes(channel)),
+  });
+  const textOf = (packet: Packet | undefined): string | undefined => packet?.payload.toString();
+
+  test('is made once for all who want the same of it', () => {
+    const ring = ringOf(1, 0);
+    for (let n = 1; n <= 4; n++) ring.push(entryOf(n, 0, n % 2 === 0 ? { to: ['even'] } : {}));
+    const range = new Range(ring, true);
+    const from = ring.first - 1;
+    const all = range.packet(receiver(['even']), from, ring.head)!;
+    expect(range.packet(receiver(['even', 'and more']), from, ring.head)).toBe(all);
+    expect(textOf(all)).toBe([1, 2, 3, 4].map((n) => `id: ${idOf(n)}\ndata: ${n}\n\n`).join(''));
+    expect(all.chunk.toString()).toBe(`${all.payload.length.toString(16)}\r\n${textOf(all)}\r\n`);
+    const odd = range.packet(receiver([]), from, ring.head)!;
+    expect(textOf(odd)).toBe(`id: ${idOf(1)}\ndata: 1\n\nid: ${idOf(3)}\ndata: 3\n\n`);
+    expect([all.events, all.last, odd.events, odd.last]).toEqual([4, ring.head, 2, ring.head - 1]);
+    expect(range.packet(receiver([]), ring.head - 1, ring.head)).toBeUndefined();
+  });
+
+  test('has no ids for who has ids of its own, nor where nothing is resumed', () => {
+    const ring = ringOf(1, 2);
+    const from = ring.first - 1;
+    const bare = 'data: 1..........\n\ndata: 2..........\n\n';
+    expect(textOf(new Range(ring, true).packet(receiver([], true), from, ring.head))).toBe(bare);
+    expect(textOf(new Range(ring, false).packet(receiver([]), from, ring.head))).toBe(bare);
+  });
+
+  test('is another after the numbers have changed their meaning', () => {
+    const ring = ringOf(1, 3);
+    const range = new Range(ring, true);
+    const from = ring.head - 1;
+    const before = textOf(range.packet(receiver([]), from, ring.head));
+    ring.truncate(from);
+    range.forget();
+    ring.push(entryOf(4));
+    expect(textOf(range.packet(receiver([]), from, ring.head))).not.toBe(before);
+    expect(range.entries(from, ring.head).map(({ id }) => id)).toEqual([idOf(4)]);
+  });
+});
+
+describe('words', () => {
+  const rest = (words: Words): [number, string][] => {
+    const all: [number, string][] = [];
+    for (let { due } = words; due !== undefined; { due } = words) all.push([due, String(words.next())]);
+    return all;
+  };
+
+  test('of one place leave as one, and those of later places after them', () => {
+    const words = new Words();
+    words.say('a', 3);
+    words.say('b', 3);
+    words.say('c', 5);
+    expect(words.size).toBe(3);
+    expect(rest(words)).toEqual([
+      [3, 'ab'],
+      [5, 'c'],
+    ]);
+    expect(words.size).toBe(0);
+  });
+
+  test('that come first keep the order in which they were said', () => {
+    const words = new Words();
+    words.say('own', 7);
+    words.sayFirst('reset 1');
+    words.sayFirst('reset 2');
+    expect(rest(words)).toEqual([
+      [0, 'reset 1'],
+      [0, 'reset 2'],
+      [7, 'own'],
+    ]);
+  });
+
+  test('are counted in bytes once they have waited for a turn', () => {
+    const words = new Words();
+    words.say('é…💥', 1);
+    words.shelve();
+    expect(words.size).toBe(Buffer.byteLength('é…💥'));
+    words.say('x', 1);
+    expect(rest(words).map(([, text]) => text)).toEqual(['é…💥', 'x']);
+  });
+
+  test('wait for no entry that is not in the log any more', () => {
+    const words = new Words();
+    words.say('a', 4);
+    words.say('b', 9);
+    words.clamp(5);
+    words.say('c', 6);
+    expect(rest(words)).toEqual([
+      [4, 'a'],
+      [5, 'b'],
+      [6, 'c'],
+    ]);
+  });
+});

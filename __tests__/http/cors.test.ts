@@ -1,0 +1,401 @@
+import { createServer } from 'node:http';
+import type { ErrorRequestHandler, Request, Response } from 'express';
+import corsPackage from 'cors';
+import { sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { connect } from '../../lib/testing/index.ts';
+import { type AnyHandler, codeOf, EXPRESSES, later } from '../fixtures/support.ts';
+import { ask, eventually, type Init, listen, Raw, serve, type Site } from '../fixtures/http.ts';
+
+const A = 'https://a.example';
+
+/** All that start with Access-Control-. */
+function allowed(headers: Headers): Record<string, string> {
+  return Object.fromEntries([...headers].filter(([name]) => name.startsWith('access-control-')));
+}
+
+describe.each(EXPRESSES)('%s', (_, make) => {
+  let calls = 0;
+  beforeEach(() => (calls = 0));
+
+  async function routed(
+    cors: SseOptions['cors'],
+    options: SseOptions = {},
+    handler: AnyHandler = (conn) => conn.close(),
+    around: (app: import('express').Express) => void = () => {},
+  ): Promise<Site & { events: SseRouter; at: string }> {
+    const events = sse(
+      (conn, req, res) => {
+        calls++;
+        return handler(conn, req, res) as void;
+      },
+      { ...options, cors },
+    );
+    later(() => events.close());
+    const site = await serve((app) => {
+      around(app);
+      app.use('/events', events);
+      app.use(((error, _req, res, _next) => void res.status(500).send(String(error.message))) as ErrorRequestHandler);
+    }, make);
+    return { ...site, events, at: `${site.url}/events` };
+  }
+
+  const from = (origin: string, more: Record<string, string> = {}): Init => ({ headers: { origin, ...more } });
+
+  function preflight(origin: string, headers = 'last-event-id', method = 'GET'): Init {
+    return {
+      method: 'OPTIONS',
+      headers: { origin, 'access-control-request-method': method, 'access-control-request-headers': headers },
+    };
+  }
+
+  test.each([[undefined], [false]])('CO-01 cors: %s says nothing to anybody, and refuses nobody', async (cors) => {
+    const { at } = await routed(cors);
+    for (const origin of [A, 'null', 'http://127.0.0.1']) {
+      const answer = await ask(at, from(origin));
+      expect(answer.status).toBe(200);
+      expect(allowed(answer.headers)).toEqual({});
+    }
+    expect(allowed((await ask(at, preflight(A))).headers)).toEqual({});
+  });
+
+  const rules: [name: string, origin: NonNullable<Exclude<SseOptions['cors'], boolean>>['origin']][] = [
+    ['a string', A],
+    ['a list', ['https://b.example', A]],
+    ['a pattern', /^https:\/\/a\.example$/],
+    ['a pattern with a state', /^https:\/\/a\.example$/g],
+    ['a list with a pattern', [/^https:\/\/a\.example$/]],
+    ['a function', (origin, answer) => answer(null, origin === A)],
+    ['a function that answers later', (origin, answer) => setImmediate(answer, null, origin === A ? A : false)],
+  ];
+
+  describe.each(rules)('origin: %s', (_name, origin) => {
+    test('CO-02 allows that origin, and names it', async () => {
+      const { at } = await routed({ origin });
+      for (let round = 0; round < 2; round++) {
+        const answer = await ask(at, from(A));
+        expect(answer.status).toBe(200);
+        expect(allowed(answer.headers)).toEqual({ 'access-control-allow-origin': A });
+        expect(answer.headers.get('vary')).toBe('Origin');
+      }
+    });
+
+    test('CO-05, CO-06, CO-13 refuses every other before the handler runs, and takes no place for it', async () => {
+      const { at, port, events } = await routed({ origin, credentials: true }, { limits: { connections: 1 } });
+      const foreign = [
+        'https://a.example.evil.com',
+        'https://evil-a.example',
+        'http://a.example',
+        'https://a.example:8443',
+        'https://A.EXAMPLE',
+        'https://a.example.',
+        'https://a.example/',
+        'https://sub.a.example',
+        'https://a.example@evil.com',
+        'null',
+        'nonsense',
+      ];
+      for (const other of foreign) {
+        const answer = await ask(at, from(other, { cookie: 'sid=1' }));
+        expect([other, answer.status]).toEqual([other, 403]);
+        expect(answer.headers.get('access-control-allow-origin')).toBeNull();
+        expect(answer.headers.get('vary')).toBe('Origin');
+        expect(answer.text).not.toContain(other);
+      }
+      for (const lines of [
+        [`Origin: ${A}`, 'Origin: https://evil.example'],
+        [`Origin: https://evil.example`, `Origin: ${A}`],
+        [`Origin: ${A}\rX-A: 1`],
+        [`Origin: ${A}, https://evil.example`],
+      ]) {
+        const raw = new Raw(port).get('/events', ...lines, 'Connection: close');
+        await raw.closed;
+        expect(raw.text).toMatch(/^HTTP\/1\.1 40[03] /);
+        expect(raw.text).not.toMatch(/access-control-allow-origin/i);
+      }
+      expect(calls).toBe(0);
+      expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0, refused: { connections: 0 } });
+    });
+
+    test('CO-09 every answer varies by Origin', async () => {
+      const { at } = await routed({ origin });
+      for (const init of [
+        {},
+        from(A),
+        from('https://b.invalid'),
+        preflight(A),
+        preflight('https://b.invalid'),
+        { method: 'PUT' },
+        { headers: { accept: 'text/html' } },
+        { method: 'HEAD' },
+        { method: 'OPTIONS' },
+      ]) {
+        const answer = await ask(at, init);
+        expect([init, answer.headers.get('vary')]).toEqual([init, expect.stringMatching(/(^|, )Origin(,|$)/)]);
+      }
+    });
+
+    test('CO-11 a preflight of a foreign origin gets no header that allows', async () => {
+      const { at, events } = await routed({ origin, credentials: true });
+      const answer = await ask(at, preflight('https://evil.example'));
+      expect(answer.status).toBe(403);
+      expect(allowed(answer.headers)).toEqual({});
+      expect(calls).toBe(0);
+      expect(events.stats().opened).toBe(0);
+    });
+  });
+
+  test.each([[true], [{}], [{ origin: '*' }], [{ origin: true }]])(
+    'CO-03 cors: %j allows every origin, without cookies',
+    async (cors) => {
+      const { at } = await routed(cors);
+      for (const origin of [A, 'https://b.example', 'null']) {
+        const answer = await ask(at, from(origin));
+        expect(answer.status).toBe(200);
+        const reflected = typeof cors === 'object' && 'origin' in cors && cors.origin === true;
+        expect(allowed(answer.headers)).toEqual({ 'access-control-allow-origin': reflected ? origin : '*' });
+        if (reflected) expect(answer.headers.get('vary')).toBe('Origin');
+      }
+    },
+  );
+
+  test('CO-07 with credentials: exactly `true`, and else nothing', async () => {
+    const answers = await Promise.all(
+      [{ origin: A, credentials: true }, { origin: A, credentials: false }, { origin: A }].map(async (cors) => {
+        const { at } = await routed(cors);
+        return (await ask(at, from(A))).headers.get('access-control-allow-credentials');
+      }),
+    );
+    expect(answers).toEqual(['true', null, null]);
+  });
+
+  test.each<[name: string, options: corsPackage.CorsOptions | undefined]>([
+    ['cors()', undefined],
+    ['cors() that reflects, with cookies', { origin: true, credentials: true }],
+  ])('CO-08 %s in front: one value, and it is ours', async (_name, options) => {
+    const { at } = await routed({ origin: A }, {}, undefined, (app) => app.use(corsPackage(options)));
+    const answer = await ask(at, from(A));
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('access-control-allow-origin')).toBe(A);
+    const foreign = await ask(at, from('https://evil.example'));
+    expect(foreign.status).toBe(403);
+    expect(foreign.headers.get('access-control-allow-origin')).toBeNull();
+  });
+
+  describe('preflight', () => {
+    test.each(['last-event-id', 'cache-control,last-event-id,x-requested-with', 'authorization', 'x-own'])(
+      'CO-10 for %s',
+      async (headers) => {
+        const { at, events } = await routed({ origin: A, credentials: true });
+        const answer = await ask(at, preflight(A, headers));
+        expect(answer).toMatchObject({ status: 204, text: '' });
+        expect(allowed(answer.headers)).toEqual({
+          'access-control-allow-origin': A,
+          'access-control-allow-credentials': 'true',
+          'access-control-allow-methods': 'GET',
+          'access-control-allow-headers': headers,
+          'access-control-max-age': '600',
+        });
+        expect(answer.headers.get('vary')).toBe('Origin, Access-Control-Request-Headers');
+        expect(calls).toBe(0);
+        expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
+      },
+    );
+
+    test('CO-10 the `cors` package’s options narrow and extend', async () => {
+      const { at } = await routed(
+        { origin: A, allowedHeaders: ['Authorization'], exposedHeaders: ['X-A'], maxAge: 5, optionsSuccessStatus: 200 },
+        { methods: ['GET', 'POST'] },
+      );
+      const answer = await ask(at, preflight(A, 'x-other', 'POST'));
+      expect(answer.status).toBe(200);
+      expect(allowed(answer.headers)).toMatchObject({
+        'access-control-allow-headers': 'Authorization',
+        'access-control-allow-methods': 'GET,POST',
+        'access-control-max-age': '5',
+      });
+      expect((await ask(at, from(A))).headers.get('access-control-expose-headers')).toBe('X-A');
+    });
+
+    test('CO-10 preflightContinue leaves it to what comes after', async () => {
+      const { at } = await routed({ origin: A, preflightContinue: true });
+      const answer = await ask(at, preflight(A));
+      expect(answer.status).toBe(404);
+      expect(answer.headers.get('access-control-allow-origin')).toBe(A);
+      expect(calls).toBe(0);
+    });
+
+    test('CO-11 for a method that opens no stream', async () => {
+      const { at } = await routed({ origin: A });
+      const answer = await ask(at, preflight(A, 'last-event-id', 'POST'));
+      expect(answer.headers.get('access-control-allow-methods')).toBe('GET');
+    });
+  });
+
+  test.each<[name: string, status: number, init: Init, options: SseOptions, handler: AnyHandler]>([
+    ['401 of the application', 401, {}, {}, (_conn, _req, res) => void res.sendStatus(401)],
+    ['405', 405, { method: 'PUT' }, {}, () => {}],
+    ['406', 406, { headers: { accept: 'text/html' } }, {}, () => {}],
+    [
+      '500',
+      500,
+      {},
+      {},
+      () => {
+        throw new Error('no');
+      },
+    ],
+    ['503', 503, {}, { limits: { connections: 1, whenFull: 'reject' } }, () => {}],
+    ['200 and come back', 200, {}, { limits: { connections: 1 } }, () => {}],
+  ])('CO-12 a %s can be read by the origin that is allowed', async (name, status, init, options, handler) => {
+    const { at, events } = await routed({ origin: A, credentials: true }, options, handler);
+    const holder = options.limits && (await connect(at));
+    if (holder) await eventually(() => events.size === 1);
+    const answer = await ask(at, { ...init, headers: { ...init.headers, origin: A } });
+    expect([name, answer.status]).toEqual([name, status]);
+    expect(allowed(answer.headers)).toMatchObject({
+      'access-control-allow-origin': A,
+      'access-control-allow-credentials': 'true',
+    });
+    await holder?.close();
+  });
+
+  test('CO-14 CORS by headers alone, as in the ancestor', async () => {
+    const headers = { 'Access-Control-Allow-Origin': A, 'Access-Control-Allow-Credentials': 'true' };
+    const { at } = await routed(undefined, { headers });
+    for (const origin of [A, 'https://b.example']) {
+      const answer = await ask(at, from(origin));
+      expect(answer.status).toBe(200);
+      expect(allowed(answer.headers)).toEqual({
+        'access-control-allow-origin': A,
+        'access-control-allow-credentials': 'true',
+      });
+    }
+  });
+
+  describe('the same origin', () => {
+    test.each<[name: string, headers: (host: string) => Record<string, string>, status: number]>([
+      ['no Origin', () => ({}), 200],
+      ['the host of the request', (host) => ({ origin: `http://${host}` }), 200],
+      ['the host of the request, over TLS that ended before', (host) => ({ origin: `https://${host}` }), 200],
+      ['another port of the host', () => ({ origin: 'http://127.0.0.1:1' }), 403],
+      ['another host', () => ({ origin: 'http://localhost' }), 403],
+      ['Sec-Fetch-Site: same-origin', () => ({ origin: 'https://x.example', 'sec-fetch-site': 'same-origin' }), 200],
+      ['Sec-Fetch-Site: same-site', (host) => ({ origin: `http://${host}`, 'sec-fetch-site': 'same-site' }), 403],
+      ['Sec-Fetch-Site: cross-site', (host) => ({ origin: `http://${host}`, 'sec-fetch-site': 'cross-site' }), 403],
+      [
+        'a forwarded host that nobody trusts',
+        () => ({ origin: 'https://x.example', 'x-forwarded-host': 'x.example' }),
+        403,
+      ],
+    ])('%s', async (_name, headers, status) => {
+      const { at, port } = await routed({ origin: A });
+      const stream = await connect(at, undefined, { headers: headers(`127.0.0.1:${port}`) });
+      expect(stream.status).toBe(status);
+      await stream.close();
+    });
+
+    test('nobody but the page’s own origin, where none is listed', async () => {
+      const { at, port } = await routed({ origin: false });
+      for (const [origin, status] of [
+        [`http://127.0.0.1:${port}`, 200],
+        [A, 403],
+        ['null', 403],
+      ] as const)
+        expect([origin, (await ask(at, from(origin))).status]).toEqual([origin, status]);
+    });
+
+    test('the forwarded host of a trusted proxy', async () => {
+      const { at, port } = await routed({ origin: A }, {}, undefined, (app) => app.set('trust proxy', 'loopback'));
+      const forwarded = { 'x-forwarded-host': 'x.example', 'x-forwarded-proto': 'https' };
+      for (const [origin, status] of [
+        ['https://x.example', 200],
+        [`http://127.0.0.1:${port}`, 403],
+      ] as const) {
+        const stream = await connect(at, undefined, { headers: { origin, ...forwarded } });
+        expect([origin, stream.status]).toEqual([origin, status]);
+        await stream.close();
+      }
+    });
+  });
+
+  test.each([true, false])(
+    'somebody else has answered before an origin function says %s: it is left at that',
+    async (is) => {
+      let say!: () => void;
+      const { at, events } = await routed(
+        { origin: (_origin, answer) => (say = () => answer(null, is)) },
+        {},
+        undefined,
+        (app) =>
+          app.use((_req, res, next) => {
+            next();
+            res.status(503).send('too late');
+          }),
+      );
+      const answer = await ask(at, from(A));
+      expect(answer).toMatchObject({ status: 503, text: 'too late' });
+      expect(say).not.toThrow();
+      expect(calls).toBe(0);
+      expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
+    },
+  );
+
+  test.each<[name: string, origin: (origin: string | undefined, answer: (error: Error | null) => void) => void]>([
+    ['answers with an error', (_origin, answer) => answer(new Error('no database'))],
+    [
+      'throws',
+      () => {
+        throw new Error('no database');
+      },
+    ],
+  ])('an origin function that %s is an error to Express, and no stream', async (_name, origin) => {
+    const { at, events } = await routed({ origin });
+    const answer = await ask(at, from(A));
+    expect(answer).toMatchObject({ status: 500, text: 'no database' });
+    expect(calls).toBe(0);
+    expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
+  });
+});
+
+test('a router without an application around it trusts no proxy, and refuses a foreign origin', async () => {
+  const events = sse((conn) => conn.close(), { cors: { origin: A } });
+  later(() => events.close());
+  const next = jest.fn();
+  const { url } = await listen(createServer((req, res) => events(req as Request, res as Response, next)));
+  const statuses = await Promise.all([A, 'https://b.example'].map((origin) => ask(url, { headers: { origin } })));
+  expect(statuses.map(({ status }) => status)).toEqual([200, 403]);
+  expect(next).not.toHaveBeenCalled();
+});
+
+test('CO-03 a function that answers `*` allows every origin, and with credentials none', async () => {
+  const origin = ((_origin, answer) => answer(null, '*')) as corsPackage.CorsOptions['origin'];
+  const makers = [{ origin }, { origin, credentials: true }].map((cors) => sse((conn) => conn.close(), { cors }));
+  later(() => Promise.all(makers.map((events) => events.close())));
+  const { url } = await serve((app) => makers.forEach((events, n) => app.use(`/${n}`, events)));
+  const [open, closed] = await Promise.all([0, 1].map((n) => ask(`${url}/${n}`, { headers: { origin: A } })));
+  expect([open!.status, allowed(open!.headers)]).toEqual([200, { 'access-control-allow-origin': '*' }]);
+  expect([closed!.status, allowed(closed!.headers)]).toEqual([403, {}]);
+});
+
+test.each<[name: string, cors: SseOptions['cors']]>([
+  ['CO-03 `*` with credentials', { origin: '*', credentials: true }],
+  ['CO-03 no origin with credentials', { credentials: true }],
+  ['CO-04 every origin with credentials', { origin: true, credentials: true }],
+  ['CO-04 a pattern that matches everything, with credentials', { origin: /.*/, credentials: true }],
+  ['CO-04 such a pattern in a list', { origin: [A, /^https?:/], credentials: true }],
+  ['CO-04 `*` in a list, with credentials', { origin: [A, '*'], credentials: true }],
+  ['CO-06 `null` with credentials', { origin: 'null', credentials: true }],
+  ['CO-06 `null` in a list, with credentials', { origin: [A, 'null'], credentials: true }],
+])('%s does not start, and the message has the cure', (_name, cors) => {
+  expect(codeOf(() => sse({ cors }))).toBe('ERR_SSE_CORS');
+  expect(() => sse({ cors })).toThrow(/credentials.*origin: \['https:\/\/app\.example'\], credentials: true/);
+});
+
+test('CO-06 `null` is allowed where it is listed, without credentials', async () => {
+  const events = sse((conn) => conn.close(), { cors: { origin: ['null', A] } });
+  later(() => events.close());
+  const { url } = await serve((app) => app.use(events));
+  const answer = await ask(url, { headers: { origin: 'null' } });
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get('access-control-allow-origin')).toBe('null');
+});

@@ -1,0 +1,87 @@
+/*
+ * Design rule 6, and "the event loop is never blocked for more than 30 ms by one broadcast": a hand-out goes in slices.
+ * Knows the room itself, with readers and sockets that take 50 µs each by a clock that only they move.
+ */
+import { Audiences } from '../../lib/fanout/subscriber-groups.ts';
+import type { Cursor } from '../../lib/connection/delivery.ts';
+import { HandOut } from '../../lib/hub/dispatcher.ts';
+import { Range } from '../../lib/fanout/packet-cache.ts';
+import { Ring } from '../../lib/fanout/ring.ts';
+import { Counters } from '../../lib/diagnostics/stats.ts';
+import { turn } from '../fixtures/support.ts';
+
+const READERS = 2000;
+const EVENTS = 3;
+const WRITE = 0.05;
+
+/** Many readers, an event's way to them, and the clock that only their writes move. */
+function herd(channelsOf: (n: number) => string[], ms = 0) {
+  const clock = { now: 0 };
+  jest.spyOn(performance, 'now').mockImplementation(() => clock.now);
+  const ring = new Ring({ entries: 100, bytes: 1e6 }, (a, b) => Number(a) - Number(b));
+  const audiences = new Audiences<Cursor>();
+  const range = new Range(ring, true);
+  const handOut = new HandOut(ring, range, audiences, {
+    startTurn: () => clock.now,
+    counters: new Counters(),
+    handedOut: () => {},
+  });
+  const before = handOut.base;
+  const got: number[][] = [];
+  for (let n = 0; n < READERS; n++) {
+    const mine: number[] = [];
+    got.push(mine);
+    const write = (_chunk: unknown, from = before, to = before + EVENTS): boolean => {
+      clock.now += WRITE;
+      for (let at = from + 1; at <= to; at++) mine.push(at);
+      return true;
+    };
+    const reader = {
+      phase: 'live',
+      own: false,
+      shares: true,
+      audience: undefined as unknown,
+      wants: () => ((clock.now += ms), !channelsOf(n)[0]?.startsWith('not')),
+      lineUp: () => (n % 3 === 0 ? undefined : { writable: true, write }), // one in three is not written to with the rest
+      deliver: write,
+    };
+    reader.audience = audiences.move(reader as unknown as Cursor, undefined, channelsOf(n));
+  }
+  for (let id = 1; id <= EVENTS; id++)
+    ring.push({ id: String(id), to: undefined, except: ms ? ['x'] : undefined, body: Buffer.from('data: x\n\n') });
+  return { clock, ring, handOut, got, all: Array.from({ length: EVENTS }, (_event, i) => before + 1 + i) };
+}
+
+test.each<[string, (n: number) => string[], number]>([
+  ['all in one audience', () => [], 0],
+  ['each in a channel of its own', (n) => [`user:${n}`], 0],
+  ['of which half want nothing of it, and that takes as long', (n) => [n % 2 === 0 ? `user:${n}` : `not:${n}`], WRITE],
+])(
+  '%s: no slice holds the event loop for long, and everybody gets everything once and in order',
+  async (_, channelsOf, ms) => {
+    const { clock, ring, handOut, got, all } = herd(channelsOf, ms);
+    handOut.grown(27);
+    const slices: number[] = [];
+    while (handOut.base < ring.head) {
+      const start = clock.now;
+      await turn();
+      slices.push(clock.now - start);
+    }
+    expect(Math.max(...slices)).toBeLessThan(30);
+    expect(slices.length).toBeGreaterThan(5);
+    expect(got).toEqual(got.map((_mine, n) => (channelsOf(n)[0]?.startsWith('not') ? [] : all)));
+  },
+);
+
+test('an endless loop of broadcasts lets no turn come: what it has made goes on in slices of its own', () => {
+  const { clock, ring, handOut, got, all } = herd(() => []);
+  const slices: number[] = [];
+  for (let n = 0; n < 50 && handOut.base < ring.head; n++) {
+    const start = clock.now;
+    handOut.grown(300_000);
+    slices.push(clock.now - start);
+  }
+  expect(handOut.base).toBe(ring.head);
+  expect(Math.max(...slices)).toBeLessThan(30);
+  expect(got).toEqual(got.map(() => all));
+});

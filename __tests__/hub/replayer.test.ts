@@ -1,0 +1,104 @@
+/*
+ * A herd behind the ring, all of it at the same id: it is served in slices, and who leaves in a pause is left alone.
+ * Knows the room itself, with readers that take a millisecond each by a clock that only they move. (The model knows the rest.)
+ */
+import { CatchUp } from '../../lib/hub/replayer.ts';
+import type { House } from '../../lib/connection/host.ts';
+import type { Entry, Journal } from '../../lib/journal/journal.ts';
+import type { Reader } from '../../lib/connection/resume.ts';
+import { turn } from '../fixtures/support.ts';
+
+const READERS = 100;
+const LOG: Entry[] = ['1', '2', '3'].map((id) => ({ id, body: Buffer.from(`data: ${id}\n\n`) }));
+
+const compare = (a: string, b: string): number => Number(a) - Number(b);
+const after = (id: string, count = Infinity) => ({
+  ok: true,
+  entries: LOG.filter((entry) => compare(entry.id, id) > 0).slice(0, count),
+});
+
+test('no slice holds the event loop for long; each gets everything once, unless it leaves meanwhile', async () => {
+  let now = 0;
+  jest.spyOn(performance, 'now').mockImplementation(() => now);
+  const journal = {
+    compare,
+    read: (id: string) => Promise.resolve(after(id)),
+  } as unknown as Journal;
+  // The ring begins where the log ends.
+  const ring = { headId: '3', find: (id: string) => (id === '3' ? 3 : undefined) };
+  const catchUp = new CatchUp({ ring, journal, now, due: () => {} } as unknown as House);
+  const got = new Map<Reader, string[]>();
+  for (let i = 0; i < READERS; i++) {
+    const mine: string[] = [];
+    const work = (what: string): void => {
+      now += 1;
+      mine.push(what);
+    };
+    const reader = { at: '1', shares: true, own: false, blocked: false, wants: () => true } as unknown as Reader;
+    Object.assign(reader, {
+      verified: () => {},
+      carry: (packet: { payload: Buffer }, id: string) => work(`${id}: ${packet.payload.toString()}`),
+      proceed: (n: number) => work(`on from ${n}`),
+    });
+    got.set(reader, mine);
+    catchUp.wait(reader);
+  }
+  const [gone] = [...got.keys()].slice(-1) as [Reader];
+  const slices: number[] = [];
+  while (catchUp.size > 0) {
+    const start = now;
+    await turn();
+    slices.push(now - start);
+    if (slices.length === 3) catchUp.drop(gone);
+  }
+  expect(Math.max(...slices)).toBeLessThan(30);
+  expect(slices.length).toBeGreaterThan(10);
+  const all = ['3: id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n', 'on from 3'];
+  for (const [reader, mine] of got) expect(mine).toEqual(reader === gone ? [] : all);
+});
+
+test('a long way through the log is no silence: only an engine that does not answer is waited for no longer than 30 s', async () => {
+  const answers: (() => void)[] = [];
+  const journal = {
+    compare,
+    read: (id: string) => new Promise((resolve) => answers.push(() => resolve(after(id, 1)))),
+  } as unknown as Journal;
+  let due = Infinity;
+  const ring = { headId: '9', find: () => undefined };
+  const hub = { ring, journal, now: 0, due: (at: number) => void (due = Math.min(due, at)) };
+  const catchUp = new CatchUp(hub as unknown as House);
+  const failed: unknown[] = [];
+  const waits = (at: string): Reader => {
+    const reader = { at, shares: true, own: false, blocked: false, wants: () => true } as unknown as Reader;
+    Object.assign(reader, {
+      verified: () => {},
+      carry: () => {},
+      fail: (error: { code: string }) => {
+        failed.push(error.code);
+        catchUp.drop(reader);
+      },
+    });
+    catchUp.wait(reader);
+    return reader;
+  };
+  waits('1');
+  await turn();
+  const other = waits('0'); // the way began behind it: it waits for the next
+  // As the hub's clock does it: its time moves on only when something is due.
+  const pass = (until: number): void => {
+    while (due <= until && catchUp.size > 0) due = catchUp.look((hub.now = due));
+  };
+  for (const at of [20_000, 40_000]) {
+    pass(at);
+    answers.shift()!();
+    while (answers.length === 0) await turn(); // it asks for the next page
+    expect(failed).toEqual([]);
+  }
+  expect(other.phase).toBe('waiting');
+  pass(69_000);
+  expect(failed).toEqual([]);
+  pass(71_000); // nothing since 40,000
+  expect(failed).toEqual(['ERR_SSE_TIMEOUT', 'ERR_SSE_TIMEOUT']);
+  expect(catchUp.size).toBe(0);
+  catchUp.close();
+});

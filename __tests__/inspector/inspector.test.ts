@@ -1,0 +1,459 @@
+/*
+ * sse-router/inspector without a browser: what it serves, tells, hides, refuses and does.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import cors from 'cors';
+import express, { type Express } from 'express';
+import helmet from 'helmet';
+import { sse, type Connection, type SseRouter } from '../../lib/index.ts';
+import { ASSETS } from '../../lib/inspector/assets/index.ts';
+import { inspector, type InspectorOptions } from '../../lib/inspector/index.ts';
+import { listing } from '../../lib/inspector/listing.ts';
+import { addressOf, headersOf } from '../../lib/inspector/redaction.ts';
+import { Pace } from '../../lib/inspector/throttle.ts';
+import { signals, type Insight } from '../../lib/diagnostics/channels.ts';
+import type { TestStream } from '../../lib/testing/index.ts';
+import { clear, start } from '../examples/example-process.ts';
+import { ask, eventually, serve, type Init } from '../fixtures/http.ts';
+import { another, codeOf, EXPRESSES, later, opened, overOf } from '../fixtures/support.ts';
+
+afterEach(clear);
+
+interface Inspected {
+  readonly events: SseRouter;
+  readonly app: Express;
+  readonly url: string;
+  /** One who looks. */
+  readonly look: (query?: string) => Promise<TestStream>;
+  readonly post: (path: string, body: unknown, init?: Init) => ReturnType<typeof ask>;
+}
+
+async function inspected(
+  events: SseRouter = sse((conn, req) => conn.join(...[req.query.join ?? []].flat().map(String))),
+  options: InspectorOptions = {},
+  make = express,
+): Promise<Inspected> {
+  later(() => events.close());
+  let app!: Express;
+  const { url } = await serve((made) => {
+    app = made;
+    app.use('/events', events);
+    app.use('/admin/_events', inspector(events, options));
+  }, make);
+  return {
+    events,
+    app,
+    url,
+    look: (query = '') => another(app, `/admin/_events/feed${query}`),
+    post: (path, body, init = {}) =>
+      ask(`${url}/admin/_events/${path}`, {
+        method: 'POST',
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+        ...init,
+        headers: { 'content-type': 'application/json', origin: url, ...init.headers },
+      }),
+  };
+}
+
+/** The data of the next event of this name. */
+async function told(stream: TestStream, name: string): Promise<any> {
+  for (;;) {
+    const { event, data } = await stream.next(); // oxlint-disable-line no-await-in-loop -- one after the other
+    if (event === name) return JSON.parse(data as string);
+  }
+}
+
+describe('the page', () => {
+  test.each(EXPRESSES)('works under helmet, with a policy of its own, on %s', async (_, make) => {
+    const events = sse();
+    later(() => events.close());
+    const { url } = await serve((app) => {
+      app.use(helmet());
+      app.use('/_events', inspector(events));
+      app.get('/', (_req, res) => res.send('the application'));
+    }, make);
+    const page = await ask(`${url}/_events/`);
+    expect(page.status).toBe(200);
+    expect(page.headers.get('content-type')).toBe('text/html; charset=utf-8');
+    expect(page.headers.get('content-security-policy')).toBe(
+      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    );
+    expect(page.headers.get('strict-transport-security')).not.toBeNull(); // the rest is helmet's
+    const linked = [...page.text.matchAll(/(?:href|src)="([^"#]+)"/g)].map(([, link]) => link!);
+    expect(linked).toEqual(['data:,', 'plot.css', 'style.css', 'plot.js', 'page.js']);
+    for (const link of linked.slice(1)) {
+      const asset = await ask(`${url}/_events/${link}`); // oxlint-disable-line no-await-in-loop
+      expect(asset.status).toBe(200);
+      expect(asset.headers.get('content-type')).toMatch(
+        link.endsWith('.css') ? 'text/css' : /(text|application)\/javascript/,
+      );
+      expect(asset.headers.get('x-content-type-options')).toBe('nosniff');
+    }
+    expect((await ask(url)).headers.get('content-security-policy')).toContain("default-src 'self'");
+    expect((await ask(`${url}/_events/nothing`)).status).toBe(404);
+  });
+
+  test('asks nothing of anybody else, and has nothing inline', () => {
+    const text = ASSETS['/']!.text + ASSETS['/page.js']!.text + ASSETS['/style.css']!.text;
+    expect(text).not.toMatch(/https?:\/\/|innerHTML|insertAdjacentHTML|document\.write|eval\(| style="| on[a-z]+="/);
+    expect(ASSETS['/']!.text).not.toMatch(/<script>|<style>/);
+  });
+
+  test('is what its sources and the plotting library are', () => {
+    const page = join(__dirname, '../../lib/inspector/page');
+    const plot = join(__dirname, '../../node_modules/uplot');
+    const read = (...path: string[]): string => readFileSync(join(...path), 'utf8');
+    expect(Object.fromEntries(Object.entries(ASSETS).map(([path, { text }]) => [path, text]))).toEqual({
+      '/': read(page, 'index.html'),
+      '/style.css': read(page, 'style.css'),
+      '/page.js': read(page, 'page.js'),
+      '/plot.css': read(plot, 'dist/uPlot.min.css'),
+      '/plot.js': expect.stringContaining(`\n/*\n${read(plot, 'LICENSE')}*/\n${read(plot, 'dist/uPlot.iife.min.js')}`),
+    });
+  });
+
+  test('is where it is mounted, with the slash that relative addresses need', async () => {
+    const { url } = await inspected();
+    for (const [path, location] of [
+      ['/admin/_events', './_events/'],
+      ['/admin/_events?a=b', './_events/?a=b'],
+    ]) {
+      const { status, headers } = await ask(url + path, { redirect: 'manual' }); // oxlint-disable-line no-await-in-loop
+      expect([status, headers.get('location')]).toEqual([308, location]);
+    }
+  });
+});
+
+describe('the feed', () => {
+  test('tells figures, connections and events, and never of those who look', async () => {
+    const { events, app, look } = await inspected();
+    await another(app, '/events?join=a&join=b');
+    await events.broadcast({ event: 'first', data: { n: 1 } }, { to: 'a' });
+    const stream = await look();
+    expect(await told(stream, 'hello')).toEqual({ publish: false, process: process.pid, points: [] });
+    const figures = await told(stream, 'figures');
+    expect(figures).toMatchObject({
+      stats: { connections: 1, channels: 2, broadcasts: 1 },
+      log: { head: events.position, oldest: events.position, entries: 1 },
+      channels: { none: 0, top: [['a', 1], ['b', 1]] }, // prettier-ignore
+    });
+    const [conn] = events.connections;
+    expect(await told(stream, 'connections')).toEqual({
+      total: 1,
+      offset: 0,
+      rows: [
+        {
+          id: conn!.id,
+          address: '127.0.0.1',
+          age: expect.any(Number),
+          channels: ['a', 'b'],
+          more: 0,
+          queued: 0,
+          lastId: events.position,
+          phase: 'live',
+          behind: false,
+        },
+      ],
+    });
+    const entry = { id: events.position, event: 'first', data: '{"n":1}', size: 28, to: ['a'] };
+    expect(await told(stream, 'entries')).toEqual({ skipped: 0, entries: [entry] });
+
+    await events.broadcast('two\nlines');
+    const later = await told(stream, 'figures');
+    expect(later.point).toEqual([expect.any(Number), 1, expect.any(Number), expect.any(Number)]);
+    expect(later.point[2]).toBeGreaterThan(0);
+    expect(later.handOut).toBeGreaterThan(0);
+    expect(await told(stream, 'entries')).toMatchObject({ entries: [{ event: 'message', data: 'two\nlines' }] });
+    expect(events.size).toBe(1);
+  });
+
+  test('runs a timer that keeps no process alive, and only while somebody looks', async () => {
+    const timers: NodeJS.Timeout[] = [];
+    const { setInterval } = globalThis;
+    jest.spyOn(globalThis, 'setInterval').mockImplementation((...args: Parameters<typeof setInterval>) => {
+      const timer = setInterval(...args);
+      timers.push(timer);
+      return timer;
+    });
+    const cleared = jest.spyOn(globalThis, 'clearInterval');
+    const { look } = await inspected();
+    expect(timers).toHaveLength(0);
+    const [one, two] = [await look(), await look()];
+    expect(timers.map((timer) => timer.hasRef())).toEqual([false]);
+    expect(signals.handOut.hasSubscribers && signals.broadcast.hasSubscribers).toBe(true);
+    await one.close();
+    await told(two, 'figures');
+    expect(cleared).not.toHaveBeenCalled();
+    await two.close();
+    await eventually(() => !signals.handOut.hasSubscribers && !signals.broadcast.hasSubscribers);
+    expect(cleared).toHaveBeenCalledWith(timers[0]);
+  });
+
+  test('filters by channel and by name, or by how they begin', async () => {
+    const { events, app, look } = await inspected();
+    await Promise.all(['a1', 'a2', 'b'].map((name) => another(app, `/events?join=${name}`)));
+    await events.broadcast({ event: 'x', data: '1' }, { to: 'a1' });
+    await events.broadcast({ event: 'xy', data: '2' }, { to: ['a2', 'b'] });
+    await events.broadcast('3');
+    const seen = async (query: string): Promise<{ total: number; events: string[] }> => {
+      const stream = await look(`?${query}`);
+      const { total } = await told(stream, 'connections');
+      const { entries } = await told(stream, 'entries');
+      return { total, events: entries.map(({ data }: { data: string }) => data) };
+    };
+    expect(await seen('channel=a1')).toEqual({ total: 1, events: ['1'] });
+    expect(await seen('channel=a*')).toEqual({ total: 2, events: ['2', '1'] });
+    expect(await seen('name=x')).toEqual({ total: 3, events: ['1'] });
+    expect(await seen('name=x*&channel=b')).toEqual({ total: 1, events: ['2'] });
+    expect(await seen('name=message')).toEqual({ total: 3, events: ['3'] });
+  });
+
+  test('without a log, what is left of the last events is told all the same', async () => {
+    const events = sse({ history: false });
+    const { look } = await inspected(events);
+    const stream = await look();
+    await told(stream, 'figures');
+    await events.broadcast({ id: 'mine', event: 'own', data: 'x' });
+    expect(await told(stream, 'entries')).toMatchObject({ entries: [{ event: 'own', data: 'x' }] });
+  });
+
+  test('a storm of events is told by its newest, and by how many more there were', async () => {
+    const { events, look } = await inspected();
+    await events.broadcast('before');
+    const stream = await look();
+    await told(stream, 'entries');
+    await Promise.all(Array.from({ length: 500 }, (_, n) => events.broadcast(String(n))));
+    const { entries, skipped } = await told(stream, 'entries');
+    expect([entries.length, entries[0].data, skipped]).toEqual([60, '499', 440]);
+  });
+
+  test('what is shown of a large event is a little of it', async () => {
+    const { events, look } = await inspected();
+    await events.broadcast({ event: 'large', data: 'ü'.repeat(100_000) });
+    const { entries } = await told(await look(), 'entries');
+    expect(entries[0].size).toBeGreaterThan(200_000);
+    expect(entries[0].data).toMatch(/^ü{200,400}…$/);
+  });
+
+  test('pages through many, in three orders', async () => {
+    const { events, app, look } = await inspected();
+    for (let n = 0; n < 30; n++) await another(app); // oxlint-disable-line no-await-in-loop -- their order counts
+    const ids = [...events.connections].map(({ id }) => id);
+    const rows = async (query: string): Promise<string[]> =>
+      (await told(await look(query), 'connections')).rows.map(({ id }: { id: string }) => id);
+    expect(await rows('')).toEqual(ids.slice(0, 25));
+    expect(await rows('?page=1')).toEqual(ids.slice(25));
+    expect(await rows('?page=99')).toEqual(ids.slice(25));
+    expect(await rows('?order=newest')).toEqual(ids.toReversed().slice(0, 25));
+    expect(await rows('?order=nonsense&page=-1')).toEqual(ids.slice(0, 25));
+  });
+
+  test('looks closely only at a page, of however many', () => {
+    const looked = jest.fn(() => ({ age: 0, lastId: '', phase: 'live', behind: false }));
+    const channels = new Set(['all']);
+    const connections = new Set(
+      Array.from({ length: 10_000 }, (_, n) => {
+        const request = { ip: '::1', socket: {} };
+        return { id: `c-${n}`, channels, bufferedBytes: n === 7777 ? 1 : 0, request } as unknown as Connection;
+      }),
+    );
+    const view = { channel: (name: string) => name === 'all', name: undefined, page: 0, selected: '' };
+    const page = listing(connections, { of: looked } as unknown as Insight, { ...view, order: 'queued' });
+    expect([page.total, page.rows.length, page.rows[0]!.id]).toEqual([10_000, 25, 'c-7777']);
+    expect(looked).toHaveBeenCalledTimes(25);
+  });
+
+  test('is not for pages of another origin, whatever the application allows', async () => {
+    const { url, app } = await inspected();
+    app.use('/cors', cors({ origin: true, credentials: true }), inspector(sse()));
+    const foreign = await ask(`${url}/cors/feed`, { headers: { origin: 'https://elsewhere.example' } });
+    expect(foreign.status).toBe(403);
+    expect(foreign.headers.get('access-control-allow-origin')).toBeNull();
+    expect((await ask(`${url}/admin/_events/feed`, { headers: { 'sec-fetch-site': 'cross-site' } })).status).toBe(403);
+  });
+
+  test('lets its viewers go when the router has closed', async () => {
+    const { events, app, look } = await inspected();
+    await another(app, '/events');
+    const stream = await look();
+    await told(stream, 'hello');
+    await events.close();
+    expect(await stream.closed).toBe('end');
+    expect(stream.retry).toBeGreaterThan(0);
+  });
+});
+
+describe('costly looks', () => {
+  test('take a hundredth of the time at most', () => {
+    let now = 5000;
+    jest.spyOn(performance, 'now').mockImplementation(() => now);
+    const pace = new Pace();
+    const work = jest.fn(() => (now += 30));
+    expect(pace.run(work)).toBe(5030);
+    now += 2999;
+    expect(pace.run(work)).toBeUndefined();
+    now += 1;
+    expect(pace.run(work)).toBe(8060);
+  });
+});
+
+describe('one connection', () => {
+  const secrets = {
+    authorization: 'Bearer hunter2',
+    cookie: 'session=hunter2',
+    'proxy-authorization': 'Basic hunter2',
+    'x-api-key': 'hunter2',
+    'x-csrf-token': 'hunter2',
+    'x-amz-security-token': 'hunter2',
+    'x-request-id': 'hunter2-0b7e9a4c',
+    'x-forwarded-user': 'Bearer hunter2',
+    referer: 'https://hunter2:hunter2@app.example/a/hunter2hunter2hunter2?code=hunter2#hunter2',
+  };
+
+  test('is told with its headers and without its secrets', async () => {
+    const { events, app, look } = await inspected();
+    const headers = { ...secrets, 'user-agent': 'Reader/1.2 (a test)', 'last-event-id': 'mine-7' };
+    await another(app, '/events?join=a&token=hunter2', { headers });
+    const [conn] = events.connections;
+    const stream = await look(`?selected=${conn!.id}`);
+    const one = await told(stream, 'selected');
+    expect(one).toMatchObject({
+      id: conn!.id,
+      address: '127.0.0.1',
+      peer: expect.stringMatching(/^127\.0\.0\.1 port \d+$/),
+      channels: ['a'],
+      lastEventId: 'mine-7',
+      asked: 'GET /events?join=…&token=… HTTP/1.1',
+    });
+    const shown = Object.fromEntries(one.headers);
+    expect(shown).toMatchObject({ 'user-agent': 'Reader/1.2 (a test)', accept: 'text/event-stream' });
+    for (const name of Object.keys(secrets).filter((key) => key !== 'referer')) expect(shown[name]).toBeNull();
+    expect(shown.referer).toBe('https://app.example/a/…?code=…');
+    expect(stream.text).not.toContain('hunter2');
+  });
+
+  test('is told when it is over, and why', async () => {
+    const { events, app, look, post } = await inspected();
+    const reader = await another(app, '/events');
+    const [conn] = events.connections;
+    const stream = await look(`?selected=${conn!.id}`);
+    await told(stream, 'selected');
+    expect((await post(`connections/${conn!.id}/end`, {})).status).toBe(204);
+    expect(await overOf(conn!)).toBe('end');
+    expect(await told(stream, 'selected')).toEqual({ id: conn!.id, over: 'end' });
+    await reader.closed;
+    expect(reader.events.at(-1)).toMatchObject({ event: 'end' });
+    expect(await told(await look(`?selected=${conn!.id}`), 'selected')).toEqual({ id: conn!.id, over: 'gone' });
+  });
+
+  test.each(EXPRESSES)('can be closed, so that it comes back; not twice; on %s', async (_, make) => {
+    const { events, app, look, post } = await inspected(sse(), {}, make);
+    await another(app, '/events');
+    const [conn] = events.connections;
+    expect(await told(await look(), 'connections')).toMatchObject({ rows: [{ id: conn!.id, address: '127.0.0.1' }] });
+    expect((await post(`connections/${conn!.id}/close`, {})).status).toBe(204);
+    expect(await overOf(conn!)).toBe('handler');
+    expect((await post(`connections/${conn!.id}/close`, {})).status).toBe(404);
+    expect((await post('connections/nobody/end', {})).status).toBe(404);
+    expect((await post(`connections/${conn!.id}/embrace`, {})).status).toBe(404);
+  });
+
+  test('nobody else’s page can end it', async () => {
+    const { events, app, url, post } = await inspected();
+    await another(app, '/events');
+    const [conn] = events.connections;
+    const path = `connections/${conn!.id}/end`;
+    const statuses = await Promise.all([
+      post(path, {}, { headers: { origin: 'https://elsewhere.example' } }),
+      post(path, {}, { headers: { origin: 'null' } }),
+      post(path, {}, { headers: { 'sec-fetch-site': 'same-site' } }),
+      post(path, {}, { headers: { 'sec-fetch-site': 'cross-site' } }),
+      ask(`${url}/admin/_events/${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: '{}',
+      }),
+      post(path, 'a=b', { headers: { 'content-type': 'application/x-www-form-urlencoded' } }),
+      post(path, '{}', { headers: { 'content-type': 'text/plain' } }),
+      post(path, '{', {}),
+    ]);
+    expect(statuses.map(({ status }) => status)).toEqual([403, 403, 403, 403, 403, 415, 415, 400]);
+    expect(conn!.readyState).toBe('open');
+  });
+
+  test('behind a proxy that is trusted, the origin is the proxy’s', async () => {
+    const { events, app, post } = await inspected();
+    await another(app, '/events');
+    const [conn] = events.connections;
+    const headers = { origin: 'https://shop.example', 'x-forwarded-host': 'shop.example' };
+    expect((await post(`connections/${conn!.id}/end`, {}, { headers })).status).toBe(403);
+    app.set('trust proxy', true);
+    expect((await post(`connections/${conn!.id}/end`, {}, { headers })).status).toBe(204);
+  });
+});
+
+test('masking: names are always shown, values where they are known to be harmless', () => {
+  const shown = headersOf({ 'x-pin': '4711', 'x-trace': 'a1b2c3d4e5f6a7b8c9', 'accept-language': 'en', 'x-sid': 'a' });
+  expect(shown).toEqual([
+    ['x-pin', null],
+    ['x-trace', null],
+    ['accept-language', 'en'],
+    ['x-sid', null],
+  ]);
+  expect(addressOf('/a/b')).toBe('/a/b');
+  expect(addressOf('/t/eyJhbGciOiJIUzI1NiJ9.e30.x?q=1&r&a1b2c3d4e5f6a7b8c9=')).toBe('/t/…?q=…&r=…&…');
+});
+
+describe('publishing', () => {
+  test('is off unless it is asked for', async () => {
+    const { post } = await inspected();
+    expect((await post('publish', { event: '', data: 'x', to: [] })).status).toBe(404);
+  });
+
+  test('sends a test event to real clients', async () => {
+    const { events, app, look, post } = await inspected(undefined, { publish: true });
+    const reader = await another(app, '/events?join=a');
+    await reader.next(); // the checkpoint
+    expect(await told(await look(), 'hello')).toMatchObject({ publish: true });
+    const answer = await post('publish', { event: 'drill', data: 'one\ntwo', to: ['a'] });
+    expect([answer.status, JSON.parse(answer.text)]).toEqual([201, { id: events.position }]);
+    expect(await reader.next()).toMatchObject({ event: 'drill', data: 'one\ntwo', id: events.position });
+    await post('publish', { event: '', data: 'all', to: [] });
+    expect(await reader.next()).toMatchObject({ event: 'message', data: 'all' });
+  });
+
+  test('says what cannot be sent, and is nobody else’s', async () => {
+    const { events, post } = await inspected(undefined, { publish: true });
+    const refused = await post('publish', { event: 'error', data: '', to: [] });
+    expect([refused.status, JSON.parse(refused.text)]).toMatchObject([400, { code: 'ERR_SSE_EVENT' }]);
+    for (const body of [[], null, { data: 'x' }, { event: '', data: 'x', to: [''] }, { event: '', data: {}, to: [] }]) {
+      expect((await post('publish', body)).status).toBe(400); // oxlint-disable-line no-await-in-loop
+    }
+    const foreign = { headers: { origin: 'https://elsewhere.example' } };
+    expect((await post('publish', { event: '', data: 'x', to: [] }, foreign)).status).toBe(403);
+    expect(events.stats().broadcasts).toBe(0);
+    await events.close();
+    expect((await post('publish', { event: '', data: 'x', to: [] })).status).toBe(503);
+  });
+});
+
+test('what cannot be meant is said at once', async () => {
+  const { events } = await opened();
+  expect(codeOf(() => inspector(undefined as never))).toBe('ERR_SSE_OPTION');
+  expect(codeOf(() => inspector(express.Router() as never))).toBe('ERR_SSE_OPTION');
+  expect(() => inspector(sse as never)).toThrow('inspector(events): events is a router that sse() has made');
+  expect(codeOf(() => inspector(events, { publish: 'yes' } as never))).toBe('ERR_SSE_OPTION');
+  expect(codeOf(() => inspector(events, null as never))).toBe('ERR_SSE_OPTION');
+  expect(() => inspector(events, { publsh: true } as never)).toThrow('Did you mean publish?');
+});
+
+test('the example asks who is there, and shows the page', async () => {
+  const example = await start('inspector.ts');
+  expect((await fetch(`${example.url}/_events/`)).status).toBe(401);
+  const headers = { Authorization: `Basic ${Buffer.from('admin:night').toString('base64')}` };
+  const page = await fetch(`${example.url}/_events`, { headers });
+  expect(page.url).toBe(`${example.url}/_events/`);
+  expect(await page.text()).toContain('<title>Event streams</title>');
+  expect((await example.stop()).code).toBe(0);
+});

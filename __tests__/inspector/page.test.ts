@@ -1,0 +1,236 @@
+/*
+ * The inspector's page in a real Chromium, under helmet: it moves, filters, pauses, publishes, ends; and keeps secrets.
+ */
+import type { Server } from 'node:http';
+import express from 'express';
+import helmet from 'helmet';
+import type { Browser, Page } from 'playwright-core';
+import { sse, type SseRouter } from '../../lib/index.ts';
+import { inspector } from '../../lib/inspector/index.ts';
+import type { TestStream } from '../../lib/testing/index.ts';
+import { launchChromium } from '../fixtures/chromium.ts';
+import { serve } from '../fixtures/http.ts';
+import { another, later } from '../fixtures/support.ts';
+
+jest.setTimeout(60_000);
+
+let browser: Browser;
+beforeAll(async () => {
+  browser = await launchChromium();
+}, 120_000);
+afterAll(() => browser?.close());
+
+interface Scene {
+  readonly events: SseRouter;
+  readonly page: Page;
+  readonly server: Server;
+  /** What the browser complained of. */
+  readonly complaints: string[];
+  readonly read: (join: string, headers?: Record<string, string>) => Promise<TestStream>;
+  readonly text: (selector: string) => Promise<string>;
+  /** Waits until an element's text is like this. */
+  readonly until: (selector: string, like: RegExp) => Promise<void>;
+}
+
+async function scene(options: Parameters<Browser['newContext']>[0] = {}, script = ''): Promise<Scene> {
+  const events = sse((conn, req) => conn.join(req.query.join as string));
+  later(() => events.close());
+  const app = express();
+  app.use(helmet());
+  app.use('/events', events);
+  app.use('/ops/_events', inspector(events, { publish: true }));
+  const { url, server } = await serve((root) => root.use(app));
+  const context = await browser.newContext({ locale: 'en-GB', ...options });
+  later(() => context.close());
+  await context.addInitScript(script);
+  const page = await context.newPage();
+  const complaints: string[] = [];
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('request', (request) => {
+    if (!request.url().startsWith(url) && !request.url().startsWith('data:')) complaints.push(request.url());
+  });
+  await page.goto(`${url}/ops/_events`);
+  await page.waitForSelector('body[data-state=open]');
+  return {
+    events,
+    page,
+    server,
+    complaints,
+    read: (join, headers = {}) => another(app, `/events?join=${join}&token=hunter2`, { headers }),
+    text: async (selector) => (await page.locator(selector).first().textContent()) ?? '',
+    until: (selector, like) => page.locator(selector).first().filter({ hasText: like }).waitFor(),
+  };
+}
+
+const figure = (name: string): string => `[data-figure="${name}"] dd`;
+
+test('a Chromium without a locale, whose language is no language tag, shows the plots all the same', async () => {
+  const { page, complaints } = await scene(
+    {},
+    "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })",
+  );
+  await page.locator('canvas').nth(2).waitFor();
+  expect(complaints).toEqual([]);
+});
+
+test('figures and plots move', async () => {
+  const { events, page, complaints, read, until } = await scene();
+  await until('#now-connections', /^0/);
+  await until('#nobody', /^Nobody is connected\.$/);
+  const talking = setInterval(() => void events.broadcast({ event: 'tick', data: 'x' }), 20);
+  later(() => clearInterval(talking));
+  await Promise.all([read('a'), read('a'), read('b')]);
+  await until('#now-connections', /^3 /);
+  await until('#now-events', /^[1-9]\d\d? /);
+  await until('#now-bytes', /\d (B|kB) /);
+  await until(figure('Opened'), /^3$/);
+  await until(figure('Slowest hand-out'), / ms$/);
+  await until(figure('Head'), /^[0-9a-z]{12}-\d+$/);
+  await until('#channels li:first-child', /^a2$/);
+  await page.waitForSelector('#entries li:nth-child(20) time:not(:empty)');
+  // What is drawn: something in the plot has the colour of the line.
+  const painted = await page.evaluate(`(() => {
+    const canvas = document.querySelector('#plot-events canvas');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let at = 0; at < data.length; at += 4) if (data[at] < 60 && data[at + 1] > 80 && data[at + 3] > 200) count++;
+    return count;
+  })()`);
+  expect(painted).toBeGreaterThan(20);
+  expect(complaints).toEqual([]);
+});
+
+test('filters by channel and name, remembers them, and lets them go', async () => {
+  const { events, page, complaints, read, text, until } = await scene();
+  await Promise.all([read('a'), read('b'), read('b')]);
+  await events.broadcast({ event: 'one', data: '1' }, { to: 'a' });
+  await events.broadcast({ event: 'two', data: '2' }, { to: 'b' });
+  await until('#range', /^1–3 of 3$/);
+  await page.fill('#channel', 'b');
+  await until('#range', /^1–2 of 2$/);
+  await until('#entries li:only-child .name', /^two$/);
+  await page.fill('#name', 'o*');
+  await until('#nothing', /^Nothing like this has been broadcast\.$/);
+  await page.reload();
+  await until('#range', /^1–2 of 2$/);
+  expect(await page.inputValue('#channel')).toBe('b');
+  await page.click('#clear');
+  await until('#range', /^1–3 of 3$/);
+  expect(await page.locator('#entries li').count()).toBe(2);
+  await page.click('#channels button[data-channel="a"]');
+  await until('#range', /^1–1 of 1$/);
+  expect(await page.getAttribute('#channels button[data-channel="a"]', 'aria-pressed')).toBe('true');
+  expect(await text('#entries .data')).toBe('a1');
+  expect(complaints).toEqual([]);
+});
+
+test('pauses the events, and goes on with what came meanwhile', async () => {
+  const { events, page, complaints, until } = await scene();
+  await events.broadcast('before');
+  await until('#entries .data', /^before$/);
+  await page.click('#pause');
+  await events.broadcast('<b>meanwhile</b>');
+  await until('#pause', /^Go on \(1 new\)$/);
+  expect(await page.locator('#entries li').count()).toBe(1);
+  await page.click('#pause');
+  await until('#entries li:first-child .data', /^<b>meanwhile<\/b>$/); // text, never markup
+  await until('#pause', /^Pause$/);
+  expect(complaints).toEqual([]);
+});
+
+test('publishes a test event, and says what cannot be sent', async () => {
+  const { page, complaints, read, until } = await scene();
+  const reader = await read('a');
+  await reader.next(); // the checkpoint
+  await page.click('#publish summary');
+  await page.fill('[name=event]', 'drill');
+  await page.fill('[name=to]', 'a, b');
+  await page.fill('[name=data]', 'is anybody there?');
+  await page.click('#publish-form button');
+  expect(await reader.next()).toMatchObject({ event: 'drill', data: 'is anybody there?' });
+  await until('#published', /^Published as [0-9a-z]{12}-\d+$/);
+  await until('#entries .name', /^drill$/);
+  expect(complaints).toEqual([]);
+  await page.fill('[name=event]', 'error');
+  await page.click('#publish-form button');
+  await until('#published.wrong', /error/);
+});
+
+test('selects a connection by keyboard, hides its secrets, and ends it for good', async () => {
+  const { events, page, complaints, read, text, until } = await scene();
+  const secrets = { cookie: 'session=hunter2', authorization: 'Bearer hunter2', 'x-api-key': 'hunter2' };
+  const reader = await read('a', { ...secrets, 'user-agent': 'Reader/7' });
+  const [conn] = events.connections;
+  await until('#rows button', /^127\.0\.0\.1$/);
+  await page.focus('#rows button');
+  await page.keyboard.press('Enter');
+  await until('#one-title', new RegExp(`^${conn!.id}$`));
+  await until('#one-headers', /user-agentReader\/7/);
+  await until('#one-headers', /cookienot shown/);
+  await until('#one-headers', /authorizationnot shown/);
+  await until('#one-figures', /GET \/events\?join=…&token=… HTTP\/1\.1/);
+  expect(await page.content()).not.toContain('hunter2');
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('#one', { state: 'hidden' });
+  expect(await page.evaluate('document.activeElement.closest("tr").dataset.id')).toBe(conn!.id);
+
+  await page.keyboard.press('Enter');
+  await until('#one-headers', /user-agent/);
+  await page.click('#end');
+  await until('#one-over', /^Over: ended for good\.$/);
+  expect(await page.isDisabled('#hang-up')).toBe(true);
+  await reader.closed;
+  expect(reader.events.at(-1)).toMatchObject({ event: 'end' });
+  await page.click('#one-close');
+  await until('#nobody', /^Nobody is connected\.$/);
+  expect(await text(figure('Ended'))).toBe('1');
+  expect(complaints).toEqual([]);
+});
+
+test('pages through many', async () => {
+  const { events, page, complaints, read, until } = await scene();
+  for (let n = 0; n < 27; n++) await read('a'); // oxlint-disable-line no-await-in-loop -- their order counts
+  await until('#range', /^1–25 of 27$/);
+  await page.click('#next');
+  await until('#range', /^26–27 of 27$/);
+  expect(await page.isDisabled('#next')).toBe(true);
+  await page.selectOption('#order', 'newest');
+  await until('#range', /^1–25 of 27$/);
+  const newest = [...events.connections].at(-1)!.id;
+  await page.waitForSelector(`#rows tr:first-child[data-id="${newest}"]`);
+  expect(complaints).toEqual([]);
+});
+
+test('on a phone, in the dark: nothing is wider than the screen', async () => {
+  const { events, page, complaints, read, until } = await scene({
+    viewport: { width: 360, height: 740 },
+    colorScheme: 'dark',
+    isMobile: true,
+    hasTouch: true,
+  });
+  await read('a-channel-with-quite-a-long-name:that-goes-on-and-on:0123456789');
+  await events.broadcast({ event: 'an-event-with-quite-a-long-name-too', data: 'x'.repeat(500) });
+  await until('#rows button', /^127/);
+  await until('#entries .name', /^an-event/);
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360);
+  await page.tap('#rows button');
+  await until('#one-headers', /user-agent|host/);
+  expect(await page.evaluate('document.querySelector("#one").scrollWidth')).toBeLessThanOrEqual(360);
+  expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).toBe('rgb(15, 18, 19)');
+  expect(complaints).toEqual([]);
+});
+
+test('says when the stream is cut, and comes back', async () => {
+  const { server, events, page, until } = await scene();
+  await events.broadcast('before');
+  await until('#entries .data', /^before$/);
+  server.closeAllConnections();
+  await until('#state', /^Cut: trying again$/);
+  await events.broadcast('meanwhile');
+  await until('#state', /^Live$/);
+  await until('#entries li:first-child .data', /^meanwhile$/);
+  expect(await page.locator('#entries li').count()).toBe(2);
+});

@@ -1,0 +1,449 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Entry, Follower, Journal, ResetReason, Window } from '../../../lib/journal/journal.ts';
+import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
+import { Queue } from '../../../lib/journal/lmdb/append-queue.ts';
+import { type Draft, draftOf } from '../../../lib/journal/lmdb/entry-codec.ts';
+import { Store } from '../../../lib/journal/lmdb/store.ts';
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+const text = ({ body }: Entry) => new TextDecoder().decode(body);
+const texts = async (journal: Journal) => (await journal.window(Infinity)).entries.map(text);
+
+let path: string;
+const open: Journal[] = [];
+
+beforeEach(async () => {
+  path = join(await mkdtemp(join(tmpdir(), 'sse-router-lmdb-')), 'log');
+});
+afterEach(async () => {
+  for (const journal of open.splice(0)) await journal.close();
+  await rm(join(path, '..'), { recursive: true, force: true });
+});
+
+function make(options: LmdbJournalOptions = {}, at = path): Journal {
+  const journal = lmdbJournal(at, { sync: false, ...options });
+  open.push(journal);
+  return journal;
+}
+
+const fill = (journal: Journal, count: number) =>
+  Promise.all(Array.from({ length: count }, (_, n) => journal.append({ body: bytes(`${n + 1}`) })));
+
+/** Fakes the clock, and leaves alone what real threads and processes need. */
+const fakeClock = () => void jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+
+/** A process that takes the turn of the log at its argument, says so, and stands still. */
+const HOLD_THE_TURN = `
+  const turn = require('lmdb').open(require('node:path').join(process.argv[1], 'turn.mdb'),
+    { noSubdir: true, noSync: true, eventTurnBatching: false });
+  turn.transactionSync(() => {
+    require('node:fs').writeSync(1, 'held');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  });
+`;
+
+class Recorder implements Follower {
+  readonly told: string[] = [];
+  readonly restarts: { readonly window: Window; readonly reason: ResetReason }[] = [];
+  readonly status: (up: boolean, error?: Error) => void;
+  readonly states: (string | true)[] = [];
+  #changed: () => void = () => {};
+  constructor() {
+    this.status = (up, error) => this.#note(() => this.states.push(up || error!.message));
+  }
+  entries(batch: readonly Entry[]): void {
+    this.#note(() => this.told.push(...batch.map(text)));
+  }
+  known(): Iterable<string> {
+    return [];
+  }
+  rewind(): void {}
+  restart(window: Window, reason: ResetReason): void {
+    this.#note(() => this.restarts.push({ window, reason }));
+  }
+  until(happened: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#changed = () => void (happened() && resolve());
+      this.#changed();
+    });
+  }
+  #note(note: () => void): void {
+    note();
+    this.#changed();
+  }
+}
+
+test('after a quiet time in which all of it has grown too old, who has seen it goes on, and who has not is told', async () => {
+  const journal = make({ maxAge: 50 });
+  const { floor } = await journal.window(0);
+  const follower = new Recorder();
+  journal.follow(floor, follower);
+  const [early, last] = [await journal.append({ body: bytes('a') }), await journal.append({ body: bytes('b') })];
+  while ((await journal.window(9)).entries.length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(await journal.read(last, 9)).toEqual({ ok: true, entries: [] });
+  await journal.append({ body: bytes('c') });
+  await follower.until(() => follower.told.length === 3);
+  expect([follower.told, follower.restarts]).toEqual([['a', 'b', 'c'], []]);
+  expect(await journal.read(early, 9)).toEqual({ ok: false, reason: 'lost' });
+});
+
+describe('a restart', () => {
+  test('goes on with the same log: ids, entries, keys and order', async () => {
+    const before = make({ sync: true });
+    const { floor } = await before.window(0);
+    const id = await before.append({ body: bytes('a'), to: ['x'], key: 'k' });
+    await before.close();
+    const after = make({ sync: true });
+    expect((await after.window(9)).floor).toBe(floor);
+    expect(await after.append({ body: bytes('again'), key: 'k' })).toBe(id);
+    expect(await after.append({ body: bytes('b') })).toBe(id.replace(/1$/, '2'));
+    expect(await after.read(floor, 9)).toMatchObject({
+      ok: true,
+      entries: [{ id, to: ['x'] }, { body: Buffer.from('b') }],
+    });
+  });
+
+  test('another log has another name', async () => {
+    const names = await Promise.all(
+      [make(), make({}, `${path}-2`)].map(async (journal) => (await journal.window(0)).floor),
+    );
+    expect(names[0]).toMatch(/^[0-9a-z]{12}-0$/);
+    expect(names[0]).not.toBe(names[1]);
+  });
+
+  test('smaller bounds hold after the next appends, in steps', async () => {
+    const before = make();
+    await fill(before, 2500);
+    await before.close();
+    const after = make({ maxLength: 10 });
+    const lengths: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      await after.append({ body: bytes('x') });
+      lengths.push((await after.window(Infinity)).entries.length);
+    }
+    expect(lengths).toEqual([1500, 500, 10]);
+  });
+});
+
+describe('bounds', () => {
+  test('count and bytes hold at once', async () => {
+    const journal = make({ maxLength: 4, maxBytes: 100 });
+    const sizes = async () => (await journal.window(Infinity)).entries.map(({ body }) => body.byteLength);
+    for (const size of [50, 50, 1]) await journal.append({ body: new Uint8Array(size) });
+    expect(await sizes()).toEqual([50, 1]);
+    for (let n = 0; n < 3; n++) await journal.append({ body: new Uint8Array(0) });
+    expect(await sizes()).toEqual([1, 0, 0, 0]);
+  });
+
+  test('a key is forgotten with its entry', async () => {
+    const journal = make({ maxLength: 2 });
+    const id = await journal.append({ body: bytes('a'), key: 'k' });
+    await fill(journal, 2);
+    expect(await journal.append({ body: bytes('b'), key: 'k' })).not.toBe(id);
+    expect(await texts(journal)).toEqual(['2', 'b']);
+  });
+
+  test('what is too old leaves without an append', async () => {
+    const journal = make({ maxAge: 300 });
+    const ids = await fill(journal, 3);
+    expect(await texts(journal)).toEqual(['1', '2', '3']);
+    while ((await texts(journal)).length > 0) await new Promise(setImmediate);
+    expect(await journal.read(ids[0]!, 0)).toEqual({ ok: false, reason: 'lost' });
+    expect(await journal.read(ids[2]!, 0)).toEqual({ ok: true, entries: [] });
+  });
+
+  test('a body that the log could not keep is refused', async () => {
+    const journal = make({ maxBytes: 10 });
+    await expect(journal.append({ body: new Uint8Array(11) })).rejects.toMatchObject({ code: 'ERR_SSE_TOO_LARGE' });
+    await journal.append({ body: new Uint8Array(10) });
+    await expect(journal.append({ body: 'x' as never })).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
+  });
+
+  test('the file does not grow while as much leaves as comes', async () => {
+    const journal = make({ maxLength: 500 });
+    const round = async () => {
+      for (let n = 0; n < 20; n++) {
+        await Promise.all(
+          Array.from({ length: 200 }, (_, i) => journal.append({ body: new Uint8Array((i * 37) % 3000) })),
+        );
+      }
+      return (await stat(join(path, 'data.mdb'))).size;
+    };
+    const first = await round();
+    for (let n = 0; n < 4; n++) await round();
+    expect(await round()).toBeLessThan(first * 2);
+    expect((await stat(join(path, 'wake'))).size).toBe(1);
+  });
+
+  test('too much that waits is refused, and nothing of it stored', async () => {
+    const journal = make();
+    const waiting = Array.from({ length: 10_005 }, () => journal.append({ body: bytes('x') }));
+    const results = await Promise.allSettled(waiting);
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(10_000);
+    expect(results.at(-1)).toMatchObject({ reason: { code: 'ERR_SSE_QUEUE_FULL' } });
+    expect((await journal.window(Infinity)).entries).toHaveLength(10_000);
+  });
+});
+
+describe('a commit that does not come', () => {
+  beforeEach(fakeClock);
+  afterEach(() => void jest.useRealTimers());
+
+  interface Commit {
+    readonly take: () => readonly Draft[];
+    readonly end: (ids: string[]) => void;
+  }
+
+  /** A queue on a store whose commits end when they are told to. */
+  function stuck(): { queue: Queue; commits: Commit[] } {
+    const commits: Commit[] = [];
+    const commit: Store['commit'] = (take) => new Promise((end) => commits.push({ take, end }));
+    const store = { present: true, commit } as unknown as Store;
+    return {
+      queue: new Queue(
+        () => store,
+        () => {},
+      ),
+      commits,
+    };
+  }
+
+  /** What becomes of an append, and after how many ms. */
+  function appendTo(queue: Queue): { code?: string; message?: string; after?: number; id?: string } {
+    const outcome = {};
+    const since = performance.now();
+    queue.append(draftOf({ body: bytes('x') })).then(
+      (id) => Object.assign(outcome, { id }),
+      ({ code, message }) => Object.assign(outcome, { code, message, after: performance.now() - since }),
+    );
+    return outcome;
+  }
+
+  const late = (what: string) => ({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining(what) });
+
+  test('each append is refused when it has waited for 10 s, whenever it came', async () => {
+    const { queue } = stuck();
+    const outcomes = [appendTo(queue)];
+    for (const gap of [5000, 6000]) {
+      await jest.advanceTimersByTimeAsync(gap);
+      outcomes.push(appendTo(queue));
+    }
+    await jest.advanceTimersByTimeAsync(12_000);
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject(late('it was not stored'));
+      expect(outcome.after).toBeGreaterThan(9000);
+      expect(outcome.after).toBeLessThan(12_000);
+    }
+  });
+
+  test('what a transaction has taken is refused together, as not known; and when it ends after all, the next goes on', async () => {
+    const { queue, commits } = stuck();
+    const taken = [appendTo(queue)];
+    await jest.advanceTimersByTimeAsync(4000);
+    taken.push(appendTo(queue));
+    expect(commits[0]!.take()).toHaveLength(2); // the lock is held
+    await jest.advanceTimersByTimeAsync(5000);
+    const waiting = appendTo(queue);
+    expect(taken).toEqual([{}, {}]);
+    await jest.advanceTimersByTimeAsync(2000);
+    expect(taken).toMatchObject([
+      late('whether it was stored is not known'),
+      late('whether it was stored is not known'),
+    ]);
+    expect(waiting).toEqual({});
+    commits[0]!.end(['1', '2']);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(commits[1]!.take()).toHaveLength(1);
+    commits[1]!.end(['3']);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(waiting).toEqual({ id: '3' });
+  });
+});
+
+describe('the directory', () => {
+  test('is removed under us: followers are restarted, and the log goes on as a new one', async () => {
+    const journal = make();
+    const recorder = new Recorder();
+    const [id] = await fill(journal, 3);
+    journal.follow(id!, recorder);
+    renameSync(path, `${path}-gone`);
+    await recorder.until(() => recorder.restarts.length > 0);
+    expect(recorder.restarts).toMatchObject([{ reason: 'unknown', window: { entries: [] } }]);
+    const next = await journal.append({ body: bytes('new') });
+    expect(next.slice(0, 12)).not.toBe(id!.slice(0, 12));
+    expect(recorder.told).toEqual(['2', '3', 'new']);
+    expect(await journal.read(id!, 0)).toEqual({ ok: false, reason: 'unknown' });
+  });
+
+  test('is replaced by another log: followers get that one’s window', async () => {
+    const other = make({}, `${path}-other`);
+    await fill(other, 2);
+    await other.close();
+    const journal = make();
+    const recorder = new Recorder();
+    journal.follow((await journal.window(0)).floor, recorder);
+    await rename(path, `${path}-gone`);
+    await rename(`${path}-other`, path);
+    await recorder.until(() => recorder.restarts.length > 0);
+    expect(recorder.restarts[0]!.window.entries.map(text)).toEqual(['1', '2']);
+    await journal.append({ body: bytes('3') });
+    expect(recorder.told).toEqual(['3']);
+  });
+
+  test('an append into a file that has just been removed is stored again, in the new one', async () => {
+    const journal = make();
+    await fill(journal, 1);
+    const appended = journal.append({ body: bytes('kept') });
+    renameSync(path, `${path}-gone`); // before the transaction has begun
+    await appended;
+    expect(await texts(journal)).toEqual(['kept']);
+  });
+
+  test('cannot be used for a while: down is told, then up, and nobody is restarted for that', async () => {
+    const journal = make();
+    const recorder = new Recorder();
+    const ids = await fill(journal, 1);
+    journal.follow(ids[0]!, recorder);
+    renameSync(path, `${path}-aside`);
+    writeFileSync(path, 'a file where the directory was'); // at once, or a new log begins there
+    await recorder.until(() => recorder.states.length > 0);
+    expect(recorder.states).toEqual([expect.stringMatching(/must be a directory/)]);
+    await expect(journal.append({ body: bytes('x') })).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
+    rmSync(path);
+    renameSync(`${path}-aside`, path);
+    await recorder.until(() => recorder.states.length > 1);
+    await journal.append({ body: bytes('back') });
+    expect(recorder.states).toEqual([expect.any(String), true]);
+    expect([recorder.told, recorder.restarts]).toEqual([['back'], []]);
+  });
+});
+
+describe('a file that cannot be used is refused with a reason', () => {
+  const refused = async (message: RegExp) => {
+    const error = expect.objectContaining({
+      name: 'SseError',
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringMatching(message),
+    });
+    await expect(make().open()).rejects.toEqual(error);
+    await expect(make().append({ body: bytes('x') })).rejects.toEqual(error);
+  };
+
+  test('it is not LMDB’s', async () => {
+    await mkdir(path);
+    await writeFile(join(path, 'data.mdb'), Buffer.alloc(20_000, 7));
+    await refused(/damaged: it is not an LMDB file.*Move the directory away/);
+  });
+
+  test.each([
+    ['in the middle of a page', 5000],
+    ['before its pages', 8192],
+    ['within its header', 100],
+  ])('it is cut off %s', async (_where, size) => {
+    const journal = make();
+    for (let n = 0; n < 5; n++) await fill(journal, 100);
+    await journal.close();
+    await truncate(join(path, 'data.mdb'), size);
+    await refused(/damaged: it is/);
+  });
+
+  test('a page that a killed process has written half is not', async () => {
+    const journal = make();
+    const id = await journal.append({ body: bytes('x') });
+    await journal.close();
+    await appendFile(join(path, 'data.mdb'), Buffer.alloc(1000));
+    expect((await make().window(1)).entries.map((entry) => entry.id)).toEqual([id]);
+  });
+
+  test('its header is overwritten', async () => {
+    const journal = make();
+    await fill(journal, 100);
+    await journal.close();
+    const file = await readFile(join(path, 'data.mdb'));
+    file.fill(255, 32, 4096);
+    await writeFile(join(path, 'data.mdb'), file);
+    await refused(/damaged: its header is broken/);
+  });
+
+  test('it is a database of somebody else', async () => {
+    const { open: openDatabase } = await import('lmdb');
+    const database = openDatabase(path, { noSubdir: false });
+    await database.put('theirs', 1);
+    await database.close();
+    await refused(/damaged: it holds theirs, which is not ours/);
+  });
+
+  test('the path is a file', async () => {
+    await writeFile(path, '');
+    await refused(/must be a directory/);
+  });
+});
+
+describe('close', () => {
+  test('rejects what no transaction has taken, and lets the one under way end', async () => {
+    const journal = make();
+    await journal.open();
+    const appended = Promise.allSettled(Array.from({ length: 3000 }, () => journal.append({ body: bytes('x') })));
+    await journal.close();
+    const results = await appended;
+    const kept = results.filter(({ status }) => status === 'fulfilled').length;
+    expect(results.at(-1)).toMatchObject({ reason: { code: 'ERR_SSE_CLOSED' } });
+    expect((await make().window(Infinity)).entries).toHaveLength(kept);
+    await expect(journal.read('000000000000-0', 0)).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    expect(journal.follow('000000000000-0', new Recorder())).toBeInstanceOf(Function);
+  });
+
+  test('waits 10 s for a process that holds the turn, and lets go of everything once that is gone', async () => {
+    fakeClock();
+    const letGo = jest.spyOn(Store.prototype, 'close');
+    const journal = make();
+    await journal.open();
+    const holder = spawn(process.execPath, ['-e', HOLD_THE_TURN, path], {
+      cwd: __dirname,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const gone = once(holder, 'exit');
+    try {
+      await once(holder.stdout, 'data');
+      const append = journal.append({ body: bytes('x') });
+      let closed = false;
+      void journal.close().then(() => (closed = true));
+      await expect(append).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+      await jest.advanceTimersByTimeAsync(9999);
+      expect(closed).toBe(false);
+      await jest.advanceTimersByTimeAsync(1);
+      expect(closed).toBe(true);
+      expect(letGo).not.toHaveBeenCalled();
+    } finally {
+      jest.useRealTimers();
+      holder.kill('SIGKILL');
+      await gone;
+    }
+    while (letGo.mock.calls.length === 0) await new Promise(setImmediate);
+    await letGo.mock.results[0]!.value;
+    letGo.mockRestore();
+    expect(await texts(make())).toEqual([]);
+  });
+
+  test('before anything was opened does nothing', async () => {
+    const journal = make();
+    await journal.close();
+    await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
+test.each([
+  ['', {}, /path must name a directory; got the string ""/],
+  [5, {}, /path must name a directory; got the number 5/],
+  ['x', { maxLength: 0 }, /maxLength must be a positive integer/],
+  ['x', { size: 5 }, /no option "size"; its options are maxLength, maxAge, maxBytes, sync/],
+  ['x', { sync: 1 }, /sync must be true or false; got the number 1/],
+])('lmdbJournal(%j, %j) is refused', (at, options, message) => {
+  const wrong = () => lmdbJournal(at as string, options as LmdbJournalOptions);
+  expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_SSE_OPTION', message: expect.stringMatching(message) }));
+});

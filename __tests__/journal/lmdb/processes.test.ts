@@ -1,0 +1,247 @@
+import { fork, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
+import type { Order, Report } from '../../fixtures/lmdb-worker.ts';
+
+const ROUNDS = Number(process.env['SSE_ROUTER_LMDB_KILLS'] ?? 8); // how many kill -9: more of them for a longer watch
+const fixture = (name: string) => join(__dirname, '../../fixtures', `${name}.ts`);
+const alive = new Set<ChildProcess>();
+let path: string;
+
+beforeEach(async () => {
+  path = await mkdtemp(join(tmpdir(), 'sse-router-lmdb-'));
+});
+afterEach(async () => {
+  const ending = [...alive].map((child) => once(child, 'exit'));
+  for (const child of alive) child.kill('SIGKILL');
+  await Promise.all(ending);
+  await rm(path, { recursive: true, force: true, maxRetries: 5 });
+});
+
+/** A process on the log, and what it has said. */
+class Worker {
+  readonly acked: string[] = [];
+  readonly process: ChildProcess;
+  end = ''; // how it has ended
+  #heard: (report: Report) => void = () => {};
+  #ended: () => void = () => {};
+
+  constructor(options: LmdbJournalOptions) {
+    this.process = fork(fixture('lmdb-worker'), [path, JSON.stringify(options)], { execArgv: ['--import', 'tsx'] });
+    alive.add(this.process);
+    this.process.on('exit', (code, signal) => {
+      alive.delete(this.process);
+      this.end = `${signal ?? code}`;
+      this.#ended();
+    });
+    this.process.on('message', (report: Report) => {
+      if (report.error) throw new Error(report.error);
+      if (report.acked) this.acked.push(report.acked);
+      this.#heard(report);
+    });
+  }
+
+  order(order: Order): void {
+    this.process.send(order);
+  }
+
+  until(what: keyof Report): Promise<Report> {
+    return new Promise((resolve, reject) => {
+      this.#heard = (report) => void (report[what] !== undefined && resolve(report));
+      this.#ended = () => reject(new Error(`the process ended before it was ${what}: ${this.end}`));
+      if (this.end) this.#ended();
+    });
+  }
+
+  async kill(): Promise<void> {
+    if (this.end) return;
+    this.process.kill('SIGKILL');
+    await once(this.process, 'exit');
+  }
+
+  /** Asks until this process has been told so many entries. */
+  async told(count: number): Promise<Report> {
+    for (;;) {
+      this.order({ report: true });
+      const report = await this.until('told');
+      if (report.told!.length >= count) return report;
+    }
+  }
+
+  /** Closes its journal and ends; with which code. */
+  async close(): Promise<unknown> {
+    this.order({ close: true });
+    return (await once(this.process, 'exit'))[0];
+  }
+}
+
+test('three processes append at once and follow: one order for all, no hole, nothing twice', async () => {
+  const workers = [1, 2, 3].map(() => new Worker({}));
+  await Promise.all(workers.map((worker) => worker.until('ready')));
+  for (const [n, worker] of workers.entries()) worker.order({ append: { count: 400, name: `w${n}`, atOnce: 20 } });
+  await Promise.all(workers.map((worker) => worker.until('appended')));
+  const reports = await Promise.all(workers.map((worker) => worker.told(1200)));
+  const journal = lmdbJournal(path);
+  const log = (await journal.window(Infinity)).entries.map(({ id }) => id);
+  expect(log).toHaveLength(1200);
+  for (const { told, restarts } of reports) expect({ told, restarts }).toEqual({ told: log, restarts: 0 });
+  expect(new Set(workers.flatMap(({ acked }) => acked))).toEqual(new Set(log));
+  expect(await Promise.all(workers.map((worker) => worker.close()))).toEqual([0, 0, 0]);
+  await journal.close();
+}, 60_000);
+
+test('a process that opens the log while others write takes nothing away', async () => {
+  const options: LmdbJournalOptions = { sync: false };
+  const workers = [new Worker(options), new Worker(options)];
+  await Promise.all(workers.map((worker) => worker.until('ready')));
+  for (const [n, worker] of workers.entries()) worker.order({ append: { count: 20_000, name: `w${n}`, atOnce: 16 } });
+  let writing = true;
+  const appended = Promise.all(workers.map((worker) => worker.until('appended'))).finally(() => (writing = false));
+  let opened = 0;
+  for (; writing; opened++) {
+    const journal = lmdbJournal(path, options);
+    await journal.open();
+    await journal.close();
+    await new Promise(setImmediate);
+  }
+  await appended;
+  const journal = lmdbJournal(path, options);
+  const log = (await journal.window(Infinity)).entries.map(({ id }) => id);
+  expect(opened).toBeGreaterThan(10);
+  expect(log).toHaveLength(40_000);
+  expect(workers.flatMap(({ acked }) => acked).sort()).toEqual(log.sort());
+  await journal.close();
+}, 60_000);
+
+test(
+  'processes are killed in the middle of writing and started again: nothing acknowledged is lost, the log stays whole',
+  async () => {
+    const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+    process.stdout.write(`lmdb kill -9: SEED=${seed}\n`);
+    let state = seed;
+    const random = (below: number) => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) % below; // enough to choose by
+    const options: LmdbJournalOptions = { sync: false, maxLength: 50_000 }; // trims; kill -9 does not need fsync
+    const acked: string[] = [];
+    const journal = lmdbJournal(path, options);
+    const seen = new Map<string, string>();
+    const wrong: string[] = [];
+    const { floor } = await journal.window(0);
+    let next = 1;
+    journal.follow(floor, {
+      entries: (batch) => {
+        for (const { id, to, body } of batch) {
+          if (id !== floor.replace(/0$/, `${next++}`)) wrong.push(`${id} instead of number ${next - 1}`);
+          if (!Buffer.from(body).toString().startsWith(`${to![0]}:`)) wrong.push(`the body of ${id}`);
+          seen.set(id, to![0]!);
+        }
+      },
+      known: () => [],
+      rewind: () => void wrong.push('rewind'),
+      restart: (_, reason) => void wrong.push(`restart: ${reason}`),
+    });
+    let started = 0;
+    const start = async () => {
+      const worker = new Worker(options);
+      await worker.until('ready');
+      worker.order({ append: { count: 1_000_000, name: `w${started++}`, atOnce: 64 } });
+      return worker;
+    };
+    const workers = await Promise.all([start(), start(), start()]);
+    for (let round = 0; round < ROUNDS; round++) {
+      const victim = workers[random(3)]!;
+      const enough = victim.acked.length + 1 + random(2000);
+      while (victim.acked.length < enough) await victim.until('acked');
+      await victim.kill();
+      for (const id of victim.acked) acked.push(id); // too many to be arguments
+      workers[workers.indexOf(victim)] = await start();
+    }
+    for (const worker of workers) {
+      await worker.kill();
+      for (const id of worker.acked) acked.push(id);
+      if (worker.end !== 'SIGKILL') wrong.push(`a process ended by ${worker.end}`);
+    }
+    const last = await journal.append({ body: Buffer.from('last:'), to: ['last'] }); // the log still takes entries
+    while (!seen.has(last) && wrong.length === 0) await new Promise(setImmediate);
+    expect(wrong.slice(0, 5)).toEqual([]);
+    expect(acked.length).toBeGreaterThan(ROUNDS);
+    expect(new Set(acked).size).toBe(acked.length);
+    expect(acked.filter((id) => !seen.has(id))).toEqual([]);
+    await journal.close();
+    const again = lmdbJournal(path, options);
+    const { entries } = await again.window(Infinity);
+    expect(entries).toHaveLength(50_000);
+    expect(entries.at(-1)!.id).toBe(last);
+    await again.close();
+  },
+  Math.max(120_000, ROUNDS * 5000),
+);
+
+test('another process is told within milliseconds, long before the next beat', async () => {
+  const journal = lmdbJournal(path, { sync: false });
+  await journal.open();
+  const worker = new Worker({ sync: false });
+  await worker.until('ready');
+  const took: number[] = [];
+  for (let n = 0; n < 40; n++) {
+    const { floor } = await journal.window(0);
+    const told = new Promise<void>((resolve) => {
+      const unfollow = journal.follow(floor, {
+        entries() {
+          unfollow();
+          resolve();
+        },
+        known: () => [],
+        rewind() {},
+        restart() {},
+      });
+    });
+    const acked = worker.until('acked');
+    const before = performance.now();
+    worker.order({ append: { count: 1, name: `n${n}`, atOnce: 1 } });
+    await told;
+    took.push(performance.now() - before);
+    await acked;
+  }
+  took.sort((a, b) => a - b);
+  expect(took[20]).toBeLessThan(60); // 3 ms here, order and answer included; a beat is 250
+  expect(await worker.close()).toBe(0);
+  await journal.close();
+}, 60_000);
+
+test('nothing keeps a process alive', async () => {
+  const child = spawn(process.execPath, ['--import', 'tsx', fixture('lmdb-alone'), path], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  alive.add(child);
+  let out = '';
+  child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+  const [code] = await once(child, 'exit');
+  alive.delete(child);
+  expect({ code, out }).toEqual({ code: 0, out: 'appended' });
+}, 30_000);
+
+test('a full disk is said, nothing acknowledged is lost, and the log goes on when there is room', async () => {
+  const command = `ulimit -f 2000; exec "$0" --import tsx "$1" "$2"`; // in units of 512 bytes: a file of 1 MB at most
+  const child = spawn('sh', ['-c', command, process.execPath, fixture('lmdb-full'), path], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  alive.add(child);
+  let out = '';
+  child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+  child.stderr.resume(); // LMDB itself writes what happened
+  await once(child, 'close');
+  alive.delete(child);
+  const { code, message, acked, ids } = JSON.parse(out);
+  expect({ code, message }).toEqual({
+    code: 'ERR_SSE_JOURNAL',
+    message: expect.stringMatching(/full.*nothing that was acknowledged is lost/),
+  });
+  expect(acked.length).toBeGreaterThan(50);
+  expect(ids).toEqual(acked);
+  const journal = lmdbJournal(path); // without the limit: there is room again
+  expect(await journal.append({ body: Buffer.alloc(10) })).toBe(acked[0].replace(/1$/, `${acked.length + 1}`));
+  await journal.close();
+}, 30_000);

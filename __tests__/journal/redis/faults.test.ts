@@ -1,0 +1,402 @@
+/*
+ * The journal on Redis while things break: replies lost, servers killed, frozen, emptied, rolled back, loading.
+ */
+import { randomUUID } from 'node:crypto';
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Journal } from '../../../lib/journal/journal.ts';
+import { redisJournal, type RedisJournalOptions } from '../../../lib/journal/redis/index.ts';
+import { IN_FLIGHT } from '../../../lib/journal/redis/scripts.ts';
+import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
+import { Proxy } from '../../fixtures/redis-proxy.ts';
+import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
+import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
+
+jest.setTimeout(60_000);
+const undo: (() => unknown)[] = [];
+let emitWarning: jest.SpiedFunction<typeof process.emitWarning>;
+beforeEach(() => {
+  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
+  undo.push(() => emitWarning.mockRestore());
+});
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+async function server(...args: string[]): Promise<RedisServer> {
+  const redis = await startRedis(...args);
+  undo.push(() => redis.stop());
+  return redis;
+}
+
+async function proxyTo({ port }: RedisServer): Promise<Proxy> {
+  const proxy = await Proxy.to(port);
+  undo.push(() => proxy.close());
+  return proxy;
+}
+
+function numbers(n: number): number[] {
+  return Array.from({ length: n }, (_, i) => i);
+}
+
+describe.each(kinds)('over $name', (kind) => {
+  async function clientOf({ url }: { url: string }): Promise<TestClient> {
+    const app = await kind.make(url);
+    undo.push(() => app.end());
+    return app;
+  }
+
+  async function journalOn(where: { url: string }, options: RedisJournalOptions = {}): Promise<Journal> {
+    const app = await clientOf(where);
+    const journal = redisJournal(app.client, { key: `{${randomUUID()}}`, ...options });
+    undo.push(() => journal.close());
+    return journal;
+  }
+
+  async function following(journal: Journal): Promise<Recorder> {
+    await journal.open();
+    const recorder = new Recorder((await journal.window(0)).floor);
+    journal.follow(recorder.ids[0]!, recorder);
+    await recorder.until(({ calls }) => calls.includes('up'));
+    return recorder;
+  }
+
+  /** A journal over a wire that can be held and cut, and a witness that sees what gets into the log. */
+  async function overWire() {
+    const redis = await server();
+    const proxy = await proxyTo(redis);
+    const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
+    const recorder = await following(witness);
+    await journal.open();
+    return { proxy, journal, witness, recorder };
+  }
+
+  test('replies lost: one publish is one entry, in order, with its own id', async () => {
+    const { proxy, journal, recorder } = await overWire();
+    const ids: string[] = [];
+    for (let round = 0; round < 5; round++) {
+      const lost = proxy.loseNextReply();
+      const appends = numbers(20).map((i) => journal.append({ body: frame(`${round}/${i}`) }));
+      await lost;
+      ids.push(...(await Promise.all(appends)));
+    }
+    await recorder.until(({ bodies }) => bodies.length >= 100);
+    expect(recorder.ids.slice(1)).toEqual(ids);
+    expect(recorder.bodies).toEqual(numbers(5).flatMap((round) => numbers(20).map((i) => `data: ${round}/${i}\n\n`)));
+  });
+
+  test('kill -9 with 64 publishes in flight: what was acknowledged is there, nothing is twice, all in order', async () => {
+    const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
+    const journal = await journalOn(redis, { wait: 20_000 });
+    const recorder = await following(journal);
+    const appends: Promise<string>[] = [];
+    const acknowledged: string[] = [];
+    for (let kills = 0; kills < 3; kills++) {
+      const until = acknowledged.length + 300;
+      while (acknowledged.length < until) {
+        for (let i = 0; i < 64; i++) {
+          const append = journal.append({ body: frame(String(appends.length)) });
+          void append.then((id) => acknowledged.push(id));
+          appends.push(append);
+        }
+        await Promise.race(appends.slice(-64));
+      }
+      await redis.kill();
+      await redis.start();
+    }
+    const ids = await Promise.all(appends);
+    await recorder.until(({ bodies }) => bodies.length >= appends.length);
+    expect(recorder.bodies).toEqual(appends.map((_, i) => `data: ${i}\n\n`));
+    expect(recorder.ids.slice(1)).toEqual(ids);
+    expect(recorder.calls.filter((call) => call !== 'up' && call !== 'down')).toEqual([]);
+  });
+
+  test('a read in flight when Redis is killed is asked again, and rejected when nobody comes back', async () => {
+    const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
+    const journal = await journalOn(redis, { wait: 1000 });
+    await journal.open();
+    const id = await journal.append({ body: frame('1') });
+    const killed = async (): Promise<void> => {
+      await new Promise((resolve) => setImmediate(resolve)); // the command is in the socket
+      await redis.kill();
+    };
+    redis.freeze();
+    const first = journal.read(id, 1);
+    await killed();
+    await redis.start();
+    expect(await first).toEqual({ ok: true, entries: [] });
+    await journal.append({ body: frame('2') });
+    redis.freeze();
+    const second = journal.read(id, 1);
+    await killed();
+    await expect(second).rejects.toMatchObject({
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringContaining('reached'),
+    });
+  });
+
+  test('FLUSHALL and a restart without persistence restart a follower, as unknown', async () => {
+    const redis = await server();
+    const journal = await journalOn(redis);
+    const app = await clientOf(redis);
+    const recorder = await following(journal);
+    const before = await journal.append({ body: frame('1') });
+    await app.command('FLUSHALL');
+    await recorder.until(({ calls }) => calls.includes('restart unknown'));
+    const after = await journal.append({ body: frame('2') });
+    await recorder.until(({ ids }) => ids.includes(after));
+    expect(await journal.read(before, 1)).toEqual({ ok: false, reason: 'unknown' });
+
+    await redis.kill();
+    await redis.start();
+    await recorder.until(({ calls }) => calls.filter((call) => call === 'restart unknown').length === 2);
+    const last = await journal.append({ body: frame('3') });
+    await recorder.until(({ ids }) => ids.includes(last));
+  });
+
+  test('trimmed under a follower that lags: restarted, as lost', async () => {
+    const redis = await server();
+    const proxy = await proxyTo(redis);
+    const [key, app] = ['{x}', await clientOf(redis)];
+    const [journal, other] = [await journalOn(proxy, { key }), await journalOn(redis, { key })];
+    const recorder = await following(journal);
+    proxy.hold();
+    for (const i of numbers(300)) await other.append({ body: frame(String(i)) });
+    await app.command('XTRIM', key, 'MAXLEN', '10');
+    proxy.release();
+    await recorder.until(({ calls }) => calls.includes('restart lost'));
+    expect(recorder.ids.length).toBe(10);
+    const last = await other.append({ body: frame('last') });
+    await recorder.until(({ ids }) => ids.at(-1) === last);
+  });
+
+  test('a failover that lost acknowledged writes rewinds to the last common entry', async () => {
+    const [redis, replica] = [await server(), await server()];
+    const proxy = await proxyTo(redis);
+    const journal = await journalOn(proxy);
+    const recorder = await following(journal);
+    const kept: string[] = [];
+    for (const i of numbers(200)) kept.push(await journal.append({ body: frame(`kept ${i}`) }));
+    const [primary, other] = [await clientOf(redis), await clientOf(replica)];
+    await other.command('REPLICAOF', '127.0.0.1', String(redis.port));
+    while (!String(await other.command('INFO', 'replication')).includes('master_link_status:up')) await sleep(10);
+    await primary.command('WAIT', '1', '5000');
+    await other.command('REPLICAOF', 'NO', 'ONE'); // from here on it misses what the primary takes
+    const lost: string[] = [];
+    for (const i of numbers(300)) lost.push(await journal.append({ body: frame(`lost ${i}`) }));
+    await recorder.until(({ ids }) => ids.at(-1) === lost.at(-1));
+
+    proxy.target = replica.port;
+    proxy.cut();
+    await recorder.until(({ calls }) => calls.some((call) => call.startsWith('rewind')));
+    expect(recorder.calls).toContain('rewind 200');
+    const after = await journal.append({ body: frame('after') });
+    await recorder.until(({ ids }) => ids.at(-1) === after);
+    expect(recorder.ids.slice(1)).toEqual([...kept, after]);
+    expect(await journal.read(lost[5]!, 1)).toEqual({ ok: false, reason: 'unknown' });
+    expect(await journal.read(kept[198]!, 5)).toMatchObject({ ok: true, entries: [{ id: kept[199] }, { id: after }] });
+    expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
+  });
+
+  test('an older copy of the append-only file rewinds as well', async () => {
+    const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
+    const journal = await journalOn(redis, { wait: 20_000 });
+    const recorder = await following(journal);
+    for (const i of numbers(5)) await journal.append({ body: frame(String(i)) });
+    await redis.kill();
+    cpSync(join(redis.dir, 'appendonlydir'), join(redis.dir, 'older'), { recursive: true });
+    await redis.start();
+    for (const i of numbers(5)) await journal.append({ body: frame(String(i)) });
+    await recorder.until(({ bodies }) => bodies.length === 10);
+    await redis.kill();
+    cpSync(join(redis.dir, 'older'), join(redis.dir, 'appendonlydir'), { recursive: true });
+    await redis.start();
+    await recorder.until(({ calls }) => calls.includes('rewind 5'));
+    expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
+  });
+
+  test('frozen: down within BLOCK + 3 s, appends time out and say what is known, then all goes on', async () => {
+    const redis = await server();
+    const journal = await journalOn(redis, { wait: 500 });
+    const recorder = await following(journal);
+    redis.freeze();
+    undo.push(() => redis.thaw());
+    const sent = journal.append({ body: frame('sent') });
+    await expect(sent).rejects.toMatchObject({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining('unknown') });
+    await recorder.until(({ calls }) => calls.includes('down'));
+    await expect(journal.read(recorder.ids[0]!, 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
+    await expect(journal.append({ body: frame('x') })).rejects.toMatchObject({
+      code: 'ERR_SSE_TIMEOUT',
+      message: expect.stringMatching(/nothing was stored/),
+    });
+    redis.thaw();
+    await recorder.until(({ calls }) => calls.at(-1) === 'up');
+    const after = await journal.append({ body: frame('after') });
+    await recorder.until(({ ids }) => ids.at(-1) === after);
+    expect(recorder.bodies.filter((body) => body === 'data: sent\n\n').length).toBeLessThanOrEqual(1);
+    expect(recorder.bodies).not.toContain('data: x\n\n');
+    expect(recorder.calls).toEqual(['up', 'down', 'up']);
+  });
+
+  test('frozen for longer than a connection lives: what waits long enough goes in once, in order', async () => {
+    const redis = await server();
+    const journal = await journalOn(redis, { wait: 30_000 });
+    const recorder = await following(journal);
+    redis.freeze();
+    undo.push(() => redis.thaw());
+    const appends = numbers(30).map((i) => journal.append({ body: frame(String(i)) }));
+    await recorder.until(({ calls }) => calls.includes('down'));
+    await sleep(600); // the command connection, as old as the follower's, has given up too and dials again
+    redis.thaw();
+    const ids = await Promise.all(appends);
+    await recorder.until(({ bodies }) => bodies.length >= 30);
+    expect(recorder.ids.slice(1)).toEqual(ids);
+  });
+
+  test('loading is down, never a reset; what waits goes in', async () => {
+    const redis = await server('--appendonly', 'yes', '--aof-use-rdb-preamble', 'no');
+    const journal = await journalOn(redis, { wait: 30_000 });
+    const app = await clientOf(redis);
+    const recorder = await following(journal);
+    await journal.append({ body: frame('1') });
+    for (const i of numbers(3000)) await app.command('SET', `k${i}`, 'x'.repeat(100));
+    await redis.kill();
+    await redis.start('Server initialized', [
+      '--key-load-delay',
+      '500',
+      '--loading-process-events-interval-bytes',
+      '1024',
+    ]);
+    await recorder.until(({ calls }) => calls.includes('down'));
+    const id = await journal.append({ body: frame('2') });
+    await recorder.until(({ ids }) => ids.at(-1) === id);
+    expect(recorder.bodies).toEqual(['data: 1\n\n', 'data: 2\n\n']);
+    expect(recorder.calls).toEqual(['up', 'down', 'up']);
+  });
+
+  test('a replica that refuses writes is waited out; SCRIPT FLUSH is noticed', async () => {
+    const redis = await server();
+    const journal = await journalOn(redis, { wait: 20_000 });
+    const app = await clientOf(redis);
+    const recorder = await following(journal);
+    await journal.append({ body: frame('0') });
+    await app.command('SCRIPT', 'FLUSH');
+    await Promise.all([1, 2, 3].map((i) => journal.append({ body: frame(String(i)) })));
+    await app.command('REPLICAOF', '127.0.0.1', '1'); // nobody is there: the data stays, and is read-only
+    const appends = [4, 5, 6].map((i) => journal.append({ body: frame(String(i)) }));
+    await sleep(300); // several refusals
+    await app.command('REPLICAOF', 'NO', 'ONE');
+    await Promise.all(appends);
+    await recorder.until(({ bodies }) => bodies.length >= 7);
+    expect(recorder.bodies).toEqual(numbers(7).map((i) => `data: ${i}\n\n`));
+    expect(recorder.calls).not.toContainEqual(expect.stringMatching(/re/));
+  });
+
+  test('out of memory: rejected with the reason, nothing stored, and it recovers', async () => {
+    const redis = await server('--maxmemory-policy', 'noeviction');
+    const journal = await journalOn(redis);
+    const app = await clientOf(redis);
+    const recorder = await following(journal);
+    await app.command('CONFIG', 'SET', 'maxmemory', '1');
+    const outcomes = await Promise.allSettled(numbers(10).map((i) => journal.append({ body: frame(String(i)) })));
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ reason: { code: 'ERR_SSE_JOURNAL', message: expect.stringContaining('OOM') } });
+    }
+    await app.command('CONFIG', 'SET', 'maxmemory', '0');
+    const id = await journal.append({ body: frame('after') });
+    await recorder.until(({ ids }) => ids.length === 2);
+    expect(recorder.ids[1]).toBe(id);
+  });
+
+  test('away from the start: open() waits and warns, a full queue refuses, close() rejects what waits', async () => {
+    const redis = await server();
+    const journal = await journalOn(redis, { wait: 200, maxPending: 2 });
+    await redis.kill();
+    const opened = journal.open();
+    const [a, b, c] = ['a', 'b', 'c'].map((text) => journal.append({ body: frame(text) }));
+    await expect(c).rejects.toMatchObject({
+      code: 'ERR_SSE_QUEUE_FULL',
+      message: expect.stringContaining('nothing was stored'),
+    });
+    for (const append of [a, b]) {
+      await expect(append).rejects.toMatchObject({
+        code: 'ERR_SSE_TIMEOUT',
+        message: expect.stringContaining('nothing was stored'),
+      });
+    }
+    await redis.start();
+    await opened;
+    expect(emitWarning.mock.calls.map(([, options]) => (options as unknown as { code: string }).code)).toContain(
+      'SSE_REDIS_UNREACHABLE',
+    );
+    expect((await journal.window(10)).entries).toEqual([]);
+
+    await redis.kill();
+    await expect(journal.read('1-1', 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' }); // the connection is known to be gone
+    const waits = [journal.append({ body: frame('d') }), journal.read('1-1', 1)];
+    await journal.close();
+    for (const wait of waits) await expect(wait).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+  });
+
+  test('closed: what is on the wire still gets its answer, what is not is refused at once', async () => {
+    const { proxy, journal, witness, recorder } = await overWire();
+    proxy.hold();
+    const sent = numbers(IN_FLIGHT).map((i) => journal.append({ body: frame(String(i)) }));
+    const unsent = journal.append({ body: frame('never') });
+    const answers = Promise.all(sent);
+    answers.catch(() => {}); // looked at below
+    await recorder.until(({ bodies }) => bodies.length === IN_FLIGHT);
+    const closed = journal.close();
+    await expect(unsent).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    proxy.release();
+    expect(await answers).toEqual(recorder.ids.slice(1));
+    await closed;
+    expect((await witness.window(1)).entries[0]!.id).toBe(recorder.ids.at(-1));
+  });
+
+  test('closed while no answer comes: over after a second, and what was sent is told that nobody knows', async () => {
+    const { proxy, journal, recorder } = await overWire();
+    proxy.hold();
+    const append = journal.append({ body: frame('x') });
+    await recorder.until(({ bodies }) => bodies.length === 1);
+    const before = performance.now();
+    const closed = journal.close();
+    await expect(append).rejects.toMatchObject({
+      code: 'ERR_SSE_TIMEOUT',
+      message: expect.stringContaining('the outcome is unknown'),
+    });
+    await closed;
+    const took = performance.now() - before;
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(3000);
+  });
+
+  test('closed while Redis has never been reached: refused at once', async () => {
+    const redis = await server();
+    await redis.kill();
+    const journal = await journalOn(redis);
+    const append = journal.append({ body: frame('x') });
+    const before = performance.now();
+    await Promise.all([journal.close(), expect(append).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' })]);
+    expect(performance.now() - before).toBeLessThan(500);
+  });
+
+  test('a wrong password and a key that is no stream are told at once', async () => {
+    const redis = await server('--requirepass', 'right');
+    const app = await clientOf({ url: `redis://:right@127.0.0.1:${redis.port}` });
+    await app.command('SET', 'text', 'x');
+    const wrong = await journalOn({ url: `redis://:wrong@127.0.0.1:${redis.port}` });
+    await expect(wrong.open()).rejects.toMatchObject({
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringMatching(/WRONGPASS|NOAUTH/),
+    });
+    const text = await journalOn({ url: `redis://:right@127.0.0.1:${redis.port}` }, { key: 'text' });
+    await expect(text.open()).rejects.toMatchObject({
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringMatching(/WRONGTYPE/),
+    });
+    await app.command('DEL', 'text');
+    await text.open();
+  });
+});

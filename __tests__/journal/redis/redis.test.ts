@@ -1,0 +1,309 @@
+/*
+ * The journal on Redis where nothing is broken: what goes in, what comes out, what is kept, what is refused.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Journal } from '../../../lib/journal/journal.ts';
+import { redisJournal, type RedisJournalOptions } from '../../../lib/journal/redis/index.ts';
+import { PUBLISH } from '../../../lib/journal/redis/scripts.ts';
+import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
+import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
+import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
+
+let redis: RedisServer;
+let app: TestClient;
+let key: string;
+const open: Journal[] = [];
+
+beforeAll(async () => {
+  redis = await startRedis('--appendonly', 'yes');
+}, 120_000);
+afterAll(() => redis.stop());
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((journal) => journal.close()));
+  app.end();
+});
+
+function journalOf(options: RedisJournalOptions = {}): Journal {
+  const journal = redisJournal(app.client, { key, ...options });
+  open.push(journal);
+  return journal;
+}
+
+/** The warnings during this work. A test's `process` is not the one that emits 'warning', so the call is watched. */
+async function warningsOf(work: () => Promise<unknown>): Promise<{ code?: string; message: unknown }[]> {
+  const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  try {
+    await work();
+    return emitWarning.mock.calls.map(([message, options]) => ({
+      code: (options as { code?: string } | undefined)?.code,
+      message,
+    }));
+  } finally {
+    emitWarning.mockRestore();
+  }
+}
+
+describe.each(kinds)('over $name', (kind) => {
+  beforeEach(async () => {
+    key = `{${randomUUID()}}:log`;
+    app = await kind.make(redis.url);
+  });
+
+  test('one XADD by anybody is one event', async () => {
+    const journal = journalOf();
+    await journal.open();
+    const { floor } = await journal.window(0);
+    const recorder = new Recorder(floor);
+    journal.follow(floor, recorder);
+    const publish = (...fields: string[]) => app.command('XADD', key, '*', ...fields);
+    await publish('event', 'order', 'data', '{"id":1}');
+    await publish('data', 'a\r\nb\rc\nd');
+    await publish('event', 'ping');
+    await publish('data', 'x', 'to', '["a","b"]', 'except', '["c"]', 'retry', 'ignored');
+    await publish('data', 'x', 'to', 'room:7');
+    await publish('body', 'data: raw\n\n', 'data', 'ignored');
+    await publish('event', 'a\nid: 7', 'data', 'x');
+    await publish('event', 'error', 'data', 'x');
+    await publish('data', 'x', 'to', '[broken');
+    await publish('data', 'x', 'to', '[1]');
+    await publish('data', 'x', 'to', '');
+    await publish('data', 'x', 'except', '{');
+    await publish('unheard', 'of');
+    await publish('data', 'the end');
+    await recorder.until(({ bodies }) => bodies.includes('data: the end\n\n'));
+
+    const nobody = { to: [], body: '' };
+    expect(
+      recorder.entriesTold.map(({ id: _id, ...entry }) => ({ ...entry, body: Buffer.from(entry.body).toString() })),
+    ).toEqual([
+      { body: 'event: order\ndata: {"id":1}\n\n' },
+      { body: 'data: a\ndata: b\ndata: c\ndata: d\n\n' },
+      { body: 'event: ping\ndata: \n\n' },
+      { to: ['a', 'b'], except: ['c'], body: 'data: x\n\n' },
+      { to: ['room:7'], body: 'data: x\n\n' },
+      { body: 'data: raw\n\n' },
+      ...Array.from({ length: 5 }, () => nobody),
+      { except: ['{'], body: 'data: x\n\n' },
+      nobody,
+      { body: 'data: the end\n\n' },
+    ]);
+    expect(await journal.read(recorder.ids[7]!, 2)).toMatchObject({ ok: true, entries: [{ to: [] }, { to: [] }] });
+  });
+
+  test("the application's client is not used: it need not even be connected", async () => {
+    const journal = journalOf();
+    await journal.open();
+    await journal.append({ body: frame('x') });
+    const client = app.client as { isOpen?: boolean; status?: string };
+    expect(client.isOpen ?? client.status).toBe(kind.name === 'ioredis' ? 'wait' : false);
+  });
+
+  test('a process has one connection for commands and one that follows; close() ends both', async () => {
+    const count = async (): Promise<number> =>
+      String(await app.command('CLIENT', 'LIST', 'TYPE', 'NORMAL'))
+        .trim()
+        .split('\n').length;
+    const before = await count();
+    const journal = journalOf();
+    await journal.open();
+    const recorder = new Recorder((await journal.window(0)).floor);
+    journal.follow(recorder.ids[0]!, recorder);
+    await journal.append({ body: frame('x') });
+    await recorder.until(({ bodies }) => bodies.length === 1);
+    expect(await count()).toBe(before + 2);
+    await journal.close();
+    await journal.close();
+    while ((await count()) > before) await sleep(5); // Redis notices a closed socket in its own time
+    for (const late of [
+      journal.append({ body: frame('x') }),
+      journal.open(),
+      journal.window(1),
+      journal.read('1-1', 1),
+    ]) {
+      await expect(late).rejects.toMatchObject({ name: 'SseError', code: 'ERR_SSE_CLOSED' });
+    }
+  });
+
+  test('a key stores once, across processes too, for as long as it is remembered', async () => {
+    const [one, two] = [journalOf({ keyAge: 60_000 }), journalOf()];
+    await one.open();
+    const ids = await Promise.all(
+      [one, one, two].map((journal) => journal.append({ body: frame('x'), key: 'order 7' })),
+    );
+    expect(new Set(ids).size).toBe(1);
+    const remembered = (await app.command('PTTL', `${key}:k:order 7`)) as number;
+    expect(remembered).toBeGreaterThan(50_000);
+    await app.command('DEL', `${key}:k:order 7`);
+    expect(await two.append({ body: frame('x'), key: 'order 7' })).not.toBe(ids[0]);
+  });
+
+  test('an append may wait for ever: it is stored once all the same, and told its id', async () => {
+    const journal = journalOf({ wait: Infinity });
+    await journal.open();
+    const id = await journal.append({ body: frame('x') });
+    expect((await journal.window(10)).entries.map((entry) => entry.id)).toEqual([id]);
+  });
+
+  test('what is too large is refused before it is sent, and others go on', async () => {
+    const journal = journalOf({ maxEntryBytes: 1000 });
+    await expect(journal.append({ body: Buffer.alloc(1001) })).rejects.toMatchObject({ code: 'ERR_SSE_TOO_LARGE' });
+    await journal.append({ body: Buffer.alloc(1000) });
+    await expect(journal.append({ body: 'text' as never })).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
+  });
+
+  test('more than maxPending, or than maxPendingBytes, is refused at once', async () => {
+    for (const bound of [{ maxPending: 10 }, { maxPendingBytes: 40 }]) {
+      const journal = journalOf(bound);
+      await journal.open();
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: 12 }, () => journal.append({ body: Buffer.alloc(4) })),
+      );
+      expect(outcomes.map((outcome) => outcome.status)).toEqual([
+        ...Array(10).fill('fulfilled'),
+        'rejected',
+        'rejected',
+      ]);
+      expect(outcomes[10]).toMatchObject({ reason: { code: 'ERR_SSE_QUEUE_FULL' } });
+      await journal.append({ body: Buffer.alloc(4) });
+    }
+  });
+
+  test('what the engine refuses is rejected with its words, and what was sent behind it goes in, in order', async () => {
+    const journal = journalOf();
+    await journal.open();
+    await app.command('SET', `${key}:k:bad`, 'x');
+    await app.command('DEL', `${key}:k:bad`);
+    await app.command('HSET', `${key}:k:bad`, 'a', 'b'); // GET on it is refused inside of the script
+    const appends = Array.from({ length: 50 }, (_, i) =>
+      journal.append({ body: frame(String(i)), key: i === 20 ? 'bad' : undefined }),
+    );
+    const outcomes = await Promise.allSettled(appends);
+    expect(outcomes[20]).toMatchObject({
+      reason: { code: 'ERR_SSE_JOURNAL', message: expect.stringContaining('WRONGTYPE') },
+    });
+    const { entries } = await journal.window(100);
+    expect(entries.map(({ id }) => id)).toEqual(outcomes.flatMap((o) => (o.status === 'fulfilled' ? [o.value] : [])));
+    expect(entries.map(({ body }) => Buffer.from(body).toString())).toEqual(
+      Array.from({ length: 50 }, (_, i) => `data: ${i}\n\n`).filter((_, i) => i !== 20),
+    );
+  });
+
+  test('a publish behind one that did not get in does not get in either, so that both can come again in order', async () => {
+    const publish = (seq: string, previous: string, ...fields: string[]) =>
+      app.command('EVAL', PUBLISH, '2', key, `${key}:p:me`, seq, previous, seq, '60000', '60000', '100', ...fields);
+    expect(await publish('2', '1', 'data', 'b')).toBeNull();
+    const first = await publish('1', '', 'data', 'a');
+    const second = await publish('2', '1', 'data', 'b');
+    expect([await publish('1', '', 'data', 'a'), await publish('2', '1', 'data', 'b')]).toEqual([first, second]);
+    expect(await publish('5', '3', 'data', 'c')).toBeNull();
+    expect(await app.command('XLEN', key)).toBe(2);
+  });
+
+  test('pages of large entries are cut, and nothing is missing', async () => {
+    const journal = journalOf({ maxEntryBytes: 4 * 1024 * 1024 });
+    await journal.open();
+    const { floor } = await journal.window(0);
+    const recorder = new Recorder(floor);
+    const bodies = Array.from({ length: 12 }, (_, i) => Buffer.alloc(2 * 1024 * 1024, i));
+    const ids = await Promise.all(bodies.map((body) => journal.append({ body })));
+    const found = await journal.read(floor, 12);
+    expect(found.ok && found.entries.map(({ id }) => id)).toEqual(ids);
+    expect((await journal.window(12)).entries.map(({ id }) => id)).toEqual(ids);
+    journal.follow(floor, recorder);
+    await recorder.until(() => recorder.ids.length === 13);
+    expect(recorder.entriesTold.every(({ body }, i) => bodies[i]!.equals(body))).toBe(true);
+  });
+
+  test('a window and a page of thousands are whole', async () => {
+    const journal = journalOf();
+    await journal.open();
+    const { floor } = await journal.window(0);
+    const ids = await Promise.all(Array.from({ length: 3500 }, (_, i) => journal.append({ body: frame(String(i)) })));
+    expect((await journal.window(Infinity)).entries.map(({ id }) => id)).toEqual(ids);
+    expect(await journal.window(2500)).toMatchObject({ floor: ids[999] });
+    const found = await journal.read(floor, 3500);
+    expect(found.ok && found.entries.map(({ id }) => id)).toEqual(ids);
+    const all = await journal.read(floor, Infinity);
+    expect(all.ok && all.entries.length).toBe(3500);
+  });
+
+  test('the count is bounded, whoever publishes', async () => {
+    const journal = journalOf({ maxLength: 200, maxAge: 1000 }); // looks once a second
+    await journal.open();
+    await Promise.all(Array.from({ length: 2000 }, () => journal.append({ body: frame('x') })));
+    expect(await app.command('XLEN', key)).toBeLessThanOrEqual(400);
+    for (let i = 0; i < 2000; i++) await app.command('XADD', key, '*', 'data', 'foreign');
+    while (Number(await app.command('XLEN', key)) > 400) await sleep(20); // by a timer of the journal's own
+  });
+
+  test('age trims, but the position before the oldest that is young enough stays good', async () => {
+    await app.command('PING');
+    await Promise.all(Array.from({ length: 1000 }, (_, i) => app.command('XADD', key, `1000-${i}`, 'data', 'old')));
+    const journal = journalOf({ maxAge: 1000 });
+    const recorder = new Recorder('1000-999');
+    await journal.open();
+    journal.follow('1000-999', recorder);
+    while (Number(await app.command('XLEN', key)) > 200) await sleep(20); // by a timer of the journal's own
+    expect(await journal.read('1000-0', 1)).toEqual({ ok: false, reason: 'lost' });
+    expect(await journal.read('1000-999', 1)).toEqual({ ok: true, entries: [] });
+    await journal.append({ body: frame('young') });
+    await recorder.until(({ bodies }) => bodies.length === 1);
+    expect(recorder.calls).toEqual(['up']);
+    expect(await journal.read('1000-999', 5)).toMatchObject({ ok: true, entries: [{ id: recorder.ids[1] }] });
+  });
+
+  test('the last id of an emptied log is good; before it is lost, after it is unknown', async () => {
+    const journal = journalOf();
+    await journal.open();
+    const [first, last] = [await journal.append({ body: frame('1') }), await journal.append({ body: frame('2') })];
+    const recorder = new Recorder(last);
+    journal.follow(last, recorder);
+    await recorder.until(({ calls }) => calls.includes('up'));
+    await app.command('XTRIM', key, 'MAXLEN', '0');
+    expect(await journal.read(last, 10)).toEqual({ ok: true, entries: [] });
+    expect(await journal.read(first, 10)).toEqual({ ok: false, reason: 'lost' });
+    expect(await journal.read('9999999999999-0', 10)).toEqual({ ok: false, reason: 'unknown' });
+    expect(await journal.window(10)).toEqual({ floor: last, entries: [] });
+  });
+
+  test('settings that may lose the log are warned of, once each', async () => {
+    const loose = await startRedis('--appendonly', 'no');
+    const other = await kind.make(loose.url);
+    try {
+      for (const [policy, harm] of [
+        ['allkeys-lru', 'the whole log'],
+        ['volatile-ttl', 'stored twice'],
+      ] as const) {
+        await other.command('CONFIG', 'SET', 'maxmemory-policy', policy);
+        const journal = redisJournal(other.client);
+        open.push(journal);
+        const opened = async (): Promise<void> => {
+          await journal.open();
+          await journal.open();
+        };
+        expect(await warningsOf(opened)).toEqual([
+          { code: 'SSE_REDIS_EVICTION', message: expect.stringContaining(harm) },
+          { code: 'SSE_REDIS_PERSISTENCE', message: expect.stringContaining('appendonly') },
+        ]);
+      }
+      expect(await warningsOf(() => journalOf().open())).toEqual([]);
+    } finally {
+      other.end();
+      await loose.stop();
+    }
+  });
+
+  test('no timer keeps the process alive', async () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((kindOf) => kindOf === 'Timeout').length;
+    const before = timers();
+    const journal = journalOf();
+    await journal.open();
+    const recorder = new Recorder((await journal.window(0)).floor);
+    journal.follow(recorder.ids[0]!, recorder);
+    await journal.append({ body: frame('x') });
+    await recorder.until(({ bodies }) => bodies.length === 1);
+    journal.append({ body: frame('x') }).catch(() => {});
+    expect(timers()).toBeLessThanOrEqual(before);
+  });
+});

@@ -1,0 +1,236 @@
+/*
+ * sse-router/metrics: what Prometheus reads, on real streams.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AggregatorRegistry, Registry, register } from 'prom-client';
+import { sse, type SseRouter } from '../../lib/index.ts';
+import { metrics } from '../../lib/metrics/index.ts';
+import { signals } from '../../lib/diagnostics/channels.ts';
+import { clear, start } from '../examples/example-process.ts';
+import { eventually } from '../fixtures/http.ts';
+import { another, appOf, codeOf, later, opened, overOf } from '../fixtures/support.ts';
+
+afterEach(clear);
+
+/** A registry of the test's own; clearing it lets go of the signals. */
+function registryOf(...routers: [SseRouter, string?][]): Registry {
+  const registry = new Registry();
+  later(() => registry.clear());
+  for (const [events, router] of routers) metrics(events, registry, router === undefined ? {} : { router });
+  return registry;
+}
+
+/** `name{labels}` to value. */
+async function scrape(registry: Registry): Promise<Map<string, number>> {
+  const lines = (await registry.metrics()).split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return new Map(
+    lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ')))]),
+  );
+}
+
+test('what it counts is what the router counts, also before anything has happened', async () => {
+  const { events, app, conn } = await opened((one) => one.join('a'));
+  const registry = registryOf([events]);
+  const fresh = await scrape(registry);
+  expect(fresh.get('sse_connections')).toBe(1);
+  expect(fresh.get('sse_connections_closed_total{reason="slow"}')).toBe(0);
+  expect(fresh.get('sse_resumes_total{outcome="lost"}')).toBe(0);
+  expect(fresh.get('sse_journal_append_duration_seconds_count')).toBe(0);
+
+  const second = await another(app);
+  await events.broadcast('x', { to: 'a' });
+  expect(await second.next()).toMatchObject({ event: 'checkpoint' });
+  expect(await second.next()).toMatchObject({ data: 'x' });
+  conn.end();
+  await overOf(conn);
+  const stats = events.stats();
+  const seen = await scrape(registry);
+  expect(Object.fromEntries(seen)).toMatchObject({
+    sse_connections: 1,
+    sse_connections_connecting: 0,
+    sse_connections_behind: 0,
+    sse_queued_bytes: 0,
+    sse_channels: 1,
+    sse_ring_entries: 1,
+    sse_ring_bytes: stats.ringBytes,
+    sse_journal_up: 1,
+    sse_connections_opened_total: 2,
+    'sse_connections_closed_total{reason="end"}': 1,
+    'sse_connections_closed_total{reason="client"}': 0,
+    'sse_connections_refused_total{limit="per_client"}': 0,
+    sse_broadcasts_total: 1,
+    sse_events_delivered_total: 2,
+    sse_delivered_bytes_total: stats.bytes,
+    'sse_resumes_total{outcome="resumed"}': 0,
+    sse_heartbeats_total: 0,
+    sse_journal_append_duration_seconds_count: 1,
+    sse_hand_out_duration_seconds_count: 1,
+  });
+  expect(seen.get('sse_journal_append_duration_seconds_sum')).toBeLessThan(1); // seconds, not milliseconds
+  expect(await scrape(registry)).toEqual(seen); // counters are told, not counted up
+});
+
+test('refusals by limit, resumes and resets by reason', async () => {
+  const events = sse({ limits: { connections: 1, whenFull: 'reject' } });
+  later(() => events.close());
+  const app = appOf(events);
+  const registry = registryOf([events]);
+  const stream = await another(app, '/events', { lastEventId: 'never-heard-of' });
+  expect((await another(app)).status).toBe(503);
+  await stream.close();
+  await eventually(() => events.size === 0);
+  const id = await events.broadcast('x');
+  const back = await another(app, '/events', { lastEventId: id });
+  await back.close();
+  await eventually(() => events.size === 0);
+  const lost = await another(app, '/events', { lastEventId: id.replace(/^./, (first) => (first === 'a' ? 'b' : 'a')) });
+  await lost.close();
+  const seen = await scrape(registry);
+  expect(seen.get('sse_connections_refused_total{limit="connections"}')).toBe(1);
+  expect(seen.get('sse_resumes_total{outcome="resumed"}')).toBe(events.stats().resumes.resumed);
+  for (const reason of ['lost', 'unknown', 'diverged'] as const) {
+    expect(seen.get(`sse_resumes_total{outcome="${reason}"}`)).toBe(events.stats().resumes[reason]);
+  }
+  expect(events.stats().resumes).toMatchObject({ resumed: 1, unknown: 1 });
+});
+
+test('names and units as Prometheus wants them, and no label without bounds', async () => {
+  const { events } = await opened();
+  const registry = registryOf([events]);
+  for (const { name, type, help } of await registry.getMetricsAsJSON()) {
+    expect(name).toMatch(/^sse_[a-z]+(_[a-z]+)*$/);
+    expect(help).toMatch(/^.+\.$/);
+    if ((type as unknown) === 'counter') expect(name).toMatch(/_total$/);
+    else expect(name).not.toMatch(/_total$/);
+    if ((type as unknown) === 'histogram') expect(name).toMatch(/_seconds$/);
+  }
+  const labels = new Set([...(await registry.metrics()).matchAll(/[{,](\w+)="/g)].map(([, label]) => label));
+  expect(labels).toEqual(new Set(['le', 'limit', 'outcome', 'reason']));
+});
+
+test('a scrape asks each router once', async () => {
+  const { events } = await opened();
+  const stats = jest.fn(() => events.stats());
+  const registry = registryOf([Object.assign(() => {}, { stats }) as unknown as SseRouter]);
+  await registry.metrics();
+  expect(stats).toHaveBeenCalledTimes(1);
+  await registry.metrics();
+  expect(stats).toHaveBeenCalledTimes(2);
+});
+
+test('fake timers do not keep the figures of the first scrape', async () => {
+  const { events } = await opened();
+  const registry = registryOf([events]);
+  jest.useFakeTimers();
+  try {
+    await registry.metrics();
+    await events.broadcast('x');
+    expect((await scrape(registry)).get('sse_broadcasts_total')).toBe(1);
+  } finally {
+    jest.useRealTimers();
+  }
+});
+
+test('of the processes of a cluster, figures add up; the journal is up where it is for all', async () => {
+  const { events } = await opened();
+  const registry = registryOf([events]);
+  const one = await registry.getMetricsAsJSON();
+  const other = structuredClone(one);
+  Object.assign(other.find(({ name }) => name === 'sse_journal_up')!.values[0]!, { value: 0 });
+  const all = AggregatorRegistry.aggregate([one, other]);
+  const text = await all.metrics();
+  expect(text).toContain('\nsse_connections 2\n');
+  expect(text).toContain('\nsse_journal_up 0\n');
+});
+
+describe('more than one router', () => {
+  test('each by its name, its timings too', async () => {
+    const feed = await opened();
+    const chat = await opened();
+    const registry = registryOf([feed.events, 'feed'], [chat.events, 'chat']);
+    await another(feed.app);
+    await chat.events.broadcast('x');
+    await eventually(() => chat.events.stats().events === 1);
+    const seen = await scrape(registry);
+    expect(seen.get('sse_connections{router="feed"}')).toBe(2);
+    expect(seen.get('sse_connections{router="chat"}')).toBe(1);
+    expect(seen.get('sse_connections_closed_total{router="chat",reason="client"}')).toBe(0);
+    expect(seen.get('sse_journal_append_duration_seconds_count{router="chat"}')).toBe(1);
+    expect(seen.get('sse_journal_append_duration_seconds_count{router="feed"}')).toBe(0);
+    expect(seen.get('sse_hand_out_duration_seconds_count{router="chat"}')).toBe(1);
+  });
+
+  test('needs names, and says so', async () => {
+    const [one, two] = [sse(), sse()];
+    later(() => one.close());
+    later(() => two.close());
+    expect(() => registryOf([one], [two])).toThrow("give each a name, metrics(events, registry, { router: 'feed' })");
+    expect(() => registryOf([one], [two, 'two'])).toThrow('give each a name');
+    expect(() => registryOf([one, 'a'], [two, 'a'])).toThrow('another router as "a"');
+    expect(() => registryOf([one], [one])).toThrow('has this router already: call it once');
+    expect(() => registryOf([one, 'a'], [one, 'b'])).toThrow('has this router already as "a"');
+  });
+
+  test('one router in two registries', async () => {
+    const { events } = await opened();
+    const [left, right] = [registryOf([events]), registryOf([events])];
+    await events.broadcast('x');
+    for (const registry of [left, right]) expect((await scrape(registry)).get('sse_broadcasts_total')).toBe(1);
+  });
+});
+
+test('a registry that is cleared lets go of the signals, and can be filled anew', async () => {
+  const { events } = await opened();
+  const registry = registryOf([events]);
+  expect(signals.broadcast.hasSubscribers).toBe(true);
+  registry.clear();
+  await events.broadcast('x');
+  await eventually(() => !signals.broadcast.hasSubscribers && !signals.handOut.hasSubscribers);
+  metrics(events, registry);
+  await events.broadcast('y');
+  expect((await scrape(registry)).get('sse_journal_append_duration_seconds_count')).toBe(1);
+});
+
+test("prom-client's own registry by default", async () => {
+  const { events } = await opened();
+  later(() => register.clear());
+  metrics(events);
+  expect(await register.metrics()).toContain('\nsse_connections 1\n');
+});
+
+test('what cannot be meant is said at once', () => {
+  const events = sse();
+  later(() => events.close());
+  expect(codeOf(() => metrics({} as SseRouter))).toBe('ERR_SSE_OPTION');
+  expect(codeOf(() => metrics(events, {} as Registry))).toBe('ERR_SSE_OPTION');
+  expect(codeOf(() => metrics(events, new Registry(), { router: '' }))).toBe('ERR_SSE_OPTION');
+  expect(codeOf(() => metrics(events, new Registry(), null as never))).toBe('ERR_SSE_OPTION');
+  expect(() => metrics(events, new Registry(), { name: 'x' } as never)).toThrow(
+    'There is no option of metrics() "name"',
+  );
+});
+
+test('the example is scraped', async () => {
+  const example = await start('metrics.ts');
+  const text = await (await fetch(`${example.url}/metrics`)).text();
+  expect(text).toContain('# TYPE sse_connections gauge\nsse_connections 0\n');
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('the dashboard names only what there is', async () => {
+  const { events } = await opened();
+  const text = await registryOf([events]).metrics();
+  const there = new Set(
+    text
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('#'))
+      .map((line) => /^\w+/.exec(line)![0]),
+  );
+  const dashboard = readFileSync(join(__dirname, '../../examples/grafana-dashboard.json'), 'utf8');
+  const queries = [...dashboard.matchAll(/"(?:expr|query)": "((?:[^"\\]|\\.)*)"/g)].map(([, query]) => query!);
+  const named = new Set(queries.flatMap((query) => query.match(/\bsse_\w+/g) ?? []));
+  expect([...named].filter((name) => !there.has(name))).toEqual([]);
+  expect(named.size).toBeGreaterThan(10);
+  expect(() => JSON.parse(dashboard)).not.toThrow();
+});

@@ -1,0 +1,221 @@
+import express from 'express';
+import { sse } from '../../lib/index.ts';
+import { ask, serve } from '../fixtures/http.ts';
+
+/** What it throws, or a failed test. */
+function thrown(act: () => unknown): Error & { code?: string } {
+  try {
+    act();
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('It threw nothing.');
+}
+
+const journal = { append() {}, open() {}, window() {}, read() {}, follow() {}, compare() {}, isId() {} };
+
+/** Each: the options, a code, the value as the message shows it, and the cure. */
+const wrongOptions: [options: unknown, code: string, value: string, cure: string][] = [
+  // names
+  [{ heartbeet: 5 }, 'ERR_SSE_OPTION', '"heartbeet"', 'Did you mean heartbeat?'],
+  [{ Headers: {} }, 'ERR_SSE_OPTION', '"Headers"', 'Did you mean headers?'],
+  [{ maxbuffered: 5 }, 'ERR_SSE_OPTION', '"maxbuffered"', 'Did you mean maxBuffered?'],
+  [{ slowTimeOut: 5 }, 'ERR_SSE_OPTION', '"slowTimeOut"', 'Did you mean slowTimeout?'],
+  [{ onerror() {} }, 'ERR_SSE_OPTION', '"onerror"', 'Did you mean onError?'],
+  [{ path: '/events' }, 'ERR_SSE_OPTION', '"path"', 'heartbeat'],
+  [{ limits: { conections: 5 } }, 'ERR_SSE_OPTION', '"conections"', 'Did you mean connections?'],
+  [{ limits: { perClients: 5 } }, 'ERR_SSE_OPTION', '"perClients"', 'Did you mean perClient?'],
+  [{ limits: { something: 5 } }, 'ERR_SSE_OPTION', '"something"', 'whenFull'],
+  [{ retry: { min: 1, max: 2, mean: 1 } }, 'ERR_SSE_OPTION', '"mean"', 'min'],
+  [{ history: { sizes: 5 } }, 'ERR_SSE_OPTION', '"sizes"', 'size, maxAge, maxBytes'],
+  [{ cors: { orgin: 'https://a.example' } }, 'ERR_SSE_CORS', '"orgin"', 'origin'],
+  // milliseconds, bytes and counts
+  ...(['retry', 'heartbeat', 'maxAge', 'maxBuffered', 'slowTimeout'] as const).flatMap((name) =>
+    [0, -1, 1.5, NaN, Infinity, 2 ** 31].map((value): (typeof wrongOptions)[number] => [
+      { [name]: value },
+      'ERR_SSE_OPTION',
+      `the number ${value}`,
+      `${name} is an integer from 1 to 2147483647`,
+    ]),
+  ),
+  [{ retry: '2000' }, 'ERR_SSE_OPTION', 'the string "2000"', 'retry is an integer'],
+  [{ retry: true }, 'ERR_SSE_OPTION', 'the boolean true', '{ min, max } or false'],
+  [{ retry: 5n }, 'ERR_SSE_OPTION', 'the bigint 5n', 'retry is an integer'],
+  [{ retry: [1, 2] }, 'ERR_SSE_OPTION', '', 'retry'],
+  [{ retry: {} }, 'ERR_SSE_OPTION', 'undefined', 'retry.min is an integer'],
+  [{ retry: { min: 5 } }, 'ERR_SSE_OPTION', 'undefined', 'retry.max is an integer'],
+  [{ retry: { min: 5, max: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'retry.max is an integer'],
+  [{ retry: { min: 9, max: 5 } }, 'ERR_SSE_OPTION', '(9)', 'at most retry.max (5)'],
+  [{ maxAge: { min: 9, max: 5 } }, 'ERR_SSE_OPTION', '(9)', 'at most maxAge.max (5)'],
+  [{ heartbeat: '15s' }, 'ERR_SSE_OPTION', 'the string "15s"', 'milliseconds, or false'],
+  [{ heartbeat: true }, 'ERR_SSE_OPTION', 'the boolean true', 'milliseconds, or false'],
+  [{ heartbeat: { min: 1, max: 2 } }, 'ERR_SSE_OPTION', 'an object of Object', 'heartbeat is an integer'],
+  [{ maxBuffered: false }, 'ERR_SSE_OPTION', 'the boolean false', 'bytes'],
+  [{ maxBuffered: '1MiB' }, 'ERR_SSE_OPTION', 'the string "1MiB"', 'bytes'],
+  [{ slowTimeout: false }, 'ERR_SSE_OPTION', 'the boolean false', 'milliseconds'],
+  [{ limits: { connections: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'limits.connections is an integer from 1'],
+  [{ limits: { connections: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'limits.connections is an integer'],
+  [{ limits: { perClient: -1 } }, 'ERR_SSE_OPTION', 'the number -1', 'limits.perClient is an integer'],
+  [{ history: { size: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'a positive integer'],
+  [{ history: { size: 1.5 } }, 'ERR_SSE_OPTION', 'the number 1.5', 'a positive integer'],
+  [{ history: { maxAge: '5m' } }, 'ERR_SSE_OPTION', 'the string "5m"', 'milliseconds'],
+  [{ history: { maxBytes: -1 } }, 'ERR_SSE_OPTION', 'the number -1', 'a positive integer'],
+  // everything else
+  [{ limits: 5 }, 'ERR_SSE_OPTION', 'the number 5', 'limits is an object'],
+  [{ limits: { clientKey: 'ip' } }, 'ERR_SSE_OPTION', 'the string "ip"', 'limits.clientKey is a function'],
+  [{ limits: { whenFull: 'wait' } }, 'ERR_SSE_OPTION', 'the string "wait"', "'retry' or 'reject'"],
+  [{ methods: [] }, 'ERR_SSE_OPTION', 'an array', "a list of 'GET' and 'POST'"],
+  [{ methods: ['GET', 'PUT'] }, 'ERR_SSE_OPTION', 'the string "PUT"', "each of methods is 'GET' or 'POST'"],
+  [{ methods: ['get'] }, 'ERR_SSE_OPTION', 'the string "get"', "each of methods is 'GET' or 'POST'"],
+  [{ methods: 'GET' }, 'ERR_SSE_OPTION', 'the string "GET"', "a list of 'GET' and 'POST'"],
+  [{ history: true }, 'ERR_SSE_OPTION', 'the boolean true', 'false, bounds or a journal'],
+  [{ history: 1024 }, 'ERR_SSE_OPTION', 'the number 1024', 'false, bounds or a journal'],
+  [{ history: [] }, 'ERR_SSE_OPTION', 'an array', 'object'],
+  [{ history: journal }, 'ERR_SSE_OPTION', 'undefined', 'history.close is a function'],
+  [{ snapshot: { data: 'x' } }, 'ERR_SSE_OPTION', 'an object of Object', 'snapshot is a function'],
+  [{ compress: 'gzip' }, 'ERR_SSE_OPTION', 'the string "gzip"', 'true or false'],
+  [{ serialize: 'json' }, 'ERR_SSE_OPTION', 'the string "json"', 'serialize is a function'],
+  [{ onError: true }, 'ERR_SSE_OPTION', 'the boolean true', 'onError is a function'],
+  [{ headers: 'X-A: 1' }, 'ERR_SSE_OPTION', 'the string "X-A: 1"', 'an object of names and values'],
+  [{ headers: ['X-A'] }, 'ERR_SSE_OPTION', 'an array', 'an object of names and values'],
+  [{ headers: new Headers({ 'X-A': '1' }) }, 'ERR_SSE_OPTION', 'an object of Headers', 'an object of names and values'],
+  [{ headers: new Map([['X-A', '1']]) }, 'ERR_SSE_OPTION', 'an object of Map', 'an object of names and values'],
+  [{ limits: new Map([['connections', 1]]) }, 'ERR_SSE_OPTION', 'an object of Map', '{ connections: … }'],
+  [new Map([['retry', 1]]), 'ERR_SSE_OPTION', 'an object of Map', '{ headers: … }'],
+  [{ headers: { 'X A': '1' } }, 'ERR_SSE_HEADER', '"X A"', 'valid HTTP token'],
+  [{ headers: { '': '1' } }, 'ERR_SSE_HEADER', '""', 'valid HTTP token'],
+  [{ headers: { 'X-A': 'a\r\nX-B: b' } }, 'ERR_SSE_HEADER', 'a\\r\\nX-B: b', 'Invalid character'],
+  [{ headers: { 'X-A': 'a\u2028' } }, 'ERR_SSE_HEADER', '"X-A"', 'Invalid character'],
+  [{ headers: { 'X-A': ['a', 'b\n'] } }, 'ERR_SSE_HEADER', '"X-A"', 'Invalid character'],
+  [{ headers: { 'X-A': 5 } }, 'ERR_SSE_HEADER', 'the number 5', 'a string or a list of strings'],
+  [{ headers: { 'X-A': null } }, 'ERR_SSE_HEADER', 'null', 'a string or a list of strings'],
+  [{ headers: { 'content-length': '5' } }, 'ERR_SSE_HEADER', '"content-length"', 'leave it out'],
+  [{ headers: { 'Transfer-Encoding': 'gzip' } }, 'ERR_SSE_HEADER', '"Transfer-Encoding"', 'leave it out'],
+  [{ cors: 'https://a.example' }, 'ERR_SSE_CORS', 'the string "https://a.example"', "the cors package's options"],
+  [{ cors: ['https://a.example'] }, 'ERR_SSE_CORS', 'an array', "the cors package's options"],
+  [{ cors: { origin: 5 } }, 'ERR_SSE_CORS', 'the number 5', 'a string, a pattern, a list, a function or true'],
+  [{ cors: { origin: ['https://a.example', 5] } }, 'ERR_SSE_CORS', 'the number 5', 'a string, a pattern'],
+  [{ cors: { origin: 'a.example' } }, 'ERR_SSE_CORS', 'the string "a.example"', 'a scheme, a host and a port'],
+  [{ cors: { origin: 'https://a.example/' } }, 'ERR_SSE_CORS', '"https://a.example/"', "'https://a.example'"],
+  [{ cors: { origin: 'https://A.example' } }, 'ERR_SSE_CORS', '"https://A.example"', "'https://a.example'"],
+  [{ cors: { origin: 'https://a.example:443' } }, 'ERR_SSE_CORS', 'a.example:443"', "'https://a.example'"],
+  [{ cors: { methods: 5 } }, 'ERR_SSE_CORS', 'the number 5', 'cors.methods is a list of names'],
+  [{ cors: { methods: ['GET\n'] } }, 'ERR_SSE_CORS', '"GET\\n"', 'cors.methods is a list of names'],
+  [{ cors: { allowedHeaders: ['X-A', 'X B'] } }, 'ERR_SSE_CORS', '"X B"', 'cors.allowedHeaders is a list of names'],
+  [{ cors: { exposedHeaders: 'X-A\r\nX-B: 1' } }, 'ERR_SSE_CORS', 'X-B: 1"', 'cors.exposedHeaders is a list of names'],
+  [
+    { cors: { preflightContinue: 'yes' } },
+    'ERR_SSE_CORS',
+    'the string "yes"',
+    'cors.preflightContinue is true or false',
+  ],
+  [{ cors: { optionsSuccessStatus: 404 } }, 'ERR_SSE_CORS', 'the number 404', 'a status from 200 to 299'],
+  [{ cors: { origin: 'https://a.example', credentials: 'yes' } }, 'ERR_SSE_CORS', 'the string "yes"', 'credentials'],
+];
+
+describe('a wrong option', () => {
+  test.each(wrongOptions)('%j throws %s', (options, code, value, cure) => {
+    const error = thrown(() => sse(options as never));
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(value);
+    expect(error.message).toContain(cure);
+  });
+
+  test.each(wrongOptions.slice(0, 3))('%j throws after a handler as well', (options, code) => {
+    expect(thrown(() => sse(() => {}, options as never)).code).toBe(code);
+  });
+
+  test.each([
+    'headers',
+    'cors',
+    'methods',
+    'retry',
+    'heartbeat',
+    'history',
+    'snapshot',
+    'maxBuffered',
+    'slowTimeout',
+    'maxAge',
+    'limits',
+    'compress',
+    'serialize',
+    'onError',
+  ])('%s: null is no value, and undefined is none given', (name) => {
+    const error = thrown(() => sse({ [name]: null } as never));
+    expect(error.code).toMatch(/^ERR_SSE_(OPTION|CORS)$/);
+    expect(error.message).toContain('null');
+    expect(error.message).toContain(name);
+    expect(() => sse({ [name]: undefined } as never)).not.toThrow();
+  });
+
+  test.each(['connections', 'perClient', 'clientKey', 'whenFull'])('limits.%s: null is no value', (name) => {
+    expect(thrown(() => sse({ limits: { [name]: null } })).message).toMatch(new RegExp(`limits\\.${name}.*null`));
+    expect(() => sse({ limits: { [name]: undefined } })).not.toThrow();
+  });
+});
+
+describe('a wrong call', () => {
+  test.each<[what: string, call: () => unknown, cure: string]>([
+    ['a string for a handler', () => sse('handler' as never), 'the handler is a function'],
+    ['null for a handler', () => sse(null as never), 'the handler is a function'],
+    ['an array for options', () => sse([] as never), 'the handler is a function'],
+    ['options twice', () => sse({} as never, {}), 'the handler comes first'],
+    ['two functions', () => sse(() => {}, (() => {}) as never), 'the options are an object'],
+    ['null for options', () => sse(() => {}, null as never), 'the options are an object'],
+    ['an array for options after a handler', () => sse(() => {}, [] as never), 'the options are an object'],
+  ])('%s throws', (_, call, cure) => {
+    const error = thrown(call);
+    expect(error.code).toBe('ERR_SSE_OPTION');
+    expect(error.message).toContain(cure);
+  });
+
+  test('app.use(sse) instead of app.use(sse()) is said at the first request', async () => {
+    const said = jest.fn();
+    const { url } = await serve((app) => {
+      app.use(sse as unknown as express.RequestHandler);
+      app.use(((error, _req, res, _next) => {
+        said(error.message);
+        res.sendStatus(500);
+      }) as express.ErrorRequestHandler);
+    });
+    expect((await ask(url)).status).toBe(500);
+    expect(said).toHaveBeenCalledWith('sse makes a router: app.use(sse(…)), not app.use(sse).');
+  });
+});
+
+describe('right options', () => {
+  test.each<[object]>([
+    [{}],
+    [{ retry: false, heartbeat: false, history: false, maxAge: false, cors: false }],
+    [{ retry: 1, heartbeat: 1, maxAge: 1, maxBuffered: 1, slowTimeout: 1 }],
+    [{ retry: { min: 5, max: 5 }, maxAge: { min: 1, max: 2_147_483_647 } }],
+    [{ cors: { methods: 'GET, POST', allowedHeaders: ['*'], exposedHeaders: '', optionsSuccessStatus: 200 } }],
+    [{ limits: { connections: Infinity, perClient: 1, clientKey: () => 'x', whenFull: 'reject' } }],
+    [{ history: { size: 1, maxAge: 1, maxBytes: 1 } }],
+    [{ history: { ...journal, close() {} } }],
+    [{ methods: ['POST'], compress: true, cors: true }],
+    [{ headers: () => ({}) }],
+    [{ headers: { 'X-Accel-Buffering': undefined, 'X-A': ['1', '2'] } }],
+    [Object.create(null) as object],
+    [Object.freeze({ retry: Object.freeze({ min: 1, max: 2 }) })],
+  ])('%j is taken', (options) => {
+    expect(() => sse({ onError() {}, ...options })).not.toThrow();
+  });
+
+  test('are the caller’s own: they are not written to, and changing them later changes nothing', async () => {
+    const headers: Record<string, string> = { 'X-A': '1' };
+    const options = { headers, cors: { origin: 'https://a.example' }, retry: 1234 };
+    const before = structuredClone(options);
+    const events = sse((conn) => conn.close(), options);
+    expect(options).toEqual(before);
+    headers['X-A'] = '2';
+    options.cors.origin = 'https://b.example';
+    options.retry = 5;
+    const { url } = await serve((app) => app.use(events));
+    const answer = await ask(url, { headers: { origin: 'https://a.example' } });
+    expect(answer.headers.get('x-a')).toBe('1');
+    expect(answer.headers.get('access-control-allow-origin')).toBe('https://a.example');
+    expect(answer.text).toContain('retry: 1234\n');
+  });
+});

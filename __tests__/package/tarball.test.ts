@@ -1,0 +1,239 @@
+/*
+ * What others install: the tarball, in small projects of both kinds of modules, with both Expresses, and under both compilers.
+ * Needs the registry, or npm's cache of it.
+ */
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
+
+const root = join(__dirname, '../..');
+const run = promisify(execFile);
+
+// Those with Express 5 have what only a subpath wants; the others must do without.
+const PROJECTS = [
+  { kind: 'module', express: '4', peers: {} },
+  { kind: 'commonjs', express: '4', peers: {} },
+  { kind: 'module', express: '5', peers: { 'prom-client': '15', lmdb: '3', redis: '6', ioredis: '5' } },
+  { kind: 'commonjs', express: '5', peers: { 'prom-client': '15', lmdb: '3' } },
+];
+const COMPILERS: Record<string, string> = { TypeScript5: 'typescript5/bin/tsc', TypeScript7: 'typescript/bin/tsc' };
+
+const SWAPPED = [
+  { compiler: 'TypeScript5', resolution: 'bundler' },
+  { compiler: 'TypeScript7', resolution: 'nodenext' },
+];
+
+let folder = '';
+let packed: { size: number; filename: string; files: { path: string; mode: number }[] };
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'sse-router-'));
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root });
+  [packed] = JSON.parse(stdout.slice(stdout.indexOf('[\n')));
+  const projects = PROJECTS.map(({ kind, express, peers }) => {
+    const own = { 'sse-router': `file:${join(folder, packed.filename)}`, express, '@types/express': express };
+    return install(`${kind}-${express}`, { type: kind, dependencies: { ...own, ...peers } });
+  });
+  await Promise.all([...projects, install('compilers', { dependencies: { typescript5: 'npm:typescript@5' } })]);
+}, 180_000);
+
+async function install(name: string, manifest: object): Promise<void> {
+  await mkdir(join(folder, name));
+  await writeFile(join(folder, name, 'package.json'), JSON.stringify({ name: 'project', private: true, ...manifest }));
+  const quietly = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', '--no-bin-links'];
+  await run('npm', ['install', '--prefer-offline', ...quietly], { cwd: join(folder, name) });
+}
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('the tarball', () => {
+  test('is small, but for the plotting library in the inspector', async () => {
+    const plots = gzipSync(await readFile(require.resolve('uplot/dist/uPlot.iife.min.js')));
+    expect(packed.size - plots.length).toBeLessThan(150 * 1024);
+  });
+
+  test('holds what is built, the papers, and nothing else', () => {
+    const others = packed.files.map(({ path }) => path).filter((path) => !path.startsWith('dist/'));
+    expect(others.sort()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
+    const kinds = packed.files.map(({ path }) => /^dist\/.*?(\.d\.ts|\.\w+)$/.exec(path)?.[1]).filter(Boolean);
+    expect(new Set(kinds)).toEqual(new Set(['.js', '.d.ts', '.json']));
+  });
+});
+
+describe.each(PROJECTS)('in a project of type $kind with Express $express', ({ kind, express, peers }) => {
+  test('a stream opens and an event arrives', async () => {
+    const names = { '.': 'sse, memoryJournal, SseError', './testing': 'connect', './conformance': 'conformance' };
+    const program = `
+      ${load('express', 'express')}
+      ${Object.entries(names)
+        .map(([subpath, what]) => load(`{ ${what} }`, subpath.replace('.', 'sse-router')))
+        .join('\n')}
+      const app = express();
+      const events = sse((conn) => { conn.push({ event: 'greeting', data: { hello: 'world' } }); });
+      app.use('/events', events);
+      (async () => {
+        const stream = await connect(app, '/events');
+        const { event, data } = await stream.next();
+        await events.broadcast('to all');
+        const second = await stream.next();
+        await stream.close();
+        await events.close();
+        await conformance(() => ({ journal: memoryJournal() }))[0].run();
+        console.log(JSON.stringify([event, data, second.data, new SseError('ERR_SSE_CLOSED', 'x').code]));
+      })();
+    `;
+    expect(await execute(program)).toEqual(['greeting', '{"hello":"world"}', 'to all', 'ERR_SSE_CLOSED']);
+  });
+
+  test('every subpath loads, and what wants a package that is not there says which', async () => {
+    const { exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+    const subpaths = Object.keys(exports).map((subpath) => subpath.replace('.', 'sse-router'));
+    const take =
+      kind === 'module' ? `import(name, name.endsWith('.json') ? { with: { type: 'json' } } : {})` : 'require(name)';
+    const program = `
+      (async () => {
+        const missing = [];
+        for (const name of ${JSON.stringify(subpaths)}) {
+          try { await ${take}; }
+          catch (error) { missing.push(/Cannot find (?:package|module) '([^']+)'/.exec(error.message)?.[1] ?? String(error)); }
+        }
+        console.log(JSON.stringify(missing));
+      })();
+    `;
+    const wanted = ['lmdb', 'prom-client'].filter((name) => !(name in peers));
+    expect(await execute(program)).toEqual(wanted);
+  });
+
+  if (kind === 'module') {
+    const modes = [
+      { compiler: 'TypeScript5', resolution: 'nodenext' },
+      { compiler: 'TypeScript7', resolution: 'bundler' },
+      ...(express === '5' ? SWAPPED : []),
+    ];
+    test.each(modes)(
+      'a strict program compiles under $compiler, $resolution',
+      async ({ compiler, resolution }) => {
+        await put('consumer.ts', CONSUMER.replace('// peers', 'redis' in peers ? WITH_PEERS : ''));
+        await put('consumer.cts', REQUIRING);
+        const module = resolution === 'bundler' ? 'esnext' : 'nodenext';
+        const target = { target: 'es2022', lib: ['es2023'], noEmit: true, types: ['node'], module };
+        const strictest = { strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true };
+        const compilerOptions = { ...target, ...strictest, skipLibCheck: false, moduleResolution: resolution };
+        const files = resolution === 'bundler' ? ['consumer.ts'] : ['consumer.ts', 'consumer.cts'];
+        const config = `tsconfig.${compiler}.${resolution}.json`;
+        await put(config, JSON.stringify({ compilerOptions, files }));
+        const tsc = join(
+          compiler === 'TypeScript5' ? join(folder, 'compilers') : root,
+          'node_modules',
+          COMPILERS[compiler]!,
+        );
+        const how = { cwd: join(folder, `${kind}-${express}`) };
+        const said = await run(process.execPath, [tsc, '-p', config], how).catch((error: { stdout: string }) => error);
+        expect(said.stdout).toBe('');
+      },
+      60_000,
+    );
+  }
+
+  if (kind === 'module' && express === '5') {
+    test('the command reads a stream', async () => {
+      const bin = join(folder, `${kind}-${express}`, 'node_modules/sse-router/dist/esm/tail/cli.js');
+      expect(packed.files.find(({ path }) => path === 'dist/esm/tail/cli.js')?.mode).toBe(0o755);
+      const program = `
+        import { execFile } from 'node:child_process';
+        import express from 'express';
+        import { sse } from 'sse-router';
+        const app = express();
+        app.use('/events', sse((conn) => { conn.push('seen on the command line'); }));
+        const server = app.listen(0, '127.0.0.1', () => {
+          const url = \`http://127.0.0.1:\${server.address().port}/events\`;
+          execFile(process.execPath, [${JSON.stringify(bin)}, 'tail', url, '--json', '--until', '1'], (error, stdout) => {
+            console.log(JSON.stringify([error?.code ?? 0, stdout.includes('seen on the command line')]));
+            server.closeAllConnections();
+            server.close();
+          });
+        });
+      `;
+      expect(await execute(program)).toEqual([0, true]);
+    });
+  }
+
+  function load(what: string, from: string): string {
+    return kind === 'module' ? `import ${what} from '${from}';` : `const ${what} = require('${from}');`;
+  }
+
+  /** Runs a program in the project and gives back what it prints, which is JSON. It must end by itself and complain of nothing. */
+  async function execute(program: string): Promise<unknown> {
+    await put('program.js', program);
+    const how = { cwd: join(folder, `${kind}-${express}`), timeout: 15_000 };
+    const { stdout, stderr } = await run(process.execPath, ['program.js'], how);
+    expect(stderr).toBe('');
+    return JSON.parse(stdout);
+  }
+
+  function put(name: string, text: string): Promise<void> {
+    return writeFile(join(folder, `${kind}-${express}`, name), text);
+  }
+});
+
+/** Asked for by `require`: the other half of the exports. */
+const REQUIRING = `
+import events = require('sse-router');
+export const made: events.SseRouter = events.sse();
+`;
+
+const CONSUMER = `
+import express from 'express';
+import { sse, memoryJournal, SseError, type Connection, type Journal, type SseOptions, type SseRouter } from 'sse-router';
+import { conformance } from 'sse-router/conformance';
+import { inspector } from 'sse-router/inspector';
+import { redisJournal } from 'sse-router/redis';
+import { connect } from 'sse-router/testing';
+// peers
+
+type Events = { order: { item: string }; tick: number };
+const options: SseOptions<Events> = {
+  cors: { origin: ['https://app.example'], credentials: true },
+  history: memoryJournal({ size: 10 }),
+  snapshot: () => ({ event: 'tick', data: 1 }),
+  onError: (error: unknown, conn?: Connection<Events>) => console.error(error, conn?.id),
+};
+export const events: SseRouter<Events> = sse<Events>((conn, req, res) => {
+  conn.push({ event: 'order', data: { item: String(req.params['id']) } });
+  // @ts-expect-error: a tick is a number
+  conn.push({ event: 'tick', data: 'soon' });
+  // @ts-expect-error: there is no such event
+  conn.push({ event: 'tock', data: 1 });
+  res.locals['seen'] = conn.lastEventId;
+}, options);
+
+const app = express();
+app.use('/events', events);
+app.get('/feed', events);
+app.use('/_events', inspector(events, { publish: true }));
+app.post('/orders', async (_req, res) => {
+  const id: string = await events.broadcast({ event: 'order', data: { item: 'tea' } }, { to: ['orders'] });
+  res.json({ id });
+});
+app.use('/plain', sse((conn) => conn.push('a', 'b', 1)));
+app.use('/tokens', sse(async function* () { yield 'a'; yield { event: 'b', data: [1] }; }, { methods: ['POST'], history: false }));
+
+export const journal: Journal = memoryJournal();
+export const names: string[] = conformance(() => ({ journal })).map(({ name }) => name);
+export const text: Promise<string> = connect(app, '/events').then(async (stream) => (await stream.next()).data);
+export const code = (error: unknown) => (error instanceof SseError ? error.code : undefined);
+export const remote = (client: Parameters<typeof redisJournal>[0]): Journal => redisJournal(client);
+`;
+
+const WITH_PEERS = `
+import { Redis } from 'ioredis';
+import { Registry } from 'prom-client';
+import { lmdbJournal } from 'sse-router/lmdb';
+import { createClient } from 'redis';
+import { metrics } from 'sse-router/metrics';
+export const journals = (): Journal[] => [redisJournal(new Redis()), redisJournal(createClient()), lmdbJournal('./events')];
+export const watched = (): void => metrics(events, new Registry());
+`;

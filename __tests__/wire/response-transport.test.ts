@@ -1,0 +1,158 @@
+// Both ways out of a response, past it to the socket and through it, must put the same bytes on the wire. The fast way is taken
+// where nobody has wrapped `res.write`; a wrapper that only passes on closes it.
+
+import { OutgoingMessage, type IncomingMessage } from 'node:http';
+import { createServer as createTlsServer, request as tlsRequest } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import express from 'express';
+import { certificate } from '../fixtures/certificate.ts';
+import type { SseOptions, SseRouter, Connection } from '../../lib/index.ts';
+import { connect } from '../../lib/testing/index.ts';
+
+// Counted before the core is loaded: it compares with what it finds then, so this counter does not count as a wrapper.
+const write = jest.spyOn(OutgoingMessage.prototype, 'write');
+// oxlint-disable-next-line typescript/no-require-imports -- after the spy
+const { sse } = require('../../lib/index.ts') as typeof import('../../lib/index.ts');
+
+const SEED = Number(process.env.OUTLET_SEED ?? Math.floor(Math.random() * 2 ** 31));
+console.log(`outlet: OUTLET_SEED=${SEED}`);
+
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+interface Way {
+  readonly app: express.Express;
+  readonly events: SseRouter;
+  readonly connections: Connection[];
+}
+
+function way(wrapped: boolean, options: SseOptions = {}): Way {
+  const app = express();
+  const connections: Connection[] = [];
+  if (wrapped) {
+    app.use((_req, res, next) => {
+      const plain = res.write.bind(res) as (...args: unknown[]) => boolean;
+      res.write = (...args: unknown[]) => plain(...args);
+      next();
+    });
+  }
+  const events = sse(
+    (conn) => {
+      connections.push(conn);
+      conn.join('a');
+      conn.push({ event: 'welcome', data: 'é€💥' });
+    },
+    { retry: 3000, ...options },
+  );
+  app.use('/events', events);
+  return { app, events, connections };
+}
+
+const turn = (): Promise<void> => new Promise(setImmediate);
+
+/** What one random program leaves on the wire, ids' random part taken out. */
+async function play({ app, events, connections }: Way, seed: number): Promise<string> {
+  const next = random(seed);
+  const stream = await connect(app, '/events');
+  await stream.next();
+  const conn = connections[0]!;
+  const text = (): string => ['x', 'a\nb', '€'.repeat(1 + Math.floor(next() * 4000)), ''][Math.floor(next() * 4)]!;
+  for (let step = 0; step < 60; step++) {
+    const dice = next();
+    if (dice < 0.3) conn.push(text());
+    else if (dice < 0.6) await events.broadcast({ event: 'n', data: { step, text: text() } });
+    else if (dice < 0.7) await events.broadcast(text(), { to: next() < 0.5 ? 'a' : 'b' });
+    else if (dice < 0.78) conn.comment(text());
+    else if (dice < 0.84) stream.pause();
+    else if (dice < 0.9) stream.resume();
+    else await turn();
+  }
+  stream.resume();
+  if (next() < 0.5) conn.end();
+  else conn.close({ retry: 1234 });
+  const body = await stream.body();
+  await stream.close();
+  await events.close();
+  return body.replaceAll(/[0-9a-z]{12}-(\d+)/g, 'epoch-$1');
+}
+
+test('a plain Express response takes the fast way: its own write is never called', async () => {
+  const { app, events } = way(false);
+  const before = write.mock.calls.length;
+  const stream = await connect(app, '/events');
+  await stream.next();
+  for (let n = 0; n < 10; n++) await events.broadcast({ data: n });
+  expect((await stream.take(10)).map(({ data }) => data)).toEqual(['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+  expect(write.mock.calls.length).toBe(before);
+  await stream.close();
+  await events.close();
+});
+
+test('a wrapped response does not: every write goes through the wrapper', async () => {
+  const { app, events } = way(true);
+  const stream = await connect(app, '/events');
+  await stream.next();
+  const before = write.mock.calls.length;
+  await events.broadcast('once');
+  await stream.next();
+  expect(write.mock.calls.length).toBe(before + 1);
+  await stream.close();
+  await events.close();
+});
+
+test.each(Array.from({ length: 12 }, (_, index) => SEED + index))(
+  'the same bytes both ways, program %i',
+  async (seed) => {
+    const fast = await play(way(false), seed);
+    const slow = await play(way(true), seed);
+    expect(fast.length).toBeGreaterThan(200);
+    expect(fast).toBe(slow);
+  },
+);
+
+test('the same bytes over TLS, where the fast way is taken too', async () => {
+  const { app, events, connections } = way(false);
+  const server = createTlsServer(certificate, app);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    tlsRequest({ port, path: '/events', rejectUnauthorized: false, agent: false }, resolve).on('error', reject).end();
+  });
+  const before = write.mock.calls.length;
+  await events.broadcast({ event: 'big', data: '€'.repeat(100_000) });
+  connections[0]!.push('own');
+  connections[0]!.close();
+  let body = '';
+  response.setEncoding('utf8');
+  for await (const chunk of response) body += chunk;
+  expect(body.replaceAll(/[0-9a-z]{12}-(\d+)/g, 'epoch-$1')).toBe(
+    `:\nretry: 3000\nid: epoch-0\nevent: welcome\ndata: é€💥\n\nid: epoch-1\nevent: big\ndata: ${'€'.repeat(100_000)}\n\ndata: own\n\n`,
+  );
+  expect(write.mock.calls.length).toBe(before);
+  await events.close();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+test('a router with further layers, and one mounted under parameters, see what Express gives them', async () => {
+  const app = express();
+  const seen: unknown[] = [];
+  const events = sse((conn, req) => {
+    seen.push(req.params, req.baseUrl, req.url);
+    conn.open();
+  });
+  app.use('/rooms/:room/events', events);
+  const one = await connect(app, '/rooms/7/events');
+  events.get('/more', (_req, res) => void res.send('more'));
+  const two = await connect(app, '/rooms/8/events');
+  const more = await connect(app, '/rooms/8/events/more');
+  expect(await more.body()).toBe('more');
+  expect(seen).toEqual([{ room: '7' }, '/rooms/7/events', '/', { room: '8' }, '/rooms/8/events', '/']);
+  await Promise.all([one.close(), two.close(), more.close()]);
+  await events.close();
+});

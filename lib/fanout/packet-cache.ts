@@ -1,0 +1,85 @@
+/*
+ * A stretch of the ring as packets: one for all whom the same entries of it concern.
+ * Knows the ring and packets.
+ * Invariant: entries that go to many are joined once, however many connections they go to.
+ */
+
+import type { Entry } from '../journal/journal.ts';
+import { isEvent, Packet } from '../wire/packet.ts';
+import type { Ring } from './ring.ts';
+
+/** Packets kept for the next who asks: reconnecting clients come in herds, all with the same id. */
+const KEPT = 64;
+
+/** Who a packet is for. */
+export interface Receiver {
+  /** Who wants the same as it, if `shares`. */
+  readonly audience: object | undefined;
+  readonly shares: boolean;
+  readonly own: boolean;
+  wants(entry: Entry): boolean;
+}
+
+export class Range {
+  readonly #ring: Ring;
+  readonly #resumable: boolean;
+  readonly #packets = new Map<string, Packet>();
+  #from = -1;
+  #to = -1;
+  #entries: readonly Entry[] = [];
+  #plain = true; // none of them is for some only
+  readonly #chosen = new Map<object | undefined, string>(); // what of them each audience wants: a herd asks once
+
+  constructor(ring: Ring, resumable: boolean) {
+    this.#ring = ring;
+    this.#resumable = resumable;
+  }
+
+  /** The entries (from, to]. */
+  entries(from: number, to: number): readonly Entry[] {
+    if (from !== this.#from || to !== this.#to) {
+      const entries: Entry[] = [];
+      for (let n = from + 1; n <= to; n++) entries.push(this.#ring.at(n));
+      this.#from = from;
+      this.#to = to;
+      this.#entries = entries;
+      this.#plain = entries.every((entry) => entry.to === undefined && entry.except === undefined);
+      this.#chosen.clear();
+    }
+    return this.#entries;
+  }
+
+  /** What of (from, to] is for this receiver; `undefined`: nothing. */
+  packet(receiver: Receiver, from: number, to: number): Packet | undefined {
+    const entries = this.entries(from, to);
+    let chosen = '';
+    if (!this.#plain) {
+      // Receivers share a packet when they want the same of these entries, whichever channels they have joined.
+      const known = receiver.shares ? this.#chosen.get(receiver.audience) : undefined;
+      chosen = known ?? entries.map((entry) => (receiver.wants(entry) ? '1' : '0')).join('');
+      if (known === undefined && receiver.shares) this.#chosen.set(receiver.audience, chosen);
+      if (!chosen.includes('1')) return undefined;
+    }
+    const withIds = this.#resumable && !receiver.own;
+    const key = `${from} ${to} ${withIds} ${chosen}`;
+    let packet = this.#packets.get(key);
+    if (packet === undefined) {
+      const isWanted = (index: number): boolean => chosen === '' || chosen[index] === '1';
+      const last = entries.findLastIndex((entry, index) => isWanted(index) && isEvent(entry));
+      const wanted = entries.filter((_, index) => isWanted(index));
+      packet = Packet.of(wanted, withIds, last === -1 ? 0 : from + 1 + last);
+      this.#packets.set(key, packet);
+      if (this.#packets.size > KEPT) this.#packets.delete(this.#packets.keys().next().value as string);
+    }
+    return packet;
+  }
+
+  /** The numbers have changed their meaning, or what is kept is not worth it. */
+  forget(): void {
+    this.#packets.clear();
+    this.#from = -1;
+    this.#to = -1;
+    this.#entries = [];
+    this.#chosen.clear();
+  }
+}
