@@ -13,5 +13,5 @@ export type { AnyEvents, EventMap, Message, Snapshot } from './api/message.ts';
 export type { HeaderValues, Limits, SseOptions } from './options/options.ts';
 export type { Span } from './options/delay-range.ts';
 export type { Serialize } from './wire/event-stream.ts';
-export type { Source } from './connection/push-source.ts';
+export type { Source } from './api/source.ts';
 export type { SseStats } from './diagnostics/stats.ts';

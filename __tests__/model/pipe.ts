@@ -5,7 +5,7 @@
  */
 
 import type { Socket } from 'node:net';
-import type { Outlet } from '../../lib/wire/response-transport.ts';
+import type { Outlet } from '../../lib/wire/transport.ts';
 import type { Packet } from '../../lib/wire/packet.ts';
 
 export class Pipe implements Outlet {

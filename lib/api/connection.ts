@@ -6,7 +6,7 @@
 
 import type { Request } from 'express';
 import type { AnyEvents, EventMap, Message } from './message.ts';
-import type { Source } from '../connection/push-source.ts';
+import type { Source } from './source.ts';
 
 /**
  * Why a connection is over. `client`: the reader left. `handler`: `close()`, or the handler answered the request itself.

@@ -10,7 +10,7 @@ import type { Audience } from '../fanout/subscriber-groups.ts';
 import { Changes } from '../fanout/membership-history.ts';
 import type { House } from './host.ts';
 import type { Entry } from '../journal/journal.ts';
-import type { Outlet } from '../wire/response-transport.ts';
+import type { Outlet } from '../wire/transport.ts';
 import type { Packet } from '../wire/packet.ts';
 import type { Words } from './outbox.ts';
 

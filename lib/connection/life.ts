@@ -8,7 +8,7 @@ import type { CloseReason } from '../api/connection.ts';
 import { type Phase, WRITE_BYTES } from './delivery.ts';
 import { HEARTBEAT, retryLine } from '../wire/event-stream.ts';
 import type { ResetReason } from '../journal/journal.ts';
-import type { Outlet } from '../wire/response-transport.ts';
+import type { Outlet } from '../wire/transport.ts';
 import { Reader } from './resume.ts';
 import type { Admission, Home } from './host.ts';
 import { headIsOut } from '../diagnostics/error-reporter.ts';

@@ -6,15 +6,8 @@
 
 import type { Connection } from '../api/connection.ts';
 import { shown, SseTypeError } from '../errors.ts';
-import type { EventMap, Message } from '../api/message.ts';
-
-type Item<E extends EventMap> = Message<E> | string;
-
-/** Something to iterate: a generator, an array, a Node readable, a web stream. */
-export type Source<E extends EventMap> =
-  | Iterable<Item<E>>
-  | AsyncIterable<Item<E> | Uint8Array>
-  | ReadableStream<Item<E> | Uint8Array>;
+import type { Message } from '../api/message.ts';
+import { isThenable } from '../api/source.ts';
 
 /** After so many items others have their turn, however fast the source and the reader are. */
 const STRIDE = 256;
@@ -23,17 +16,6 @@ interface Steps {
   next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>;
   /** Lets go of the source; never awaited, as a generator that is waiting for something does not listen. */
   release(): void;
-}
-
-/** Whether a handler's answer is something to iterate. */
-export function isSource(value: unknown): value is Source<EventMap> {
-  if (typeof value !== 'object' || value === null) return false;
-  return Symbol.asyncIterator in value || Symbol.iterator in value || 'getReader' in value;
-}
-
-/** Whether something is to be waited for. (Not every promise is this realm's.) */
-export function isThenable(value: unknown): value is Promise<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
 /** @throws {SseTypeError} `ERR_SSE_SOURCE`, and what the source throws. */

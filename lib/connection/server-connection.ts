@@ -6,8 +6,8 @@
 
 import { inspect } from 'node:util';
 import type { Request } from 'express';
-import { View } from '../fanout/subscriber-groups.ts';
-import { known } from '../options/validate.ts';
+import { View } from '../fanout/read-only-set.ts';
+import { known } from '../validation/validate.ts';
 import { checkChannels } from '../options/channel-names.ts';
 import type { Connection } from '../api/connection.ts';
 import { WRITE_BYTES } from './delivery.ts';
@@ -15,8 +15,9 @@ import { shown, SseTypeError } from '../errors.ts';
 import { checkRetry, encode, encodeComment, encodeLines, goodbye, idLine, retryLine } from '../wire/event-stream.ts';
 import type { Admission, Home } from './host.ts';
 import { Life } from './life.ts';
-import type { Outlet } from '../wire/response-transport.ts';
-import { isSource, isThenable, pour } from './push-source.ts';
+import type { Outlet } from '../wire/transport.ts';
+import { pour } from './push-source.ts';
+import { isSource, isThenable } from '../api/source.ts';
 import { Words } from './outbox.ts';
 
 const NO_CHANNELS = new View<string>();

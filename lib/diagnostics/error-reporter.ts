@@ -7,7 +7,7 @@
 import { inspect } from 'node:util';
 import type { Connection } from '../api/connection.ts';
 import { SseError } from '../errors.ts';
-import { isThenable } from '../connection/push-source.ts';
+import { isThenable } from '../api/source.ts';
 
 /** Tells the application, or, where it does not listen, whoever reads the process's warnings. */
 export function report(

@@ -16,7 +16,7 @@ import type { Hub } from '../hub/hub.ts';
 import { checkHeaders, HEADERS, type Settings } from '../options/options.ts';
 import { isQueued, ResponseOutlet } from '../wire/response-transport.ts';
 import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request-info.ts';
-import { isSource, isThenable } from '../connection/push-source.ts';
+import { isSource, isThenable } from '../api/source.ts';
 import type { Stream } from '../connection/server-connection.ts';
 
 /** Marks a socket with the stream that it is busy with; shared by all copies of this package in a process. */

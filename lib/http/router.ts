@@ -5,7 +5,7 @@
  */
 
 import express, { type Request, type RequestHandler, type Response, type Router } from 'express';
-import { known } from '../options/validate.ts';
+import { known } from '../validation/validate.ts';
 import type { BroadcastOptions } from '../hub/publish.ts';
 import type { Connection } from '../api/connection.ts';
 import { checkOver, drain } from '../hub/shutdown.ts';

@@ -14,7 +14,7 @@ import { HandOut } from './dispatcher.ts';
 import type { Entry, Follower, Journal, ResetReason, Window } from '../journal/journal.ts';
 import { Opening } from './journal-opener.ts';
 import type { Settings } from '../options/options.ts';
-import type { Outlet } from '../wire/response-transport.ts';
+import type { Outlet } from '../wire/transport.ts';
 import { Range } from '../fanout/packet-cache.ts';
 import { Registry } from './registry.ts';
 import { Ring } from '../fanout/ring.ts';

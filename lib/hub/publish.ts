@@ -4,7 +4,7 @@
  * Invariant: it is encoded once, and before anything is stored.
  */
 
-import { known, wrong } from '../options/validate.ts';
+import { known, wrong } from '../validation/validate.ts';
 import { channelsOf } from '../options/channel-names.ts';
 import { SseTypeError, shown } from '../errors.ts';
 import { encode, idLine } from '../wire/event-stream.ts';

@@ -4,7 +4,7 @@
  * Invariant: a life is in at most one of connecting, open and leaving, and in none of them once its response is done with.
  */
 
-import { put, take, View } from '../fanout/subscriber-groups.ts';
+import { put, take, View } from '../fanout/read-only-set.ts';
 import { Clock } from './sweep-timer.ts';
 import type { CloseReason } from '../api/connection.ts';
 import type { Stream } from '../connection/server-connection.ts';

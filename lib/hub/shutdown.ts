@@ -5,7 +5,8 @@
  */
 
 import { SseTypeError, shown } from '../errors.ts';
-import { retryLine, RETRY_MAX } from '../wire/event-stream.ts';
+import { retryLine } from '../wire/event-stream.ts';
+import { MAX_TIMER_MS } from '../validation/validate.ts';
 import type { Hub } from './hub.ts';
 import { RETRY, within } from '../options/delay-range.ts';
 
@@ -16,7 +17,7 @@ const STEP = 20;
 /** @throws {SseTypeError} `ERR_SSE_OPTION` */
 export function checkOver(over: unknown): number {
   if (over === undefined) return 0;
-  if (typeof over === 'number' && over >= 0 && over <= RETRY_MAX) return over;
+  if (typeof over === 'number' && over >= 0 && over <= MAX_TIMER_MS) return over;
   throw new SseTypeError(
     'ERR_SSE_OPTION',
     `close({ over }) takes milliseconds, 0 or more, and this is ${shown(over)}.`,

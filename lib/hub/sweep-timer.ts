@@ -4,6 +4,8 @@
  * Invariant: it never keeps a process alive, never goes back with the wall clock, and fires at most as often as there is need.
  */
 
+import { MAX_TIMER_MS } from '../validation/validate.ts';
+
 /** A look at `n` connections costs about 20 ns each: every n/100 ms that is 0.2 % of the time. */
 const LOOKS_PER_MS = 100;
 
@@ -30,7 +32,7 @@ export class Clock {
     clearTimeout(this.#timer);
     this.#at = at;
     const wait = Math.max(at - this.now(), this.#pause);
-    this.#timer = setTimeout(() => this.#fire(), Math.min(wait, 2_147_483_647)).unref();
+    this.#timer = setTimeout(() => this.#fire(), Math.min(wait, MAX_TIMER_MS)).unref();
   }
 
   stop(): void {

@@ -5,7 +5,7 @@
  */
 
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
-import { flag, known, wrong } from '../options/validate.ts';
+import { flag, known, wrong } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import { sse, type SseRouter } from '../http/router.ts';
 import { INSIGHT, type Insight } from '../diagnostics/channels.ts';

@@ -7,7 +7,7 @@
  */
 
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
-import { known, wrong } from '../options/validate.ts';
+import { known, wrong } from '../validation/validate.ts';
 import { SseTypeError, shown } from '../errors.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import { signals } from '../diagnostics/channels.ts';

@@ -5,6 +5,8 @@
  */
 
 import { randomInt } from 'node:crypto';
+import { SseTypeError } from '../errors.ts';
+import { known, whole } from '../validation/validate.ts';
 
 /** A span of milliseconds, out of which each connection gets its own value. */
 export interface Span {
@@ -18,4 +20,17 @@ export const RETRY: Span = { min: 2000, max: 5000 };
 /** A random value out of a span. */
 export function within({ min, max }: Span): number {
   return randomInt(min, max + 1);
+}
+
+/** One number of milliseconds, or two between which each gets its own. */
+export function span(name: string, value: unknown): Span {
+  if (typeof value !== 'object' || value === null) {
+    const ms = whole(name, value, 'milliseconds, { min, max } or false');
+    return { min: ms, max: ms };
+  }
+  known(`part of ${name}`, value, { min: true, max: true });
+  const { min, max } = value as Span;
+  const checked = { min: whole(`${name}.min`, min, 'milliseconds'), max: whole(`${name}.max`, max, 'milliseconds') };
+  if (min <= max) return checked;
+  throw new SseTypeError('ERR_SSE_OPTION', `${name}.min (${min}) is at most ${name}.max (${max}).`);
 }

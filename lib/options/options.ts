@@ -7,8 +7,8 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
 import type { Request } from 'express';
-import { callable, count, flag, known, span, whole, wrong } from './validate.ts';
-import { checkCors } from '../http/cors.ts';
+import { callable, count, flag, known, whole, wrong } from '../validation/validate.ts';
+import { checkCors } from './cors-options.ts';
 import { shown, SseTypeError } from '../errors.ts';
 import { serializeDefault, type Serialize } from '../wire/event-stream.ts';
 import { canGzip } from '../wire/gzip-transport.ts';
@@ -16,7 +16,7 @@ import type { Journal } from '../journal/journal.ts';
 import { memoryJournal, type MemoryJournalOptions } from '../journal/memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
-import { RETRY, type Span } from './delay-range.ts';
+import { RETRY, span, type Span } from './delay-range.ts';
 
 /** Header values by name; `undefined` removes one that would otherwise be sent. */
 export type HeaderValues = Record<string, string | readonly string[] | undefined>;

@@ -7,6 +7,7 @@
  */
 
 import { shown, SseTypeError } from '../errors.ts';
+import { MAX_TIMER_MS } from '../validation/validate.ts';
 
 /** A message's text without its `id` line, and the id if the message brought one. */
 export interface Encoded {
@@ -22,9 +23,6 @@ export const HEARTBEAT = ':\n';
 
 /** The id of the goodbye: a client that comes back with it gets a 204, and a native EventSource then stops for good. */
 export const END_ID = 'sse-router:end';
-
-/** The largest delay that no client misreads: Node's clients reconnect in a hot loop above it, Firefox wraps at 2^32. */
-export const RETRY_MAX = 2_147_483_647;
 
 /** Ids travel back in a header, whose field Node bounds at 16 KiB in all. */
 export const ID_MAX = 1024;
@@ -162,10 +160,10 @@ export function withPosition(frames: string, id: string): string {
 /** @throws {SseTypeError} `ERR_SSE_RETRY` */
 export function checkRetry(value: unknown): number | undefined {
   if (value === undefined) return undefined;
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= RETRY_MAX) return value;
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_TIMER_MS) return value;
   throw new SseTypeError(
     'ERR_SSE_RETRY',
-    `retry is an integer from 1 to ${RETRY_MAX} (milliseconds), and this is ${shown(value)}.`,
+    `retry is an integer from 1 to ${MAX_TIMER_MS} (milliseconds), and this is ${shown(value)}.`,
   );
 }
 

@@ -8,7 +8,7 @@
  */
 
 import { constants, crc32, deflateRawSync } from 'node:zlib';
-import type { Outlet } from './response-transport.ts';
+import type { Outlet } from './transport.ts';
 import { Packet, type Deflated } from './packet.ts';
 
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]); // deflate, no name, no time, an unknown system

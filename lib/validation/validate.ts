@@ -5,9 +5,9 @@
  */
 
 import { shown, SseTypeError, type SseErrorCode } from '../errors.ts';
-import { RETRY_MAX } from '../wire/event-stream.ts';
-import { nearest } from './nearest.ts';
-import type { Span } from './delay-range.ts';
+
+/** The longest delay that timers and clients take: a longer one fires at once in Node, and Firefox wraps `retry` at 2^32. */
+export const MAX_TIMER_MS = 2_147_483_647;
 
 /** Refuses a name that is not in the list, and what has no names: a Map's, say, would be passed over in silence. */
 export function known(
@@ -36,26 +36,13 @@ export function wrong(name: string, what: string, value: unknown): SseTypeError 
 
 /** An integer from 1 to what a timer takes. */
 export function whole(name: string, value: unknown, unit: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= RETRY_MAX) return value;
-  throw wrong(name, `an integer from 1 to ${RETRY_MAX} (${unit})`, value);
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_TIMER_MS) return value;
+  throw wrong(name, `an integer from 1 to ${MAX_TIMER_MS} (${unit})`, value);
 }
 
 /** A limit: none when it is left out. */
 export function count(name: string, value: unknown): number {
   return value === undefined || value === Infinity ? Infinity : whole(name, value, 'connections');
-}
-
-/** One number of milliseconds, or two between which each gets its own. */
-export function span(name: string, value: unknown): Span {
-  if (typeof value !== 'object' || value === null) {
-    const ms = whole(name, value, 'milliseconds, { min, max } or false');
-    return { min: ms, max: ms };
-  }
-  known(`part of ${name}`, value, { min: true, max: true });
-  const { min, max } = value as Span;
-  const checked = { min: whole(`${name}.min`, min, 'milliseconds'), max: whole(`${name}.max`, max, 'milliseconds') };
-  if (min <= max) return checked;
-  throw new SseTypeError('ERR_SSE_OPTION', `${name}.min (${min}) is at most ${name}.max (${max}).`);
 }
 
 export function flag(name: string, value: unknown): boolean {
@@ -67,4 +54,31 @@ export function flag(name: string, value: unknown): boolean {
 export function callable<F>(name: string, value: F | undefined): F | undefined {
   if (value === undefined || typeof value === 'function') return value;
   throw wrong(name, 'a function', value);
+}
+
+/** The one of `names` that differs from `name` in the fewest letters, if those are at most a third of it (two at least). */
+function nearest(name: string, names: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let least = Math.max(2, Math.floor(name.length / 3)) + 1;
+  for (const candidate of names) {
+    const apart = distance(name.toLowerCase(), candidate.toLowerCase());
+    if (apart < least) {
+      least = apart;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+/** Levenshtein's, a row at a time. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
 }

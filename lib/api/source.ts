@@ -1,0 +1,24 @@
+/*
+ * What `pushAll` and a handler's result may be: something to iterate.
+ */
+
+import type { EventMap, Message } from './message.ts';
+
+type Item<E extends EventMap> = Message<E> | string;
+
+/** Something to iterate: a generator, an array, a Node readable, a web stream. */
+export type Source<E extends EventMap> =
+  | Iterable<Item<E>>
+  | AsyncIterable<Item<E> | Uint8Array>
+  | ReadableStream<Item<E> | Uint8Array>;
+
+/** Whether a handler's answer is something to iterate. */
+export function isSource(value: unknown): value is Source<EventMap> {
+  if (typeof value !== 'object' || value === null) return false;
+  return Symbol.asyncIterator in value || Symbol.iterator in value || 'getReader' in value;
+}
+
+/** Whether something is to be waited for. (Not every promise is this realm's.) */
+export function isThenable(value: unknown): value is Promise<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}

@@ -1,0 +1,24 @@
+/*
+ * A Set whose owner alone changes it, so that the application can iterate over live state.
+ */
+
+/** A set that only its owner changes, with {@link put} and {@link take}. */
+export class View<T> extends Set<T> {
+  override add(): never {
+    throw new TypeError('This set is read-only.');
+  }
+  override delete(): never {
+    throw new TypeError('This set is read-only.');
+  }
+  override clear(): never {
+    throw new TypeError('This set is read-only.');
+  }
+}
+
+export function put<T>(view: View<T>, value: T): void {
+  Set.prototype.add.call(view, value);
+}
+
+export function take<T>(view: View<T>, value: T): boolean {
+  return Set.prototype.delete.call(view, value);
+}
