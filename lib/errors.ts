@@ -50,7 +50,7 @@ export class SseTypeError extends TypeError {
 }
 
 /** How a value is shown in a message: its type and a little of it, never all. */
-export function shown(value: unknown): string {
+export function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === 'string') {
     const text = value.length > 60 ? `${value.slice(0, 60)}…` : value;

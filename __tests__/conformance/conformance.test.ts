@@ -1,5 +1,5 @@
 import { conformance } from '../../lib/conformance/index.ts';
-import type { Entry, Follower, Journal, NewEntry, ReadResult, Window } from '../../lib/journal/journal.ts';
+import type { Entry, Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../../lib/journal/journal.ts';
 import { memoryJournal } from '../../lib/journal/memory-journal.ts';
 
 describe('the journal in memory', () => {
@@ -39,7 +39,7 @@ class Honest implements Journal {
   append(entry: NewEntry): Promise<string> {
     return this.inner.append(entry);
   }
-  window(max: number): Promise<Window> {
+  window(max: number): Promise<JournalWindow> {
     return this.inner.window(max);
   }
   read(after: string, limit: number): Promise<ReadResult> {
@@ -215,13 +215,13 @@ const broken: Record<string, new () => Journal> = {
     }
   },
   'gives the oldest entries as the window': class extends Honest {
-    override async window(max: number): Promise<Window> {
+    override async window(max: number): Promise<JournalWindow> {
       const { floor, entries } = await super.window(Infinity);
       return { floor, entries: entries.slice(0, max) };
     }
   },
   'gives the first entry’s id as the floor': class extends Honest {
-    override async window(max: number): Promise<Window> {
+    override async window(max: number): Promise<JournalWindow> {
       const { floor, entries } = await super.window(max);
       return { floor: entries[0]?.id ?? floor, entries };
     }
@@ -305,7 +305,7 @@ const broken: Record<string, new () => Journal> = {
   },
   'starts afresh when it is opened again': class extends Honest {
     #opened = 0;
-    override async window(max: number): Promise<Window> {
+    override async window(max: number): Promise<JournalWindow> {
       const window = await super.window(max);
       return this.#opened > 1 && max === 10 ? { ...window, entries: [] } : window;
     }

@@ -3,7 +3,7 @@
  */
 import { subscribe, unsubscribe, type ChannelListener } from 'node:diagnostics_channel';
 import { sse } from '../../lib/index.ts';
-import { signals } from '../../lib/diagnostics/channels.ts';
+import { channels } from '../../lib/diagnostics/channels.ts';
 import { eventually } from '../fixtures/http.ts';
 import { another, appOf, choke, later, opened, overOf, turn } from '../fixtures/support.ts';
 
@@ -127,7 +127,7 @@ test('two routers are told apart', async () => {
 });
 
 test('without subscribers nothing is published', async () => {
-  const published = Object.values(signals).map((channel) => jest.spyOn(channel, 'publish'));
+  const published = Object.values(channels).map((channel) => jest.spyOn(channel, 'publish'));
   const { events, conn, stream, app } = await opened();
   await stream.next();
   await events.broadcast('x');

@@ -4,10 +4,10 @@
 
 import { Packet } from '../../lib/wire/packet.ts';
 import { comparePositions } from '../../lib/journal/sequence-id.ts';
-import { Range } from '../../lib/fanout/packet-cache.ts';
+import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring, type RingLimits } from '../../lib/fanout/ring.ts';
-import { Words } from '../../lib/connection/outbox.ts';
-import type { Entry, Window } from '../../lib/journal/journal.ts';
+import { Outbox } from '../../lib/connection/outbox.ts';
+import type { Entry, JournalWindow } from '../../lib/journal/journal.ts';
 
 const idOf = (n: number, log = 'abcdefghijkl'): string => `${log}-${n}`;
 const entryOf = (n: number, size = 10, extra: Partial<Entry> = {}): Entry => ({
@@ -16,7 +16,7 @@ const entryOf = (n: number, size = 10, extra: Partial<Entry> = {}): Entry => ({
   ...extra,
 });
 
-function refill(ring: Ring, window: Window): void {
+function refill(ring: Ring, window: JournalWindow): void {
   ring.fill(window);
 }
 
@@ -154,9 +154,9 @@ describe('the ring', () => {
 
 describe('a range of the ring', () => {
   const receiver = (channels: string[], own = false) => ({
-    audience: {},
-    shares: true,
-    own,
+    group: {},
+    canSharePackets: true,
+    usesAppIds: own,
     wants: ({ to }: Entry) => to === undefined || to.some((channel) => channels.includes(channel)),
   });
   const textOf = (packet: Packet | undefined): string | undefined => packet?.payload.toString();
@@ -164,7 +164,7 @@ describe('a range of the ring', () => {
   test('is made once for all who want the same of it', () => {
     const ring = ringOf(1, 0);
     for (let n = 1; n <= 4; n++) ring.push(entryOf(n, 0, n % 2 === 0 ? { to: ['even'] } : {}));
-    const range = new Range(ring, true);
+    const range = new PacketCache(ring, true);
     const from = ring.first - 1;
     const all = range.packet(receiver(['even']), from, ring.head)!;
     expect(range.packet(receiver(['even', 'and more']), from, ring.head)).toBe(all);
@@ -172,7 +172,7 @@ describe('a range of the ring', () => {
     expect(all.chunk.toString()).toBe(`${all.payload.length.toString(16)}\r\n${textOf(all)}\r\n`);
     const odd = range.packet(receiver([]), from, ring.head)!;
     expect(textOf(odd)).toBe(`id: ${idOf(1)}\ndata: 1\n\nid: ${idOf(3)}\ndata: 3\n\n`);
-    expect([all.events, all.last, odd.events, odd.last]).toEqual([4, ring.head, 2, ring.head - 1]);
+    expect([all.entryCount, all.lastN, odd.entryCount, odd.lastN]).toEqual([4, ring.head, 2, ring.head - 1]);
     expect(range.packet(receiver([]), ring.head - 1, ring.head)).toBeUndefined();
   });
 
@@ -180,17 +180,17 @@ describe('a range of the ring', () => {
     const ring = ringOf(1, 2);
     const from = ring.first - 1;
     const bare = 'data: 1..........\n\ndata: 2..........\n\n';
-    expect(textOf(new Range(ring, true).packet(receiver([], true), from, ring.head))).toBe(bare);
-    expect(textOf(new Range(ring, false).packet(receiver([]), from, ring.head))).toBe(bare);
+    expect(textOf(new PacketCache(ring, true).packet(receiver([], true), from, ring.head))).toBe(bare);
+    expect(textOf(new PacketCache(ring, false).packet(receiver([]), from, ring.head))).toBe(bare);
   });
 
   test('is another after the numbers have changed their meaning', () => {
     const ring = ringOf(1, 3);
-    const range = new Range(ring, true);
+    const range = new PacketCache(ring, true);
     const from = ring.head - 1;
     const before = textOf(range.packet(receiver([]), from, ring.head));
     ring.truncate(from);
-    range.forget();
+    range.clear();
     ring.push(entryOf(4));
     expect(textOf(range.packet(receiver([]), from, ring.head))).not.toBe(before);
     expect(range.entries(from, ring.head).map(({ id }) => id)).toEqual([idOf(4)]);
@@ -198,17 +198,18 @@ describe('a range of the ring', () => {
 });
 
 describe('words', () => {
-  const rest = (words: Words): [number, string][] => {
+  const rest = (words: Outbox): [number, string][] => {
     const all: [number, string][] = [];
-    for (let { due } = words; due !== undefined; { due } = words) all.push([due, String(words.next())]);
+    for (let { nextPosition: at } = words; at !== undefined; { nextPosition: at } = words)
+      all.push([at, String(words.take())]);
     return all;
   };
 
   test('of one place leave as one, and those of later places after them', () => {
-    const words = new Words();
-    words.say('a', 3);
-    words.say('b', 3);
-    words.say('c', 5);
+    const words = new Outbox();
+    words.add('a', 3);
+    words.add('b', 3);
+    words.add('c', 5);
     expect(words.size).toBe(3);
     expect(rest(words)).toEqual([
       [3, 'ab'],
@@ -218,10 +219,10 @@ describe('words', () => {
   });
 
   test('that come first keep the order in which they were said', () => {
-    const words = new Words();
-    words.say('own', 7);
-    words.sayFirst('reset 1');
-    words.sayFirst('reset 2');
+    const words = new Outbox();
+    words.add('own', 7);
+    words.addFirst('reset 1');
+    words.addFirst('reset 2');
     expect(rest(words)).toEqual([
       [0, 'reset 1'],
       [0, 'reset 2'],
@@ -230,20 +231,20 @@ describe('words', () => {
   });
 
   test('are counted in bytes once they have waited for a turn', () => {
-    const words = new Words();
-    words.say('é…💥', 1);
-    words.shelve();
+    const words = new Outbox();
+    words.add('é…💥', 1);
+    words.seal();
     expect(words.size).toBe(Buffer.byteLength('é…💥'));
-    words.say('x', 1);
+    words.add('x', 1);
     expect(rest(words).map(([, text]) => text)).toEqual(['é…💥', 'x']);
   });
 
   test('wait for no entry that is not in the log any more', () => {
-    const words = new Words();
-    words.say('a', 4);
-    words.say('b', 9);
-    words.clamp(5);
-    words.say('c', 6);
+    const words = new Outbox();
+    words.add('a', 4);
+    words.add('b', 9);
+    words.truncate(5);
+    words.add('c', 6);
     expect(rest(words)).toEqual([
       [4, 'a'],
       [5, 'b'],

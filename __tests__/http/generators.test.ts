@@ -3,7 +3,19 @@
  */
 import { EventSource } from 'eventsource';
 import { sse, type Connection } from '../../lib/index.ts';
-import { another, appOf, BARE, choke, gate, HEAD, later, listening, opened, overOf, turn } from '../fixtures/support.ts';
+import {
+  another,
+  appOf,
+  BARE,
+  choke,
+  gate,
+  HEAD,
+  later,
+  listening,
+  opened,
+  overOf,
+  turn,
+} from '../fixtures/support.ts';
 
 const BYE = 'id: sse-router:end\nevent: end\ndata: \n\n';
 

@@ -9,7 +9,7 @@ import { inspect } from 'node:util';
 import express, { type Request, type Response, type NextFunction } from 'express';
 import { sse, type Message } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
-import { encode, encodeComment, serializeDefault } from '../../lib/wire/event-stream.ts';
+import { encodeMessage, encodeComment, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle } from '../wire/oracle.ts';
 import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, turn } from '../fixtures/support.ts';
 
@@ -176,7 +176,7 @@ describe('SEC-15 megabytes of line ends cost linear time', () => {
     const time = (size: number): number => {
       const data = eol.repeat(size / eol.length);
       const start = performance.now();
-      const { body } = encode({ data }, serializeDefault);
+      const { body } = encodeMessage({ data }, serializeDefault);
       encodeComment(data);
       const took = performance.now() - start;
       expect(body).toHaveLength((size / eol.length) * 7 + 8); // what a broadcast and maxBuffered count

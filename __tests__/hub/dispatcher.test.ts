@@ -2,10 +2,10 @@
  * Design rule 6, and "the event loop is never blocked for more than 30 ms by one broadcast": a hand-out goes in slices.
  * Knows the room itself, with readers and sockets that take 50 µs each by a clock that only they move.
  */
-import { Audiences } from '../../lib/fanout/subscriber-groups.ts';
+import { SubscriberGroups } from '../../lib/fanout/subscriber-groups.ts';
 import type { Cursor } from '../../lib/connection/delivery.ts';
-import { HandOut } from '../../lib/hub/dispatcher.ts';
-import { Range } from '../../lib/fanout/packet-cache.ts';
+import { Dispatcher } from '../../lib/hub/dispatcher.ts';
+import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring } from '../../lib/fanout/ring.ts';
 import { Counters } from '../../lib/diagnostics/stats.ts';
 import { turn } from '../fixtures/support.ts';
@@ -19,14 +19,14 @@ function herd(channelsOf: (n: number) => string[], ms = 0) {
   const clock = { now: 0 };
   jest.spyOn(performance, 'now').mockImplementation(() => clock.now);
   const ring = new Ring({ entries: 100, bytes: 1e6 }, (a, b) => Number(a) - Number(b));
-  const audiences = new Audiences<Cursor>();
-  const range = new Range(ring, true);
-  const handOut = new HandOut(ring, range, audiences, {
-    startTurn: () => clock.now,
+  const audiences = new SubscriberGroups<Cursor>();
+  const range = new PacketCache(ring, true);
+  const handOut = new Dispatcher(ring, range, audiences, {
+    onTickStart: () => clock.now,
     counters: new Counters(),
-    handedOut: () => {},
+    onDispatched: () => {},
   });
-  const before = handOut.base;
+  const before = handOut.dispatchedUpTo;
   const got: number[][] = [];
   for (let n = 0; n < READERS; n++) {
     const mine: number[] = [];
@@ -45,7 +45,7 @@ function herd(channelsOf: (n: number) => string[], ms = 0) {
       lineUp: () => (n % 3 === 0 ? undefined : { writable: true, write }), // one in three is not written to with the rest
       deliver: write,
     };
-    reader.audience = audiences.move(reader as unknown as Cursor, undefined, channelsOf(n));
+    reader.audience = audiences.assign(reader as unknown as Cursor, undefined, channelsOf(n));
   }
   for (let id = 1; id <= EVENTS; id++)
     ring.push({ id: String(id), to: undefined, except: ms ? ['x'] : undefined, body: Buffer.from('data: x\n\n') });
@@ -60,9 +60,9 @@ test.each<[string, (n: number) => string[], number]>([
   '%s: no slice holds the event loop for long, and everybody gets everything once and in order',
   async (_, channelsOf, ms) => {
     const { clock, ring, handOut, got, all } = herd(channelsOf, ms);
-    handOut.grown(27);
+    handOut.onAppended(27);
     const slices: number[] = [];
-    while (handOut.base < ring.head) {
+    while (handOut.dispatchedUpTo < ring.head) {
       const start = clock.now;
       await turn();
       slices.push(clock.now - start);
@@ -76,12 +76,12 @@ test.each<[string, (n: number) => string[], number]>([
 test('an endless loop of broadcasts lets no turn come: what it has made goes on in slices of its own', () => {
   const { clock, ring, handOut, got, all } = herd(() => []);
   const slices: number[] = [];
-  for (let n = 0; n < 50 && handOut.base < ring.head; n++) {
+  for (let n = 0; n < 50 && handOut.dispatchedUpTo < ring.head; n++) {
     const start = clock.now;
-    handOut.grown(300_000);
+    handOut.onAppended(300_000);
     slices.push(clock.now - start);
   }
-  expect(handOut.base).toBe(ring.head);
+  expect(handOut.dispatchedUpTo).toBe(ring.head);
   expect(Math.max(...slices)).toBeLessThan(30);
   expect(got).toEqual(got.map(() => all));
 });

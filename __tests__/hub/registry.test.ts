@@ -2,7 +2,7 @@
 
 import { Registry } from '../../lib/hub/registry.ts';
 import { Counters } from '../../lib/diagnostics/stats.ts';
-import type { Stream } from '../../lib/connection/server-connection.ts';
+import type { ServerConnection } from '../../lib/connection/server-connection.ts';
 
 beforeEach(() => jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] }));
 afterEach(() => {
@@ -17,18 +17,18 @@ test('each of 2,000 connections is looked at, although a look at them all takes 
   const looks = Array.from({ length: 2000 }, () => 0);
   const registry = new Registry({ connections: Infinity, perClient: Infinity }, new Counters(), () => Infinity);
   looks.forEach((_, index) => {
-    registry.connecting({
+    registry.addConnecting({
       client: undefined,
       tick(now: number) {
         looks[index]!++;
         worked += 0.5; // a second for all of them
         return now + 100; // and due again long before
       },
-    } as unknown as Stream);
+    } as unknown as ServerConnection);
   });
-  registry.clock.due(1);
+  registry.timer.wakeAt(1);
   for (let n = 0; n < 400 && looks.at(-1) === 0; n++) jest.advanceTimersByTime(10);
   expect(looks.filter((count) => count === 0)).toEqual([]);
   expect(Math.max(...looks) - Math.min(...looks)).toBeLessThanOrEqual(1);
-  registry.clock.stop();
+  registry.timer.stop();
 });

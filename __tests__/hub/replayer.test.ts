@@ -2,8 +2,8 @@
  * A herd behind the ring, all of it at the same id: it is served in slices, and who leaves in a pause is left alone.
  * Knows the room itself, with readers that take a millisecond each by a clock that only they move. (The model knows the rest.)
  */
-import { CatchUp } from '../../lib/hub/replayer.ts';
-import type { House } from '../../lib/connection/host.ts';
+import { Replayer } from '../../lib/hub/replayer.ts';
+import type { DeliveryHost } from '../../lib/connection/host.ts';
 import type { Entry, Journal } from '../../lib/journal/journal.ts';
 import type { Reader } from '../../lib/connection/resume.ts';
 import { turn } from '../fixtures/support.ts';
@@ -26,7 +26,7 @@ test('no slice holds the event loop for long; each gets everything once, unless 
   } as unknown as Journal;
   // The ring begins where the log ends.
   const ring = { headId: '3', find: (id: string) => (id === '3' ? 3 : undefined) };
-  const catchUp = new CatchUp({ ring, journal, now, due: () => {} } as unknown as House);
+  const catchUp = new Replayer({ ring, journal, now, due: () => {} } as unknown as DeliveryHost);
   const got = new Map<Reader, string[]>();
   for (let i = 0; i < READERS; i++) {
     const mine: string[] = [];
@@ -41,7 +41,7 @@ test('no slice holds the event loop for long; each gets everything once, unless 
       proceed: (n: number) => work(`on from ${n}`),
     });
     got.set(reader, mine);
-    catchUp.wait(reader);
+    catchUp.enqueue(reader);
   }
   const [gone] = [...got.keys()].slice(-1) as [Reader];
   const slices: number[] = [];
@@ -49,7 +49,7 @@ test('no slice holds the event loop for long; each gets everything once, unless 
     const start = now;
     await turn();
     slices.push(now - start);
-    if (slices.length === 3) catchUp.drop(gone);
+    if (slices.length === 3) catchUp.remove(gone);
   }
   expect(Math.max(...slices)).toBeLessThan(30);
   expect(slices.length).toBeGreaterThan(10);
@@ -66,7 +66,7 @@ test('a long way through the log is no silence: only an engine that does not ans
   let due = Infinity;
   const ring = { headId: '9', find: () => undefined };
   const hub = { ring, journal, now: 0, due: (at: number) => void (due = Math.min(due, at)) };
-  const catchUp = new CatchUp(hub as unknown as House);
+  const catchUp = new Replayer(hub as unknown as DeliveryHost);
   const failed: unknown[] = [];
   const waits = (at: string): Reader => {
     const reader = { at, shares: true, own: false, blocked: false, wants: () => true } as unknown as Reader;
@@ -75,10 +75,10 @@ test('a long way through the log is no silence: only an engine that does not ans
       carry: () => {},
       fail: (error: { code: string }) => {
         failed.push(error.code);
-        catchUp.drop(reader);
+        catchUp.remove(reader);
       },
     });
-    catchUp.wait(reader);
+    catchUp.enqueue(reader);
     return reader;
   };
   waits('1');
@@ -86,7 +86,7 @@ test('a long way through the log is no silence: only an engine that does not ans
   const other = waits('0'); // the way began behind it: it waits for the next
   // As the hub's clock does it: its time moves on only when something is due.
   const pass = (until: number): void => {
-    while (due <= until && catchUp.size > 0) due = catchUp.look((hub.now = due));
+    while (due <= until && catchUp.size > 0) due = catchUp.expire((hub.now = due));
   };
   for (const at of [20_000, 40_000]) {
     pass(at);

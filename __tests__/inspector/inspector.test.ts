@@ -12,7 +12,7 @@ import { inspector, type InspectorOptions } from '../../lib/inspector/index.ts';
 import { listing } from '../../lib/inspector/listing.ts';
 import { addressOf, headersOf } from '../../lib/inspector/redaction.ts';
 import { Pace } from '../../lib/inspector/throttle.ts';
-import { signals, type Insight } from '../../lib/diagnostics/channels.ts';
+import { channels, type Introspection } from '../../lib/diagnostics/channels.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
 import { clear, start } from '../examples/example-process.ts';
 import { ask, eventually, serve, type Init } from '../fixtures/http.ts';
@@ -181,12 +181,12 @@ describe('the feed', () => {
     expect(timers).toHaveLength(0);
     const [one, two] = [await look(), await look()];
     expect(timers.map((timer) => timer.hasRef())).toEqual([false]);
-    expect(signals.handOut.hasSubscribers && signals.broadcast.hasSubscribers).toBe(true);
+    expect(channels.handOut.hasSubscribers && channels.broadcast.hasSubscribers).toBe(true);
     await one.close();
     await told(two, 'figures');
     expect(cleared).not.toHaveBeenCalled();
     await two.close();
-    await eventually(() => !signals.handOut.hasSubscribers && !signals.broadcast.hasSubscribers);
+    await eventually(() => !channels.handOut.hasSubscribers && !channels.broadcast.hasSubscribers);
     expect(cleared).toHaveBeenCalledWith(timers[0]);
   });
 
@@ -259,7 +259,7 @@ describe('the feed', () => {
       }),
     );
     const view = { channel: (name: string) => name === 'all', name: undefined, page: 0, selected: '' };
-    const page = listing(connections, { of: looked } as unknown as Insight, { ...view, order: 'queued' });
+    const page = listing(connections, { of: looked } as unknown as Introspection, { ...view, order: 'queued' });
     expect([page.total, page.rows.length, page.rows[0]!.id]).toEqual([10_000, 25, 'c-7777']);
     expect(looked).toHaveBeenCalledTimes(25);
   });

@@ -1,6 +1,6 @@
 import { heapInUse } from '../fixtures/garbage.ts';
 import { memoryJournal, type MemoryJournalOptions } from '../../lib/journal/memory-journal.ts';
-import type { Entry, Follower, Journal, ResetReason, Window } from '../../lib/journal/journal.ts';
+import type { Entry, Follower, Journal, ResetReason, JournalWindow } from '../../lib/journal/journal.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const text = (entry: Entry) => new TextDecoder().decode(entry.body);
@@ -10,7 +10,7 @@ const body = (size: number) => new Uint8Array(size);
 class Recorder implements Follower {
   readonly told: string[] = [];
   readonly batches: (readonly Entry[])[] = [];
-  readonly restarts: { window: Window; reason: ResetReason }[] = [];
+  readonly restarts: { window: JournalWindow; reason: ResetReason }[] = [];
   onEntry: (entry: Entry) => void = () => {};
   entries(batch: readonly Entry[]): void {
     this.batches.push(batch);
@@ -25,7 +25,7 @@ class Recorder implements Follower {
   rewind(): void {
     throw new Error('a log in memory never goes back');
   }
-  restart(window: Window, reason: ResetReason): void {
+  restart(window: JournalWindow, reason: ResetReason): void {
     this.restarts.push({ window, reason });
     this.told.push(`restart:${reason}`);
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { AggregatorRegistry, Registry, register } from 'prom-client';
 import { sse, type SseRouter } from '../../lib/index.ts';
 import { metrics } from '../../lib/metrics/index.ts';
-import { signals } from '../../lib/diagnostics/channels.ts';
+import { channels } from '../../lib/diagnostics/channels.ts';
 import { clear, start } from '../examples/example-process.ts';
 import { eventually } from '../fixtures/http.ts';
 import { another, appOf, codeOf, later, opened, overOf } from '../fixtures/support.ts';
@@ -183,10 +183,10 @@ describe('more than one router', () => {
 test('a registry that is cleared lets go of the signals, and can be filled anew', async () => {
   const { events } = await opened();
   const registry = registryOf([events]);
-  expect(signals.broadcast.hasSubscribers).toBe(true);
+  expect(channels.broadcast.hasSubscribers).toBe(true);
   registry.clear();
   await events.broadcast('x');
-  await eventually(() => !signals.broadcast.hasSubscribers && !signals.handOut.hasSubscribers);
+  await eventually(() => !channels.broadcast.hasSubscribers && !channels.handOut.hasSubscribers);
   metrics(events, registry);
   await events.broadcast('y');
   expect((await scrape(registry)).get('sse_journal_append_duration_seconds_count')).toBe(1);

@@ -6,7 +6,7 @@
 
 import type { Request } from 'express';
 import type { Hub } from '../../lib/hub/hub.ts';
-import type { Stream } from '../../lib/connection/server-connection.ts';
+import type { ServerConnection } from '../../lib/connection/server-connection.ts';
 import { compare, type Engine } from './engine.ts';
 import { Pipe, StreamReader, type Dispatched } from './pipe.ts';
 
@@ -29,7 +29,7 @@ interface Late {
 interface Visit {
   readonly process: number;
   readonly pipe: Pipe;
-  readonly stream: Stream;
+  readonly stream: ServerConnection;
   readonly reader: StreamReader;
   readonly lastEventId: string;
   /** The head's id when it came. */
@@ -126,7 +126,7 @@ export class Client {
     const { stream, late } = this.visit!;
     this.visit = undefined;
     if (this.#base !== undefined) this.#spans.push({ upTo: this.lastEventId, late });
-    stream.gone();
+    stream.onResponseClosed();
   }
 
   /** Looks at where its connection stands. */

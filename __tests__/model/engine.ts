@@ -4,7 +4,15 @@
  * Invariant: an id names one entry for ever; the contract is kept whatever the program does.
  */
 
-import type { Entry, Follower, Journal, NewEntry, ReadResult, ResetReason, Window } from '../../lib/journal/journal.ts';
+import type {
+  Entry,
+  Follower,
+  Journal,
+  NewEntry,
+  ReadResult,
+  ResetReason,
+  JournalWindow,
+} from '../../lib/journal/journal.ts';
 
 const FORM = /^(\d+)-([0-9a-z]+)$/;
 
@@ -83,7 +91,7 @@ export class Engine {
     return this.history.slice(from, from + limit);
   }
 
-  window(): Window {
+  window(): JournalWindow {
     const entries = this.history.slice(this.trimmed);
     return { floor: this.history[this.trimmed - 1]?.id ?? this.first, entries };
   }
@@ -120,7 +128,7 @@ interface Request {
 type Told =
   | { readonly batch: readonly Entry[] }
   | { readonly rewind: string }
-  | { readonly restart: Window; readonly reason: ResetReason }
+  | { readonly restart: JournalWindow; readonly reason: ResetReason }
   | 'search';
 
 /** One process' handle on the engine: requests are executed and answered in order, each at the program's word. */
@@ -149,7 +157,7 @@ export class SimulatedJournal implements Journal {
     return this.#request(() => this.#engine.append(entry)) as Promise<string>;
   }
 
-  async window(): Promise<Window> {
+  async window(): Promise<JournalWindow> {
     return this.#engine.window();
   }
 

@@ -5,10 +5,10 @@
  */
 
 import type { Socket } from 'node:net';
-import type { Outlet } from '../../lib/wire/transport.ts';
+import type { Transport } from '../../lib/wire/transport.ts';
 import type { Packet } from '../../lib/wire/packet.ts';
 
-export class Pipe implements Outlet {
+export class Pipe implements Transport {
   /** Written, and not taken by the kernel. */
   #buffer = '';
   /** Taken, and not read by the client. */
@@ -21,9 +21,9 @@ export class Pipe implements Outlet {
   #saidNo = false; // to a broadcast
   #refused = false; // and the kernel did not take it all; nobody has been told of a drain yet
   #onDrain: (() => void)[] = [];
-  readonly direct: Socket | undefined;
-  taken = 0;
-  answered: false | 'begun' = false;
+  readonly socket: Socket | undefined;
+  acceptedBytes = 0;
+  responseState: false | 'begun' = false;
   ended = false;
   destroyed = false;
   fault: Error | undefined;
@@ -34,12 +34,12 @@ export class Pipe implements Outlet {
     this.#soon = soon;
     const write = (chunk: Buffer): boolean => this.#broadcast(unframed(chunk));
     const writableLength = { enumerable: true, get: () => this.#buffer.length }; // a socket without it is never written to directly
-    this.direct = direct
+    this.socket = direct
       ? (Object.defineProperties({ writable: true, write }, { writableLength }) as Socket)
       : undefined;
   }
 
-  get waiting(): number {
+  get bufferedBytes(): number {
     return this.#buffer.length;
   }
 
@@ -54,13 +54,13 @@ export class Pipe implements Outlet {
   }
 
   open(text: string): void {
-    this.answered = 'begun';
+    this.responseState = 'begun';
     this.writeText(text);
   }
 
   flush(): void {} // it holds nothing back
 
-  write(packet: Packet): boolean {
+  writePacket(packet: Packet): boolean {
     return this.#broadcast(packet.payload);
   }
 
@@ -96,7 +96,7 @@ export class Pipe implements Outlet {
     this.#refuse();
   }
 
-  whenDrained(call: () => void): void {
+  onceDrained(call: () => void): void {
     this.#onDrain.push(call);
   }
 
@@ -129,7 +129,7 @@ export class Pipe implements Outlet {
     const much = Math.min(this.#buffer.length, this.#room - this.#wire.length);
     this.#wire += this.#buffer.slice(0, much);
     this.#buffer = this.#buffer.slice(much);
-    this.taken += much;
+    this.acceptedBytes += much;
     if (this.#buffer === '' && this.#needsDrain) this.#soon(() => this.#drained());
   }
 

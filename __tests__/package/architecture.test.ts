@@ -1,6 +1,5 @@
 /*
- * The rules of the house: who may know whom, and how a room is kept. Most of them are here because their opposite was seen
- * to grow in other servers. A room that moves takes its row in the table along.
+ * The rules that keep the code readable: which folder may import which, what a module may contain, and what the package exports.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -14,73 +13,48 @@ const sources = readdirSync(lib, { recursive: true, encoding: 'utf8' })
 const textOf = (file: string): string => readFileSync(join(lib, file), 'utf8');
 const json = (file: string): any => JSON.parse(readFileSync(join(root, file), 'utf8'));
 
-/*
- * room: what it may import at run time | what it may import as types only
- * A room is named as its file, what is not ours with npm: or node: in front. What may be run may be imported as a type, too.
+/**
+ * What each folder may import: other folders or files of lib/, npm packages and Node modules. `type` allows only types.
+ * A folder may always import itself, `errors` and `validation`. The order of the core's rows is the order of its layers.
  */
-const ROOMS = table(`
-  index:          errors memory-journal sse | broadcast connection frame journal message options source span stats
-  sse:            npm:express check drain errors gate hub insight options request signals | broadcast connection message stats
-  options:        node:http check cors errors frame gzip memory-journal span | npm:cors npm:express connection journal message
-  gate:           npm:accepts answer cors errors gzip heading options outlet request source | npm:express connection hub stream
-  cors:           npm:cors check errors heading same-origin | npm:express
-  same-origin:    | npm:express
-  request:        node:net | npm:express
-  heading:        | node:http
-  answer:         frame span | node:http heading
-  hub:            node:crypto audience broadcast catch-up errors hand-out opening range registry report ring signals stats stream
-                  | connection cursor home journal options outlet
-  opening:        | journal
-  drain:          errors frame span | hub
-  insight:        | hub journal signals stream
-  signals:        node:diagnostics_channel | connection journal
-  stats:          | connection journal
-  report:         node:util errors source | connection
-  registry:       audience clock | connection stats stream
-  clock:          |
-  home:           | npm:express catch-up connection journal life options range ring stats
-  broadcast:      channel check errors frame | journal options
-  connection:     | npm:express message source
-  stream:         node:util audience channel check cursor errors frame life source words | npm:express connection home outlet
-  life:           cursor frame reader report span | connection home journal outlet
-  reader:         cursor frame words | home journal
-  cursor:         changes | node:net audience home journal outlet packet words
-  changes:        | journal
-  catch-up:       cursor errors run | home journal reader
-  run:            packet | journal range
-  hand-out:       cursor volley | audience packet range ring stats
-  volley:         | node:net cursor
-  range:          packet | journal ring
-  ring:           | journal
-  words:          |
-  packet:         | journal
-  outlet:         node:http node:net | packet
-  gzip:           node:zlib packet | outlet
-  source:         errors | connection message
-  audience:       | journal
-  channel:        errors |
-  memory-journal: bounds errors position | journal
-  position:       node:crypto |
-  bounds:         errors |
-  journal:        |
-  message:        |
-  check:          errors frame nearest | span
-  nearest:        |
-  span:           node:crypto |
-  frame:          errors |
-  errors:         |
-`);
+const RULES: Readonly<Record<string, string>> = {
+  errors: '',
+  validation: '',
+  api: 'type:npm:express',
+  journal: 'node:crypto',
+  wire: 'node:http node:net node:zlib type:journal/journal',
+  options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
+  fanout: 'wire type:journal/journal',
+  diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
+  connection: 'api wire options fanout diagnostics node:util type:journal/journal type:node:net type:npm:express',
+  hub: 'api wire options fanout diagnostics connection node:crypto type:journal/journal type:node:net',
+  http: 'api wire options diagnostics connection hub node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
+  index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
-/* folder: the same for what lies outside of it; inside, its rooms know one another. One folder is one subpath, or the command. */
-const FOLDERS = table(`
-  conformance: node:assert/strict | journal
-  inspector:   npm:express node:crypto node:fs node:path check errors frame same-origin signals sse | node:http connection journal message stats
-  lmdb:        npm:lmdb node:crypto node:fs node:fs/promises node:path node:timers/promises bounds check errors frame position | journal
-  metrics:     npm:prom-client check errors signals | message sse stats
-  redis:       node:crypto node:timers/promises bounds errors frame | journal
-  tail:        node:http node:https node:timers/promises node:util testing/content testing/intake | node:net testing/event
-  testing:     npm:eventsource-parser node:http node:https node:net node:timers node:tls node:util node:zlib |
-`);
+  'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',
+  'journal/redis': 'journal wire/event-stream node:*',
+  conformance: 'type:journal/journal node:*',
+  inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
+  metrics: 'api diagnostics http npm:prom-client',
+  'http-client': 'node:* npm:eventsource-parser',
+  testing: 'http-client node:* npm:eventsource-parser',
+  cli: 'http-client node:* testing',
+};
+/** The core: what `index` leads to. */
+const CORE = [
+  'errors',
+  'validation',
+  'api',
+  'journal',
+  'wire',
+  'options',
+  'fanout',
+  'diagnostics',
+  'connection',
+  'hub',
+  'http',
+  'index',
+];
 
 test('the line of every planted mistake is there', () => {
   const { status, stderr } = spawnSync(process.execPath, ['__tests__/mutation/run.mjs', '--check'], {
@@ -90,92 +64,72 @@ test('the line of every planted mistake is there', () => {
   expect([status, stderr]).toEqual([0, '']);
 });
 
-describe('doors', () => {
+describe('imports', () => {
   const imports = sources.map(importsOf);
 
-  test('every room has its row', () => {
-    const rooms = sources.map(roomOf).filter((room) => !room.includes('/'));
-    expect([...ROOMS.keys()].sort()).toEqual(rooms.sort());
-    expect([...FOLDERS.keys()]).toEqual(expect.arrayContaining([...new Set(sources.map(folderOf))].filter(Boolean)));
+  test('every folder has its rule', () => {
+    const folders = new Set(sources.map(ownerOf));
+    expect([...folders].filter((folder) => RULES[folder] === undefined)).toEqual([]);
   });
 
-  test.each(imports)('$room imports no more than it may', ({ room, folder, runs, types }) => {
-    const { runs: mayRun, types: mayType } = (folder ? FOLDERS.get(folder) : ROOMS.get(room)) ?? {};
-    const outside = (to: string): boolean => !folder || !to.startsWith(`${folder}/`);
-    expect(runs.filter(outside).filter((to) => !mayRun?.includes(to))).toEqual([]);
-    expect(types.filter(outside).filter((to) => !mayRun?.includes(to) && !mayType?.includes(to))).toEqual([]);
+  test.each(imports)('$file imports no more than its folder may', ({ owner, runs, types }) => {
+    expect(runs.filter((to) => !isAllowed(owner, to, false))).toEqual([]);
+    expect(types.filter((to) => !isAllowed(owner, to, true))).toEqual([]);
   });
 
-  test('a door of the core that nobody uses is walled up', () => {
-    const doors = imports
-      .filter(({ folder }) => !folder)
-      .map(({ room, runs, types }) => {
-        const row = ROOMS.get(room)!;
-        const unused = [
-          ...row.runs.filter((to) => !runs.includes(to)),
-          ...row.types.filter((to) => !types.includes(to)),
-        ];
-        return [room, unused] as const;
-      });
-    expect(doors.filter(([, unused]) => unused.length > 0)).toEqual([]);
-  });
-
-  test('at run time arrows point down only: no room leads back to itself', () => {
-    const next = new Map(imports.map(({ room, runs }) => [room, runs]));
+  test('no module leads back to itself at run time', () => {
+    const next = new Map(imports.map(({ file, runs }) => [file, runs.map((to) => `${to}.ts`)]));
     const done = new Set<string>();
-    const visit = (room: string, path: readonly string[]): void => {
-      if (path.includes(room)) throw new Error([...path.slice(path.indexOf(room)), room].join(' → '));
-      if (done.has(room)) return;
-      for (const to of next.get(room) ?? []) visit(to, [...path, room]);
-      done.add(room);
+    const visit = (file: string, path: readonly string[]): void => {
+      if (path.includes(file)) throw new Error([...path.slice(path.indexOf(file)), file].join(' → '));
+      if (done.has(file)) return;
+      for (const to of next.get(file) ?? []) visit(to, [...path, file]);
+      done.add(file);
     };
-    for (const { room } of imports) visit(room, []);
+    for (const { file } of imports) visit(file, []);
   });
 
-  test('the core runs none of the folders, and Express runs in sse.ts and the inspector only', () => {
-    const core = imports.filter(({ folder }) => !folder);
-    expect(core.flatMap(({ runs, types }) => [...runs, ...types]).filter((to) => to.includes('/'))).toEqual([]);
+  test('a folder imports only the layers before it, types included', () => {
+    const later = imports
+      .filter(({ owner }) => CORE.includes(owner))
+      .flatMap(({ file, owner, runs, types }) =>
+        [...runs, ...types]
+          .filter((to) => CORE.indexOf(ownerOf(`${to}.ts`)) > CORE.indexOf(owner))
+          .map((to) => `${file} → ${to}`),
+      );
+    expect(later).toEqual([]);
+  });
+
+  test('Express runs in the router and the inspector only', () => {
     const express = imports
       .filter(({ runs }) => runs.includes('npm:express'))
-      .map(({ room, folder }) => folder || room);
-    expect([...new Set(express)].filter((room) => room !== 'inspector')).toEqual(['sse']);
+      .map(({ file, owner }) => (owner === 'http' ? file : owner));
+    expect([...new Set(express)].sort()).toEqual(['http/router.ts', 'inspector']);
   });
 
   test('what is imported from outside at run time is a dependency, or an optional peer in the folder of its name', () => {
     const { dependencies, peerDependencies } = json('package.json');
-    const packages = imports.flatMap(({ folder, runs }) =>
-      runs.filter((to) => to.startsWith('npm:')).map((to) => ({ name: to.slice('npm:'.length), folder })),
+    const packages = imports.flatMap(({ owner, runs }) =>
+      runs.filter((to) => to.startsWith('npm:')).map((to) => ({ name: to.slice('npm:'.length), owner })),
     );
     const free = packages.filter(({ name }) => dependencies[name] === undefined && name !== 'express');
-    expect(free.filter(({ name, folder }) => !folder || peerDependencies[name] === undefined)).toEqual([]);
-    expect(imports.filter(({ text }) => /\b(?:require|import)\s*\(/.test(text)).map(({ room }) => room)).toEqual([]);
+    expect(free.filter(({ name, owner }) => CORE.includes(owner) || peerDependencies[name] === undefined)).toEqual([]);
+    expect(imports.filter(({ text }) => /\b(?:require|import)\s*\(/.test(text)).map(({ file }) => file)).toEqual([]);
   });
 });
 
-describe('rooms', () => {
-  test.each(sources)('%s fits on a few screens', (file) => {
-    expect(textOf(file).split('\n').length - 1).toBeLessThanOrEqual(250);
-  });
-
-  test.each(sources.filter((file) => !isFrontDoor(file)))(
-    '%s says what it is, what it knows and what it keeps',
-    (file) => {
-      const opening = /^(?:#!.*\n)?\/\*\n \* (?!Knows)[A-Z][^]*?\n \* Knows [^]+?\n \* Invariants?: [^]+?\n \*\/\n/;
-      expect(textOf(file)).toMatch(opening);
-    },
-  );
-
-  test.each(sources.filter(isFrontDoor))('%s has no furniture', (file) => {
+describe('modules', () => {
+  test.each(sources.filter(isEntryPoint))('the entry point %s only re-exports', (file) => {
     const statements = textOf(file).replace(/\/\*[^]*?\*\//g, '');
     expect(statements.replace(/^export (?:type )?\{[^}]*\} from '[^']+';$/gm, '').trim()).toBe('');
   });
 
-  test('no drawer for everything', () => {
-    const drawer = /(?:^|\/)(?:utils?|helpers?|common|misc|shared|types|constants|lib|core)\.ts$/;
-    expect(sources.filter((file) => drawer.test(file))).toEqual([]);
+  test('no module is a collection of unrelated helpers', () => {
+    const collection = /(?:^|\/)(?:utils?|helpers?|common|misc|shared|types|constants|lib|core)\.ts$/;
+    expect(sources.filter((file) => collection.test(file))).toEqual([]);
   });
 
-  test('nothing changes at the level of a module: two routers in one process do not know each other', () => {
+  test('no module has state that changes: two routers in one process share nothing', () => {
     const variable = /^(?:export )?(?:let|var) .*/gm;
     const collection = /^(?:export )?const \w+ = new (?:Map|Set|WeakMap|WeakSet|Array)\b.*/gm;
     const found = sources.flatMap((file) =>
@@ -184,7 +138,7 @@ describe('rooms', () => {
     expect(found).toEqual([]);
   });
 
-  test('what a module hands out cannot be changed by who gets it', () => {
+  test('an exported value cannot be changed by the module that imports it', () => {
     const literal = /^export const (\w+)(: [^=\n]+)? = (?:\[|\{|new )(?:.*;$|[^]*?^[\]})].*;$)/gm;
     const isReadonly = (type: string, file: string): boolean => {
       const [, members] = new RegExp(`^export interface ${type} \\{\n([^]*?)^\\}`, 'm').exec(textOf(file)) ?? [];
@@ -200,27 +154,29 @@ describe('rooms', () => {
   });
 });
 
-describe('the front doors', () => {
+describe('the entry points', () => {
   const { exports } = json('package.json') as { exports: Record<string, Record<string, Record<string, string>>> };
 
   test('each folder with an index is a subpath, with types and code for both kinds of modules', () => {
-    const rooms = sources.map(roomOf).filter((room) => /^(?:[\w-]+\/)?index$/.test(room));
-    const expected = rooms.map((room) => {
-      const entry = (kind: string) => ({ types: `./dist/${kind}/${room}.d.ts`, default: `./dist/${kind}/${room}.js` });
-      return [`./${room}`.replace(/\/index$/, ''), { import: entry('esm'), require: entry('cjs') }];
+    const modules = sources.filter((file) => /(?:^|\/)index\.ts$/.test(file) && !file.includes('/assets/'));
+    const expected = modules.map((file) => {
+      const name = file.replace(/\.ts$/, '');
+      const entry = (kind: string) => ({ types: `./dist/${kind}/${name}.d.ts`, default: `./dist/${kind}/${name}.js` });
+      const subpath = `./${name}`.replace(/\/index$/, '').replace('./journal/', './');
+      return [subpath, { import: entry('esm'), require: entry('cjs') }];
     });
     expect(exports).toEqual({ ...Object.fromEntries(expected), './package.json': './package.json' });
   });
 
-  test('the names that are handed out', () => {
+  test('the exported names', () => {
     const names = Object.fromEntries(
       Object.keys(exports)
         .filter((subpath) => subpath !== './package.json')
-        .map((subpath) => [subpath, exportedBy(posix.join(subpath, 'index.ts')).join(' ')]),
+        .map((subpath) => [subpath, exportedBy(moduleOf(exports[subpath]!['import']!['types']!)).join(' ')]),
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastOptions CloseReason Connection Entry EventMap Follower HeaderValues Journal Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",
@@ -266,14 +222,17 @@ describe('the package', () => {
 });
 
 interface Imports {
-  readonly room: string;
-  readonly folder: string;
+  readonly file: string;
+  /** The key of its rule: the longest folder that has one, or the file itself. */
+  readonly owner: string;
   readonly text: string;
+  /** The imports that exist at run time: paths in lib/ without `.ts`, `npm:…`, `node:…`. */
   readonly runs: readonly string[];
+  /** The imports of types alone. */
   readonly types: readonly string[];
 }
 
-/** What a room imports or re-exports. */
+/** What a module imports or re-exports. */
 function importsOf(file: string): Imports {
   const text = textOf(file).replace(/^\s*\/?\*.*$/gm, '');
   const runs = new Set<string>();
@@ -282,10 +241,18 @@ function importsOf(file: string): Imports {
   for (const [, type, names = '', from = ''] of text.matchAll(statement)) {
     const [, braced] = /^\{([^]*)\}$/.exec(names) ?? [];
     const typesOnly = type ?? braced?.split(',').every((name) => /^\s*(?:type\s|$)/.test(name));
-    (typesOnly ? types : runs).add(nameOf(from, file));
+    (typesOnly ? types : runs).add(targetOf(from, file));
   }
   for (const to of runs) types.delete(to);
-  return { room: roomOf(file), folder: folderOf(file), text, runs: [...runs], types: [...types] };
+  return { file, owner: ownerOf(file), text, runs: [...runs], types: [...types] };
+}
+
+function isAllowed(owner: string, to: string, typeOnly: boolean): boolean {
+  const target = /^(?:npm|node):/.test(to) ? to : ownerOf(`${to}.ts`);
+  if ([owner, 'errors', 'validation'].includes(target)) return true;
+  const words = RULES[owner]!.split(' ');
+  const names = [to, target, to.startsWith('node:') ? 'node:*' : to];
+  return names.some((name) => words.includes(name) || (typeOnly && words.includes(`type:${name}`)));
 }
 
 /** The names that a module exports, types included. */
@@ -300,29 +267,25 @@ function exportedBy(file: string): string[] {
   return [...new Set(names.filter(Boolean) as string[])].sort();
 }
 
-function table(rows: string): Map<string, { runs: string[]; types: string[] }> {
-  const words = (text = ''): string[] => text.split(/\s+/).filter(Boolean);
-  return new Map(
-    [...rows.matchAll(/^ {2}(\S+):\s([^|]*)\|(.*)$/gm)].map(([, room, runs, types]) => [
-      room!,
-      { runs: words(runs), types: words(types) },
-    ]),
-  );
+function ownerOf(file: string): string {
+  const parts = file.replace(/\.ts$/, '').split('/');
+  for (let length = Math.min(2, parts.length); length > 0; length--) {
+    const name = parts.slice(0, length).join('/');
+    if (RULES[name] !== undefined) return name;
+  }
+  return parts[0]!;
 }
 
-function roomOf(file: string): string {
-  return file.replace(/\.ts$/, '');
-}
-
-function folderOf(file: string): string {
-  return file.includes('/') ? file.slice(0, file.indexOf('/')) : '';
-}
-
-function nameOf(from: string, file: string): string {
-  if (from.startsWith('.')) return roomOf(posix.join(posix.dirname(file), from));
+function targetOf(from: string, file: string): string {
+  if (from.startsWith('.')) return posix.join(posix.dirname(file), from).replace(/\.ts$/, '');
   return from.startsWith('node:') ? from : `npm:${from}`;
 }
 
-function isFrontDoor(file: string): boolean {
+/** The source of a file in dist/. */
+function moduleOf(types: string): string {
+  return types.replace('./dist/esm/', '').replace(/\.d\.ts$/, '.ts');
+}
+
+function isEntryPoint(file: string): boolean {
   return textOf(file).includes('@packageDocumentation');
 }

@@ -3,13 +3,13 @@
  * Decided otherwise by the contract: `retry: 0` is refused (WIRE-20, 22), and `id` has no `null` byte to argue about (ASCII only).
  */
 import {
-  checkpoint,
-  encode,
+  checkpointEvent,
+  encodeMessage,
   encodeComment,
   encodeLines,
-  goodbye,
+  endEvent,
   HEARTBEAT,
-  reset,
+  resetEvent,
   serializeDefault,
 } from '../../lib/wire/event-stream.ts';
 import { lint } from './oracle.ts';
@@ -21,7 +21,7 @@ function fail(error: Error): never {
 
 /** The whole frame of a message. */
 function frame(message: unknown): string {
-  const { id, body } = encode(message, serializeDefault);
+  const { id, body } = encodeMessage(message, serializeDefault);
   return id === undefined ? body : `id: ${id}\n${body}`;
 }
 
@@ -132,17 +132,17 @@ describe('messages', () => {
   });
 
   test('a serializer decides what data becomes, and its own errors pass', () => {
-    expect(encode({ data: 'a' }, (data) => `<${String(data)}>\n`)).toEqual({
+    expect(encodeMessage({ data: 'a' }, (data) => `<${String(data)}>\n`)).toEqual({
       id: undefined,
       body: 'data: <a>\ndata: \n\n',
     });
     const own = new RangeError('mine');
     expect(() =>
-      encode({ data: 'a' }, () => {
+      encodeMessage({ data: 'a' }, () => {
         throw own;
       }),
     ).toThrow(own);
-    expect(codeOf(() => encode({ data: 'a' }, () => undefined as never))).toBe('ERR_SSE_DATA');
+    expect(codeOf(() => encodeMessage({ data: 'a' }, () => undefined as never))).toBe('ERR_SSE_DATA');
   });
 });
 
@@ -299,11 +299,11 @@ describe('comments and our own frames', () => {
 
   test('WIRE-23 the heartbeat, the checkpoint, the reset and the goodbye', () => {
     expect(HEARTBEAT).toBe(':\n');
-    expect(checkpoint('a-1')).toBe('id: a-1\nevent: checkpoint\ndata: \n\n');
-    expect(reset('a-1', 'lost', 'b-"2\n')).toBe(
+    expect(checkpointEvent('a-1')).toBe('id: a-1\nevent: checkpoint\ndata: \n\n');
+    expect(resetEvent('a-1', 'lost', 'b-"2\n')).toBe(
       'id: a-1\nevent: reset\ndata: {"reason":"lost","lastEventId":"b-\\"2\\n"}\n\n',
     );
-    expect(reset(undefined, 'unknown', '')).toBe('event: reset\ndata: {"reason":"unknown","lastEventId":""}\n\n');
-    expect(goodbye()).toBe('id: sse-router:end\nevent: end\ndata: \n\n');
+    expect(resetEvent(undefined, 'unknown', '')).toBe('event: reset\ndata: {"reason":"unknown","lastEventId":""}\n\n');
+    expect(endEvent()).toBe('id: sse-router:end\nevent: end\ndata: \n\n');
   });
 });

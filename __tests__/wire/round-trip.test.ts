@@ -7,7 +7,7 @@ import { EventSource } from 'eventsource';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
 import { sse, type Message } from '../../lib/index.ts';
-import { encode, encodeComment, encodeLines, serializeDefault } from '../../lib/wire/event-stream.ts';
+import { encodeMessage, encodeComment, encodeLines, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle, type OracleEvent } from './oracle.ts';
 import { appOf, BARE, HEAD, later, listening, opened } from '../fixtures/support.ts';
 
@@ -100,7 +100,7 @@ function parsed(stream: string): OracleEvent[] {
 
 function frameOf(pushed: Pushed): string | undefined {
   try {
-    const { id, body } = encode(pushed, serializeDefault);
+    const { id, body } = encodeMessage(pushed, serializeDefault);
     return id === undefined ? body : `id: ${id}\n${body}`;
   } catch (error) {
     expect(error).toMatchObject({ name: 'TypeError', code: expect.stringMatching(/^ERR_SSE_/) });

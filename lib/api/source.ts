@@ -4,13 +4,13 @@
 
 import type { EventMap, Message } from './message.ts';
 
-type Item<E extends EventMap> = Message<E> | string;
+type SourceItem<E extends EventMap> = Message<E> | string;
 
 /** Something to iterate: a generator, an array, a Node readable, a web stream. */
 export type Source<E extends EventMap> =
-  | Iterable<Item<E>>
-  | AsyncIterable<Item<E> | Uint8Array>
-  | ReadableStream<Item<E> | Uint8Array>;
+  | Iterable<SourceItem<E>>
+  | AsyncIterable<SourceItem<E> | Uint8Array>
+  | ReadableStream<SourceItem<E> | Uint8Array>;
 
 /** Whether a handler's answer is something to iterate. */
 export function isSource(value: unknown): value is Source<EventMap> {
@@ -19,6 +19,6 @@ export function isSource(value: unknown): value is Source<EventMap> {
 }
 
 /** Whether something is to be waited for. (Not every promise is this realm's.) */
-export function isThenable(value: unknown): value is Promise<unknown> {
+export function isPromiseLike(value: unknown): value is Promise<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }

@@ -4,7 +4,7 @@
  * Invariant: whatever was opened here is closed at the end of the case, whether it passed or not.
  */
 import { AssertionError, deepStrictEqual, ok } from 'node:assert/strict';
-import type { Entry, Follower, Journal, NewEntry, ResetReason, Window } from '../journal/journal.ts';
+import type { Entry, Follower, Journal, NewEntry, ResetReason, JournalWindow } from '../journal/journal.ts';
 import type { Harness } from './index.ts';
 
 const FILL_AT_MOST = 11_000;
@@ -14,7 +14,7 @@ const FILL_STEP = 256;
 export class Recorder implements Follower {
   /** All entries told since the last restart, the window of that restart included. */
   told: Entry[] = [];
-  readonly restarts: { readonly window: Window; readonly reason: ResetReason }[] = [];
+  readonly restarts: { readonly window: JournalWindow; readonly reason: ResetReason }[] = [];
   /** Called for each entry, while it is being told. */
   onEntry: (entry: Entry) => void = () => {};
   emptyBatches = 0;
@@ -40,7 +40,7 @@ export class Recorder implements Follower {
     this.told = this.told.slice(0, this.told.findIndex((entry) => entry.id === id) + 1);
   }
 
-  restart(window: Window, reason: ResetReason): void {
+  restart(window: JournalWindow, reason: ResetReason): void {
     this.restarts.push({ window, reason });
     this.told = [...window.entries];
     this.#changed();

@@ -5,22 +5,22 @@
  */
 
 import type { Connection } from '../api/connection.ts';
-import { shown, SseTypeError } from '../errors.ts';
+import { describe, SseTypeError } from '../errors.ts';
 import type { Message } from '../api/message.ts';
-import { isThenable } from '../api/source.ts';
+import { isPromiseLike } from '../api/source.ts';
 
 /** After so many items others have their turn, however fast the source and the reader are. */
-const STRIDE = 256;
+const ITEMS_PER_YIELD = 256;
 
-interface Steps {
+interface SourceIterator {
   next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>;
   /** Lets go of the source; never awaited, as a generator that is waiting for something does not listen. */
   release(): void;
 }
 
 /** @throws {SseTypeError} `ERR_SSE_SOURCE`, and what the source throws. */
-export async function pour(connection: Connection, source: unknown): Promise<void> {
-  const steps = stepsOf(source);
+export async function pipeSource(connection: Connection, source: unknown): Promise<void> {
+  const steps = iterate(source);
   const decoder = new TextDecoder();
   // One promise for "it is over" in a race with each step would hold every step's item for as long as the connection lasts.
   let wake: (() => void) | undefined;
@@ -36,7 +36,7 @@ export async function pour(connection: Connection, source: unknown): Promise<voi
     for (let taken = 1; ; taken++) {
       if (signal.aborted) return steps.release(); // while its reader was waited for
       const asked = steps.next();
-      const step = isThenable(asked)
+      const step = isPromiseLike(asked)
         ? await new Promise<IteratorResult<unknown> | undefined>((resolve, reject) => {
             wake = () => resolve(undefined);
             asked.then(resolve, reject);
@@ -46,7 +46,7 @@ export async function pour(connection: Connection, source: unknown): Promise<voi
       if (signal.aborted) return steps.release(); // again: a generator that has ended it itself did not listen
       if (step.done) break;
       if (!pushOne(connection, step.value, decoder)) await connection.drained();
-      if (taken % STRIDE === 0) await new Promise(setImmediate);
+      if (taken % ITEMS_PER_YIELD === 0) await new Promise(setImmediate);
     }
     const rest = decoder.decode();
     if (rest !== '') connection.push(rest);
@@ -65,7 +65,7 @@ function pushOne(connection: Connection, item: unknown, decoder: InstanceType<ty
   return text === '' || connection.push(text);
 }
 
-function stepsOf(source: unknown): Steps {
+function iterate(source: unknown): SourceIterator {
   if (typeof source === 'object' && source !== null && !ArrayBuffer.isView(source)) {
     if ('getReader' in source) return fromReader((source as ReadableStream<unknown>).getReader());
     if (Symbol.asyncIterator in source)
@@ -74,18 +74,18 @@ function stepsOf(source: unknown): Steps {
   }
   throw new SseTypeError(
     'ERR_SSE_SOURCE',
-    `pushAll() takes something to iterate (a generator, an array, a readable stream), and this is ${shown(source)}.`,
+    `pushAll() takes something to iterate (a generator, an array, a readable stream), and this is ${describe(source)}.`,
   );
 }
 
-function fromReader(reader: ReadableStreamDefaultReader<unknown>): Steps {
+function fromReader(reader: ReadableStreamDefaultReader<unknown>): SourceIterator {
   return {
     next: () => reader.read() as Promise<IteratorResult<unknown>>,
     release: () => void reader.cancel().catch(ignore),
   };
 }
 
-function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, source: object): Steps {
+function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, source: object): SourceIterator {
   return {
     next: () => iterator.next(),
     release: () => {

@@ -6,39 +6,47 @@
 
 import { inspect } from 'node:util';
 import type { Request } from 'express';
-import { View } from '../fanout/read-only-set.ts';
-import { known } from '../validation/validate.ts';
+import { ReadOnlySet } from '../fanout/read-only-set.ts';
+import { rejectUnknownKeys } from '../validation/validate.ts';
 import { checkChannels } from '../options/channel-names.ts';
 import type { Connection } from '../api/connection.ts';
-import { WRITE_BYTES } from './delivery.ts';
-import { shown, SseTypeError } from '../errors.ts';
-import { checkRetry, encode, encodeComment, encodeLines, goodbye, idLine, retryLine } from '../wire/event-stream.ts';
-import type { Admission, Home } from './host.ts';
+import { MAX_WRITE_BYTES } from './delivery.ts';
+import { describe, SseTypeError } from '../errors.ts';
+import {
+  checkRetry,
+  encodeMessage,
+  encodeComment,
+  encodeLines,
+  endEvent,
+  idLine,
+  retryLine,
+} from '../wire/event-stream.ts';
+import type { ConnectionRequest, ConnectionHost } from './host.ts';
 import { Life } from './life.ts';
-import type { Outlet } from '../wire/transport.ts';
-import { pour } from './push-source.ts';
-import { isSource, isThenable } from '../api/source.ts';
-import { Words } from './outbox.ts';
+import type { Transport } from '../wire/transport.ts';
+import { pipeSource } from './push-source.ts';
+import { isSource, isPromiseLike } from '../api/source.ts';
+import { Outbox } from './outbox.ts';
 
-const NO_CHANNELS = new View<string>();
+const NO_CHANNELS = new ReadOnlySet<string>();
 
-export class Stream extends Life implements Connection {
+export class ServerConnection extends Life implements Connection {
   readonly request: Request;
   #state: Record<string, unknown> | undefined;
-  #turn = 0; // in which it last said something
-  #said = 0; // how much in it
+  #tick = 0; // in which it last said something
+  #sentInTick = 0; // how much in it
 
-  constructor(hub: Home, outlet: Outlet, admission: Admission, number: number) {
+  constructor(hub: ConnectionHost, outlet: Transport, admission: ConnectionRequest, number: number) {
     super(hub, outlet, admission, number);
     this.request = admission.request;
   }
 
   get id(): string {
-    return this.hub.name(this.number);
+    return this.hub.nameOf(this.serial);
   }
 
   get channels(): ReadonlySet<string> {
-    return this.audience?.channels ?? NO_CHANNELS;
+    return this.group?.channels ?? NO_CHANNELS;
   }
 
   get state(): Record<string, unknown> {
@@ -46,73 +54,73 @@ export class Stream extends Life implements Connection {
   }
 
   get bufferedBytes(): number {
-    return this.isOver ? 0 : this.outlet.waiting + (this.words?.size ?? 0);
+    return this.isClosed ? 0 : this.transport.bufferedBytes + (this.outbox?.size ?? 0);
   }
 
   push(...items: unknown[]): boolean {
-    if (this.isOver) return false;
+    if (this.isClosed) return false;
     if (items.length === 0) return !this.isBehind;
     let text = '';
-    let own = this.own;
+    let own = this.usesAppIds;
     if (typeof items[0] === 'object' && items[0] !== null) {
       for (const message of items) {
         if (typeof message !== 'object') {
           throw new SseTypeError(
             'ERR_SSE_MESSAGE',
-            `push() takes messages or lines, not both in one call, and after a message came ${shown(message)}: call it twice.`,
+            `push() takes messages or lines, not both in one call, and after a message came ${describe(message)}: call it twice.`,
           );
         }
-        const { id, body } = encode(message, this.hub.settings.serialize);
+        const { id, body } = encodeMessage(message, this.hub.settings.serialize);
         if (id !== undefined) own = true;
         text += id === undefined ? body : idLine(id) + body;
       }
     } else text = encodeLines(items as (string | number)[]);
-    this.own = own;
-    return this.#say(text);
+    this.usesAppIds = own;
+    return this.#send(text);
   }
 
   pushAll(source: unknown): Promise<void> {
-    return pour(this as Connection, source);
+    return pipeSource(this as Connection, source);
   }
 
   comment(text?: string): boolean {
-    return !this.isOver && this.#say(encodeComment(text));
+    return !this.isClosed && this.#send(encodeComment(text));
   }
 
   join(...channels: string[]): void {
     checkChannels(channels);
     const added = [...new Set(channels)].filter((channel) => !this.channels.has(channel));
-    if (added.length === 0 || this.isOver) return;
+    if (added.length === 0 || this.isClosed) return;
     if (this.phase !== 'connecting') {
-      this.pump(); // what came before is for the channels of before
-      this.changeLate(added);
-      this.changed = this.position;
-      if (this.lastEventId !== '' && !this.own && this.hub.resumable) this.hub.joinedLate(this);
+      this.writeDue(); // what came before is for the channels of before
+      this.recordChange(added);
+      this.channelsChangedAt = this.position;
+      if (this.lastEventId !== '' && !this.usesAppIds && this.hub.resumable) this.hub.onLateJoin(this);
     }
-    this.hub.moved(this, [...this.channels, ...added]);
+    this.hub.onChannelsChanged(this, [...this.channels, ...added]);
   }
 
   leave(...channels: string[]): void {
     checkChannels(channels);
     const before = [...this.channels];
     const kept = before.filter((channel) => !channels.includes(channel));
-    if (kept.length === before.length || this.isOver) return;
+    if (kept.length === before.length || this.isClosed) return;
     if (this.phase !== 'connecting') {
-      this.pump();
-      this.changeLate(before.filter((channel) => channels.includes(channel)));
-      this.changed = this.position;
+      this.writeDue();
+      this.recordChange(before.filter((channel) => channels.includes(channel)));
+      this.channelsChangedAt = this.position;
     }
-    this.hub.moved(this, kept);
+    this.hub.onChannelsChanged(this, kept);
   }
 
   close(options: { retry?: number } = {}): void {
-    known('option of close()', options, { retry: true });
+    rejectUnknownKeys('option of close()', options, { retry: true });
     const retry = checkRetry(options.retry);
-    this.finish('handler', retry === undefined ? '' : retryLine(retry));
+    this.beginClose('handler', retry === undefined ? '' : retryLine(retry));
   }
 
   end(): void {
-    this.finish('end', goodbye());
+    this.beginClose('end', endEvent());
   }
 
   protected get hasSnapshot(): boolean {
@@ -121,27 +129,27 @@ export class Stream extends Life implements Connection {
 
   protected snapshot(): string | Promise<string> {
     const state: unknown = this.hub.settings.snapshot!(this as Connection, this.request);
-    return isThenable(state) ? state.then((settled) => this.#frames(settled)) : this.#frames(state);
+    return isPromiseLike(state) ? state.then((settled) => this.#frames(settled)) : this.#frames(state);
   }
 
-  #say(text: string): boolean {
+  #send(text: string): boolean {
     const { hub } = this;
-    if (this.#turn !== hub.turn) {
-      this.#turn = hub.turn;
-      this.#said = 0;
+    if (this.#tick !== hub.tick) {
+      this.#tick = hub.tick;
+      this.#sentInTick = 0;
     }
     if (this.phase !== 'live' && this.phase !== 'connecting') {
       // What was said in this turn does not count: a healthy reader survives any burst, and any single event.
-      const held = (this.words?.size ?? 0) + Math.min(this.outlet.waiting, this.written) - this.#said;
+      const held = (this.outbox?.size ?? 0) + Math.min(this.transport.bufferedBytes, this.ownBytes) - this.#sentInTick;
       if (held > hub.settings.maxBuffered) {
-        this.cut('slow');
+        this.abort('slow');
         return false;
       }
     }
-    this.#said += text.length;
-    (this.words ??= new Words()).say(text, hub.ring.head);
-    if (this.words.size >= WRITE_BYTES && this.phase === 'live') this.pump();
-    hub.soon(this);
+    this.#sentInTick += text.length;
+    (this.outbox ??= new Outbox()).add(text, hub.ring.head);
+    if (this.outbox.size >= MAX_WRITE_BYTES && this.phase === 'live') this.writeDue();
+    hub.scheduleFlush(this);
     return !this.isBehind;
   }
 
@@ -154,9 +162,9 @@ export class Stream extends Life implements Connection {
   }
 
   #frame(message: unknown): string {
-    const { id, body } = encode(message, this.hub.settings.serialize);
+    const { id, body } = encodeMessage(message, this.hub.settings.serialize);
     if (id === undefined) return body;
-    this.own = true;
+    this.usesAppIds = true;
     return idLine(id) + body;
   }
 

@@ -11,24 +11,24 @@ import type { CloseReason, Connection } from '../api/connection.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 
 /** `sse-router:open`: a stream has opened. */
-export interface OpenSignal {
+export interface ConnectionOpened {
   readonly router: object;
   readonly connection: Connection;
 }
 
 /** `sse-router:close`: a stream that had opened is over. */
-export interface CloseSignal extends OpenSignal {
+export interface ConnectionClosed extends ConnectionOpened {
   readonly reason: CloseReason;
 }
 
 /** `sse-router:reset`: a client was told that its past is gone. */
-export interface ResetSignal extends OpenSignal {
+export interface ConnectionReset extends ConnectionOpened {
   readonly reason: ResetReason;
   readonly lastEventId: string;
 }
 
 /** `sse-router:broadcast`: a message of this process is in the log; `ms`: how long the journal took. */
-export interface BroadcastSignal {
+export interface BroadcastStored {
   readonly router: object;
   readonly id: string;
   readonly to: readonly string[] | undefined;
@@ -38,13 +38,13 @@ export interface BroadcastSignal {
 }
 
 /** `sse-router:hand-out`: entries were written to everybody here who is not behind; `ms`: since the first of them came out of the log. */
-export interface HandOutSignal {
+export interface EntriesDispatched {
   readonly router: object;
   readonly entries: number;
   readonly ms: number;
 }
 
-export const signals = {
+export const channels = {
   open: channel('sse-router:open'),
   close: channel('sse-router:close'),
   reset: channel('sse-router:reset'),
@@ -53,7 +53,7 @@ export const signals = {
 } as const;
 
 /** Publishes what happened to a connection, if anybody listens. */
-export function tell(
+export function publish(
   where: Channel,
   router: object,
   connection: Connection,
@@ -65,7 +65,7 @@ export function tell(
 }
 
 /** What the inspector sees that the public contract does not show. */
-export interface Insight {
+export interface Introspection {
   /** Whether the router ends its streams and takes no more. */
   readonly closing: boolean;
   /** The newest entries in this process, newest first. */
@@ -73,7 +73,7 @@ export interface Insight {
   /** The stretch of the log that is in this process. */
   log(): { readonly oldest: string; readonly head: string; readonly entries: number; readonly bytes: number };
   /** More of a connection: how long it has been open (ms), the last id that its client was sent ('' for none known), where it stands. */
-  of(connection: Connection): {
+  describe(connection: Connection): {
     readonly age: number;
     readonly lastId: string;
     readonly phase: string;
@@ -81,5 +81,5 @@ export interface Insight {
   };
 }
 
-/** Where a router keeps its {@link Insight}; the same in every copy of this package. */
-export const INSIGHT: unique symbol = Symbol.for('sse-router.insight') as never;
+/** Where a router keeps its {@link Introspection}; the same in every copy of this package. */
+export const INTROSPECT: unique symbol = Symbol.for('sse-router.insight') as never;

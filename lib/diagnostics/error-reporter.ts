@@ -7,7 +7,7 @@
 import { inspect } from 'node:util';
 import type { Connection } from '../api/connection.ts';
 import { SseError } from '../errors.ts';
-import { isThenable } from '../api/source.ts';
+import { isPromiseLike } from '../api/source.ts';
 
 /** Tells the application, or, where it does not listen, whoever reads the process's warnings. */
 export function report(
@@ -18,7 +18,7 @@ export function report(
   if (onError === undefined) return warn(error);
   try {
     const told: unknown = onError(error, conn);
-    if (isThenable(told)) told.then(undefined, warn);
+    if (isPromiseLike(told)) told.then(undefined, warn);
   } catch (second) {
     warn(second);
   }

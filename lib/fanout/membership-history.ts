@@ -6,7 +6,7 @@
 
 import type { Entry } from '../journal/journal.ts';
 
-export class Changes {
+export class MembershipHistory {
   readonly #compare: (a: string, b: string) => number;
   /** For each channel, the head's id at each change. */
   readonly #changes = new Map<string, string[]>();
@@ -16,7 +16,7 @@ export class Changes {
   }
 
   /** These were joined or left when this was the newest id. */
-  note(channels: readonly string[], head: string): void {
+  record(channels: readonly string[], head: string): void {
     for (const channel of channels) {
       const ids = this.#changes.get(channel) ?? [];
       if (ids.at(-1) === head) ids.pop(); // and back
@@ -26,7 +26,7 @@ export class Changes {
   }
 
   /** Whether an entry is for who is in these channels now; of a channel that it has left nothing more is. */
-  wants({ id, to, except }: Entry, channels: ReadonlySet<string>): boolean {
+  matches({ id, to, except }: Entry, channels: ReadonlySet<string>): boolean {
     const wasIn = (channel: string): boolean => {
       const since = this.#changes.get(channel)?.filter((head) => this.#compare(id, head) <= 0).length ?? 0;
       return channels.has(channel) === (since % 2 === 0);
@@ -36,7 +36,7 @@ export class Changes {
   }
 
   /** The log has lost what came after `id`: what is newer there now comes after any change. */
-  clamp(id: string): void {
+  truncate(id: string): void {
     for (const [channel, ids] of this.#changes) {
       this.#changes.set(
         channel,

@@ -9,18 +9,18 @@ import { isEvent, Packet } from '../wire/packet.ts';
 import type { Ring } from './ring.ts';
 
 /** Packets kept for the next who asks: reconnecting clients come in herds, all with the same id. */
-const KEPT = 64;
+const MAX_CACHED_PACKETS = 64;
 
 /** Who a packet is for. */
-export interface Receiver {
+export interface PacketReceiver {
   /** Who wants the same as it, if `shares`. */
-  readonly audience: object | undefined;
-  readonly shares: boolean;
-  readonly own: boolean;
+  readonly group: object | undefined;
+  readonly canSharePackets: boolean;
+  readonly usesAppIds: boolean;
   wants(entry: Entry): boolean;
 }
 
-export class Range {
+export class PacketCache {
   readonly #ring: Ring;
   readonly #resumable: boolean;
   readonly #packets = new Map<string, Packet>();
@@ -50,32 +50,32 @@ export class Range {
   }
 
   /** What of (from, to] is for this receiver; `undefined`: nothing. */
-  packet(receiver: Receiver, from: number, to: number): Packet | undefined {
+  packet(receiver: PacketReceiver, from: number, to: number): Packet | undefined {
     const entries = this.entries(from, to);
     let chosen = '';
     if (!this.#plain) {
       // Receivers share a packet when they want the same of these entries, whichever channels they have joined.
-      const known = receiver.shares ? this.#chosen.get(receiver.audience) : undefined;
+      const known = receiver.canSharePackets ? this.#chosen.get(receiver.group) : undefined;
       chosen = known ?? entries.map((entry) => (receiver.wants(entry) ? '1' : '0')).join('');
-      if (known === undefined && receiver.shares) this.#chosen.set(receiver.audience, chosen);
+      if (known === undefined && receiver.canSharePackets) this.#chosen.set(receiver.group, chosen);
       if (!chosen.includes('1')) return undefined;
     }
-    const withIds = this.#resumable && !receiver.own;
+    const withIds = this.#resumable && !receiver.usesAppIds;
     const key = `${from} ${to} ${withIds} ${chosen}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
       const isWanted = (index: number): boolean => chosen === '' || chosen[index] === '1';
       const last = entries.findLastIndex((entry, index) => isWanted(index) && isEvent(entry));
       const wanted = entries.filter((_, index) => isWanted(index));
-      packet = Packet.of(wanted, withIds, last === -1 ? 0 : from + 1 + last);
+      packet = Packet.fromEntries(wanted, withIds, last === -1 ? 0 : from + 1 + last);
       this.#packets.set(key, packet);
-      if (this.#packets.size > KEPT) this.#packets.delete(this.#packets.keys().next().value as string);
+      if (this.#packets.size > MAX_CACHED_PACKETS) this.#packets.delete(this.#packets.keys().next().value as string);
     }
     return packet;
   }
 
   /** The numbers have changed their meaning, or what is kept is not worth it. */
-  forget(): void {
+  clear(): void {
     this.#packets.clear();
     this.#from = -1;
     this.#to = -1;

@@ -2,8 +2,8 @@
  * A Set whose owner alone changes it, so that the application can iterate over live state.
  */
 
-/** A set that only its owner changes, with {@link put} and {@link take}. */
-export class View<T> extends Set<T> {
+/** A set that only its owner changes, with {@link addTo} and {@link removeFrom}. */
+export class ReadOnlySet<T> extends Set<T> {
   override add(): never {
     throw new TypeError('This set is read-only.');
   }
@@ -15,10 +15,10 @@ export class View<T> extends Set<T> {
   }
 }
 
-export function put<T>(view: View<T>, value: T): void {
+export function addTo<T>(view: ReadOnlySet<T>, value: T): void {
   Set.prototype.add.call(view, value);
 }
 
-export function take<T>(view: View<T>, value: T): boolean {
+export function removeFrom<T>(view: ReadOnlySet<T>, value: T): boolean {
   return Set.prototype.delete.call(view, value);
 }

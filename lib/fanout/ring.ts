@@ -5,7 +5,7 @@
  * at once; nothing leaves before it has been settled.
  */
 
-import type { Entry, Window } from '../journal/journal.ts';
+import type { Entry, JournalWindow } from '../journal/journal.ts';
 
 /** How much a ring holds, whichever is reached first. */
 export interface RingLimits {
@@ -48,7 +48,7 @@ export class Ring {
   }
 
   /** Everything anew, from a window of the log. Counting goes on, so that an older n is never mistaken. */
-  fill(window: Window): void {
+  fill(window: JournalWindow): void {
     this.#first = this.head + 2; // past the old head too, or who stands there would seem to stand on the new floor
     this.#entries = [];
     this.#start = 0;

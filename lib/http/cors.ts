@@ -6,14 +6,14 @@
 
 import cors, { type CorsOptions } from 'cors';
 import type { Request, Response } from 'express';
-import { vary } from './header-set.ts';
+import { appendVary } from './header-set.ts';
 import { isSameOrigin } from './same-origin.ts';
 
 /** What became of a request: it may go on, its origin may not read the stream, or it failed. */
-export type Verdict = 'pass' | 'foreign' | { readonly error: unknown };
+export type CorsResult = 'pass' | 'foreign' | { readonly error: unknown };
 
 /** Puts the CORS headers on an answer, whatever it will be, and tells whether it may be a stream. */
-export class CrossOrigin {
+export class CorsPolicy {
   readonly #open: boolean;
   readonly #varies: boolean;
   readonly #credentials: boolean;
@@ -37,9 +37,9 @@ export class CrossOrigin {
             })(req, res, next);
   }
 
-  judge(req: Request, res: Response, answer: (verdict: Verdict) => void): void {
+  check(req: Request, res: Response, answer: (verdict: CorsResult) => void): void {
     const { origin } = req.headers;
-    if (this.#varies) vary(res, 'Origin'); // `cors` leaves it out where a function has refused
+    if (this.#varies) appendVary(res, 'Origin'); // `cors` leaves it out where a function has refused
     res.removeHeader('Access-Control-Allow-Origin'); // an application-wide cors() in front may have allowed more
     this.#apply(req, res, (error?: unknown) => {
       if (error !== undefined && error !== null) return answer({ error });

@@ -7,13 +7,13 @@
 import type { OutgoingMessage } from 'node:http';
 
 /** Names and values; `undefined` removes. */
-export type Values = Record<string, string | readonly string[] | undefined>;
+export type HeaderLayer = Record<string, string | readonly string[] | undefined>;
 
-export class Heading {
+export class HeaderSet {
   readonly #fields: readonly (readonly [name: string, value: string | readonly string[] | undefined])[];
 
   /** Later layers win, without regard to case; only `Vary` adds up. */
-  constructor(...layers: readonly Values[]) {
+  constructor(...layers: readonly HeaderLayer[]) {
     const fields = new Map<string, readonly [string, string | readonly string[] | undefined]>();
     for (const [name, value] of layers.flatMap((layer) => Object.entries(layer))) {
       const key = name.toLowerCase();
@@ -34,14 +34,14 @@ export class Heading {
       if (response.hasHeader(name)) response.removeHeader(name);
     for (const [name, value] of this.#fields) {
       if (value === undefined) response.removeHeader(name);
-      else if (name.length === 4 && name.toLowerCase() === 'vary') vary(response, value);
+      else if (name.length === 4 && name.toLowerCase() === 'vary') appendVary(response, value);
       else response.setHeader(name, value);
     }
   }
 }
 
 /** Adds to what answers vary by; what is there stays. */
-export function vary(response: OutgoingMessage, value: string | readonly string[]): void {
+export function appendVary(response: OutgoingMessage, value: string | readonly string[]): void {
   const before = [response.getHeader('Vary') ?? []].flat().map(String);
   const names = [...before, ...[value].flat()].flatMap((list) => list.split(',')).map((name) => name.trim());
   const seen = new Map<string, string>();

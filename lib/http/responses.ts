@@ -5,14 +5,14 @@
  */
 
 import type { ServerResponse } from 'node:http';
-import { END_ID, retryLine, encodeComment } from '../wire/event-stream.ts';
-import type { Heading } from './header-set.ts';
-import { RETRY, within, type Span } from '../options/delay-range.ts';
+import { END_EVENT_ID, retryLine, encodeComment } from '../wire/event-stream.ts';
+import type { HeaderSet } from './header-set.ts';
+import { DEFAULT_RETRY, randomDelay, type DelayRange } from '../options/delay-range.ts';
 
-export { END_ID };
+export { END_EVENT_ID as END_ID };
 
 /** A status, with a line for whoever reads it. */
-export function refuse(response: ServerResponse, status: number, text: string): void {
+export function sendError(response: ServerResponse, status: number, text: string): void {
   response.statusCode = status;
   response.setHeader('Content-Type', 'text/plain; charset=utf-8');
   response.setHeader('X-Content-Type-Options', 'nosniff');
@@ -20,21 +20,31 @@ export function refuse(response: ServerResponse, status: number, text: string): 
 }
 
 /** A status without a body. */
-export function nod(response: ServerResponse, status: number): void {
+export function sendEmpty(response: ServerResponse, status: number): void {
   response.statusCode = status;
   if (status !== 204) response.setHeader('Content-Length', '0'); // [spec] a 204 has none, RFC 9110 8.6
   response.end();
 }
 
 /** Not now: an empty stream that tells when to come back. */
-export function sendAway(response: ServerResponse, heading: Heading, why: string, retry: Span | undefined): void {
+export function sendRetryLater(
+  response: ServerResponse,
+  heading: HeaderSet,
+  why: string,
+  retry: DelayRange | undefined,
+): void {
   heading.apply(response);
   response.statusCode = 200;
-  response.end(encodeComment(why) + retryLine(within(retry ?? RETRY)));
+  response.end(encodeComment(why) + retryLine(randomDelay(retry ?? DEFAULT_RETRY)));
 }
 
 /** Not now, for clients that are not browsers. */
-export function reject(response: ServerResponse, status: 429 | 503, why: string, retry: Span | undefined): void {
-  response.setHeader('Retry-After', String(Math.ceil(within(retry ?? RETRY) / 1000)));
-  refuse(response, status, why);
+export function sendUnavailable(
+  response: ServerResponse,
+  status: 429 | 503,
+  why: string,
+  retry: DelayRange | undefined,
+): void {
+  response.setHeader('Retry-After', String(Math.ceil(randomDelay(retry ?? DEFAULT_RETRY) / 1000)));
+  sendError(response, status, why);
 }

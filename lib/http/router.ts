@@ -4,19 +4,19 @@
  * Invariant: set-up throws, at once and with the cure; a router hides none of Express' own members.
  */
 
-import express, { type Request, type RequestHandler, type Response, type Router } from 'express';
-import { known } from '../validation/validate.ts';
+import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
+import { rejectUnknownKeys } from '../validation/validate.ts';
 import type { BroadcastOptions } from '../hub/publish.ts';
 import type { Connection } from '../api/connection.ts';
-import { checkOver, drain } from '../hub/shutdown.ts';
-import { SseTypeError, shown } from '../errors.ts';
-import { Gate } from './request-handler.ts';
+import { checkOver, shutDown } from '../hub/shutdown.ts';
+import { SseTypeError, describe } from '../errors.ts';
+import { RequestHandler } from './request-handler.ts';
 import { Hub } from '../hub/hub.ts';
 import type { AnyEvents, EventMap, Message } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
 import { pathOf } from './request-info.ts';
-import { insight } from '../hub/introspection.ts';
-import { INSIGHT } from '../diagnostics/channels.ts';
+import { introspection } from '../hub/introspection.ts';
+import { INTROSPECT } from '../diagnostics/channels.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
 
 /**
@@ -80,14 +80,14 @@ export function sse<E extends EventMap = AnyEvents>(
   const { handler, options } = checkCall<E>(first, second);
   const settings = checkOptions(options);
   const hub = new Hub(settings);
-  const gate = new Gate(hub, settings, handler as SseHandler | undefined);
+  const requests = new RequestHandler(hub, settings, handler as SseHandler | undefined);
   const router = express.Router({ mergeParams: true }) as SseRouter<E>;
-  const enter: RequestHandler = function sseRouter(req, res, next) {
-    if (pathOf(req) === '/' || isHandlerOf(req, router)) gate.enter(req, res, next);
+  const enter: Middleware = function sseRouter(req, res, next) {
+    if (pathOf(req) === '/' || isHandlerOf(req, router)) requests.handle(req, res, next);
     else next();
   };
   router.use(enter);
-  stepPast(router, enter);
+  bypassRouterLoop(router, enter);
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => hub.broadcast(message, to) },
@@ -97,14 +97,14 @@ export function sse<E extends EventMap = AnyEvents>(
     stats: { value: () => hub.stats() },
     close: {
       value: (how: { over?: number } = {}) => {
-        known('option of close()', how, { over: true });
+        rejectUnknownKeys('option of close()', how, { over: true });
         const over = checkOver(how.over);
-        return (closing ??= drain(hub, over));
+        return (closing ??= shutDown(hub, over));
       },
     },
   });
   hub.router = router;
-  Object.defineProperty(router, INSIGHT, { value: insight(hub) });
+  Object.defineProperty(router, INTROSPECT, { value: introspection(hub) });
   void hub.open();
   return router;
 }
@@ -113,8 +113,8 @@ export function sse<E extends EventMap = AnyEvents>(
  * Lets a request that is for the stream itself step past the router's own loop over its layers, as long as there is but one: what
  * that loop leaves behind costs each connection 700 bytes for as long as it lasts. Path and parameters are the mounting's by then.
  */
-function stepPast(router: Router, enter: RequestHandler): void {
-  const looping = router as Router & { handle: RequestHandler };
+function bypassRouterLoop(router: Router, enter: Middleware): void {
+  const looping = router as Router & { handle: Middleware };
   const loop = looping.handle;
   looping.handle = function handle(req, res, next) {
     if (router.stack.length !== 1 || pathOf(req) !== '/') return loop.call(router, req, res, next);
@@ -143,13 +143,13 @@ function checkCall<E extends EventMap>(
   }
   const isOptions = typeof first === 'object' && first !== null && !Array.isArray(first);
   if (first !== undefined && typeof first !== 'function' && !isOptions) {
-    throw say(`sse(handler, options): the handler is a function, and this is ${shown(first)}.`);
+    throw say(`sse(handler, options): the handler is a function, and this is ${describe(first)}.`);
   }
   if (isOptions && second !== undefined) {
-    throw say(`sse(handler, options): the handler comes first; after options came ${shown(second)}.`);
+    throw say(`sse(handler, options): the handler comes first; after options came ${describe(second)}.`);
   }
   if (second !== undefined && (typeof second !== 'object' || second === null || Array.isArray(second))) {
-    throw say(`sse(handler, options): the options are an object, and this is ${shown(second)}.`);
+    throw say(`sse(handler, options): the options are an object, and this is ${describe(second)}.`);
   }
   return {
     handler: typeof first === 'function' ? (first as SseHandler<E>) : undefined,

@@ -5,43 +5,43 @@
  * no slice of it holds the event loop for long.
  */
 
-import type { Audiences } from '../fanout/subscriber-groups.ts';
+import type { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import type { Packet } from '../wire/packet.ts';
-import type { Range } from '../fanout/packet-cache.ts';
-import { WRITE_BYTES } from '../connection/delivery.ts';
+import type { PacketCache } from '../fanout/packet-cache.ts';
+import { MAX_WRITE_BYTES } from '../connection/delivery.ts';
 import type { Cursor } from '../connection/delivery.ts';
 import type { Ring } from '../fanout/ring.ts';
 import type { Counters } from '../diagnostics/stats.ts';
-import { Volley } from './write-batch.ts';
+import { WriteBatch } from './write-batch.ts';
 
 /** How long a hand-out may hold the event loop before others have a turn: milliseconds. */
-const SLICE = 10;
+const MAX_SLICE_MS = 10;
 /** How much may wait for the end of a turn: an endless loop of `await broadcast()` lets none come. */
-const TURN_ENTRIES = 1000;
-const TURN_BYTES = 262_144;
+const MAX_TICK_ENTRIES = 1000;
+const MAX_TICK_BYTES = 262_144;
 /** How many flushes, which are large, and how many writes go between two looks at the clock. */
-const FLUSHES = 16;
-const STRIDE = 64;
+const FLUSHES_PER_YIELD = 16;
+const WRITES_PER_YIELD = 64;
 
 /** Who has something to say at the end of a turn. */
-export interface Speaker {
-  listed: boolean;
+export interface Flushable {
+  flushQueued: boolean;
   flush(): void;
   /** Writing to it threw: that is its end, and nobody else's. */
-  broken(error: unknown): void;
+  onTransportError(error: unknown): void;
 }
 
 /** What a hand-out asks of its hub. */
-export interface Host {
+export interface DispatcherHost {
   /** Something is about to be written. @returns the time */
-  startTurn(): number;
+  onTickStart(): number;
   readonly counters: Counters;
   /** So many entries have been handed out, so long after the first of them came. */
-  handedOut(entries: number, ms: number): void;
+  onDispatched(entries: number, ms: number): void;
 }
 
 /** Entries of the ring, (from, to], on their way to everybody. */
-class Stretch {
+class Segment {
   readonly from: number;
   readonly to: number;
   /** What those of an audience share. */
@@ -62,23 +62,23 @@ class Stretch {
 
   /** So many have been sent this. */
   count(packet: Packet, receivers: number): void {
-    this.events += packet.events * receivers;
+    this.events += packet.entryCount * receivers;
     this.bytes += packet.payload.byteLength * receivers;
   }
 }
 
-export class HandOut {
+export class Dispatcher {
   /** Everything up to this n has been handed to who is live. */
-  base: number;
+  dispatchedUpTo: number;
   /** Counts the turns. */
-  turn = 1;
+  tick = 1;
   readonly #ring: Ring;
-  readonly #range: Range;
-  readonly #audiences: Audiences<Cursor>;
-  readonly #host: Host;
-  readonly #volley = new Volley();
+  readonly #range: PacketCache;
+  readonly #audiences: SubscriberGroups<Cursor>;
+  readonly #host: DispatcherHost;
+  readonly #volley = new WriteBatch();
   #now = 0;
-  #speakers: Speaker[] = [];
+  #speakers: Flushable[] = [];
   #spoken = 0; // of those
   #bytes = 0; // of entries that wait for the end of the turn
   #since = 0; // when the first of them came
@@ -86,36 +86,36 @@ export class HandOut {
   #running = false;
   #work: Generator<void, void> | undefined;
 
-  constructor(ring: Ring, range: Range, audiences: Audiences<Cursor>, host: Host) {
+  constructor(ring: Ring, range: PacketCache, audiences: SubscriberGroups<Cursor>, host: DispatcherHost) {
     this.#ring = ring;
     this.#range = range;
     this.#audiences = audiences;
     this.#host = host;
-    this.base = ring.head;
+    this.dispatchedUpTo = ring.head;
   }
 
   /** This one has something to say at the end of the turn. */
-  soon(speaker: Speaker): void {
-    if (!speaker.listed) {
-      speaker.listed = true;
+  scheduleFlush(speaker: Flushable): void {
+    if (!speaker.flushQueued) {
+      speaker.flushQueued = true;
       this.#speakers.push(speaker);
     }
     this.#schedule();
   }
 
   /** The ring has grown by so many bytes. */
-  grown(bytes: number): void {
+  onAppended(bytes: number): void {
     if (this.#since === 0) this.#since = performance.now();
     this.#bytes += bytes;
-    const much = this.#ring.head - this.base > TURN_ENTRIES || this.#bytes > TURN_BYTES;
+    const much = this.#ring.head - this.dispatchedUpTo > MAX_TICK_ENTRIES || this.#bytes > MAX_TICK_BYTES;
     const canGoOn = this.#work === undefined || this.#spoken === 0; // not in the midst of own words
     if (much && canGoOn && !this.#running) this.#run(true);
     else this.#schedule();
   }
 
   /** The ring is another: nothing of what was being handed out is to be gone on with. */
-  rebase(n: number): void {
-    this.base = n;
+  resetTo(n: number): void {
+    this.dispatchedUpTo = n;
     this.#work = undefined;
     this.#schedule();
   }
@@ -125,86 +125,89 @@ export class HandOut {
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      this.turn++;
+      this.tick++;
       this.#run();
     });
   }
 
   /** `within`: in the midst of a turn, in which nobody's own words leave, or a stream would open before its tick is over. */
   #run(within = false): void {
-    this.#now = this.#host.startTurn();
+    this.#now = this.#host.onTickStart();
     this.#running = true;
     const start = performance.now();
-    const work = (this.#work ??= this.#spread(within));
+    const work = (this.#work ??= this.#steps(within));
     for (;;) {
       if (work.next().done) {
         if (this.#work === work) this.#work = undefined;
         break;
       }
-      if (work !== this.#work || performance.now() - start > SLICE) break;
+      if (work !== this.#work || performance.now() - start > MAX_SLICE_MS) break;
     }
     this.#running = false;
-    if (this.#work !== undefined || this.#speakers.length > 0 || this.base < this.#ring.head) this.#schedule();
+    if (this.#work !== undefined || this.#speakers.length > 0 || this.dispatchedUpTo < this.#ring.head)
+      this.#schedule();
   }
 
   /** Own words first: they may be older than what was broadcast in the same turn, and bring their reader up to the head. */
-  *#spread(within: boolean): Generator<void, void> {
+  *#steps(within: boolean): Generator<void, void> {
     const { counters } = this.#host;
     for (const until = within ? 0 : this.#speakers.length; this.#spoken < until;) {
       const speaker = this.#speakers[this.#spoken++]!;
-      speaker.listed = false;
+      speaker.flushQueued = false;
       try {
         speaker.flush();
       } catch (error) {
-        speaker.broken(error);
+        speaker.onTransportError(error);
       }
-      if (this.#spoken % FLUSHES === 0) yield;
+      if (this.#spoken % FLUSHES_PER_YIELD === 0) yield;
     }
     this.#speakers = this.#speakers.slice(this.#spoken);
     this.#spoken = 0;
     this.#bytes = 0;
     const since = this.#since;
-    const first = this.base;
+    const first = this.dispatchedUpTo;
     this.#since = 0;
-    while (this.base < this.#ring.head) {
-      const from = this.base;
-      const to = this.#ring.reach(from, this.#ring.head, WRITE_BYTES);
-      const stretch = new Stretch(from, to);
-      for (const audience of this.#audiences.of(this.#range.entries(from, to))) {
+    while (this.dispatchedUpTo < this.#ring.head) {
+      const from = this.dispatchedUpTo;
+      const to = this.#ring.reach(from, this.#ring.head, MAX_WRITE_BYTES);
+      const stretch = new Segment(from, to);
+      for (const audience of this.#audiences.candidatesFor(this.#range.entries(from, to))) {
         stretch.shared = undefined;
         const readers = audience.members.values();
-        while (this.#hand(stretch, readers)) {
-          this.#fire(stretch);
+        while (this.#dispatchTo(stretch, readers)) {
+          this.#flushBatch(stretch);
           yield;
         }
       }
-      this.#fire(stretch);
+      this.#flushBatch(stretch);
       counters.events += stretch.events;
       counters.bytes += stretch.bytes;
-      this.base = to;
+      this.dispatchedUpTo = to;
       this.#ring.settle(to);
     }
-    if (this.base > first) this.#host.handedOut(this.base - first, performance.now() - since);
+    if (this.dispatchedUpTo > first) this.#host.onDispatched(this.dispatchedUpTo - first, performance.now() - since);
   }
 
   /**
    * Hands a stretch to these readers, until it is time for a look at the clock. @returns whether there may be more of them
    * (No generator: what is kept for going on costs each write 0.05 µs there. A Set's iterator bears being left and come back to.)
    */
-  #hand(stretch: Stretch, readers: Iterable<Cursor>): boolean {
+  #dispatchTo(stretch: Segment, readers: Iterable<Cursor>): boolean {
     const { from, to } = stretch;
     const range = this.#range;
     const now = this.#now;
     for (const reader of readers) {
       if (reader.phase !== 'live') continue;
-      const packet = reader.own ? range.packet(reader, from, to) : (stretch.shared ??= range.packet(reader, from, to));
-      const isTime = ++stretch.steps % STRIDE === 0;
+      const packet = reader.usesAppIds
+        ? range.packet(reader, from, to)
+        : (stretch.shared ??= range.packet(reader, from, to));
+      const isTime = ++stretch.steps % WRITES_PER_YIELD === 0;
       if (packet === undefined) return isTime; // nobody here wants any of it
       if (packet !== stretch.packet) {
-        this.#fire(stretch);
+        this.#flushBatch(stretch);
         stretch.packet = packet;
       }
-      const socket = reader.lineUp(packet, from, to, now);
+      const socket = reader.takeForBatch(packet, from, to, now);
       if (socket === undefined) stretch.others.push(reader);
       else this.#volley.add(reader, socket);
       if (isTime) return true;
@@ -213,17 +216,17 @@ export class HandOut {
   }
 
   /** Writes the packet to all who have lined up for it, and then to the others: what those write to may call anything. */
-  #fire(stretch: Stretch): void {
+  #flushBatch(stretch: Segment): void {
     const { from, to, packet, others } = stretch;
     if (packet === undefined) return;
     stretch.count(packet, this.#volley.size);
-    this.#volley.fire(packet.chunk);
+    this.#volley.writeAll(packet.chunk);
     stretch.others = [];
     for (const reader of others) {
       try {
-        if (reader.deliver(packet, from, to, this.#now)) stretch.count(packet, 1);
+        if (reader.writeDispatched(packet, from, to, this.#now)) stretch.count(packet, 1);
       } catch (error) {
-        reader.broken(error);
+        reader.onTransportError(error);
       }
     }
   }

@@ -5,45 +5,45 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { Audiences } from '../fanout/subscriber-groups.ts';
-import { CatchUp } from './replayer.ts';
+import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
+import { Replayer } from './replayer.ts';
 import { toEntry, type BroadcastOptions } from './publish.ts';
 import type { CloseReason, Connection } from '../api/connection.ts';
 import { SseError } from '../errors.ts';
-import { HandOut } from './dispatcher.ts';
-import type { Entry, Follower, Journal, ResetReason, Window } from '../journal/journal.ts';
-import { Opening } from './journal-opener.ts';
+import { Dispatcher } from './dispatcher.ts';
+import type { Entry, Follower, Journal, ResetReason, JournalWindow } from '../journal/journal.ts';
+import { JournalOpener } from './journal-opener.ts';
 import type { Settings } from '../options/options.ts';
-import type { Outlet } from '../wire/transport.ts';
-import { Range } from '../fanout/packet-cache.ts';
+import type { Transport } from '../wire/transport.ts';
+import { PacketCache } from '../fanout/packet-cache.ts';
 import { Registry } from './registry.ts';
 import { Ring } from '../fanout/ring.ts';
-import { signals, tell } from '../diagnostics/channels.ts';
+import { channels, publish } from '../diagnostics/channels.ts';
 import { Counters, type SseStats } from '../diagnostics/stats.ts';
 import type { Cursor } from '../connection/delivery.ts';
-import type { Admission, Home } from '../connection/host.ts';
+import type { ConnectionRequest, ConnectionHost } from '../connection/host.ts';
 import { report, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
-import { Stream } from '../connection/server-connection.ts';
+import { ServerConnection } from '../connection/server-connection.ts';
 
 /** What 8,000 clients that come back at once are served from without asking the engine. */
 const RING = { entries: 16_384, bytes: 16_777_216 };
-export class Hub implements Home, Follower {
+export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
   readonly journal: Journal;
   readonly resumable: boolean;
   readonly ring: Ring;
-  readonly range: Range;
-  readonly catchUp: CatchUp;
+  readonly packets: PacketCache;
+  readonly replayer: Replayer;
   readonly counters = new Counters();
   readonly registry: Registry;
-  readonly opening: Opening;
+  readonly opener: JournalOpener;
   now = 0;
   /** Whom observers are told it is about. */
   router: object = this;
   /** Nobody is admitted any more. */
-  draining = false;
-  readonly #audiences = new Audiences<Cursor>();
-  readonly #handOut: HandOut;
+  closing = false;
+  readonly #audiences = new SubscriberGroups<Cursor>();
+  readonly #dispatcher: Dispatcher;
   readonly #name = randomBytes(6).toString('base64url');
   #number = 0;
   #unfollow: (() => void) | undefined;
@@ -54,63 +54,63 @@ export class Hub implements Home, Follower {
     this.journal = settings.journal;
     this.resumable = settings.resumable;
     this.ring = new Ring(RING, (a, b) => this.journal.compare(a, b));
-    this.range = new Range(this.ring, this.resumable);
-    this.catchUp = new CatchUp(this);
-    this.opening = new Opening(this.journal, (error) => this.report(error));
+    this.packets = new PacketCache(this.ring, this.resumable);
+    this.replayer = new Replayer(this);
+    this.opener = new JournalOpener(this.journal, (error) => this.report(error));
     this.registry = new Registry(settings.limits, this.counters, (now) => this.#look(now));
-    this.#handOut = new HandOut(this.ring, this.range, this.#audiences, this);
+    this.#dispatcher = new Dispatcher(this.ring, this.packets, this.#audiences, this);
   }
 
-  get base(): number {
-    return this.#handOut.base;
+  get dispatchedUpTo(): number {
+    return this.#dispatcher.dispatchedUpTo;
   }
 
-  get turn(): number {
-    return this.#handOut.turn;
+  get tick(): number {
+    return this.#dispatcher.tick;
   }
 
   /** The id to put into a page before its state is loaded; '' before the journal is open, and without history. */
   get position(): string {
-    return this.resumable && this.opening.isDone ? this.ring.headId : '';
+    return this.resumable && this.opener.isOpen ? this.ring.headId : '';
   }
 
   /** Opens the journal and follows it. */
   async open(): Promise<void> {
-    const window = await this.opening.run(RING.entries);
+    const window = await this.opener.open(RING.entries);
     if (window === undefined) return;
     this.ring.fill(window);
-    this.#handOut.rebase(this.ring.head);
+    this.#dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
-    this.opening.done();
+    this.opener.markOpen();
   }
 
-  admit(outlet: Outlet, admission: Admission): Stream {
-    this.now = this.registry.clock.now();
-    const stream = new Stream(this, outlet, admission, ++this.#number);
-    stream.audience = this.#audiences.move(stream, undefined, []);
-    this.registry.connecting(stream);
-    this.registry.clock.due(stream.tick(this.now));
+  admit(outlet: Transport, admission: ConnectionRequest): ServerConnection {
+    this.now = this.registry.timer.now();
+    const stream = new ServerConnection(this, outlet, admission, ++this.#number);
+    stream.group = this.#audiences.assign(stream, undefined, []);
+    this.registry.addConnecting(stream);
+    this.registry.timer.wakeAt(stream.onSweep(this.now));
     return stream;
   }
 
   /** Puts a message into the log. Resolves with its id once it is there. */
   async broadcast(message: unknown, options?: BroadcastOptions): Promise<string> {
     const { id, entry } = toEntry(message, options, this.settings); // at once: what is changed after the call changes nothing
-    if (!this.opening.isDone && !(await this.opening.wait())) {
+    if (!this.opener.isOpen && !(await this.opener.whenOpen())) {
       throw new SseError(
         'ERR_SSE_JOURNAL',
         'The journal is closed, or could not be opened in time (onError, or a warning of the process, has the reason): nothing was stored.',
       );
     }
-    const observed = signals.broadcast.hasSubscribers;
+    const observed = channels.broadcast.hasSubscribers;
     const start = observed ? performance.now() : 0;
     const position = await this.journal.append(entry);
     this.counters.broadcasts++;
     if (observed) {
       const { to, except, body } = entry;
       const ms = performance.now() - start;
-      signals.broadcast.publish({ router: this.router, id: position, to, except, bytes: body.byteLength, ms });
+      channels.broadcast.publish({ router: this.router, id: position, to, except, bytes: body.byteLength, ms });
     }
     return this.resumable ? position : id;
   }
@@ -119,7 +119,7 @@ export class Hub implements Home, Follower {
     const { journalUp, ...counted } = this.counters;
     return {
       ...this.registry.gauges,
-      channels: this.#audiences.channels,
+      channels: this.#audiences.channelCount,
       ringEntries: this.ring.head - this.ring.first + 1,
       ringBytes: this.ring.bytes,
       journalUp: journalUp ? 1 : 0,
@@ -132,10 +132,10 @@ export class Hub implements Home, Follower {
 
   /** Lets go of the journal. */
   async close(): Promise<void> {
-    this.opening.stop();
+    this.opener.stop();
     this.#unfollow?.();
-    this.catchUp.close();
-    this.registry.clock.stop();
+    this.replayer.close();
+    this.registry.timer.stop();
     this.counters.journalUp = false;
     await this.journal.close();
   }
@@ -146,8 +146,8 @@ export class Hub implements Home, Follower {
       this.ring.push(entry);
       bytes += entry.body.byteLength;
     }
-    this.#handOut.grown(bytes);
-    this.catchUp.grown();
+    this.#dispatcher.onAppended(bytes);
+    this.replayer.onAppended();
   }
 
   known(): Iterable<string> {
@@ -158,22 +158,22 @@ export class Hub implements Home, Follower {
     const n = this.ring.locate(id);
     if (n === undefined)
       throw new SseError('ERR_SSE_JOURNAL', `A journal rewinds to one of known(), and this is ${JSON.stringify(id)}.`);
-    const gone = this.range.entries(n, this.ring.head);
-    const streams = [...this.registry.unfinished()]; // who is ended meanwhile leaves the registry
+    const gone = this.packets.entries(n, this.ring.head);
+    const streams = [...this.registry.allWithClosing()]; // who is ended meanwhile leaves the registry
     for (const stream of streams) stream.cursor = stream.position;
     this.ring.truncate(n);
-    this.range.forget();
-    this.#handOut.rebase(Math.min(this.base, n));
-    for (const stream of streams) stream.truncated(n, gone);
+    this.packets.clear();
+    this.#dispatcher.resetTo(Math.min(this.dispatchedUpTo, n));
+    for (const stream of streams) stream.onJournalRewind(n, gone);
   }
 
-  restart(window: Window, reason: ResetReason): void {
+  restart(window: JournalWindow, reason: ResetReason): void {
     const streams = [...this.registry.open]; // who is ended meanwhile leaves the registry
-    for (const stream of streams) stream.settleAt();
+    for (const stream of streams) stream.saveCursorId();
     this.ring.fill(window);
-    this.range.forget();
-    this.#handOut.rebase(this.ring.head);
-    for (const stream of streams) stream.restarted(reason);
+    this.packets.clear();
+    this.#dispatcher.resetTo(this.ring.head);
+    for (const stream of streams) stream.onJournalRestart(reason);
   }
 
   status(up: boolean, error?: Error): void {
@@ -185,65 +185,65 @@ export class Hub implements Home, Follower {
     this.ring.trim(id);
   }
 
-  soon(stream: Stream): void {
-    this.#handOut.soon(stream);
+  scheduleFlush(stream: ServerConnection): void {
+    this.#dispatcher.scheduleFlush(stream);
   }
 
-  opened(stream: Stream): void {
-    this.registry.opened(stream);
-    tell(signals.open, this.router, stream);
-    this.registry.clock.due(stream.tick(this.now));
+  onOpened(stream: ServerConnection): void {
+    this.registry.markOpened(stream);
+    publish(channels.open, this.router, stream);
+    this.registry.timer.wakeAt(stream.onSweep(this.now));
   }
 
-  over(stream: Stream, reason: CloseReason): void {
-    this.#audiences.leave(stream, stream.audience!);
-    if (this.registry.over(stream, reason)) tell(signals.close, this.router, stream, reason);
+  onClosed(stream: ServerConnection, reason: CloseReason): void {
+    this.#audiences.remove(stream, stream.group!);
+    if (this.registry.markClosed(stream, reason)) publish(channels.close, this.router, stream, reason);
   }
 
-  passed(stream: Stream, reason: CloseReason): void {
+  onOpenedAndClosed(stream: ServerConnection, reason: CloseReason): void {
     this.counters.opened++;
     this.counters.closed[reason]++;
-    tell(signals.open, this.router, stream);
-    tell(signals.close, this.router, stream, reason);
+    publish(channels.open, this.router, stream);
+    publish(channels.close, this.router, stream, reason);
   }
 
-  moved(stream: Stream, channels: readonly string[]): void {
-    stream.audience = this.#audiences.move(stream, stream.audience, channels);
+  onChannelsChanged(stream: ServerConnection, channels: readonly string[]): void {
+    stream.group = this.#audiences.assign(stream, stream.group, channels);
   }
 
-  due(at: number): void {
-    this.registry.clock.due(at);
+  wakeAt(at: number): void {
+    this.registry.timer.wakeAt(at);
   }
 
-  wasReset(stream: Stream, reason: ResetReason, lastEventId: string): void {
-    tell(signals.reset, this.router, stream, reason, lastEventId);
+  onReset(stream: ServerConnection, reason: ResetReason, lastEventId: string): void {
+    publish(channels.reset, this.router, stream, reason, lastEventId);
   }
 
-  joinedLate(): void {
+  onLateJoin(): void {
     if (this.#warned) return;
     this.#warned = true;
     warnOfLateJoin();
   }
 
-  name(number: number): string {
+  nameOf(number: number): string {
     return `${this.#name}-${number.toString(36)}`;
   }
 
-  startTurn(): number {
-    return (this.now = this.registry.clock.now());
+  onTickStart(): number {
+    return (this.now = this.registry.timer.now());
   }
 
-  handedOut(entries: number, ms: number): void {
-    if (signals.handOut.hasSubscribers) signals.handOut.publish({ router: this.router, entries, ms });
+  onDispatched(entries: number, ms: number): void {
+    if (channels.handOut.hasSubscribers) channels.handOut.publish({ router: this.router, entries, ms });
   }
 
-  report(error: unknown, stream?: Stream): void {
+  report(error: unknown, stream?: ServerConnection): void {
     report(this.settings.onError, error, stream as Connection | undefined);
   }
 
   /** What is due for the hub itself, when all connections are looked at. */
   #look(now: number): number {
     this.now = now;
-    return this.catchUp.look(now);
+    return this.replayer.expire(now);
   }
 }

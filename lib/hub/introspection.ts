@@ -6,14 +6,14 @@
 
 import type { Entry } from '../journal/journal.ts';
 import type { Hub } from './hub.ts';
-import type { Insight } from '../diagnostics/channels.ts';
-import type { Stream } from '../connection/server-connection.ts';
+import type { Introspection } from '../diagnostics/channels.ts';
+import type { ServerConnection } from '../connection/server-connection.ts';
 
-export function insight(hub: Hub): Insight {
+export function introspection(hub: Hub): Introspection {
   const { ring } = hub;
   return {
     get closing() {
-      return hub.draining;
+      return hub.closing;
     },
     recent(max) {
       const entries: Entry[] = [];
@@ -26,11 +26,11 @@ export function insight(hub: Hub): Insight {
       entries: ring.head - ring.first + 1,
       bytes: ring.bytes,
     }),
-    of(connection) {
-      const stream = connection as unknown as Stream;
+    describe(connection) {
+      const stream = connection as unknown as ServerConnection;
       return {
-        age: hub.registry.clock.now() - stream.since,
-        lastId: stream.own ? '' : (ring.idAt(stream.told) ?? ''),
+        age: hub.registry.timer.now() - stream.openedAt,
+        lastId: stream.usesAppIds ? '' : (ring.idAt(stream.lastSent) ?? ''),
         phase: stream.phase,
         behind: stream.blocked,
       };

@@ -4,14 +4,14 @@
  * Invariant: it is tried until it works or the hub is closed; nobody waits for longer than ten seconds.
  */
 
-import type { Journal, Window } from '../journal/journal.ts';
+import type { Journal, JournalWindow } from '../journal/journal.ts';
 
 /** How long a request or a broadcast waits: milliseconds. */
-const PATIENCE = 10_000;
+const OPEN_TIMEOUT_MS = 10_000;
 /** The longest pause between two tries: milliseconds. */
-const PAUSE_MAX = 5000;
+const MAX_RETRY_DELAY_MS = 5000;
 
-export class Opening {
+export class JournalOpener {
   readonly #journal: Journal;
   readonly #onError: (error: unknown) => void;
   readonly #waiting = new Set<(is: boolean) => void>();
@@ -23,13 +23,13 @@ export class Opening {
     this.#onError = onError;
   }
 
-  get isDone(): boolean {
+  get isOpen(): boolean {
     return this.#isDone;
   }
 
   /** Opens the journal. Resolves with its newest entries, or with nothing when it was stopped first. */
-  async run(max: number): Promise<Window | undefined> {
-    for (let pause = 100; !this.#isStopped; pause = Math.min(pause * 2, PAUSE_MAX)) {
+  async open(max: number): Promise<JournalWindow | undefined> {
+    for (let pause = 100; !this.#isStopped; pause = Math.min(pause * 2, MAX_RETRY_DELAY_MS)) {
       /* oxlint-disable no-await-in-loop -- one try after the other */
       try {
         await this.#journal.open();
@@ -46,7 +46,7 @@ export class Opening {
   }
 
   /** It is followed: whoever waited may go on. */
-  done(): void {
+  markOpen(): void {
     this.#isDone = true;
     this.#tell(true);
   }
@@ -57,7 +57,7 @@ export class Opening {
   }
 
   /** Whether it is open, now or within ten seconds. */
-  wait(): Promise<boolean> {
+  whenOpen(): Promise<boolean> {
     if (this.#isDone || this.#isStopped) return Promise.resolve(this.#isDone);
     return new Promise((resolve) => {
       const tell = (is: boolean): void => {
@@ -65,7 +65,7 @@ export class Opening {
         this.#waiting.delete(tell);
         resolve(is);
       };
-      const timer = setTimeout(tell, PATIENCE, false).unref();
+      const timer = setTimeout(tell, OPEN_TIMEOUT_MS, false).unref();
       this.#waiting.add(tell);
     });
   }

@@ -4,10 +4,10 @@
  * Invariant: it is encoded once, and before anything is stored.
  */
 
-import { known, wrong } from '../validation/validate.ts';
+import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import { channelsOf } from '../options/channel-names.ts';
-import { SseTypeError, shown } from '../errors.ts';
-import { encode, idLine } from '../wire/event-stream.ts';
+import { SseTypeError, describe } from '../errors.ts';
+import { encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { NewEntry } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
 
@@ -28,11 +28,11 @@ export function toEntry(
   { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
 ): { id: string; entry: NewEntry } {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw wrong('broadcast(message, options): options', 'an object such as { to: … }', options);
+    throw invalid('broadcast(message, options): options', 'an object such as { to: … }', options);
   }
-  known('option of broadcast()', options, KNOWN); // a misspelt `to` would reach everyone
+  rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach everyone
   const { to, except, key } = options;
-  const { id, body } = encode(message, serialize);
+  const { id, body } = encodeMessage(message, serialize);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',
@@ -40,7 +40,7 @@ export function toEntry(
     );
   }
   if (key !== undefined && (typeof key !== 'string' || key === '')) {
-    throw new SseTypeError('ERR_SSE_OPTION', `key is a string that is not empty, and this is ${shown(key)}.`);
+    throw new SseTypeError('ERR_SSE_OPTION', `key is a string that is not empty, and this is ${describe(key)}.`);
   }
   const entry: NewEntry & { to?: readonly string[]; except?: readonly string[]; key?: string } = {
     body: Buffer.from(id === undefined ? body : idLine(id) + body),

@@ -6,29 +6,29 @@
 
 import { SseError } from '../errors.ts';
 import type { Entry, ReadResult } from '../journal/journal.ts';
-import { WRITE_BYTES } from '../connection/delivery.ts';
-import type { House } from '../connection/host.ts';
+import { MAX_WRITE_BYTES } from '../connection/delivery.ts';
+import type { DeliveryHost } from '../connection/host.ts';
 import type { Reader } from '../connection/resume.ts';
-import { Run } from './replay-batch.ts';
+import { ReplayBatch } from './replay-batch.ts';
 
 /** Entries read at once: a hundred at a time cost 40 % of the throughput, more only memory. */
-const PAGE = 1000;
+const PAGE_SIZE = 1000;
 /** How long an engine that does not answer is waited for before the stream is ended. A browser then comes back by itself. */
-const PATIENCE = 30_000;
+const ANSWER_TIMEOUT_MS = 30_000;
 /** Between two tries of an engine that does not answer. */
-const PAUSE = 500;
+const RETRY_DELAY_MS = 500;
 
 /**
  * Between two passes others have as long as the pass took, this at most: milliseconds. libuv accepts one connection a turn, and a
  * turn of the scan is a page: of 2,000 clients about twelve came in during each pass, and waited for the next one.
  */
-const GATHER_MAX = 250;
+const MAX_GATHER_MS = 250;
 
 /** How long it may hold the event loop before others have a turn: milliseconds. 8,000 writes in one go took 0.3 s. */
-const SLICE = 10;
+const MAX_SLICE_MS = 10;
 
-export class CatchUp {
-  readonly #hub: House;
+export class Replayer {
+  readonly #hub: DeliveryHost;
   readonly #waiting = new Map<string, Set<Reader>>();
   readonly #ahead = new Set<Reader>();
   readonly #attached = new Set<Reader>();
@@ -38,7 +38,7 @@ export class CatchUp {
   #answered = 0; // when the engine last answered the scan: the hub's milliseconds
   #closed = false;
 
-  constructor(hub: House) {
+  constructor(hub: DeliveryHost) {
     this.#hub = hub;
   }
 
@@ -48,46 +48,46 @@ export class CatchUp {
   }
 
   /** Takes a reader whose `at` is not in the ring and not newer than it. */
-  wait(reader: Reader): void {
+  enqueue(reader: Reader): void {
     if (reader.blocked) {
       reader.phase = 'parked';
       return;
     }
     reader.phase = 'waiting';
     this.#mark(reader);
-    const those = this.#waiting.get(reader.at);
+    const those = this.#waiting.get(reader.cursorId);
     if (those) those.add(reader);
-    else this.#waiting.set(reader.at, new Set([reader]));
+    else this.#waiting.set(reader.cursorId, new Set([reader]));
     if (!this.#scanning) void this.#scan();
   }
 
   /** Takes a reader whose `at` is newer than the ring's head: this process lags, or the id is not of this log. */
-  ahead(reader: Reader): void {
+  awaitAhead(reader: Reader): void {
     reader.phase = 'ahead';
     this.#mark(reader);
-    void this.#verify(reader, reader.at);
+    void this.#verify(reader, reader.cursorId);
   }
 
   /** Lets go of a reader, whatever it waits for. */
-  drop(reader: Reader): void {
+  remove(reader: Reader): void {
     if (!this.#since.has(reader)) return;
     this.#leave(reader);
-    const those = this.#waiting.get(reader.at);
-    if (those?.delete(reader) && those.size === 0) this.#waiting.delete(reader.at);
+    const those = this.#waiting.get(reader.cursorId);
+    if (those?.delete(reader) && those.size === 0) this.#waiting.delete(reader.cursorId);
   }
 
   /** The ring has new entries: those ahead of it may be in it now. */
-  grown(): void {
+  onAppended(): void {
     for (const reader of this.#ahead) this.#join(reader);
   }
 
   /** Ends who has waited too long: its client comes back. @returns when to look again */
-  look(now: number): number {
-    const why = `The journal has not answered for ${PATIENCE} ms: the stream is ended.`;
+  expire(now: number): number {
+    const why = `The journal has not answered for ${ANSWER_TIMEOUT_MS} ms: the stream is ended.`;
     for (const [reader, since] of this.#since) {
       // A long way through the log is no silence; who is ahead of this process waits for something else.
       const from = reader.phase === 'ahead' ? since : Math.max(since, this.#answered);
-      if (now - from >= PATIENCE) reader.fail(new SseError('ERR_SSE_TIMEOUT', why));
+      if (now - from >= ANSWER_TIMEOUT_MS) reader.closeWithError(new SseError('ERR_SSE_TIMEOUT', why));
     }
     return this.size > 0 ? now + 1000 : Infinity;
   }
@@ -99,7 +99,7 @@ export class CatchUp {
   #mark(reader: Reader): void {
     if (this.#since.has(reader)) return;
     this.#since.set(reader, this.#hub.now);
-    this.#hub.due(this.#hub.now + 1000); // so that the hub's time moves on
+    this.#hub.wakeAt(this.#hub.now + 1000); // so that the hub's time moves on
   }
 
   #leave(reader: Reader): void {
@@ -109,44 +109,44 @@ export class CatchUp {
   }
 
   async #verify(reader: Reader, id: string): Promise<void> {
-    const result = await this.#read(id, 0, () => reader.phase === 'ahead' && reader.at === id);
-    if (result === undefined || reader.phase !== 'ahead' || reader.at !== id) return;
+    const result = await this.#read(id, 0, () => reader.phase === 'ahead' && reader.cursorId === id);
+    if (result === undefined || reader.phase !== 'ahead' || reader.cursorId !== id) return;
     if (!result.ok) {
       this.#leave(reader);
       safely(reader, () => reader.reset(result.reason));
       return;
     }
     this.#ahead.add(reader);
-    safely(reader, () => reader.verified());
+    safely(reader, () => reader.confirmPosition());
     this.#join(reader);
   }
 
   #join(reader: Reader): void {
     const { ring, journal } = this.#hub;
-    const n = ring.find(reader.at);
-    if (n === undefined && journal.compare(ring.headId, reader.at) < 0) return; // still ahead
+    const n = ring.find(reader.cursorId);
+    if (n === undefined && journal.compare(ring.headId, reader.cursorId) < 0) return; // still ahead
     this.#leave(reader);
     // Not in the ring, and not ahead of it: the ring went past it without it.
-    safely(reader, () => (n === undefined ? reader.resume(reader.at) : reader.proceed(n)));
+    safely(reader, () => (n === undefined ? reader.resumeAfter(reader.cursorId) : reader.continueInRing(n)));
   }
 
   async #scan(): Promise<void> {
     this.#scanning = true;
     while (this.#waiting.size > 0 && !this.#closed) {
       const start = performance.now();
-      await this.#pass();
-      const took = Math.min(performance.now() - start, GATHER_MAX);
+      await this.#scanOnce();
+      const took = Math.min(performance.now() - start, MAX_GATHER_MS);
       if (this.#waiting.size > 0 && took >= 1) await new Promise((resolve) => setTimeout(resolve, took).unref());
     }
     this.#scanning = false;
   }
 
   /** One way through the log, from the oldest id that is waited for to where the ring begins. */
-  async #pass(): Promise<void> {
+  async #scanOnce(): Promise<void> {
     const { journal, ring } = this.#hub;
     let at = [...this.#waiting.keys()].reduce((a, b) => (journal.compare(b, a) < 0 ? b : a));
     for (let first = true; ; first = false) {
-      const result = await this.#read(at, PAGE, () => this.#attached.size > 0 || this.#waiting.has(at));
+      const result = await this.#read(at, PAGE_SIZE, () => this.#attached.size > 0 || this.#waiting.has(at));
       if (result === undefined) return;
       this.#turned = performance.now();
       this.#answered = this.#hub.now;
@@ -158,15 +158,15 @@ export class CatchUp {
         return;
       }
       if (first) this.#attach(at);
-      at = await this.#carry(result.entries, at);
-      if (ring.find(at) !== undefined || result.entries.length === 0) return this.#release(at);
+      at = await this.#writePage(result.entries, at);
+      if (ring.find(at) !== undefined || result.entries.length === 0) return this.#handOver(at);
       if (this.#attached.size === 0) return;
-      await this.#breath(); // a journal in memory answers within the turn, and others must have theirs
+      await this.#yieldToEventLoop(); // a journal in memory answers within the turn, and others must have theirs
     }
   }
 
   /** Writes a page to the attached, in runs that end where somebody attaches or a write is full. */
-  async #carry(entries: readonly Entry[], from: string): Promise<string> {
+  async #writePage(entries: readonly Entry[], from: string): Promise<string> {
     let run: Entry[] = [];
     let size = 0;
     let at = from;
@@ -174,40 +174,40 @@ export class CatchUp {
       run.push(entry);
       size += entry.body.byteLength;
       at = entry.id;
-      if (size < WRITE_BYTES && !this.#waiting.has(at)) continue;
-      await this.#write(new Run(run), at);
+      if (size < MAX_WRITE_BYTES && !this.#waiting.has(at)) continue;
+      await this.#write(new ReplayBatch(run), at);
       this.#attach(at);
       run = [];
       size = 0;
     }
-    if (run.length > 0) await this.#write(new Run(run), at);
+    if (run.length > 0) await this.#write(new ReplayBatch(run), at);
     return at;
   }
 
   /** (Who is dropped in a pause is passed over: it has been asked to go on from where it stands.) */
-  async #write(run: Run, at: string): Promise<void> {
+  async #write(run: ReplayBatch, at: string): Promise<void> {
     for (const reader of this.#attached) {
       const packet = run.packet(reader);
-      safely(reader, () => reader.carry(packet, at));
+      safely(reader, () => reader.writeReplayed(packet, at));
       if (reader.phase !== 'attached') this.#leave(reader); // parked: it comes back when it has drained
-      if (performance.now() - this.#turned > SLICE) await this.#breath();
+      if (performance.now() - this.#turned > MAX_SLICE_MS) await this.#yieldToEventLoop();
     }
   }
 
   /** The scan has come to where the ring begins, or the log ends: they go on by themselves. */
-  async #release(at: string): Promise<void> {
+  async #handOver(at: string): Promise<void> {
     let n = this.#hub.ring.find(at);
     for (const reader of this.#attached) {
       this.#leave(reader);
-      safely(reader, () => (n === undefined ? reader.resume(at) : reader.proceed(n, 0)));
-      if (performance.now() - this.#turned <= SLICE) continue;
-      await this.#breath();
+      safely(reader, () => (n === undefined ? reader.resumeAfter(at) : reader.continueInRing(n, 0)));
+      if (performance.now() - this.#turned <= MAX_SLICE_MS) continue;
+      await this.#yieldToEventLoop();
       n = this.#hub.ring.find(at);
     }
   }
 
   /** Others have a turn. */
-  async #breath(): Promise<void> {
+  async #yieldToEventLoop(): Promise<void> {
     this.#turned = await new Promise((resolve) => setImmediate(() => resolve(performance.now())));
   }
 
@@ -219,7 +219,7 @@ export class CatchUp {
     for (const reader of those) {
       reader.phase = 'attached';
       this.#attached.add(reader);
-      safely(reader, () => reader.verified());
+      safely(reader, () => reader.confirmPosition());
       if (!reader.blocked || reader.phase !== 'attached') continue; // blocked by its first words alone
       this.#leave(reader);
       reader.phase = 'parked';
@@ -233,7 +233,7 @@ export class CatchUp {
         return await this.#hub.journal.read(after, limit);
       } catch {
         // The engine is down: that is not the readers' fault, and they stay. Who waits too long is ended by the hub.
-        await new Promise((resolve) => setTimeout(resolve, PAUSE).unref());
+        await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
       }
     }
     return undefined;
@@ -245,6 +245,6 @@ function safely(reader: Reader, act: () => void): void {
   try {
     act();
   } catch (error) {
-    reader.broken(error);
+    reader.onTransportError(error);
   }
 }

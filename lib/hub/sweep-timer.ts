@@ -7,18 +7,18 @@
 import { MAX_TIMER_MS } from '../validation/validate.ts';
 
 /** A look at `n` connections costs about 20 ns each: every n/100 ms that is 0.2 % of the time. */
-const LOOKS_PER_MS = 100;
+const CONNECTIONS_PER_MS = 100;
 
-export class Clock {
+export class SweepTimer {
   readonly #start = performance.now();
-  readonly #look: (now: number) => { readonly next: number; readonly looked: number };
+  readonly #sweep: (now: number) => { readonly next: number; readonly looked: number };
   #timer: NodeJS.Timeout | undefined;
   #at = Infinity;
   #pause = 1;
 
   /** `look` does what is due, and tells when something is due next and how many it looked at. */
   constructor(look: (now: number) => { readonly next: number; readonly looked: number }) {
-    this.#look = look;
+    this.#sweep = look;
   }
 
   /** Whole milliseconds since this clock was made: small enough to be kept in an object without a box of its own. */
@@ -27,7 +27,7 @@ export class Clock {
   }
 
   /** Something is due at `at`. */
-  due(at: number): void {
+  wakeAt(at: number): void {
     if (at >= this.#at) return;
     clearTimeout(this.#timer);
     this.#at = at;
@@ -42,8 +42,8 @@ export class Clock {
 
   #fire(): void {
     this.#at = Infinity;
-    const { next, looked } = this.#look(this.now());
-    this.#pause = Math.max(1, Math.ceil(looked / LOOKS_PER_MS));
-    if (next < Infinity) this.due(next);
+    const { next, looked } = this.#sweep(this.now());
+    this.#pause = Math.max(1, Math.ceil(looked / CONNECTIONS_PER_MS));
+    if (next < Infinity) this.wakeAt(next);
   }
 }

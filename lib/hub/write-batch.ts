@@ -12,7 +12,7 @@ import type { Cursor } from '../connection/delivery.ts';
  * between. At a thousand readers that costs 0.3 µs less of 10 than a look at each before its own write, and 0.7 µs less where each
  * has joined a channel of its own.
  */
-export class Volley {
+export class WriteBatch {
   readonly #readers: (Cursor | undefined)[] = [];
   readonly #sockets: (Socket | undefined)[] = [];
   /** How many have lined up. */
@@ -24,7 +24,7 @@ export class Volley {
   }
 
   /** Writes this to everyone who has lined up. */
-  fire(chunk: Buffer): void {
+  writeAll(chunk: Buffer): void {
     const { size } = this;
     const readers = this.#readers;
     const sockets = this.#sockets;
@@ -33,7 +33,7 @@ export class Volley {
       const socket = sockets[i]!;
       try {
         // Not writable: its 'close' is on the way.
-        if (!(socket.writable && socket.write(chunk))) readers[i]!.refused();
+        if (!(socket.writable && socket.write(chunk))) readers[i]!.onWriteRefused();
       } catch (error) {
         (failed ??= []).push([readers[i]!, error]);
       }
@@ -41,6 +41,6 @@ export class Volley {
     readers.fill(undefined); // the arrays are used again, and hold nobody meanwhile
     sockets.fill(undefined);
     this.size = 0;
-    for (const [reader, error] of failed ?? []) reader.broken(error);
+    for (const [reader, error] of failed ?? []) reader.onTransportError(error);
   }
 }

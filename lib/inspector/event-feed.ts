@@ -5,7 +5,7 @@
  */
 
 import type { Entry } from '../journal/journal.ts';
-import type { Insight } from '../diagnostics/channels.ts';
+import type { Introspection } from '../diagnostics/channels.ts';
 import type { View } from './view-query.ts';
 
 const NEAR = 64; // entries that are looked at in a quiet second
@@ -30,11 +30,11 @@ export interface Fresh {
 
 /** One viewer's place in the log. */
 export class Reading {
-  readonly #insight: Insight;
+  readonly #insight: Introspection;
   readonly #view: View;
   #last = '';
 
-  constructor(insight: Insight, view: View) {
+  constructor(insight: Introspection, view: View) {
     this.#insight = insight;
     this.#view = view;
   }

@@ -5,10 +5,10 @@
  */
 
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
-import { flag, known, wrong } from '../validation/validate.ts';
+import { boolean, rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import { sse, type SseRouter } from '../http/router.ts';
-import { INSIGHT, type Insight } from '../diagnostics/channels.ts';
+import { INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
 import { act, publishTest } from './actions.ts';
 import { ASSETS } from './assets/index.ts';
 import { isForeign, ownHeaders, sameOriginJson } from './security.ts';
@@ -73,12 +73,12 @@ function tellClient(
   res.status(error.status).json({ error: error.message });
 }
 
-function checkCall(events: unknown, options: unknown): { events: SseRouter; insight: Insight; publish: boolean } {
-  const insight = (events as { [INSIGHT]?: Insight } | null | undefined)?.[INSIGHT];
-  if (insight === undefined) throw wrong('inspector(events): events', 'a router that sse() has made', events);
+function checkCall(events: unknown, options: unknown): { events: SseRouter; insight: Introspection; publish: boolean } {
+  const insight = (events as { [INTROSPECT]?: Introspection } | null | undefined)?.[INTROSPECT];
+  if (insight === undefined) throw invalid('inspector(events): events', 'a router that sse() has made', events);
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw wrong('inspector(events, options): options', 'an object such as { publish: true }', options);
+    throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options);
   }
-  known('option of inspector()', options, { publish: true });
-  return { events: events as SseRouter, insight, publish: flag('publish', (options as InspectorOptions).publish) };
+  rejectUnknownKeys('option of inspector()', options, { publish: true });
+  return { events: events as SseRouter, insight, publish: boolean('publish', (options as InspectorOptions).publish) };
 }

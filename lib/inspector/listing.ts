@@ -6,7 +6,7 @@
 
 import type { Request } from 'express';
 import type { Connection } from '../api/connection.ts';
-import type { Insight } from '../diagnostics/channels.ts';
+import type { Introspection } from '../diagnostics/channels.ts';
 import { addressOf, headersOf } from './redaction.ts';
 import type { Filter, Order, View } from './view-query.ts';
 
@@ -21,7 +21,7 @@ export interface Listing {
   readonly rows: readonly ReturnType<typeof rowOf>[];
 }
 
-export function listing(connections: ReadonlySet<Connection>, insight: Insight, view: View): Listing {
+export function listing(connections: ReadonlySet<Connection>, insight: Introspection, view: View): Listing {
   const found = sorted(
     view.channel === undefined ? [...connections] : membersOf(connections, view.channel),
     view.order,
@@ -51,8 +51,8 @@ function sorted(found: Connection[], order: Order): Connection[] {
   return found.toSorted((a, b) => queued.get(b)! - queued.get(a)!);
 }
 
-function rowOf(connection: Connection, insight: Insight) {
-  const { age, lastId, phase, behind } = insight.of(connection);
+function rowOf(connection: Connection, insight: Introspection) {
+  const { age, lastId, phase, behind } = insight.describe(connection);
   const { id, channels, bufferedBytes: queued } = connection;
   const names = [...channels].slice(0, CHANNELS);
   return {
@@ -69,7 +69,7 @@ function rowOf(connection: Connection, insight: Insight) {
 }
 
 /** One connection, without its secrets. */
-export function details(connection: Connection, insight: Insight) {
+export function details(connection: Connection, insight: Introspection) {
   const { request, lastEventId, channels } = connection;
   if (connection.readyState === 'closed') return { id: connection.id, over: String(connection.signal.reason) };
   const { remoteAddress: peer, remotePort: port } = request.socket;

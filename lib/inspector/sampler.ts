@@ -4,7 +4,7 @@
  * Invariant: it listens only between start and stop, and costs a few additions a broadcast then.
  */
 
-import { signals, type BroadcastSignal, type HandOutSignal } from '../diagnostics/channels.ts';
+import { channels, type BroadcastStored, type EntriesDispatched } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
 
@@ -35,13 +35,13 @@ export class Sampler {
 
   start(): void {
     this.#before = { at: performance.now(), stats: this.#events.stats() };
-    signals.handOut.subscribe(this.#hearHandOut);
-    signals.broadcast.subscribe(this.#hearBroadcast);
+    channels.handOut.subscribe(this.#hearHandOut);
+    channels.broadcast.subscribe(this.#hearBroadcast);
   }
 
   stop(): void {
-    signals.handOut.unsubscribe(this.#hearHandOut);
-    signals.broadcast.unsubscribe(this.#hearBroadcast);
+    channels.handOut.unsubscribe(this.#hearHandOut);
+    channels.broadcast.unsubscribe(this.#hearBroadcast);
   }
 
   /** What has happened since the last sample, a second. */
@@ -60,12 +60,12 @@ export class Sampler {
 
   // Kept by name, as they are taken off again.
   readonly #hearHandOut = (message: unknown): void => {
-    const { router, ms } = message as HandOutSignal;
+    const { router, ms } = message as EntriesDispatched;
     if (router === this.#events) this.#handOut = Math.max(this.#handOut ?? 0, ms);
   };
 
   readonly #hearBroadcast = (message: unknown): void => {
-    const { router, ms } = message as BroadcastSignal;
+    const { router, ms } = message as BroadcastStored;
     if (router === this.#events) this.#append = Math.max(this.#append ?? 0, ms);
   };
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Connection } from '../api/connection.ts';
-import type { Insight } from '../diagnostics/channels.ts';
+import type { Introspection } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
 import { find } from './actions.ts';
 import { Reading } from './event-feed.ts';
@@ -28,7 +28,7 @@ export class Watch {
   /** The inspected router is closed, and everybody has gone: the viewers are to go, too. */
   onClosing = (): void => {};
   readonly #events: SseRouter;
-  readonly #insight: Insight;
+  readonly #insight: Introspection;
   readonly #publish: boolean;
   readonly #sampler: Sampler;
   readonly #census = new Pace();
@@ -36,7 +36,7 @@ export class Watch {
   #channels: ReturnType<typeof census> = { none: 0, top: [] };
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(events: SseRouter, insight: Insight, publish: boolean) {
+  constructor(events: SseRouter, insight: Introspection, publish: boolean) {
     this.#events = events;
     this.#insight = insight;
     this.#publish = publish;

@@ -26,10 +26,13 @@ export interface NewEntry {
 }
 
 /** The newest entries, oldest first; `floor` is the id of the position just before the first of them. */
-export interface Window {
+export interface JournalWindow {
   readonly floor: string;
   readonly entries: readonly Entry[];
 }
+
+/** @deprecated Use {@link JournalWindow}. */
+export type Window = JournalWindow;
 
 /**
  * Why a position cannot be gone on from.
@@ -52,7 +55,7 @@ export interface Follower {
   /** What was told after `id` is not in the log any more: go back to it. `id` is one of {@link Follower.known}. */
   rewind(id: string): void;
   /** Nothing that the follower knows is in the log any more: go on from this window. */
-  restart(window: Window, reason: ResetReason): void;
+  restart(window: JournalWindow, reason: ResetReason): void;
   /** The engine is there, or it is not. Down is never a reason to reset anybody. */
   status?(up: boolean, error?: Error): void;
   /** Everything up to and including `id` has left the log; told by journals that notice it themselves. */
@@ -74,7 +77,7 @@ export interface Journal {
    */
   append(entry: NewEntry): Promise<string>;
   /** The newest `max` entries at most (fewer where the log has fewer): warms the ring. */
-  window(max: number): Promise<Window>;
+  window(max: number): Promise<JournalWindow>;
   /**
    * At most `limit` entries after the position `after`, whose presence is verified in the same step.
    * `limit` 0 asks only that. The position before the first entry of a log that has never been trimmed is good, too.

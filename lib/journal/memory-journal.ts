@@ -3,9 +3,9 @@
  * Knows the contract, ids and bounds; nothing of events, connections or Express.
  * Invariant: entries leave only after every follower has been told them, so nobody who keeps up has a hole.
  */
-import { type Bound, checkedBounds } from './journal-limits.ts';
-import { SseError, SseTypeError, shown } from '../errors.ts';
-import type { Entry, Follower, Journal, NewEntry, ReadResult, Window } from './journal.ts';
+import { type JournalLimit, checkJournalLimits } from './journal-limits.ts';
+import { SseError, SseTypeError, describe } from '../errors.ts';
+import type { Entry, Follower, Journal, NewEntry, ReadResult, JournalWindow } from './journal.ts';
 import { comparePositions, isPosition, newLogName, numberIn } from './sequence-id.ts';
 
 /** How much {@link memoryJournal} keeps. All bounds hold at once; the oldest entries leave first. */
@@ -29,10 +29,10 @@ export interface MemoryJournalOptions {
   readonly maxBytes?: number;
 }
 
-const BOUNDS: Readonly<Record<keyof MemoryJournalOptions, Bound>> = {
-  size: { standard: 1024, whole: true },
-  maxAge: { standard: 300_000, whole: false },
-  maxBytes: { standard: 16 * 1024 * 1024, whole: true },
+const BOUNDS: Readonly<Record<keyof MemoryJournalOptions, JournalLimit>> = {
+  size: { default: 1024, integer: true },
+  maxAge: { default: 300_000, integer: false },
+  maxBytes: { default: 16 * 1024 * 1024, integer: true },
 };
 
 const LONGEST_TIMEOUT = 2 ** 31 - 1; // setTimeout takes anything longer for 1 ms
@@ -44,7 +44,7 @@ const COMPACT_AFTER = 1024; // trimmed places at the front of the array before t
  * @throws {SseTypeError} `ERR_SSE_OPTION` when an option is unknown or out of range.
  */
 export function memoryJournal(options: MemoryJournalOptions = {}): Journal {
-  return new MemoryJournal(checkedBounds('memoryJournal', options, BOUNDS)) satisfies Journal;
+  return new MemoryJournal(checkJournalLimits('memoryJournal', options, BOUNDS)) satisfies Journal;
 }
 
 interface Slot {
@@ -87,7 +87,7 @@ class MemoryJournal implements Journal {
     this.#mustBeOpen();
     if (!(body instanceof Uint8Array)) {
       // A body without byteLength would make the count of bytes NaN, and with it every later comparison false.
-      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${shown(body)}`);
+      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${describe(body)}`);
     }
     this.#trim();
     const known = key === undefined ? undefined : this.#keys.get(key);
@@ -108,7 +108,7 @@ class MemoryJournal implements Journal {
     return entry.id;
   }
 
-  async window(max: number): Promise<Window> {
+  async window(max: number): Promise<JournalWindow> {
     this.#mustBeOpen();
     this.#trim();
     return this.#window(max);
@@ -185,7 +185,7 @@ class MemoryJournal implements Journal {
     return entries;
   }
 
-  #window(max: number): Window {
+  #window(max: number): JournalWindow {
     const from = Math.max(this.#first, this.#head + 1 - max);
     return { floor: this.#id(from - 1), entries: this.#entriesFrom(from, Infinity) };
   }

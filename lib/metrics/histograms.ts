@@ -5,7 +5,7 @@
  */
 
 import { Histogram, type Registry } from 'prom-client';
-import type { BroadcastSignal, HandOutSignal, signals as Signals } from '../diagnostics/channels.ts';
+import type { BroadcastStored, EntriesDispatched, channels as Signals } from '../diagnostics/channels.ts';
 import type { Sources } from './registered-routers.ts';
 
 // Seconds. In memory an append takes some 10 µs, by way of Redis some 500; 10,000 connections are written to in some 50 ms.
@@ -34,7 +34,7 @@ export function observe(sources: Sources, registry: Registry, signals: typeof Si
 
   function follow(channel: (typeof Signals)['broadcast'], histogram: Histogram): void {
     const hear = (message: unknown): void => {
-      const { router, ms } = message as BroadcastSignal | HandOutSignal;
+      const { router, ms } = message as BroadcastStored | EntriesDispatched;
       if (!sources.isRegistered) channel.unsubscribe(hear);
       else {
         const labels = sources.labelsOf(router);

@@ -7,10 +7,10 @@
  */
 
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
-import { known, wrong } from '../validation/validate.ts';
-import { SseTypeError, shown } from '../errors.ts';
+import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
+import { SseTypeError, describe } from '../errors.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
-import { signals } from '../diagnostics/channels.ts';
+import { channels } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
 import { COUNTERS, GAUGES } from './metric-definitions.ts';
 import { Sources } from './registered-routers.ts';
@@ -66,21 +66,21 @@ function make(registry: Registry): Sources {
     };
     sources.keep(new Counter({ name, help, labelNames, registers, collect }));
   }
-  observe(sources, registry, signals);
+  observe(sources, registry, channels);
   return sources;
 }
 
 function checkCall(events: unknown, registry: unknown, options: unknown): void {
   if (typeof events !== 'function' || typeof (events as Partial<SseRouter>).stats !== 'function') {
-    throw wrong('metrics(events): events', 'a router that sse() has made', events);
+    throw invalid('metrics(events): events', 'a router that sse() has made', events);
   }
   if (typeof (registry as Partial<Registry> | null)?.registerMetric !== 'function') {
-    throw wrong('metrics(events, registry): registry', "one of prom-client's", registry);
+    throw invalid('metrics(events, registry): registry', "one of prom-client's", registry);
   }
   if (typeof options !== 'object' || options === null)
-    throw wrong('metrics(…, options): options', 'an object', options);
-  known('option of metrics()', options, { router: true });
+    throw invalid('metrics(…, options): options', 'an object', options);
+  rejectUnknownKeys('option of metrics()', options, { router: true });
   const { router } = options as MetricsOptions;
   if (router === undefined || (typeof router === 'string' && router !== '')) return;
-  throw new SseTypeError('ERR_SSE_OPTION', `router is a name for a label, and this is ${shown(router)}.`);
+  throw new SseTypeError('ERR_SSE_OPTION', `router is a name for a label, and this is ${describe(router)}.`);
 }

@@ -4,7 +4,7 @@
  * Invariant: a name is a string that is not empty; what it means is the application's.
  */
 
-import { shown, SseTypeError } from '../errors.ts';
+import { describe, SseTypeError } from '../errors.ts';
 
 /** @throws {SseTypeError} `ERR_SSE_CHANNEL` */
 export function checkChannels(channels: readonly unknown[]): asserts channels is readonly string[] {
@@ -12,7 +12,7 @@ export function checkChannels(channels: readonly unknown[]): asserts channels is
     if (typeof channel === 'string' && channel !== '') continue;
     throw new SseTypeError(
       'ERR_SSE_CHANNEL',
-      `A channel's name is a string that is not empty, and this is ${shown(channel)}.`,
+      `A channel's name is a string that is not empty, and this is ${describe(channel)}.`,
     );
   }
 }

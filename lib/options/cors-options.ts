@@ -4,8 +4,8 @@
  */
 
 import type { CorsOptions } from 'cors';
-import { shown, SseTypeError } from '../errors.ts';
-import { known } from '../validation/validate.ts';
+import { describe, SseTypeError } from '../errors.ts';
+import { rejectUnknownKeys } from '../validation/validate.ts';
 
 // The compiler keeps this list complete: a misspelt `origin` would open the stream to everybody.
 const KNOWN: Record<keyof Required<CorsOptions>, true> = {
@@ -35,10 +35,10 @@ export function checkCors(
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new SseTypeError(
       'ERR_SSE_CORS',
-      `cors is true, false or the cors package's options, and this is ${shown(given)}.`,
+      `cors is true, false or the cors package's options, and this is ${describe(given)}.`,
     );
   }
-  known('CORS option', given, KNOWN, 'ERR_SSE_CORS');
+  rejectUnknownKeys('CORS option', given, KNOWN, 'ERR_SSE_CORS');
   const { origin, credentials } = given;
   if (credentials !== undefined && typeof credentials !== 'boolean') {
     throw wrong('credentials', 'true or false', credentials);
@@ -70,7 +70,7 @@ export function checkCors(
 }
 
 function wrong(name: keyof CorsOptions, what: string, value: unknown): SseTypeError {
-  return new SseTypeError('ERR_SSE_CORS', `cors.${name} is ${what}, and this is ${shown(value)}.`);
+  return new SseTypeError('ERR_SSE_CORS', `cors.${name} is ${what}, and this is ${describe(value)}.`);
 }
 
 /** Names of methods or headers, in a list or with commas between: one that cannot be sent would fail each request. */
@@ -128,7 +128,7 @@ function checkOrigin(origin: unknown, credentials: boolean): void {
   const instead = normal === undefined || normal === 'null' ? 'https://app.example' : normal;
   throw new SseTypeError(
     'ERR_SSE_CORS',
-    `cors.origin: no browser sends ${shown(origin)}; an origin is a scheme, a host and a port that is not the usual one: '${instead}'.`,
+    `cors.origin: no browser sends ${describe(origin)}; an origin is a scheme, a host and a port that is not the usual one: '${instead}'.`,
   );
 }
 

@@ -6,31 +6,37 @@
 
 import { randomInt } from 'node:crypto';
 import { SseTypeError } from '../errors.ts';
-import { known, whole } from '../validation/validate.ts';
+import { rejectUnknownKeys, positiveInteger } from '../validation/validate.ts';
 
 /** A span of milliseconds, out of which each connection gets its own value. */
-export interface Span {
+export interface DelayRange {
   readonly min: number;
   readonly max: number;
 }
 
+/** @deprecated Use {@link DelayRange}. */
+export type Span = DelayRange;
+
 /** What is told to who is sent away where the application leaves the delay to the clients: none would be a herd. */
-export const RETRY: Span = { min: 2000, max: 5000 };
+export const DEFAULT_RETRY: DelayRange = { min: 2000, max: 5000 };
 
 /** A random value out of a span. */
-export function within({ min, max }: Span): number {
+export function randomDelay({ min, max }: DelayRange): number {
   return randomInt(min, max + 1);
 }
 
 /** One number of milliseconds, or two between which each gets its own. */
-export function span(name: string, value: unknown): Span {
+export function checkDelayRange(name: string, value: unknown): DelayRange {
   if (typeof value !== 'object' || value === null) {
-    const ms = whole(name, value, 'milliseconds, { min, max } or false');
+    const ms = positiveInteger(name, value, 'milliseconds, { min, max } or false');
     return { min: ms, max: ms };
   }
-  known(`part of ${name}`, value, { min: true, max: true });
-  const { min, max } = value as Span;
-  const checked = { min: whole(`${name}.min`, min, 'milliseconds'), max: whole(`${name}.max`, max, 'milliseconds') };
+  rejectUnknownKeys(`part of ${name}`, value, { min: true, max: true });
+  const { min, max } = value as DelayRange;
+  const checked = {
+    min: positiveInteger(`${name}.min`, min, 'milliseconds'),
+    max: positiveInteger(`${name}.max`, max, 'milliseconds'),
+  };
   if (min <= max) return checked;
   throw new SseTypeError('ERR_SSE_OPTION', `${name}.min (${min}) is at most ${name}.max (${max}).`);
 }

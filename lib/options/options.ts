@@ -7,16 +7,23 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
 import type { Request } from 'express';
-import { callable, count, flag, known, whole, wrong } from '../validation/validate.ts';
+import {
+  optionalFunction,
+  limit,
+  boolean,
+  rejectUnknownKeys,
+  positiveInteger,
+  invalid,
+} from '../validation/validate.ts';
 import { checkCors } from './cors-options.ts';
-import { shown, SseTypeError } from '../errors.ts';
+import { describe, SseTypeError } from '../errors.ts';
 import { serializeDefault, type Serialize } from '../wire/event-stream.ts';
 import { canGzip } from '../wire/gzip-transport.ts';
 import type { Journal } from '../journal/journal.ts';
 import { memoryJournal, type MemoryJournalOptions } from '../journal/memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
-import { RETRY, span, type Span } from './delay-range.ts';
+import { DEFAULT_RETRY, checkDelayRange, type DelayRange } from './delay-range.ts';
 
 /** Header values by name; `undefined` removes one that would otherwise be sent. */
 export type HeaderValues = Record<string, string | readonly string[] | undefined>;
@@ -46,7 +53,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
   /** The methods that open a stream. @defaultValue `['GET']` */
   methods?: readonly ('GET' | 'POST')[];
   /** Milliseconds before a client reconnects; a span gives each its own; `false` leaves it to the client. @defaultValue `{ min: 2000, max: 5000 }` */
-  retry?: number | Span | false;
+  retry?: number | DelayRange | false;
   /** Milliseconds of silence before a comment is sent. `false`: never. @defaultValue 15000 */
   heartbeat?: number | false;
   /** What can be resumed: bounds for the log in memory, another {@link Journal}, or `false`: ids are the application's. @defaultValue 1024 entries, 5 minutes, 16 MiB */
@@ -58,7 +65,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
   /** Milliseconds that a reader may take no byte while something waits for it. @defaultValue 30000 */
   slowTimeout?: number;
   /** Milliseconds that a stream may live; a span gives each its own; `false`: for ever. @defaultValue `false` */
-  maxAge?: number | Span | false;
+  maxAge?: number | DelayRange | false;
   /** How many may be connected. @defaultValue no limits */
   limits?: Limits;
   /** Whether clients that accept gzip get it, each broadcast deflated once for all. @defaultValue `false` */
@@ -74,14 +81,14 @@ export interface Settings {
   readonly headers: HeaderValues | ((req: Request) => HeaderValues);
   readonly cors: CorsOptions | undefined;
   readonly methods: readonly ('GET' | 'POST')[];
-  readonly retry: Span | undefined;
+  readonly retry: DelayRange | undefined;
   readonly heartbeat: number; // Infinity: none
   readonly journal: Journal;
   readonly resumable: boolean;
   readonly snapshot: ((conn: Connection, req: Request) => unknown) | undefined;
   readonly maxBuffered: number;
   readonly slowTimeout: number;
-  readonly maxAge: Span | undefined;
+  readonly maxAge: DelayRange | undefined;
   readonly limits: { readonly connections: number; readonly perClient: number };
   readonly clientKey: ((req: Request) => string) | undefined;
   readonly whenFull: 'retry' | 'reject';
@@ -123,38 +130,38 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
 
 /** @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`, before anything is opened. */
 export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
-  known('option', options, KNOWN);
-  const { limits = {}, methods = ['GET'], headers = {}, retry = RETRY, heartbeat = 15_000 } = options;
+  rejectUnknownKeys('option', options, KNOWN);
+  const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, heartbeat = 15_000 } = options;
   const { maxBuffered = 1_048_576, slowTimeout = 30_000, maxAge = false } = options;
   if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
-    throw wrong('limits', 'an object', limits);
-  known('limit', limits, KNOWN_LIMITS);
-  if (!Array.isArray(methods) || methods.length === 0) throw wrong('methods', "a list of 'GET' and 'POST'", methods);
+    throw invalid('limits', 'an object', limits);
+  rejectUnknownKeys('limit', limits, KNOWN_LIMITS);
+  if (!Array.isArray(methods) || methods.length === 0) throw invalid('methods', "a list of 'GET' and 'POST'", methods);
   for (const method of methods as readonly unknown[])
-    if (method !== 'GET' && method !== 'POST') throw wrong('each of methods', "'GET' or 'POST'", method);
+    if (method !== 'GET' && method !== 'POST') throw invalid('each of methods', "'GET' or 'POST'", method);
   if (typeof headers !== 'function') checkHeaders(headers);
   const { whenFull } = limits;
   if (whenFull !== undefined && whenFull !== 'retry' && whenFull !== 'reject') {
-    throw wrong('limits.whenFull', "'retry' or 'reject'", whenFull);
+    throw invalid('limits.whenFull', "'retry' or 'reject'", whenFull);
   }
   return {
     headers,
     methods,
-    retry: retry === false ? undefined : span('retry', retry),
-    heartbeat: heartbeat === false ? Infinity : whole('heartbeat', heartbeat, 'milliseconds, or false'),
-    snapshot: callable('snapshot', options.snapshot) as Settings['snapshot'],
-    maxBuffered: whole('maxBuffered', maxBuffered, 'bytes'),
-    slowTimeout: whole('slowTimeout', slowTimeout, 'milliseconds'),
-    maxAge: maxAge === false ? undefined : span('maxAge', maxAge),
+    retry: retry === false ? undefined : checkDelayRange('retry', retry),
+    heartbeat: heartbeat === false ? Infinity : positiveInteger('heartbeat', heartbeat, 'milliseconds, or false'),
+    snapshot: optionalFunction('snapshot', options.snapshot) as Settings['snapshot'],
+    maxBuffered: positiveInteger('maxBuffered', maxBuffered, 'bytes'),
+    slowTimeout: positiveInteger('slowTimeout', slowTimeout, 'milliseconds'),
+    maxAge: maxAge === false ? undefined : checkDelayRange('maxAge', maxAge),
     limits: {
-      connections: count('limits.connections', limits.connections),
-      perClient: count('limits.perClient', limits.perClient),
+      connections: limit('limits.connections', limits.connections),
+      perClient: limit('limits.perClient', limits.perClient),
     },
-    clientKey: callable('limits.clientKey', limits.clientKey),
+    clientKey: optionalFunction('limits.clientKey', limits.clientKey),
     whenFull: whenFull ?? 'retry',
     compress: gzip(options.compress),
-    serialize: callable('serialize', options.serialize) ?? serializeDefault,
-    onError: callable('onError', options.onError) as Settings['onError'],
+    serialize: optionalFunction('serialize', options.serialize) ?? serializeDefault,
+    onError: optionalFunction('onError', options.onError) as Settings['onError'],
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
     journal: history(options.history), // last: nothing is made when something is wrong
@@ -164,7 +171,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
 /** @throws {SseTypeError} `ERR_SSE_HEADER` */
 export function checkHeaders(headers: unknown): HeaderValues {
   if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers) {
-    throw wrong('headers', 'an object of names and values, or a function that returns one', headers);
+    throw invalid('headers', 'an object of names and values, or a function that returns one', headers);
   }
   for (const [name, value] of Object.entries(headers as HeaderValues)) {
     if (/^(content-length|transfer-encoding|trailer)$/i.test(name)) {
@@ -177,7 +184,7 @@ export function checkHeaders(headers: unknown): HeaderValues {
     } catch (error) {
       throw new SseTypeError(
         'ERR_SSE_HEADER',
-        `headers: ${JSON.stringify(name)} cannot be sent with ${shown(value)}: ${(error as Error).message}.`,
+        `headers: ${JSON.stringify(name)} cannot be sent with ${describe(value)}: ${(error as Error).message}.`,
         { cause: error },
       );
     }
@@ -191,7 +198,7 @@ function text(value: unknown): string {
 }
 
 function gzip(value: unknown): boolean {
-  const compress = flag('compress', value);
+  const compress = boolean('compress', value);
   if (!compress || canGzip) return compress;
   throw new SseTypeError(
     'ERR_SSE_OPTION',
@@ -201,11 +208,11 @@ function gzip(value: unknown): boolean {
 
 function history(value: unknown): Journal {
   if (value === undefined || value === false) return memoryJournal();
-  if (typeof value !== 'object' || value === null) throw wrong('history', 'false, bounds or a journal', value);
+  if (typeof value !== 'object' || value === null) throw invalid('history', 'false, bounds or a journal', value);
   if (typeof (value as Journal).append === 'function') {
     for (const method of ['open', 'window', 'read', 'follow', 'compare', 'isId', 'close'] as const) {
       if (typeof (value as Journal)[method] !== 'function')
-        throw wrong(`history.${method}`, 'a function', (value as Journal)[method]);
+        throw invalid(`history.${method}`, 'a function', (value as Journal)[method]);
     }
     return value as Journal;
   }

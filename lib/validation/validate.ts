@@ -4,13 +4,13 @@
  * Invariant: every refusal says the name, what is expected and what was given.
  */
 
-import { shown, SseTypeError, type SseErrorCode } from '../errors.ts';
+import { describe, SseTypeError, type SseErrorCode } from '../errors.ts';
 
 /** The longest delay that timers and clients take: a longer one fires at once in Node, and Firefox wraps `retry` at 2^32. */
 export const MAX_TIMER_MS = 2_147_483_647;
 
 /** Refuses a name that is not in the list, and what has no names: a Map's, say, would be passed over in silence. */
-export function known(
+export function rejectUnknownKeys(
   kind: string,
   given: object,
   names: Record<string, true>,
@@ -19,45 +19,45 @@ export function known(
   if (typeof given !== 'object' || given === null || Symbol.iterator in given) {
     throw new SseTypeError(
       code,
-      `Give the ${kind} in an object, { ${Object.keys(names)[0]}: … }; this is ${shown(given)}.`,
+      `Give the ${kind} in an object, { ${Object.keys(names)[0]}: … }; this is ${describe(given)}.`,
     );
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
-    const near = nearest(name, Object.keys(names));
+    const near = nearestName(name, Object.keys(names));
     const cure = near === undefined ? `There are ${Object.keys(names).join(', ')}.` : `Did you mean ${near}?`;
     throw new SseTypeError(code, `There is no ${kind} ${JSON.stringify(name)}. ${cure}`);
   }
 }
 
-export function wrong(name: string, what: string, value: unknown): SseTypeError {
-  return new SseTypeError('ERR_SSE_OPTION', `${name} is ${what}, and this is ${shown(value)}.`);
+export function invalid(name: string, what: string, value: unknown): SseTypeError {
+  return new SseTypeError('ERR_SSE_OPTION', `${name} is ${what}, and this is ${describe(value)}.`);
 }
 
 /** An integer from 1 to what a timer takes. */
-export function whole(name: string, value: unknown, unit: string): number {
+export function positiveInteger(name: string, value: unknown, unit: string): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_TIMER_MS) return value;
-  throw wrong(name, `an integer from 1 to ${MAX_TIMER_MS} (${unit})`, value);
+  throw invalid(name, `an integer from 1 to ${MAX_TIMER_MS} (${unit})`, value);
 }
 
 /** A limit: none when it is left out. */
-export function count(name: string, value: unknown): number {
-  return value === undefined || value === Infinity ? Infinity : whole(name, value, 'connections');
+export function limit(name: string, value: unknown): number {
+  return value === undefined || value === Infinity ? Infinity : positiveInteger(name, value, 'connections');
 }
 
-export function flag(name: string, value: unknown): boolean {
+export function boolean(name: string, value: unknown): boolean {
   if (value === undefined) return false;
   if (typeof value === 'boolean') return value;
-  throw wrong(name, 'true or false', value);
+  throw invalid(name, 'true or false', value);
 }
 
-export function callable<F>(name: string, value: F | undefined): F | undefined {
+export function optionalFunction<F>(name: string, value: F | undefined): F | undefined {
   if (value === undefined || typeof value === 'function') return value;
-  throw wrong(name, 'a function', value);
+  throw invalid(name, 'a function', value);
 }
 
 /** The one of `names` that differs from `name` in the fewest letters, if those are at most a third of it (two at least). */
-function nearest(name: string, names: readonly string[]): string | undefined {
+function nearestName(name: string, names: readonly string[]): string | undefined {
   let best: string | undefined;
   let least = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of names) {

@@ -6,11 +6,11 @@
  * [spec] https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 
-import { shown, SseTypeError } from '../errors.ts';
+import { describe, SseTypeError } from '../errors.ts';
 import { MAX_TIMER_MS } from '../validation/validate.ts';
 
 /** A message's text without its `id` line, and the id if the message brought one. */
-export interface Encoded {
+export interface EncodedMessage {
   readonly id: string | undefined;
   readonly body: string;
 }
@@ -22,10 +22,10 @@ export type Serialize = (data: unknown) => string;
 export const HEARTBEAT = ':\n';
 
 /** The id of the goodbye: a client that comes back with it gets a 204, and a native EventSource then stops for good. */
-export const END_ID = 'sse-router:end';
+export const END_EVENT_ID = 'sse-router:end';
 
 /** Ids travel back in a header, whose field Node bounds at 16 KiB in all. */
-export const ID_MAX = 1024;
+export const MAX_ID_LENGTH = 1024;
 
 const FIELDS = 'event, id, data and retry';
 // [spec] CR and LF end a field; a NUL in an id makes the whole field ignored, and Firefox loses the next line with it.
@@ -57,7 +57,7 @@ export function encodeLines(lines: readonly (string | number)[]): string {
     } else {
       throw new SseTypeError(
         'ERR_SSE_DATA',
-        `A line of data is a string or a finite number, and this is ${shown(line)}.`,
+        `A line of data is a string or a finite number, and this is ${describe(line)}.`,
       );
     }
   }
@@ -68,12 +68,12 @@ export function encodeLines(lines: readonly (string | number)[]): string {
  * A message's text. Only own properties are read, each once, in the order in which they stand.
  * @throws {SseTypeError} with a code that tells which field is wrong; `serialize`'s own errors as they are.
  */
-export function encode(message: unknown, serialize: Serialize): Encoded {
+export function encodeMessage(message: unknown, serialize: Serialize): EncodedMessage {
   if (typeof message === 'string') return { id: undefined, body: `${dataLines(message)}\n` };
   if (typeof message !== 'object' || message === null) {
     throw new SseTypeError(
       'ERR_SSE_MESSAGE',
-      `A message is a string or an object with ${FIELDS}, and this is ${shown(message)}.`,
+      `A message is a string or an object with ${FIELDS}, and this is ${describe(message)}.`,
     );
   }
   let event: string | undefined;
@@ -103,7 +103,7 @@ export function encode(message: unknown, serialize: Serialize): Encoded {
     if (retry !== undefined) return { id, body: `retry: ${retry}\n` };
     throw new SseTypeError(
       'ERR_SSE_MESSAGE',
-      `This message (${shown(message)}) has none of ${FIELDS}. To send the object itself, wrap it: { data: … }.`,
+      `This message (${describe(message)}) has none of ${FIELDS}. To send the object itself, wrap it: { data: … }.`,
     );
   }
   const name = event === undefined || event === '' ? '' : `event: ${event}\n`;
@@ -115,9 +115,9 @@ export function encode(message: unknown, serialize: Serialize): Encoded {
 export function encodeComment(text: unknown): string {
   if (text === undefined || text === '') return HEARTBEAT;
   if (typeof text !== 'string') {
-    throw new SseTypeError('ERR_SSE_COMMENT', `A comment is a string, and this is ${shown(text)}.`);
+    throw new SseTypeError('ERR_SSE_COMMENT', `A comment is a string, and this is ${describe(text)}.`);
   }
-  return lines(': ', text);
+  return prefixLines(': ', text);
 }
 
 /** The line that names an event's id. */
@@ -131,27 +131,27 @@ export function retryLine(ms: number): string {
 }
 
 /** An event without content that moves a client's last event id. */
-export function checkpoint(id: string): string {
+export function checkpointEvent(id: string): string {
   return `${idLine(id)}event: checkpoint\ndata: \n\n`;
 }
 
 /** What a client is told whose past is gone. Without an id for who is resumed by the application's own. */
-export function reset(id: string | undefined, reason: string, lastEventId: string): string {
+export function resetEvent(id: string | undefined, reason: string, lastEventId: string): string {
   const line = id === undefined ? '' : idLine(id);
   return `${line}event: reset\ndata: ${JSON.stringify({ reason, lastEventId })}\n\n`;
 }
 
 /** The goodbye of a stream that is over for good. */
-export function goodbye(): string {
-  return `${idLine(END_ID)}event: end\ndata: \n\n`;
+export function endEvent(): string {
+  return `${idLine(END_EVENT_ID)}event: end\ndata: \n\n`;
 }
 
 /**
  * Gives a stream's first words a position: the first event among these frames gets `id`, and where there is none,
  * a checkpoint after them does. (Comments and a lone `retry` may stand before an event's `id`: they belong to no event.)
  */
-export function withPosition(frames: string, id: string): string {
-  if (!frames.includes('\n\n')) return frames + checkpoint(id);
+export function insertId(frames: string, id: string): string {
+  if (!frames.includes('\n\n')) return frames + checkpointEvent(id);
   let at = 0;
   while (frames.charCodeAt(at) === 58) at = frames.indexOf('\n', at) + 1;
   return frames.slice(0, at) + idLine(id) + frames.slice(at);
@@ -163,12 +163,12 @@ export function checkRetry(value: unknown): number | undefined {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_TIMER_MS) return value;
   throw new SseTypeError(
     'ERR_SSE_RETRY',
-    `retry is an integer from 1 to ${MAX_TIMER_MS} (milliseconds), and this is ${shown(value)}.`,
+    `retry is an integer from 1 to ${MAX_TIMER_MS} (milliseconds), and this is ${describe(value)}.`,
   );
 }
 
 function dataLines(text: string): string {
-  return lines('data: ', text);
+  return prefixLines('data: ', text);
 }
 
 /**
@@ -176,7 +176,7 @@ function dataLines(text: string): string {
  * [spec] CRLF, CR and LF all end a line; only LF is written, because jquery.eventsource and remy's polyfill split on nothing else.
  * (Splitting and joining: ten million line ends take 0.6 s so, and 3 s with a replacement by pattern.)
  */
-function lines(name: string, text: string): string {
+function prefixLines(name: string, text: string): string {
   let rest = text;
   if (rest.includes('\r')) rest = rest.split('\r\n').join('\n').split('\r').join('\n');
   if (rest.includes('\n')) rest = rest.split('\n').join(`\n${name}`);
@@ -186,9 +186,9 @@ function lines(name: string, text: string): string {
 function checkEvent(value: unknown): string | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'string')
-    throw new SseTypeError('ERR_SSE_EVENT', `event is a string, and this is ${shown(value)}.`);
+    throw new SseTypeError('ERR_SSE_EVENT', `event is a string, and this is ${describe(value)}.`);
   if (UNSENDABLE.test(value)) {
-    throw new SseTypeError('ERR_SSE_EVENT', `event has no CR, LF or NUL in it, and this is ${shown(value)}.`);
+    throw new SseTypeError('ERR_SSE_EVENT', `event has no CR, LF or NUL in it, and this is ${describe(value)}.`);
   }
   if (value === 'error' || value === 'open') {
     throw new SseTypeError(
@@ -203,11 +203,11 @@ function checkId(value: unknown): string | undefined {
   if (value === undefined || value === null) return undefined;
   const id = typeof value === 'number' && Number.isFinite(value) ? String(value) : value;
   if (typeof id !== 'string')
-    throw new SseTypeError('ERR_SSE_ID', `id is a string or a finite number, and this is ${shown(value)}.`);
-  if (id.length > ID_MAX || !ID.test(id) || id === END_ID) {
+    throw new SseTypeError('ERR_SSE_ID', `id is a string or a finite number, and this is ${describe(value)}.`);
+  if (id.length > MAX_ID_LENGTH || !ID.test(id) || id === END_EVENT_ID) {
     throw new SseTypeError(
       'ERR_SSE_ID',
-      `id comes back in a header: printable ASCII without outer spaces, at most ${ID_MAX} characters, and this is ${shown(id)}.`,
+      `id comes back in a header: printable ASCII without outer spaces, at most ${MAX_ID_LENGTH} characters, and this is ${describe(id)}.`,
     );
   }
   return id;
@@ -215,9 +215,12 @@ function checkId(value: unknown): string | undefined {
 
 function checkData(value: unknown, serialize: Serialize): string {
   if (value === undefined || typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint') {
-    throw new SseTypeError('ERR_SSE_DATA', `data cannot be ${shown(value)}: send a string, or what JSON can express.`);
+    throw new SseTypeError(
+      'ERR_SSE_DATA',
+      `data cannot be ${describe(value)}: send a string, or what JSON can express.`,
+    );
   }
   const text: unknown = serialize(value);
   if (typeof text === 'string') return text;
-  throw new SseTypeError('ERR_SSE_DATA', `data must become a string, and ${shown(value)} became ${shown(text)}.`);
+  throw new SseTypeError('ERR_SSE_DATA', `data must become a string, and ${describe(value)} became ${describe(text)}.`);
 }

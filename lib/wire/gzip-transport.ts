@@ -8,7 +8,7 @@
  */
 
 import { constants, crc32, deflateRawSync } from 'node:zlib';
-import type { Outlet } from './transport.ts';
+import type { Transport } from './transport.ts';
 import { Packet, type Deflated } from './packet.ts';
 
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]); // deflate, no name, no time, an unknown system
@@ -23,29 +23,29 @@ const POLYNOMIAL = 0xedb88320;
 /** Whether this Node has what it takes (20.15, 22.2). */
 export const canGzip = typeof crc32 === 'function';
 
-export class GzipOutlet implements Outlet {
-  readonly #out: Outlet;
+export class GzipTransport implements Transport {
+  readonly #out: Transport;
   #crc = 0; // as signed 32 bits, which an object holds without a box
   #size = 0; // modulo 2^32, likewise
 
-  constructor(out: Outlet) {
+  constructor(out: Transport) {
     this.#out = out;
   }
 
-  get answered(): Outlet['answered'] {
-    return this.#out.answered;
+  get responseState(): Transport['responseState'] {
+    return this.#out.responseState;
   }
 
-  get direct(): undefined {
+  get socket(): undefined {
     return undefined;
   }
 
-  get waiting(): number {
-    return this.#out.waiting;
+  get bufferedBytes(): number {
+    return this.#out.bufferedBytes;
   }
 
-  get taken(): number {
-    return this.#out.taken;
+  get acceptedBytes(): number {
+    return this.#out.acceptedBytes;
   }
 
   open(text: string | Buffer): void {
@@ -58,10 +58,10 @@ export class GzipOutlet implements Outlet {
     this.#out.flush();
   }
 
-  write(packet: Packet): boolean {
+  writePacket(packet: Packet): boolean {
     const deflated = (packet.deflated ??= deflatePacket(packet));
     this.#count(deflated.crc, packet.payload.length, deflated.shift);
-    return this.#out.write(deflated.packet);
+    return this.#out.writePacket(deflated.packet);
   }
 
   writeText(text: string | Buffer): boolean {
@@ -78,8 +78,8 @@ export class GzipOutlet implements Outlet {
     this.#out.uncork();
   }
 
-  whenDrained(call: () => void): void {
-    this.#out.whenDrained(call);
+  onceDrained(call: () => void): void {
+    this.#out.onceDrained(call);
   }
 
   end(last: boolean): void {
@@ -102,7 +102,7 @@ export class GzipOutlet implements Outlet {
 
 function deflatePacket(packet: Packet): Deflated {
   const { payload } = packet;
-  return { packet: Packet.raw(deflate(payload)), crc: crc32(payload), shift: shift(payload.length) };
+  return { packet: Packet.fromBytes(deflate(payload)), crc: crc32(payload), shift: shift(payload.length) };
 }
 
 function deflate(bytes: Buffer): Buffer {

@@ -24,29 +24,29 @@ export class Packet {
   /** The frames alone. */
   readonly payload: Buffer;
   /** How many entries are in it. */
-  readonly events: number;
+  readonly entryCount: number;
   /** The ring's number of the last of them that has an id on the wire; 0: none has, or it is not of the ring. */
-  readonly last: number;
+  readonly lastN: number;
   /** The same, deflated, once somebody wanted it so. */
   deflated: Deflated | undefined;
 
   private constructor(chunk: Buffer, payload: Buffer, events: number, last: number) {
     this.chunk = chunk;
     this.payload = payload;
-    this.events = events;
-    this.last = last;
+    this.entryCount = events;
+    this.lastN = last;
     this.deflated = undefined;
   }
 
   /** These bytes, as they are. */
-  static raw(bytes: Buffer): Packet {
+  static fromBytes(bytes: Buffer): Packet {
     const head = bytes.length.toString(16) + CRLF;
     const chunk = Buffer.concat([Buffer.from(head), bytes, Buffer.from(CRLF)]);
     return new Packet(chunk, chunk.subarray(head.length, -2), 0, 0);
   }
 
   /** Joins entries; without ids where the client's ids are the application's own. */
-  static of(entries: readonly Entry[], withIds: boolean, last: number): Packet {
+  static fromEntries(entries: readonly Entry[], withIds: boolean, last: number): Packet {
     let size = 0;
     for (const entry of entries) size += entry.body.byteLength + (withIds && isEvent(entry) ? entry.id.length + 5 : 0);
     const head = size.toString(16) + CRLF;

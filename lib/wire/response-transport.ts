@@ -7,16 +7,16 @@
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import type { Packet } from './packet.ts';
-import type { Outlet } from './transport.ts';
+import type { Transport } from './transport.ts';
 
 // What these are when nobody has wrapped them; looked up when the room is loaded, as an instrumentation that
 // patches prototypes is in place by then and sees the bytes either way.
 /* oxlint-disable typescript/unbound-method -- compared, never called */
-const plainWrite = OutgoingMessage.prototype.write;
-const socketWrite = Socket.prototype.write;
+const originalWrite = OutgoingMessage.prototype.write;
+const originalSocketWrite = Socket.prototype.write;
 /* oxlint-enable typescript/unbound-method */
 
-interface Inside {
+interface NodeResponseInternals {
   readonly chunkedEncoding: boolean;
   readonly _header?: string | null;
   /** Writes past the body's framing, after the head if that has not been sent. */
@@ -26,19 +26,19 @@ interface Inside {
 }
 
 /** What `compression` puts on a response. (Node's own `flush` of the same name is a deprecated other thing.) */
-interface Compressing {
+interface CompressionResponse {
   flush?: () => void;
 }
 
 /** The most that an opening holds back to leave in one string: what does not fill a socket's buffer. */
-const HELD_BACK = 16_384;
+const MAX_DELAYED_BYTES = 16_384;
 
 /** The outlet over a `ServerResponse` of HTTP/1 or of HTTP/2's compatibility layer. */
-export class ResponseOutlet implements Outlet {
+export class ResponseTransport implements Transport {
   readonly #response: ServerResponse;
   readonly #heading: { apply(response: ServerResponse): void };
   #socket: Socket | undefined; // set: the fast way is open
-  #first: string | undefined; // set: the head is not sent yet, and this comes right behind it
+  delayed: string | undefined; // set: the head is not sent yet, and this comes right behind it
   #timeout = 0; // of the socket before us
   #held = 0; // what was refused on the slow way since it was last empty: a wrapper's own buffer does not show otherwise
   #listens = false;
@@ -49,21 +49,21 @@ export class ResponseOutlet implements Outlet {
     this.#heading = heading;
   }
 
-  get answered(): Outlet['answered'] {
+  get responseState(): Transport['responseState'] {
     if (this.#response.writableEnded) return 'ended';
     return this.#response.headersSent && 'begun';
   }
 
-  get direct(): Socket | undefined {
+  get socket(): Socket | undefined {
     return this.#socket;
   }
 
-  get waiting(): number {
+  get bufferedBytes(): number {
     return this.#socket ? this.#socket.writableLength : Math.max(this.#response.writableLength ?? 0, this.#held);
   }
 
-  get taken(): number {
-    const socket = this.#response.socket as (Socket & Inside) | null;
+  get acceptedBytes(): number {
+    const socket = this.#response.socket as (Socket & NodeResponseInternals) | null;
     if (!socket) return 0;
     return (socket._bytesDispatched ?? socket.bytesWritten) - (socket._handle?.writeQueueSize ?? 0);
   }
@@ -80,26 +80,26 @@ export class ResponseOutlet implements Outlet {
     this.#heading.apply(response);
     response.writeHead(200);
     // node:http keeps the head as a rope of some thirty strings; asked for its size it becomes one: 650 bytes less a connection.
-    if (socket) Buffer.byteLength((response as Inside)._header ?? '');
+    if (socket) Buffer.byteLength((response as NodeResponseInternals)._header ?? '');
     if (!socket || !isPlain(response, socket)) {
       // Its text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
       this.#writeSlow(text, 'latin1');
       return;
     }
     this.#socket = socket;
-    this.#first = '';
+    this.delayed = '';
     this.writeText(text);
   }
 
   flush(): void {
-    if (this.#first !== undefined) this.#send('');
+    if (this.delayed !== undefined) this.#send('');
   }
 
-  write(packet: Packet): boolean {
+  writePacket(packet: Packet): boolean {
     if (this.#response.writableEnded) return false; // by the application itself
     const socket = this.#socket;
     if (socket === undefined) return this.#writeSlow(packet.payload);
-    if (this.#first !== undefined) this.#send('');
+    if (this.delayed !== undefined) this.#send('');
     return socket.writable && socket.write(packet.chunk); // not writable: its 'close' is on the way
   }
 
@@ -112,9 +112,9 @@ export class ResponseOutlet implements Outlet {
     if (typeof text === 'string') {
       const chunk = `${size.toString(16)}\r\n${text}\r\n`;
       const isAscii = size === text.length;
-      if (this.#first !== undefined) {
-        if (isAscii && this.#first.length + chunk.length < HELD_BACK) {
-          this.#first += chunk;
+      if (this.delayed !== undefined) {
+        if (isAscii && this.delayed.length + chunk.length < MAX_DELAYED_BYTES) {
+          this.delayed += chunk;
           return true;
         }
         this.#send('');
@@ -138,7 +138,7 @@ export class ResponseOutlet implements Outlet {
     this.flush(); // what the opening holds back has not gone to the socket: there is nothing to join it with
   }
 
-  whenDrained(call: () => void): void {
+  onceDrained(call: () => void): void {
     if (this.#socket) this.#socket.once('drain', call);
     else this.#onDrain = call;
   }
@@ -160,10 +160,10 @@ export class ResponseOutlet implements Outlet {
 
   /** Sends ASCII: behind the head and what the opening has held back, if that has not been sent. */
   #send(text: string): boolean {
-    const first = this.#first;
+    const first = this.delayed;
     if (first === undefined) return this.#socket!.write(text, 'latin1');
-    this.#first = undefined;
-    return (this.#response as Inside)._send!(first + text, 'latin1'); // the head's values are Latin-1
+    this.delayed = undefined;
+    return (this.#response as NodeResponseInternals)._send!(first + text, 'latin1'); // the head's values are Latin-1
   }
 
   #writeSlow(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
@@ -181,7 +181,7 @@ export class ResponseOutlet implements Outlet {
       });
     }
     // `compression` holds everything back until it is told otherwise.
-    if (Object.hasOwn(response, 'flush')) (response as Compressing).flush?.();
+    if (Object.hasOwn(response, 'flush')) (response as CompressionResponse).flush?.();
     return more;
   }
 }
@@ -190,11 +190,11 @@ export class ResponseOutlet implements Outlet {
  * Whether what goes past the response is provably the same: a plain HTTP/1.1 response whose chunks are framed here as node:http
  * frames them, whose turn it is, of which nothing has been sent, which holds nothing back and whose write nobody has replaced.
  */
-function isPlain(response: ServerResponse & Inside, socket: Socket): boolean {
+function isPlain(response: ServerResponse & NodeResponseInternals, socket: Socket): boolean {
   return (
     response.chunkedEncoding &&
-    response.write === plainWrite &&
-    socket.write === socketWrite &&
+    response.write === originalWrite &&
+    socket.write === originalSocketWrite &&
     typeof response._send === 'function' &&
     response.writableCorked === socket.writableCorked &&
     response.writableLength === socket.writableLength

@@ -4,7 +4,7 @@ import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Entry, Follower, Journal, ResetReason, Window } from '../../../lib/journal/journal.ts';
+import type { Entry, Follower, Journal, ResetReason, JournalWindow } from '../../../lib/journal/journal.ts';
 import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
 import { Queue } from '../../../lib/journal/lmdb/append-queue.ts';
 import { type Draft, draftOf } from '../../../lib/journal/lmdb/entry-codec.ts';
@@ -49,7 +49,7 @@ const HOLD_THE_TURN = `
 
 class Recorder implements Follower {
   readonly told: string[] = [];
-  readonly restarts: { readonly window: Window; readonly reason: ResetReason }[] = [];
+  readonly restarts: { readonly window: JournalWindow; readonly reason: ResetReason }[] = [];
   readonly status: (up: boolean, error?: Error) => void;
   readonly states: (string | true)[] = [];
   #changed: () => void = () => {};
@@ -63,7 +63,7 @@ class Recorder implements Follower {
     return [];
   }
   rewind(): void {}
-  restart(window: Window, reason: ResetReason): void {
+  restart(window: JournalWindow, reason: ResetReason): void {
     this.#note(() => this.restarts.push({ window, reason }));
   }
   until(happened: () => boolean): Promise<void> {

@@ -3,9 +3,9 @@
  * Knows the contract, its own rooms and nothing else of the package; the only folder that needs npm `lmdb`.
  * Invariant: what append has resolved is on disk and will be told to the followers of every process, in one order.
  */
-import { checkedBounds, type Bound } from '../journal-limits.ts';
-import { SseError, SseTypeError, shown } from '../../errors.ts';
-import type { Follower, Journal, NewEntry, ReadResult, Window } from '../journal.ts';
+import { checkJournalLimits, type JournalLimit } from '../journal-limits.ts';
+import { SseError, SseTypeError, describe } from '../../errors.ts';
+import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
 import { comparePositions, isPosition } from '../sequence-id.ts';
 import { Bell } from './wake-file.ts';
 import { failure } from './lmdb-errors.ts';
@@ -44,10 +44,10 @@ export interface LmdbJournalOptions {
   readonly sync?: boolean;
 }
 
-const BOUNDS: Readonly<Record<keyof Bounds, Bound>> = {
-  maxLength: { standard: 100_000, whole: true },
-  maxAge: { standard: 3_600_000, whole: false },
-  maxBytes: { standard: 256 * 1024 * 1024, whole: true },
+const BOUNDS: Readonly<Record<keyof Bounds, JournalLimit>> = {
+  maxLength: { default: 100_000, integer: true },
+  maxAge: { default: 3_600_000, integer: false },
+  maxBytes: { default: 256 * 1024 * 1024, integer: true },
 };
 
 const BEAT = 250; // ms between two looks after what is done now and then, and at the log if a ring has been lost
@@ -62,13 +62,13 @@ const BEAT = 250; // ms between two looks after what is done now and then, and a
  * @throws {SseTypeError} `ERR_SSE_OPTION` when the path or an option cannot be used.
  */
 export function lmdbJournal(path: string, options: LmdbJournalOptions = {}): Journal {
-  const bounds = checkedBounds('lmdbJournal', options, BOUNDS, ['sync']);
+  const bounds = checkJournalLimits('lmdbJournal', options, BOUNDS, ['sync']);
   if (typeof path !== 'string' || path === '') {
-    throw new SseTypeError('ERR_SSE_OPTION', `lmdbJournal: the path must name a directory; got ${shown(path)}`);
+    throw new SseTypeError('ERR_SSE_OPTION', `lmdbJournal: the path must name a directory; got ${describe(path)}`);
   }
   const { sync = true } = options;
   if (typeof sync !== 'boolean') {
-    throw new SseTypeError('ERR_SSE_OPTION', `lmdbJournal: sync must be true or false; got ${shown(sync)}`);
+    throw new SseTypeError('ERR_SSE_OPTION', `lmdbJournal: sync must be true or false; got ${describe(sync)}`);
   }
   return new LmdbJournal(path, bounds, sync) satisfies Journal;
 }
@@ -101,7 +101,7 @@ class LmdbJournal implements Journal {
     this.#open();
     const { body } = entry;
     if (!(body instanceof Uint8Array)) {
-      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${shown(body)}`);
+      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${describe(body)}`);
     }
     if (body.byteLength > this.#bounds.maxBytes) {
       const what = `a body of ${body.byteLength} bytes is larger than maxBytes, ${this.#bounds.maxBytes}: the log could not keep it`;
@@ -110,7 +110,7 @@ class LmdbJournal implements Journal {
     return this.#queue.append(draftOf(entry));
   }
 
-  async window(max: number): Promise<Window> {
+  async window(max: number): Promise<JournalWindow> {
     return this.#present().window(max);
   }
 

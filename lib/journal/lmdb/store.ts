@@ -6,7 +6,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
-import type { Entry, ReadResult, Window } from '../journal.ts';
+import type { Entry, ReadResult, JournalWindow } from '../journal.ts';
 import { newLogName, numberIn } from '../sequence-id.ts';
 import { damaged, failure } from './lmdb-errors.ts';
 import { mustBeIntact } from './file-check.ts';
@@ -93,7 +93,7 @@ export class Store {
     return first <= head && this.#bounds.maxAge !== Infinity && this.#isOld(this.#at(first));
   }
 
-  window(max: number): Window {
+  window(max: number): JournalWindow {
     const { first, head } = this.#fresh();
     const from = Math.max(first, head + 1 - max);
     return { floor: this.#id(from - 1), entries: this.#entries(from, head) };

@@ -3,7 +3,7 @@
  * Knows twins and errors; the clients by their shape alone, so neither package is imported.
  * Invariant: the application's client is only duplicated: never sent a command, never reconfigured, never closed.
  */
-import { shown, SseTypeError } from '../../errors.ts';
+import { describe, SseTypeError } from '../../errors.ts';
 import { type Link, LinkLost } from './redis-connection.ts';
 import {
   type Address,
@@ -66,7 +66,7 @@ export function sourceOf(client: unknown): Source {
   throw new SseTypeError(
     'ERR_SSE_OPTION',
     `redisJournal: the client must be one of the npm packages redis (createClient() or createCluster()) or ioredis ` +
-      `(new Redis() or new Redis.Cluster()), version 5 or later; got ${shown(client)}. Behind Sentinel, use ioredis`,
+      `(new Redis() or new Redis.Cluster()), version 5 or later; got ${describe(client)}. Behind Sentinel, use ioredis`,
   );
 }
 
@@ -127,7 +127,7 @@ function prefixOf(prefix: unknown): string {
   if (text !== undefined && Buffer.from(text).equals(prefix as Uint8Array)) return text;
   throw new SseTypeError(
     'ERR_SSE_OPTION',
-    `redisJournal: the client's keyPrefix must be text; got ${shown(prefix)}. Hand in a client with another one`,
+    `redisJournal: the client's keyPrefix must be text; got ${describe(prefix)}. Hand in a client with another one`,
   );
 }
 

@@ -3,14 +3,14 @@
  * Knows the journal's entries and errors.
  * Invariant: what cannot be stored is refused before it is counted among what waits.
  */
-import { SseError, SseTypeError, shown } from '../../errors.ts';
+import { SseError, SseTypeError, describe } from '../../errors.ts';
 import type { NewEntry } from '../journal.ts';
 import type { Arg } from './redis-connection.ts';
 
 /** Names and values in turn, and how many bytes they are. */
 export function fieldsOf({ to, except, body }: NewEntry, maxEntryBytes: number): { fields: Arg[]; size: number } {
   if (!(body instanceof Uint8Array)) {
-    throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${shown(body)}`);
+    throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${describe(body)}`);
   }
   const fields: Arg[] = [];
   if (to) fields.push('to', JSON.stringify(to));

@@ -3,9 +3,9 @@
  * Knows the contract, bounds and the rooms beside it.
  * Invariant: the log is the stream alone; a process keeps nothing that another one would need.
  */
-import { type Bound, checkedBounds } from '../journal-limits.ts';
-import { SseError, SseTypeError, shown } from '../../errors.ts';
-import type { Follower, Journal, NewEntry, ReadResult, Window } from '../journal.ts';
+import { type JournalLimit, checkJournalLimits } from '../journal-limits.ts';
+import { SseError, SseTypeError, describe } from '../../errors.ts';
+import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
 import { Trimmer, warn, warnOfSettings } from './maintenance.ts';
 import { type IORedis, type NodeRedisClient, type Source, sourceOf } from './clients.ts';
 import { Following } from './follower.ts';
@@ -63,14 +63,14 @@ export interface RedisJournalOptions {
 }
 
 const DEFAULT_KEY = '{sse}:log';
-const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', Bound>> = {
-  maxLength: { standard: 100_000, whole: true },
-  maxAge: { standard: 3_600_000, whole: false },
-  wait: { standard: 5_000, whole: false },
-  maxPending: { standard: 10_000, whole: true },
-  maxPendingBytes: { standard: 64 * 1024 * 1024, whole: true },
-  maxEntryBytes: { standard: 1024 * 1024, whole: true },
-  keyAge: { standard: 3_600_000, whole: true },
+const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', JournalLimit>> = {
+  maxLength: { default: 100_000, integer: true },
+  maxAge: { default: 3_600_000, integer: false },
+  wait: { default: 5_000, integer: false },
+  maxPending: { default: 10_000, integer: true },
+  maxPendingBytes: { default: 64 * 1024 * 1024, integer: true },
+  maxEntryBytes: { default: 1024 * 1024, integer: true },
+  keyAge: { default: 3_600_000, integer: true },
 };
 
 /**
@@ -102,7 +102,7 @@ const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', Bound>> = {
  */
 export function redisJournal(client: IORedis | NodeRedisClient, options: RedisJournalOptions = {}): Journal {
   const source = sourceOf(client);
-  const bounds = checkedBounds('redisJournal', options, BOUNDS, ['key']);
+  const bounds = checkJournalLimits('redisJournal', options, BOUNDS, ['key']);
   bounds.keyAge = Math.min(bounds.keyAge, LONGEST);
   const { key = DEFAULT_KEY } = options;
   const log = source.keyPrefix + key;
@@ -110,7 +110,7 @@ export function redisJournal(client: IORedis | NodeRedisClient, options: RedisJo
   if (beside === undefined) {
     throw new SseTypeError(
       'ERR_SSE_OPTION',
-      `redisJournal: key must be a text without braces, or with one {hash tag}; got ${shown(key)}` +
+      `redisJournal: key must be a text without braces, or with one {hash tag}; got ${describe(key)}` +
         (source.keyPrefix ? ` behind the keyPrefix ${JSON.stringify(source.keyPrefix)}` : ''),
     );
   }
@@ -175,7 +175,7 @@ class RedisJournal implements Journal {
     return this.#producer.append(entry);
   }
 
-  async window(max: number): Promise<Window> {
+  async window(max: number): Promise<JournalWindow> {
     if (this.#closed) throw this.#closed;
     return this.#reader.window(max);
   }

@@ -3,7 +3,7 @@
  * Knows replies and how to ask; nothing of what a connection is.
  * Invariant: an id is good only if that entry is in the log, or is the last one that the log ever had.
  */
-import type { Entry, ReadResult, Window } from '../journal.ts';
+import type { Entry, ReadResult, JournalWindow } from '../journal.ts';
 import { type Arg, Refusal } from './redis-connection.ts';
 import { compareStreamIds, entriesIn, firstId, isStreamId, type StreamInfo, streamInfo } from './replies.ts';
 import { GENESIS } from './scripts.ts';
@@ -52,7 +52,7 @@ export class LogReader {
     await this.#ask([['EVAL', GENESIS, '1', this.#log]]);
   }
 
-  async window(max: number): Promise<Window> {
+  async window(max: number): Promise<JournalWindow> {
     const newest: Entry[] = []; // newest first
     let to = '+';
     while (newest.length <= max) {

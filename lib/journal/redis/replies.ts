@@ -3,7 +3,7 @@
  * Knows the journal's entry and the grammar of frames; nothing of connections.
  * Invariant: every entry of the stream becomes an entry with its id, usable or not, so that no cursor has a hole.
  */
-import { encode, serializeDefault } from '../../wire/event-stream.ts';
+import { encodeMessage, serializeDefault } from '../../wire/event-stream.ts';
 import type { Entry } from '../journal.ts';
 
 /** What `XINFO STREAM` tells that matters here. */
@@ -127,7 +127,7 @@ function framed(event: unknown, data: unknown): Uint8Array | undefined {
       event: event === undefined ? undefined : text(event),
       data: data === undefined ? '' : text(data),
     };
-    return Buffer.from(encode(message, serializeDefault).body);
+    return Buffer.from(encodeMessage(message, serializeDefault).body);
   } catch {
     return undefined; // a line end in the event's name would be a field of its own; «error» would call the page's onerror
   }
