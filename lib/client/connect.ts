@@ -10,7 +10,7 @@ import { openHttp } from './http-source.ts';
 import { parseDefault } from './parse-default.ts';
 import { headersOf } from './request-headers.ts';
 import type { Frame, Source } from './source.ts';
-import { StreamError } from './stream-error.ts';
+import { StreamError, type StreamErrorCode } from './stream-error.ts';
 
 /** A listener, and what it listens to: the events of a name, all events (`''`, which is no name), or calls of a function. */
 interface Listener {
@@ -63,19 +63,19 @@ export function connect<E extends EventMap = AnyEvents>(
     emit(onStatus, next);
   }
 
-  function onError(error: StreamError): void {
-    lastError = error;
-    emit(onError, error);
+  function onError(code: StreamErrorCode, status?: number, cause?: unknown): void {
+    lastError = new StreamError(code, status, cause);
+    emit(onError, lastError);
   }
 
-  function onFrame({ event, data: text, id, control }: Frame): void {
+  function onFrame({ event, data: text, id, isEnd }: Frame): void {
     place.id = id;
     if (!event) return;
     let data: unknown;
     try {
-      data = (control ? parseDefault : parse)(text, event);
+      data = (isEnd || isReset(event, text) ? parseDefault : parse)(text, event);
     } catch (error) {
-      return onError(new StreamError('parse', undefined, error));
+      return onError('parse', undefined, error);
     }
     const taken: StreamEvent = { event, data, id };
     newest.set(event, taken);
@@ -186,4 +186,13 @@ export function connect<E extends EventMap = AnyEvents>(
 
 function isFinal(status: Status): boolean {
   return /refused|ended|closed/.test(status);
+}
+
+/** Whether an event is the router's `reset`. Another server's event of this name is an ordinary one. */
+function isReset(event: string, text: string): boolean {
+  const { reason, lastEventId } = (event === 'reset' ? parseDefault(text) : {}) as {
+    reason?: string;
+    lastEventId?: string;
+  };
+  return !!reason && lastEventId !== undefined;
 }

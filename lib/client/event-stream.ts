@@ -94,8 +94,10 @@ export interface EventStream<E extends EventMap = AnyEvents> extends AsyncIterab
 
 /** One stream for all tabs: the result of `shared()`. */
 export interface Tabs {
+  readonly key: string;
   /** @internal */
   check(options: ConnectOptions): void;
+  /** @internal */
   join(url: string, options: ConnectOptions, place: Place, ...listener: SourceListener): Source;
 }
 
@@ -106,4 +108,6 @@ export interface Place {
   /** The line of frames that the tab follows, and the number of its last frame. */
   term?: string;
   n: number;
+  /** Whether the stream has ended. */
+  isOver?: boolean;
 }

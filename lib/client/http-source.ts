@@ -7,12 +7,14 @@
 
 import { makeParser } from './parser.ts';
 import type { RequestHeaders, RequestSettings, Source, SourceListener } from './source.ts';
-import { StreamError, type StreamErrorCode } from './stream-error.ts';
+import type { StreamErrorCode } from './stream-error.ts';
 
 export interface HttpSettings extends RequestSettings {
   readonly method?: string;
   readonly body?: BodyInit;
   readonly fetch?: typeof fetch;
+  /** Whether the first request waits for `reconnect()`. */
+  readonly isResting?: boolean;
   /** The id with which the first request resumes. */
   readonly from: string;
   /** Returns the headers of the next request. */
@@ -42,7 +44,7 @@ export function openHttp(
   let looksSilent = false;
   /** Whether the next 401 or 403 is final, because the headers have been asked for again. */
   let hasRenewed = false;
-  let serverRetry: number | undefined;
+  let serverRetry = 0;
   let failures = 0;
   let isClosed = false;
 
@@ -56,30 +58,33 @@ export function openHttp(
   /** Ends the attempt. Without a code, the server has ended the answer; a retry is made after `atLeast` ms or more. */
   function end(code?: StreamErrorCode | 'ended', status?: number, cause?: unknown, atLeast = 0): void {
     stop();
-    if (code && code !== 'ended') onError(new StreamError(code, status, cause));
+    if (code && code !== 'ended') onError(code, status, cause);
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
     if (isPost || code === 'refused') return onStatus('refused');
-    const doubled = Math.min((serverRetry ?? retry.min) * 2 ** failures, retry.max);
-    const delay = serverRetry ? Math.max(serverRetry, doubled) * (1 + Math.random() / 4) : doubled * Math.random();
+    const doubled = Math.min((serverRetry || retry.min) * 2 ** failures, retry.max);
+    const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
     failures++;
     wait(Math.max(delay, atLeast));
   }
 
+  const isWaiting = (): boolean => !attempt && due < Infinity;
+
   function wait(delay: number): void {
     due = Date.now() + delay;
-    onStatus(navigator.onLine ? 'waiting' : 'offline');
     check();
   }
 
   function check(): void {
     clearTimeout(timer);
     let left = due - Date.now();
-    if (left > 0) looksSilent = false;
-    else if (!attempt) {
+    if (isWaiting()) {
       // Without a network there is no timer: `online`, a visible page or `reconnect()` makes the next request.
-      return navigator.onLine ? void connect() : onStatus('offline');
-    } else if (looksSilent) return end('silence');
+      if (!navigator.onLine) return onStatus('offline');
+      if (left <= 0) return void connect();
+      onStatus('waiting');
+    } else if (left > 0) looksSilent = false;
+    else if (looksSilent) return end('silence');
     else {
       // After a long block of the page, the timer may run before the bytes that arrived meanwhile: 200 ms, then a second look.
       looksSilent = !mayBeQuiet;
@@ -87,8 +92,6 @@ export function openHttp(
     }
     timer = setTimeout(check, Math.min(left, 2 ** 31 - 1)); // beyond that, setTimeout fires at once
   }
-
-  const isWaiting = (): boolean => !attempt && due < Infinity;
 
   function onOnline(): void {
     if (isWaiting()) wait(Math.random() * 1_000);
@@ -104,7 +107,7 @@ export function openHttp(
     check();
     onStatus('connecting');
     try {
-      const { fields, renewable } = await settings.headers();
+      const [fields, isRenewable] = await settings.headers();
       if (isOver()) return;
       failure = 'network';
       const response = await (settings.fetch ?? fetch)(url, {
@@ -118,7 +121,7 @@ export function openHttp(
       if (isOver()) return;
       const { status, headers } = response;
       if (status === 204) return end('ended');
-      if (/401|403/.test(`${status}`) && renewable && !hasRenewed && !isPost) {
+      if (/401|403/.test(`${status}`) && isRenewable && !hasRenewed && !isPost) {
         hasRenewed = true;
         return void connect();
       }
@@ -150,7 +153,7 @@ export function openHttp(
           position = last.id;
           onFrames(frames);
           if (isOver()) return;
-          if (last.control === 'end') return end('ended');
+          if (last.isEnd) return end('ended');
         }
       }
     } catch (error) {
@@ -159,7 +162,7 @@ export function openHttp(
   }
 
   addEventListener('online', onOnline);
-  void connect();
+  if (!settings.isResting) void connect();
   return {
     check,
     reconnect: () => void connect(),

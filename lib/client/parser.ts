@@ -6,7 +6,6 @@
  * [spec] https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
 
-import { parseDefault } from './parse-default.ts';
 import type { Frame } from './source.ts';
 
 // `sse-router:end` ends a connection, `<n>~end` ends a run.
@@ -19,7 +18,7 @@ const END_ID = /^sse-router:end$|~end$/;
 export function makeParser(position: string, onHint: (retry?: number) => void): (text: string) => Frame[] {
   let partialLine = '';
   let endsWithCR = false;
-  let hasEnded = false;
+  let isEnd = false;
   let block: Record<string, string> = {};
 
   function takeField(line: string): void {
@@ -35,15 +34,11 @@ export function makeParser(position: string, onHint: (retry?: number) => void): 
   function takeBlock(frames: Frame[]): void {
     const { event, data, id } = block;
     const before = position;
-    let control: Frame['control'];
-    // The router answers 204 to the id of an `end`: the position stays.
-    hasEnded = event === 'end' && END_ID.test(id!);
-    if (hasEnded) control = 'end';
-    else position = id ?? position;
-    if (event === 'reset' && isReset(data)) control = event;
+    isEnd = event === 'end' && END_ID.test(id!);
+    if (!isEnd) position = id ?? position; // the router answers 204 to the id of an `end`
     if (data !== undefined && (event !== 'checkpoint' || data || !id)) {
-      frames.push({ event: event || 'message', data, id: position, control });
-    } else if (position !== before) frames.push({ event: '', data: '', id: position });
+      frames.push({ event: event || 'message', data, id: position, isEnd });
+    } else if (position !== before) frames.push({ event: '', data: '', id: position, isEnd });
     block = {};
   }
 
@@ -58,13 +53,8 @@ export function makeParser(position: string, onHint: (retry?: number) => void): 
     partialLine = lines.pop()!;
     for (const line of lines) {
       if (line) takeField(line);
-      else if (!hasEnded) takeBlock(frames);
+      else if (!isEnd) takeBlock(frames);
     }
     return frames;
   };
-}
-
-function isReset(data = ''): boolean {
-  const { reason, lastEventId } = parseDefault(data) as { reason?: unknown; lastEventId?: unknown };
-  return !!reason && lastEventId !== undefined;
 }

@@ -6,6 +6,6 @@ import type { ConnectOptions } from './event-stream.ts';
 import type { RequestHeaders } from './source.ts';
 
 export async function headersOf({ headers }: ConnectOptions): Promise<RequestHeaders> {
-  const renewable = typeof headers === 'function';
-  return { fields: Object.fromEntries(new Headers(renewable ? await headers() : headers)), renewable };
+  const isRenewable = typeof headers === 'function';
+  return [Object.fromEntries(new Headers(isRenewable ? await headers() : headers)), isRenewable];
 }

@@ -3,7 +3,7 @@
  */
 
 import type { Status } from './event-stream.ts';
-import type { StreamError } from './stream-error.ts';
+import type { StreamErrorCode } from './stream-error.ts';
 
 /** One event as it arrived. An empty `event` changes only the position: there is nothing to show. */
 export interface Frame {
@@ -11,15 +11,15 @@ export interface Frame {
   readonly data: string;
   /** The position after this event: the last event id of the stream. */
   readonly id: string;
-  /** Set if the router itself sent the event. Another server's event of the same name is an ordinary one. */
-  readonly control?: 'end' | 'reset' | undefined;
+  /** Whether it is the router's `end`. Another server's event of this name is an ordinary one. */
+  readonly isEnd: boolean;
 }
 
 /** What a source reports with. After its `close()` it reports nothing. */
 export type SourceListener = readonly [
   onFrames: (frames: readonly Frame[]) => void,
   onStatus: (status: Status) => void,
-  onError: (error: StreamError) => void,
+  onError: (code: StreamErrorCode, status?: number, cause?: unknown) => void,
 ];
 
 export interface Source {
@@ -30,13 +30,8 @@ export interface Source {
   close(): void;
 }
 
-/** The headers of one request. */
-export interface RequestHeaders {
-  /** By name in lower case. */
-  readonly fields: Readonly<Record<string, string>>;
-  /** Whether the next request may have other headers: they come from a function. */
-  readonly renewable: boolean;
-}
+/** The headers of one request. If they come from a function, the next request may have others: they are renewable. */
+export type RequestHeaders = readonly [fields: Readonly<Record<string, string>>, isRenewable: boolean];
 
 /** What a request needs beside its URL; a worker receives the part that can be cloned. */
 export interface RequestSettings {
