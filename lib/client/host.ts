@@ -69,9 +69,10 @@ export function makeHost<Tab>(
       url,
       { ...settings, from: id, headers: askHeaders, isResting: isOver },
       (frames) => {
+        const { n } = line.log;
         line.opening ??= frames[0]!.id;
-        send(undefined, 'frames', line.term, line.log.n, frames);
         line.log.add(frames);
+        send(undefined, 'frames', line.term, n, frames);
         merge();
       },
       (status) => {

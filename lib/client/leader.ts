@@ -87,6 +87,7 @@ export function joinLeader(
   function stepDown(): void {
     host?.leave();
     host = begin = undefined;
+    misses = 0;
     link.log ??= makeLog(place.id, place.n);
   }
 
@@ -127,7 +128,6 @@ export function joinLeader(
 
   stepDown();
   compete();
-  link.join();
   return {
     post,
     stop() {

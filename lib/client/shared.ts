@@ -96,8 +96,10 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       }
 
       function useLeader(): void {
-        if (locks) transport = joinLeader(name, url, options, place, link, lock);
-        else {
+        if (locks) {
+          transport = joinLeader(name, url, options, place, link, lock);
+          link.join();
+        } else {
           const own = openHttp(url, { ...options, from: place.id, headers: () => headersOf(options) }, ...listener);
           transport = { post: (_method, what) => own[what as 'wake'](), stop: own.close };
         }
