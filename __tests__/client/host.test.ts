@@ -36,7 +36,7 @@ class World {
   constructor(url: string, inherited?: ReturnType<typeof makeLog>) {
     this.host = makeHost<string>(
       url,
-      { retry: { min: 1, max: 10 } },
+      { init: {}, retry: { min: 1, max: 10 } },
       (to, method, ...args) => {
         for (const [name, tab] of this.tabs) {
           if ((!to || to === name) && !tab.isDeaf) call(tab.link, method, ...structuredClone(args));
@@ -443,7 +443,7 @@ describe('states', () => {
     expect(heir.all).toEqual(['(ended)']);
     await pause(30);
     expect(exchanges).toHaveLength(1);
-    next.host.act('heir', 'reconnect');
+    next.host.act('heir', 'reconnect', false);
     expect((await exchange(2)).lastEventId).toBe('1');
     expect(heir.place.isOver).toBe(false);
   });
@@ -451,9 +451,9 @@ describe('states', () => {
   test('reconnect and wake are for the stream of the tab', async () => {
     const { world, exchange, first } = await open(event(1));
     await eventually(() => first.seen.length === 1);
-    world.host.act('first', 'wake');
-    world.host.act('unknown', 'reconnect');
-    world.host.act('first', 'reconnect');
+    world.host.act('first', 'wake', false);
+    world.host.act('unknown', 'reconnect', false);
+    world.host.act('first', 'reconnect', false);
     expect((await exchange(2)).lastEventId).toBe('1');
     await eventually(async () => (await exchange(1)).isClosed);
   });

@@ -62,34 +62,25 @@ test('retry and comments are hints, at once', () => {
 });
 
 test('a block that only sets the id moves the position, and shows nothing', () => {
-  expect(parsed(['id: 7\n\n', 'id: 7\n\n']).frames).toEqual([{ event: '', data: '', id: '7' }]);
+  expect(parsed(['id: 7\n\n', 'id: 7\n\n']).frames).toEqual([{ event: '', data: '', id: '7', isEnd: false }]);
 });
 
 describe('control events', () => {
-  const controls = (text: string, position?: string) =>
-    parsed([text], position).frames.map(({ event, data, id, control }) => [event, data, id, control]);
+  const read = (text: string, position?: string) =>
+    parsed([text], position).frames.map(({ event, data, id, isEnd }) => [event, data, id, isEnd]);
 
   test('a checkpoint has an id and empty data', () => {
-    expect(controls('event: checkpoint\nid: 3\ndata\n\n')).toEqual([['', '', '3', undefined]]);
-    expect(controls('event: checkpoint\ndata\n\n', '3')).toEqual([['checkpoint', '', '3', undefined]]);
-    expect(controls('event: checkpoint\nid: 3\ndata: x\n\n')).toEqual([['checkpoint', 'x', '3', undefined]]);
+    expect(read('event: checkpoint\nid: 3\ndata\n\n')).toEqual([['', '', '3', false]]);
+    expect(read('event: checkpoint\ndata\n\n', '3')).toEqual([['checkpoint', '', '3', false]]);
+    expect(read('event: checkpoint\nid: 3\ndata: x\n\n')).toEqual([['checkpoint', 'x', '3', false]]);
   });
 
   test('an end has the id of an end, is the last event, and leaves the position', () => {
-    expect(controls('event: end\nid: sse-router:end\ndata\n\ndata: x\n\n', '3')).toEqual([['end', '', '3', 'end']]);
-    expect(controls('event: end\nid: 12~end\ndata: done\n\n', '11')).toEqual([['end', 'done', '11', 'end']]);
-    expect(controls('event: end\nid: 12\ndata: done\n\n')).toEqual([['end', 'done', '12', undefined]]);
-    expect(controls('event: end\ndata: done\n\n', '12~end')).toEqual([['end', 'done', '12~end', undefined]]);
-    expect(controls('event: x\nid: sse-router:end\ndata\n\n')).toEqual([['x', '', 'sse-router:end', undefined]]);
-  });
-
-  test('a reset has a reason and a lastEventId', () => {
-    const data = '{"reason":"lost","lastEventId":""}';
-    expect(controls(`event: reset\nid: 3\ndata: ${data}\n\n`)).toEqual([['reset', data, '3', 'reset']]);
-    expect(controls('event: reset\nid: 3\ndata: {"reason":"x"}\n\n')).toEqual([
-      ['reset', '{"reason":"x"}', '3', undefined],
-    ]);
-    expect(controls('event: reset\nid: 3\ndata: now\n\n')).toEqual([['reset', 'now', '3', undefined]]);
+    expect(read('event: end\nid: sse-router:end\ndata\n\ndata: x\n\n', '3')).toEqual([['end', '', '3', true]]);
+    expect(read('event: end\nid: 12~end\ndata: done\n\n', '11')).toEqual([['end', 'done', '11', true]]);
+    expect(read('event: end\nid: 12\ndata: done\n\n')).toEqual([['end', 'done', '12', false]]);
+    expect(read('event: end\ndata: done\n\n', '12~end')).toEqual([['end', 'done', '12~end', false]]);
+    expect(read('event: x\nid: sse-router:end\ndata\n\n')).toEqual([['x', '', 'sse-router:end', false]]);
   });
 });
 

@@ -41,7 +41,8 @@ export function connect<E extends EventMap = AnyEvents>(
   url: string | URL,
   options: ConnectOptions = {},
 ): EventStream<E> {
-  const { tabs, signal, parse = parseDefault, from = '' } = options;
+  const { tabs, signal, parse = parseDefault, from = '', method, body, credentials } = options;
+  const init = { method, body, credentials };
   tabs?.check(options);
   /** `undefined` where the stream must not open: without a document, and after `close()`. */
   let href = typeof document === 'undefined' ? undefined : new URL(url, document.baseURI).href;
@@ -86,7 +87,7 @@ export function connect<E extends EventMap = AnyEvents>(
     if (!href || source) return;
     source = tabs
       ? tabs.join(href, options, place, onFrames, onStatus, onError)
-      : openHttp(href, { ...options, from: place.id, headers: () => headersOf(options) }, onFrames, onStatus, onError);
+      : openHttp(href, { ...options, init, isOnce: method === 'POST', from: place.id, headers: () => headersOf(options) }, onFrames, onStatus, onError);
     if (!href) stop(); // a listener of the first status has closed the stream
   }
 
@@ -101,7 +102,7 @@ export function connect<E extends EventMap = AnyEvents>(
       if (source && !isFinal(status)) onStatus('waiting');
       stop();
     } else if (!/vis/.test(type) || !document.hidden) {
-      if (source) source.wake();
+      if (source) source.wake(type === 'online');
       else if (status === 'waiting') start();
     }
   }
@@ -175,7 +176,7 @@ export function connect<E extends EventMap = AnyEvents>(
 
   if (href) {
     // In the capture phase, the window hears the document's events as well.
-    for (const type of ['pagehide', 'pageshow', 'freeze', 'resume', 'visibilitychange']) {
+    for (const type of ['pagehide', 'pageshow', 'freeze', 'resume', 'visibilitychange', 'online']) {
       addEventListener(type, onPageEvent, { capture: true, signal: life.signal });
     }
   }

@@ -33,10 +33,12 @@ export interface Host<Tab> extends HostMethods<Tab> {
   readonly members: ReadonlyMap<Tab, Member>;
 }
 
+export type HostSettings = Omit<HttpSettings, 'from' | 'headers'>;
+
 /** Makes a host without members. Its first line continues the log `inherited`, if there is one. */
 export function makeHost<Tab>(
   url: string,
-  settings: Omit<HttpSettings, 'from' | 'headers'>,
+  settings: HostSettings,
   send: Send<Tab>,
   inherited?: FrameLog,
 ): Host<Tab> {
@@ -138,7 +140,7 @@ export function makeHost<Tab>(
       if (member.line?.status === 'refused') member.line.source!.reconnect();
     },
     leave,
-    act: (tab, what) => members.get(tab)?.line?.source![what](),
+    act: (tab, what, isOnline) => members.get(tab)?.line?.source![what](isOnline),
     answer(_tab, question, headers, error) {
       questions[question]?.(error ? Promise.reject(new Error(error)) : headers!);
       delete questions[question];

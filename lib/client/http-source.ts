@@ -10,8 +10,8 @@ import type { RequestHeaders, RequestSettings, Source, SourceListener } from './
 import type { StreamErrorCode } from './stream-error.ts';
 
 export interface HttpSettings extends RequestSettings {
-  readonly method?: string;
-  readonly body?: BodyInit;
+  /** Whether the request must not be repeated, as it is a POST. */
+  readonly isOnce?: boolean;
   readonly fetch?: typeof fetch;
   /** Whether the first request waits for `reconnect()`. */
   readonly isResting?: boolean;
@@ -31,8 +31,7 @@ export function openHttp(
   settings: HttpSettings,
   ...[onFrames, onStatus, onError]: SourceListener
 ): HttpSource {
-  const { silence = 45_000, retry = { min: 1_000, max: 30_000 }, method } = settings;
-  const isPost = method === 'POST';
+  const { silence = 45_000, retry = { min: 1_000, max: 30_000 }, isOnce } = settings;
   const tolerated = silence || Infinity;
   let position = settings.from;
   /** The request that is under way or open. */
@@ -61,7 +60,7 @@ export function openHttp(
     if (code && code !== 'ended') onError(code, status, cause);
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
-    if (isPost || code === 'refused') return onStatus('refused');
+    if (isOnce || code === 'refused') return onStatus('refused');
     const doubled = Math.min((serverRetry || retry.min) * 2 ** failures, retry.max);
     const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
     failures++;
@@ -93,10 +92,6 @@ export function openHttp(
     timer = setTimeout(check, Math.min(left, 2 ** 31 - 1)); // beyond that, setTimeout fires at once
   }
 
-  function onOnline(): void {
-    if (isWaiting()) wait(Math.random() * 1_000);
-  }
-
   async function connect(): Promise<void> {
     stop();
     const own = (attempt = new AbortController());
@@ -111,9 +106,7 @@ export function openHttp(
       if (isOver()) return;
       failure = 'network';
       const response = await (settings.fetch ?? fetch)(url, {
-        method,
-        body: settings.body,
-        credentials: settings.credentials,
+        ...settings.init,
         cache: 'no-store',
         headers: { accept: 'text/event-stream', ...fields, ...(position && { 'last-event-id': bytesOf(position) }) },
         signal: own.signal,
@@ -121,7 +114,7 @@ export function openHttp(
       if (isOver()) return;
       const { status, headers } = response;
       if (status === 204) return end('ended');
-      if (/401|403/.test(`${status}`) && isRenewable && !hasRenewed && !isPost) {
+      if (/401|403/.test(`${status}`) && isRenewable && !hasRenewed && !isOnce) {
         hasRenewed = true;
         return void connect();
       }
@@ -144,7 +137,7 @@ export function openHttp(
         const { done, value } = await reader.read();
         if (isOver()) return;
         // Servers break off the answer to a POST that did not finish, so a normal end completes it.
-        if (done) return end(isPost ? 'ended' : undefined);
+        if (done) return end(isOnce ? 'ended' : undefined);
         due = Date.now() + tolerated;
         const frames = parse(value);
         const last = frames.at(-1);
@@ -161,18 +154,19 @@ export function openHttp(
     }
   }
 
-  addEventListener('online', onOnline);
   if (!settings.isResting) void connect();
   return {
     check,
     reconnect: () => void connect(),
-    wake() {
-      if (isWaiting()) void connect();
+    wake(isOnline) {
+      if (!isWaiting()) return;
+      // Not all clients of a network at once.
+      if (isOnline) wait(Math.random() * 1_000);
+      else void connect();
     },
     close() {
       isClosed = true;
       stop();
-      removeEventListener('online', onOnline);
     },
   };
 }

@@ -4,9 +4,9 @@
  * A new leader first asks for the frames that it lacks, so it continues after the tab that is furthest ahead.
  */
 
-import type { ConnectOptions, Place } from './event-stream.ts';
+import type { Place } from './event-stream.ts';
 import { makeLog } from './frame-log.ts';
-import { type Host, makeHost } from './host.ts';
+import { type Host, type HostSettings, makeHost } from './host.ts';
 import { call } from './messages.ts';
 import type { Transport } from './shared.ts';
 import type { TabLink } from './tab-link.ts';
@@ -15,7 +15,7 @@ import type { TabLink } from './tab-link.ts';
 export function joinLeader(
   name: string,
   url: string,
-  options: ConnectOptions,
+  settings: HostSettings,
   place: Place,
   link: TabLink,
   tab: string,
@@ -98,7 +98,7 @@ export function joinLeader(
     const lead = (): Promise<void> => {
       begin = () => {
         if (host) return;
-        host = makeHost(url, options, send, link.log);
+        host = makeHost(url, settings, send, link.log);
         link.log = undefined;
         send(undefined, 'lead', tab);
       };

@@ -13,7 +13,7 @@ export interface HostMethods<Tab> {
   /** Leaves the stream; without a tab, all leave. */
   leave(tab?: Tab): void;
   /** Does this to the stream that the tab follows. */
-  act(tab: Tab, what: 'reconnect' | 'wake'): void;
+  act(tab: Tab, what: 'reconnect' | 'wake', isOnline: boolean): void;
   /** Answers the question of this number with the headers of a request, or with the reason why there are none. */
   answer(tab: Tab, question: number, headers?: RequestHeaders, error?: string): void;
 }

@@ -56,6 +56,8 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       const { locks } = navigator;
       const name = `sse-router/1 ${key} ${url}`;
       const lock = `${name} ${Math.random()}`;
+      const { credentials, silence, retry } = options;
+      const settings = { init: { credentials }, silence, retry };
       const life = new AbortController();
       const { signal } = life;
       let transport: Transport | undefined;
@@ -87,8 +89,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
             // The lock is free when the worker has crashed.
             void locks?.request(workerLock, { signal }, useWorker).catch(() => {});
           };
-          const { credentials, silence, retry } = options;
-          port.postMessage([name, url, { credentials, silence, retry }, lock]);
+          port.postMessage([name, url, settings, lock]);
           link.join();
         } catch {
           fail();
@@ -97,11 +98,11 @@ export function shared({ key, worker }: SharedOptions): Tabs {
 
       function useLeader(): void {
         if (locks) {
-          transport = joinLeader(name, url, options, place, link, lock);
+          transport = joinLeader(name, url, { ...settings, fetch: options.fetch }, place, link, lock);
           link.join();
         } else {
-          const own = openHttp(url, { ...options, from: place.id, headers: () => headersOf(options) }, ...listener);
-          transport = { post: (_method, what) => own[what as 'wake'](), stop: own.close };
+          const own = openHttp(url, { ...settings, fetch: options.fetch, from: place.id, headers: () => headersOf(options) }, ...listener);
+          transport = { post: (_method, what, ...args) => call(own, what as string, ...args), stop: own.close };
         }
       }
 
@@ -121,7 +122,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       listener[1]('connecting');
       return {
         reconnect: () => transport?.post('act', 'reconnect'),
-        wake: () => transport?.post('act', 'wake'),
+        wake: (isOnline) => transport?.post('act', 'wake', isOnline),
         close() {
           transport?.post('leave');
           transport?.stop();

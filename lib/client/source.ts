@@ -25,8 +25,8 @@ export type SourceListener = readonly [
 export interface Source {
   /** Connects now, whatever the status. */
   reconnect(): void;
-  /** Connects now if the source waits to retry. */
-  wake(): void;
+  /** Connects if the source waits to retry: now or, if the network is back, within a second. */
+  wake(isOnline: boolean): void;
   close(): void;
 }
 
@@ -35,7 +35,8 @@ export type RequestHeaders = readonly [fields: Readonly<Record<string, string>>,
 
 /** What a request needs beside its URL; a worker receives the part that can be cloned. */
 export interface RequestSettings {
-  readonly credentials?: RequestCredentials;
+  /** Method, body and credentials. */
+  readonly init: RequestInit;
   readonly silence?: number | false;
   readonly retry?: { readonly min: number; readonly max: number };
 }
