@@ -27,6 +27,7 @@ describe.each(MODES)('by %s', (mode) => {
       const seen = await one.until(({ events: all }) => all.length >= log.length);
       expect(seen.events.map(([, data, id]) => [data, id])).toEqual(log);
       expect(seen.statuses).toEqual(['connecting', 'open']);
+      expect(seen.workers).toBe(mode === 'worker' ? 1 : 0);
     }
     expect(events.size).toBe(1);
     expect(requests).toHaveLength(1);

@@ -64,6 +64,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       const link: TabLink = makeLink(place, options, (...message) => transport!.post(...message), listener);
 
       function useWorker(): void {
+        transport?.stop();
         const fail = (): void => {
           transport!.stop();
           warn('the shared worker does not start; a tab hosts the stream.');
@@ -83,12 +84,12 @@ export function shared({ key, worker }: SharedOptions): Tabs {
           const started = startWorker(worker);
           started.onerror = fail;
           port = started.port;
-          port.onmessage = ({ data: [method, ...args] }) => call(link, method, ...args);
-          link.lock = (workerLock) => {
+          port.onmessage = ({ data: [method, ...args] }) => {
             clearTimeout(timer);
-            // The lock is free when the worker has crashed.
-            void locks?.request(workerLock, { signal }, useWorker).catch(() => {});
+            call(link, method, ...args);
           };
+          // The lock is free when the worker has crashed.
+          link.lock = (workerLock) => void locks.request(workerLock, { signal }, useWorker).catch(() => {});
           port.postMessage([name, url, settings, lock]);
           link.join();
         } catch {

@@ -9,7 +9,12 @@ import { call } from './messages.ts';
 function serve(): void {
   const hosts = new Map<string, Host<MessagePort>>();
   const lock = `sse-router ${Math.random()}`;
-  navigator.locks?.request(lock, () => new Promise(() => {}));
+  const held = new Promise((resolve) => {
+    navigator.locks?.request(lock, () => {
+      resolve(lock);
+      return new Promise(() => {});
+    });
+  });
 
   addEventListener('connect', (event) => {
     const [port] = (event as MessageEvent).ports as [MessagePort];
@@ -21,7 +26,8 @@ function serve(): void {
           for (const tab of to ? [to] : host.members.keys()) tab.postMessage(message);
         });
       hosts.set(name, host);
-      port.postMessage(['lock', lock]);
+      // Not before it is held: a tab that acquired it too early would start the worker again.
+      void held.then(() => port.postMessage(['lock', lock]));
       port.onmessage = ({ data: [method, ...args] }) => call(host, method, port, ...args);
       // A tab is gone when it says so, when its port closes or, after a crash, when its lock is free.
       port.addEventListener('close', () => host.leave(port));
