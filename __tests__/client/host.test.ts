@@ -30,6 +30,8 @@ interface TestTab {
 }
 
 class World {
+  /** How the messages of the tabs reach the host. */
+  post = (deliver: () => void): void => deliver();
   readonly tabs = new Map<string, TestTab>();
   readonly host: Host<string>;
 
@@ -60,20 +62,28 @@ class World {
       errors,
       status: undefined,
       isDeaf: false,
-      link: makeLink(own, options, (method, ...args) => call(this.host, method, name, ...structuredClone(args)), [
-        (frames: readonly Frame[]) => {
-          for (const { event, data, id } of frames) {
-            own.id = id;
-            if (event) seen.push(event === 'message' ? data : event);
-            if (event) all.push(data);
-          }
+      link: makeLink(
+        own,
+        options,
+        (method, ...args) => {
+          const copy = structuredClone(args);
+          this.post(() => call(this.host, method, name, ...copy));
         },
-        (status) => {
-          tab.status = status;
-          all.push(`(${status})`);
-        },
-        (code, status) => errors.push(`${code} ${status}`),
-      ]),
+        [
+          (frames: readonly Frame[]) => {
+            for (const { event, data, id } of frames) {
+              own.id = id;
+              if (event) seen.push(event === 'message' ? data : event);
+              if (event) all.push(data);
+            }
+          },
+          (status) => {
+            tab.status = status;
+            all.push(`(${status})`);
+          },
+          (code, status) => errors.push(`${code} ${status}`),
+        ],
+      ),
       leave: () => {
         this.tabs.delete(name);
         this.host.leave(name);
@@ -90,9 +100,7 @@ const events = (from: number, to: number): string =>
   Array.from({ length: to - from + 1 }, (_, n) => event(from + n)).join('');
 const numbers = (from: number, to: number): string[] => Array.from({ length: to - from + 1 }, (_, n) => `${from + n}`);
 
-async function open(
-  text = '',
-): Promise<{
+async function open(text = ''): Promise<{
   world: World;
   first: TestTab;
   exchange: (n: number) => Promise<Exchange>;
@@ -306,12 +314,36 @@ describe('numbers', () => {
     await eventually(() => first.seen.length === 1);
     const frames = [{ event: 'message', data: 'x', id: 'x', isEnd: false }];
     first.link.frames('another', first.place.n, frames);
-    first.link.follow('another', first.place.n, frames, 'waiting', 'yet another');
-    first.link.follow('another', first.place.n, frames, 'waiting');
+    first.link.follow('yet another', 'another', first.place.n, frames, 'waiting');
+    first.link.follow(0.5, 'another', first.place.n, frames, 'waiting');
     first.link.status('another', 'waiting');
     first.link.error('another', 'network');
     expect(first.seen).toEqual(['1']);
     expect([first.status, first.errors]).toEqual(['open', []]);
+  });
+
+  test('a tab that joins again keeps its stream; of several answers, the last one counts', async () => {
+    const { world, first, exchange, exchanges } = await open(events(1, 2));
+    await eventually(() => first.seen.length === 2);
+    first.link.join();
+    await pause(20);
+    expect(exchanges).toHaveLength(1);
+    // Two joins under way at once, of a tab that has a stream of its own.
+    const late = world.tab('late', { id: 'x' });
+    (await exchange(2)).open();
+    const { post } = world;
+    const held: (() => void)[] = [];
+    world.post = (deliver) => void held.push(deliver);
+    late.link.join();
+    Object.assign(late.place, { id: 'y', term: 'gone' });
+    late.link.join();
+    world.post = post;
+    held.forEach((deliver) => deliver());
+    const last = await exchange(3);
+    expect(last.lastEventId).toBe('y');
+    last.open(event('z'));
+    await eventually(() => late.seen.length === 1);
+    expect((await exchange(2)).isClosed).toBe(true);
   });
 
   test('after a crash, tabs that had the same number go on together, and one that is behind is resumed by its id', async () => {

@@ -127,6 +127,31 @@ test.each(MODES)(`by %s, ${ROUNDS} rounds (TABS_SEED=${SEED})`, async (mode) => 
     throw new Error(`${name}: ${JSON.stringify(seen)}, must begin with ${first}\n${diary.join('\n')}`);
   }
 
+  /** What is known of the tabs and of the server when something has gone wrong. */
+  async function describeAll(): Promise<string> {
+    const lines = [`${here.events.size} streams, ${here.requests.length} requests, ${sent} sent`];
+    for (const slot of slots) {
+      if (!slot) continue;
+      const { statuses, errors } = await slot.tab.look();
+      const more = await Promise.race([
+        slot.tab.run<object>(`(async () => ({
+          summary: ${SUMMARY},
+          onLine: navigator.onLine,
+          locks: await navigator.locks.query(),
+          fetched: await Promise.race([
+            fetch('/elsewhere').then(({ status }) => status, String),
+            new Promise((resolve) => setTimeout(resolve, 2000, 'nothing'))
+          ]),
+        }))()`),
+        pause(5000),
+      ]);
+      lines.push(
+        `${slot.name}: ${JSON.stringify({ statuses: statuses.slice(-12), errors: errors.slice(-6), more }, null, 1)}`,
+      );
+    }
+    return lines.join('\n');
+  }
+
   /** All is well again: every tab gets the newest event, and has a list without a fault. */
   async function compare(): Promise<void> {
     if (isOffline) await setOffline(false);
@@ -143,7 +168,9 @@ test.each(MODES)(`by %s, ${ROUNDS} rounds (TABS_SEED=${SEED})`, async (mode) => 
         expectSound(slot, seen);
         if (seen.last >= newest) break;
         if (performance.now() - start > 15_000) {
-          throw new Error(`${slot.name} does not get ${newest}: ${JSON.stringify(seen)}\n${diary.join('\n')}`);
+          throw new Error(
+            `${slot.name} does not get ${newest}: ${JSON.stringify(seen)}\n${diary.join('\n')}\n${await describeAll()}`,
+          );
         }
         await pause(20);
       }

@@ -184,7 +184,10 @@ describe.each(MODES)('by %s', (mode) => {
     await eventually(() => events.size === 0);
     for (let n = 2; n < 6; n++) await events.broadcast(`${n}`);
     for (const one of tabs) {
-      expect(dataOf(await one.until(({ status: now, events: all }) => now === 'open' && all.length > 1))).toEqual(['1', 'reset']);
+      expect(dataOf(await one.until(({ status: now, events: all }) => now === 'open' && all.length > 1))).toEqual([
+        '1',
+        'reset',
+      ]);
     }
     status = 403;
     conns[1]!.close({ retry: 20 });
@@ -230,7 +233,9 @@ describe.each(MODES)('by %s', (mode) => {
   });
 
   test('tabs of other keys and URLs have their own streams', async () => {
-    const { events, tab, conns } = await site(browser, mode, { onConnection: (conn, req) => conn.join(`at:${req.originalUrl}`) });
+    const { events, tab, conns } = await site(browser, mode, {
+      onConnection: (conn, req) => conn.join(`at:${req.originalUrl}`),
+    });
     const tabs = [await tab({ key: 'a' }), await tab({ key: 'b' }), await tab({ key: 'a', url: '/events?x' })];
     for (const one of tabs) await one.until(({ status }) => status === 'open');
     expect(conns).toHaveLength(3);
@@ -259,7 +264,11 @@ describe('a worker that does not start', () => {
   test.each([
     ['is not found', { key: '', worker: '/nowhere.js' }, ''],
     ['is no script', { key: '', worker: '/elsewhere' }, ''],
-    ['is forbidden by the policy', { key: '' }, "?csp=default-src 'none'; script-src 'self'; connect-src 'self'; worker-src 'none'"],
+    [
+      'is forbidden by the policy',
+      { key: '' },
+      "?csp=default-src 'none'; script-src 'self'; connect-src 'self'; worker-src 'none'",
+    ],
   ])('%s: tabs share by Web Locks, with one warning each', async (_what, how, query) => {
     const here = await site(browser, 'worker');
     const { events, complaints } = here;

@@ -87,7 +87,13 @@ export function connect<E extends EventMap = AnyEvents>(
     if (!href || source) return;
     source = tabs
       ? tabs.join(href, options, place, onFrames, onStatus, onError)
-      : openHttp(href, { ...options, init, isOnce: method === 'POST', from: place.id, headers: () => headersOf(options) }, onFrames, onStatus, onError);
+      : openHttp(
+          href,
+          { ...options, init, isOnce: method === 'POST', from: place.id, headers: () => headersOf(options) },
+          onFrames,
+          onStatus,
+          onError,
+        );
     if (!href) stop(); // a listener of the first status has closed the stream
   }
 

@@ -25,6 +25,8 @@ interface Line {
 
 interface Member {
   readonly place: Place;
+  /** What the tab expects in the next answer: its ticket or, later, the line that it follows. */
+  key: unknown;
   /** None while the tab waits for one of two lines to close. */
   line?: Line;
 }
@@ -36,12 +38,7 @@ export interface Host<Tab> extends HostMethods<Tab> {
 export type HostSettings = Omit<HttpSettings, 'from' | 'headers'>;
 
 /** Makes a host without members. Its first line continues the log `inherited`, if there is one. */
-export function makeHost<Tab>(
-  url: string,
-  settings: HostSettings,
-  send: Send<Tab>,
-  inherited?: FrameLog,
-): Host<Tab> {
+export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Tab>, inherited?: FrameLog): Host<Tab> {
   const members = new Map<Tab, Member>();
   const questions: ((headers: RequestHeaders | Promise<never>) => void)[] = [];
   let lines: Line[] = [];
@@ -88,9 +85,9 @@ export function makeHost<Tab>(
   }
 
   function serve(member: Member, tab: Tab, line: Line, n: number): void {
-    const was = member.line?.term;
+    send(tab, 'follow', member.key, line.term, n, line.log.after(n)!, line.status);
     member.line = line;
-    send(tab, 'follow', line.term, n, line.log.after(n)!, line.status, was);
+    member.key = line.term;
   }
 
   /** Finds a line that goes on after the place of a member, or opens one. */
@@ -132,10 +129,11 @@ export function makeHost<Tab>(
 
   return {
     members,
-    join(tab, place) {
+    join(tab, place, key) {
+      const member: Member = { place, key };
       members.delete(tab);
-      const member: Member = { place };
       members.set(tab, member);
+      settle(member, tab);
       sweep();
       if (member.line?.status === 'refused') member.line.source!.reconnect();
     },

@@ -8,8 +8,8 @@ import type { StreamErrorCode } from './stream-error.ts';
 
 /** What a tab calls in the host. */
 export interface HostMethods<Tab> {
-  /** Begins or continues to follow the stream after `place`. */
-  join(tab: Tab, place: Place): void;
+  /** Begins or continues to follow the stream after `place`. The answer has the ticket. */
+  join(tab: Tab, place: Place, ticket: unknown): void;
   /** Leaves the stream; without a tab, all leave. */
   leave(tab?: Tab): void;
   /** Does this to the stream that the tab follows. */
@@ -21,10 +21,10 @@ export interface HostMethods<Tab> {
 /** What the host calls in a tab. */
 export interface TabMethods {
   /**
-   * Follow the line `term` from now on. The frames come after the number `n`. It answers `join`, or moves the tabs of the line
-   * `was`.
+   * Follow the line `term` from now on. The frames come after the number `n`. The key is the ticket of a `join` or, to move the
+   * tab, the line that it follows.
    */
-  follow(term: string, n: number, frames: readonly Frame[], status: Status, was?: string): void;
+  follow(key: unknown, term: string, n: number, frames: readonly Frame[], status: Status): void;
   /** The next frames of a line, after the number `n`. */
   frames(term: string, n: number, frames: readonly Frame[]): void;
   status(term: string, status: Status): void;

@@ -102,7 +102,11 @@ export function shared({ key, worker }: SharedOptions): Tabs {
           transport = joinLeader(name, url, { ...settings, fetch: options.fetch }, place, link, lock);
           link.join();
         } else {
-          const own = openHttp(url, { ...settings, fetch: options.fetch, from: place.id, headers: () => headersOf(options) }, ...listener);
+          const own = openHttp(
+            url,
+            { ...settings, fetch: options.fetch, from: place.id, headers: () => headersOf(options) },
+            ...listener,
+          );
           transport = { post: (_method, what, ...args) => call(own, what as string, ...args), stop: own.close };
         }
       }

@@ -23,7 +23,8 @@ export function makeLink(
   post: (method: string, ...args: unknown[]) => void,
   [onFrames, onStatus, onError]: SourceListener,
 ): TabLink {
-  let isJoining = false;
+  /** The line that the tab follows or, from a `join` to its answer, the ticket of this `join`. */
+  let key: unknown;
 
   function take(n: number, frames: readonly Frame[]): void {
     const { log } = link;
@@ -37,29 +38,28 @@ export function makeLink(
 
   const link: TabLink = {
     join() {
-      isJoining = true;
-      post('join', place);
+      key = Math.random();
+      post('join', place, key);
     },
     lock() {},
-    follow(term, n, frames, status, was) {
-      if (!isJoining && was !== place.term) return; // the late answer of a tab that hosts no more
-      isJoining = false;
-      place.term = term;
+    follow(given, term, n, frames, status) {
+      if (given !== key) return; // an answer that comes too late
+      key = place.term = term;
       take(n, frames);
       link.status(term, status);
     },
     frames(term, n, frames) {
-      if (isJoining || term !== place.term) return;
+      if (term !== key) return;
       if (n > place.n) link.join();
       else take(place.n, frames.slice(place.n - n));
     },
     status(term, status) {
-      if (isJoining || term !== place.term) return;
+      if (term !== key) return;
       place.isOver = status === 'ended';
       onStatus(status);
     },
     error(term, ...error) {
-      if (term === place.term) onError(...error);
+      if (term === key) onError(...error);
     },
     ask(question) {
       headersOf(options).then(
