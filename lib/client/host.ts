@@ -40,7 +40,7 @@ export type HostSettings = Omit<HttpSettings, 'from' | 'headers'>;
 /** Makes a host without members. Its first line continues the log `inherited`, if there is one. */
 export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Tab>, inherited?: FrameLog): Host<Tab> {
   const members = new Map<Tab, Member>();
-  const questions: ((headers: RequestHeaders | Promise<never>) => void)[] = [];
+  const questions: ((headers: RequestHeaders | PromiseLike<RequestHeaders>) => void)[] = [];
   let lines: Line[] = [];
 
   /** Asks the newest tab for the headers and, if it has not answered after a second, all tabs. */
@@ -106,10 +106,9 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
   /** Moves the older tabs to the second line once an event after its opening has arrived on both. */
   function merge(): void {
     const [old, young] = lines;
-    const id = old!.log.id;
-    const n = young && id !== young.opening ? young.log.find(id)! : 0;
-    if (n > young?.base!) {
-      members.forEach((member, tab) => member.line === old && serve(member, tab, young!, n));
+    const n = young?.log.find(old!.log.id);
+    if (young && n! > young.base && old!.log.id !== young.opening) {
+      members.forEach((member, tab) => member.line === old && serve(member, tab, young, n!));
       sweep();
     }
   }
@@ -140,7 +139,7 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
     leave,
     act: (tab, what, isOnline) => members.get(tab)?.line?.source![what](isOnline),
     answer(_tab, question, headers, error) {
-      questions[question]?.(error ? Promise.reject(new Error(error)) : headers!);
+      questions[question]?.(headers ?? Promise.reject(error));
       delete questions[question];
     },
   };

@@ -108,7 +108,12 @@ export function openHttp(
       const response = await (settings.fetch ?? fetch)(url, {
         ...settings.init,
         cache: 'no-store',
-        headers: { accept: 'text/event-stream', ...fields, ...(position && { 'last-event-id': bytesOf(position) }) },
+        headers: {
+          accept: 'text/event-stream',
+          ...fields,
+          // `Headers` throws beyond Latin-1: unescape() turns the id into its UTF-8 bytes, which is what servers read.
+          ...(position && { 'last-event-id': unescape(encodeURIComponent(position)) }),
+        },
         signal: own.signal,
       });
       if (isOver()) return;
@@ -169,9 +174,4 @@ export function openHttp(
       stop();
     },
   };
-}
-
-/** Headers carry bytes: `Headers` throws beyond Latin-1, and servers read an id as UTF-8. */
-function bytesOf(text: string): string {
-  return unescape(encodeURIComponent(text));
 }
