@@ -8,16 +8,11 @@ import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import { channelsOf } from '../options/channel-names.ts';
 import { SseTypeError, describe } from '../errors.ts';
 import { encodeMessage, idLine } from '../wire/event-stream.ts';
+import type { BroadcastOptions } from '../api/message.ts';
 import type { NewEntry } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
 
-/** Who gets a broadcast. Without `to`: everyone; `to: []`: nobody. `except` takes away. */
-export interface BroadcastOptions {
-  to?: string | readonly string[];
-  except?: string | readonly string[];
-  /** The application's own name for this broadcast: a second one with the same key is not stored again. */
-  key?: string;
-}
+export type { BroadcastOptions };
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 
