@@ -264,7 +264,7 @@ export const mutants = [
   {
     name: 'the ring vouches for what the log has let go',
     file: 'fanout/ring.ts',
-    from: 'return n !== undefined && n <= this.#lost && n !== this.head ? undefined : n;',
+    from: 'return n !== undefined && n <= this.#trimmedUpTo && n !== this.head ? undefined : n;',
     to: 'return n;',
     test: RING,
   },
