@@ -16,7 +16,7 @@ import type { Source } from './source.ts';
  * - `slow`: the client did not read fast enough; see `maxBuffered` and `slowTimeout`.
  * - `expired`: the stream reached its `maxAge`.
  * - `shutdown`: the router was closed.
- * - `error`: the handler, its iterable, the snapshot or the response threw an error.
+ * - `error`: the handler, its iterable, the snapshot or the response threw an error, or the journal did not answer for 30 seconds.
  */
 export type CloseReason = 'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error';
 

@@ -5,11 +5,17 @@
  * every name and payload does.
  */
 
-/** The payloads of an application's events by name: `{ order: Order; tick: number }`. A payload that may be `undefined` may be omitted. */
+/**
+ * The payloads of an application's events by name: `{ order: Order; tick: number }`. A payload that may be `undefined` may be
+ * omitted.
+ */
 // oxlint-disable-next-line no-explicit-any -- only `any` lets an interface without an index signature pass as a map
 export type EventMap = Record<string, any>;
 
-/** The map of a router without an event map: every name, every payload. (Only `any` makes a typed router assignable to an untyped one.) */
+/**
+ * The map of a router without an event map: every name, every payload. (Only `any` makes a typed router assignable to an untyped
+ * one.)
+ */
 // oxlint-disable-next-line no-explicit-any
 export type AnyEvents = any;
 
@@ -42,8 +48,12 @@ type UnnamedMessage<E extends EventMap> = 'message' extends keyof E
   : { event?: undefined; data?: undefined; id?: undefined; retry: number };
 
 /**
- * One event, or only a `retry`. `event` is the name: no CR, LF or NUL, and neither `error` nor `open`. `data` that is a string is
- * sent unchanged, everything else as JSON (see the option `serialize`). A message with a name and no `data` has empty data.
+ * One event, or only a `retry`.
+ * - `event` is the name: a string without CR, LF and NUL, and neither `error` nor `open`. Without it, or with `''`, clients receive a
+ *   `message` event. The router itself sends `reset`, `checkpoint` and `end`, so use other names.
+ * - `data` is sent unchanged if it is a string, and as JSON otherwise (see the option `serialize`). It may be omitted if there is a
+ *   name; the event then has empty data.
+ *
  * @example
  * ```ts
  * conn.push({ event: 'order', data: { item: 'tea', count: 2 }, id: 7 }, { retry: 5000 });

@@ -33,7 +33,10 @@ function warn(error: unknown): void {
   }
 }
 
-/** Warns that a handler makes its clients lose the events that they missed. The caller calls it once, because it happens for every client. */
+/**
+ * Warns that a handler makes its clients lose the events that they missed. Called once per router, because such a handler does it
+ * for every client.
+ */
 export function warnOfLateJoin(): void {
   process.emitWarning(
     'A returning client joined a channel after its stream had opened, so the events that it missed on this channel are not sent. Join before the first push, or before the handler returns.',

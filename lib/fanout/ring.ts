@@ -7,7 +7,7 @@
 
 import type { Entry, JournalWindow } from '../journal/journal.ts';
 
-/** The size of a ring. It drops its oldest entries when it reaches either limit. */
+/** The size of a ring. It drops its oldest entries when it exceeds either limit. */
 export interface RingLimits {
   readonly entries: number;
   readonly bytes: number;
@@ -18,7 +18,7 @@ export class Ring {
   readonly #limits: RingLimits;
   readonly #compare: (a: string, b: string) => number;
   #entries: (Entry | undefined)[] = [];
-  #oldestIndex = 0; // the index of the oldest entry in #entries: a shift() per dropped entry would cost the length each time
+  #oldestIndex = 0; // the index of the oldest entry in #entries: a shift() per dropped entry would take as long as the array is
   #first = 1; // the n of the oldest entry
   #floor = ''; // the id just before the oldest entry
   #bytes = 0;

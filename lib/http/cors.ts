@@ -26,7 +26,8 @@ export class CorsPolicy {
     // The router answers preflights itself: `cors` would answer one of a foreign origin with success.
     const corsOptions: CorsOptions = { ...options, preflightContinue: true };
     const { origin } = options;
-    // If the request was answered during an asynchronous origin function, setting headers would throw inside the application's callback.
+    // If the request was answered during an asynchronous origin function, setting headers would throw inside the application's
+    // callback.
     this.#apply =
       typeof origin !== 'function'
         ? cors(corsOptions)

@@ -228,7 +228,7 @@ export class RequestHandler {
     );
   }
 
-  /** Before the opening, the error goes to Express, which answers. After it, the connection closes; its client never gets the text. */
+  /** Passes an error to Express before the opening, and closes the connection after it. The client never receives its text. */
   #onHandlerFailed(error: unknown, conn: ServerConnection, next: NextFunction): void {
     if (conn.phase === 'connecting') {
       conn.abandon('error');

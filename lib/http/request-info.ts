@@ -20,7 +20,7 @@ export function pathOf(req: Request): string {
   return query === -1 ? url : url.slice(0, query);
 }
 
-/** Returns the id of the last event that the client has received: from the header or, without it, the query; '' if there is none. */
+/** Returns the id of the last event that the client received: from the header or, without it, the query; '' if there is none. */
 export function lastEventIdOf(req: Request, query: URLSearchParams | undefined): string {
   const header = req.headers['last-event-id'];
   const id = typeof header === 'string' && header !== '' ? decodeHeader(header) : idFromQuery(query);
@@ -40,7 +40,7 @@ export function paddingOf(query: URLSearchParams | undefined): string {
   return query.has('evs_preamble') || (padding !== null && padding !== 'false' && padding !== '0') ? PADDING : '';
 }
 
-/** Returns the client that an address counts as. All hosts of an IPv6 /64 are one client, because it may use any number of them. */
+/** Returns the client that an address counts as. All addresses of an IPv6 /64 are one client, because one host may use any of them. */
 export function clientOf(address: string | undefined): string {
   if (address === undefined) return 'unknown';
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);

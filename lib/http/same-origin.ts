@@ -6,7 +6,7 @@
 
 import type { Request } from 'express';
 
-/** Whether a request has the same origin: by `Sec-Fetch-Site` or, without it, because the host of `origin` is the host of the request. */
+/** Whether a request has the same origin: by `Sec-Fetch-Site` or, without it, because `origin` has the host of the request. */
 export function isSameOrigin(req: Request, origin: string | undefined): boolean {
   const site = req.headers['sec-fetch-site'];
   if (site !== undefined) return site === 'same-origin';

@@ -26,7 +26,10 @@ import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
 import { DEFAULT_RETRY, checkDelayRange, type DelayRange } from './delay-range.ts';
 
-/** Header values by name: a string, or a list that is sent as one header line each. `undefined` removes a header that would otherwise be sent. */
+/**
+ * Header values by name: a string, or a list of strings, which are sent as one header line each. `undefined` removes a header that
+ * would otherwise be sent.
+ */
 export type HeaderValues = Record<string, string | readonly string[] | undefined>;
 
 /** How many connections may be open at the same time. */
@@ -136,8 +139,8 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    */
   limits?: Limits;
   /**
-   * Whether the stream is compressed for clients that accept gzip. Each broadcast is compressed once, however many connections it goes to. `true`
-   * needs Node.js 20.15 or 22.2 or later.
+   * Whether the stream is compressed for clients that accept gzip. Each broadcast is compressed once, however many connections it
+   * goes to. `true` needs Node.js 20.15 or 22.2 or later.
    * @defaultValue `false`
    */
   compress?: boolean;
@@ -214,7 +217,10 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
   whenFull: true,
 };
 
-/** Checks the options of `sse()`. @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`, before anything is opened. */
+/**
+ * Checks the options of `sse()`, before anything is opened.
+ * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
+ */
 export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
   rejectUnknownKeys('option', options, KNOWN_OPTIONS);
   const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, maxAge = false } = options;
@@ -271,8 +277,9 @@ export function checkHeaders(headers: unknown): HeaderValues {
 function checkHeader(name: string, value: unknown): void {
   const code = 'ERR_SSE_HEADER';
   if (FRAMING_HEADERS.test(name)) {
-    const expectation = 'headers other than Content-Length, Transfer-Encoding and Trailer';
-    throw invalid('headers', expectation, name, { code, cure: 'A stream has no length that is known: leave it out.' });
+    const expectation = 'other than Content-Length, Transfer-Encoding and Trailer';
+    const cure = 'The length of a stream is not known: leave it out.';
+    throw invalid('Each name in headers', expectation, name, { code, cure });
   }
   const option = `headers[${JSON.stringify(name)}]`;
   const values: readonly unknown[] = Array.isArray(value) ? value : [value];

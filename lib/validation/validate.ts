@@ -7,7 +7,10 @@
 
 import { describe, SseTypeError, type SseErrorCode } from '../errors.ts';
 
-/** The longest delay in milliseconds that timers and clients accept: Node fires a longer timer at once, and Firefox wraps `retry` at 2^32. */
+/**
+ * The longest delay in milliseconds that timers and clients accept. Node fires a longer timer at once, and Firefox wraps `retry` at
+ * 2^32.
+ */
 export const MAX_TIMER_MS = 2_147_483_647;
 
 /** The parts of an error that do not follow from the checked value. */

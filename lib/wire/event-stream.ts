@@ -25,7 +25,7 @@ export const HEARTBEAT = ':\n';
 /** The id of the `end` event. A client that reconnects with it is answered 204, after which a native EventSource stops for good. */
 export const END_EVENT_ID = 'sse-router:end';
 
-/** The largest number of characters in an id. Clients send ids back in a header, and Node limits all headers of a request to 16 KiB. */
+/** The largest number of characters in an id. Clients send it back in a header, and Node limits a request's headers to 16 KiB. */
 export const MAX_ID_LENGTH = 1024;
 
 const WRAP_IT = 'To send the object itself, wrap it: { data: … }.';
@@ -49,7 +49,7 @@ export function serializeDefault(data: unknown): string {
 
 /**
  * Returns the frame of one event with these lines of data.
- * @throws {SseTypeError} `ERR_SSE_MESSAGE` for an object, `ERR_SSE_DATA` for any other line that is not a string or a finite number.
+ * @throws {SseTypeError} `ERR_SSE_MESSAGE` for an object, `ERR_SSE_DATA` for anything else but a string and a finite number.
  */
 export function encodeLines(lines: readonly (string | number)[]): string {
   let text = '';

@@ -14,7 +14,10 @@ import { Packet, type Deflated } from './packet.ts';
 
 const GZIP_HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]); // deflate, no name, no time, unknown system
 const FINAL_BLOCK = Buffer.from([0x03, 0x00]); // empty and final
-/** Up to this size a stored block (five bytes longer) is shorter, or the gain is not worth the 30 µs that a compressor needs to start. */
+/**
+ * Up to this size a stored block (five bytes longer) is shorter, or the gain is not worth the 30 µs that a compressor needs to
+ * start.
+ */
 const MIN_DEFLATE_BYTES = 128;
 const UINT16_MASK = 65_535;
 /**

@@ -10,8 +10,8 @@ import { Socket } from 'node:net';
 import type { Packet } from './packet.ts';
 import type { Transport } from './transport.ts';
 
-// The methods as they are without a wrapper. They are read when this module is loaded: an instrumentation that patches prototypes is
-// in place by then, and receives the bytes on both paths.
+// The methods as they are without a wrapper, read when this module is loaded. An instrumentation that patches prototypes is in place
+// by then, and receives the bytes on both paths.
 /* oxlint-disable typescript/unbound-method -- compared, never called */
 const originalWrite = OutgoingMessage.prototype.write;
 const originalSocketWrite = Socket.prototype.write;
@@ -41,7 +41,8 @@ export class ResponseTransport implements Transport {
   #socket: Socket | undefined; // set: writes go directly to the socket
   #delayed: string | undefined; // set: the head is not sent yet, and this text follows it
   #socketTimeoutMs = 0; // the socket's timeout before the stream, 0 for none
-  #undrainedBytes = 0; // written through the response from the first refused write to the next drain: a wrapper's buffer is not visible
+  /** Bytes written through the response from a refused write to the next drain: a wrapper's own buffer is not visible otherwise. */
+  #undrainedBytes = 0;
   #listensForDrain = false;
   #onDrain: (() => void) | undefined;
 
@@ -73,7 +74,7 @@ export class ResponseTransport implements Transport {
 
   open(text: string | Buffer): void {
     const response = this.#response;
-    const socket = response instanceof ServerResponse ? response.socket : null; // HTTP/2 forbids access to its socket
+    const socket = response instanceof ServerResponse ? response.socket : null; // HTTP/2 forbids to use its socket
     if (socket) {
       // A server's time limit for idle sockets must not end a stream. `end` restores it for the next request.
       this.#socketTimeoutMs = socket.timeout ?? 0;

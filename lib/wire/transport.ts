@@ -13,7 +13,10 @@ export interface Transport {
   open(text: string | Buffer): void;
   /** Sends the head and the text that {@link Transport.open} has delayed. */
   flush(): void;
-  /** Writes a packet. @returns Whether more may be written: `false` if the client is behind, until {@link Transport.onceDrained}. */
+  /**
+   * Writes a packet.
+   * @returns Whether more may be written: `false` if the client is behind, until {@link Transport.onceDrained} calls back.
+   */
   writePacket(packet: Packet): boolean;
   /**
    * After {@link Transport.flush}: the socket to which a packet's chunk may be written directly, because
@@ -36,6 +39,6 @@ export interface Transport {
   end(closeSocket: boolean): void;
   /** Destroys the response and its socket; what has not left is lost. */
   destroy(): void;
-  /** Whether the application has used the response itself: `begun` if it has sent the head, `ended` if it has ended the response. */
+  /** Whether the application has answered itself: `begun` if it has sent the head, `ended` if it has ended the response. */
   readonly responseState: false | 'begun' | 'ended';
 }
