@@ -45,7 +45,7 @@ export function warnOfLateJoin(): void {
 }
 
 /** Returns the error for a handler that sends the response head itself and also pushes: its pushes are lost. */
-export function headIsOut(): SseError {
+export function headersAlreadySent(): SseError {
   return new SseError(
     'ERR_SSE_HEADERS_SENT',
     'The response head must be left to the router; the handler sent it (writeHead, flushHeaders or write), so its pushes are lost. Set headers with res.setHeader(), or do not push.',

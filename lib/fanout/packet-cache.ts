@@ -6,21 +6,11 @@
 
 import type { Entry } from '../journal/journal.ts';
 import { isEvent, Packet } from '../wire/packet.ts';
+import { type PacketReceiver, wants } from './packet-receiver.ts';
 import type { Ring } from './ring.ts';
 
 /** Packets are kept for a while, because clients reconnect in large groups and with the same id. */
 const MAX_CACHED_PACKETS = 64;
-
-/** The properties of a connection that decide which packet it receives. */
-export interface PacketReceiver {
-  /** If {@link PacketReceiver.canSharePackets}, all receivers of one group want the same entries. */
-  readonly group: object | undefined;
-  readonly canSharePackets: boolean;
-  /** Whether the ids of its client are the application's, so that its packets have none. */
-  readonly usesAppIds: boolean;
-  /** Whether an entry is for this receiver. */
-  wants(entry: Entry): boolean;
-}
 
 /** The packets of the most recent ranges of a ring. */
 export class PacketCache {
@@ -59,9 +49,10 @@ export class PacketCache {
     let selection = '';
     if (!this.#isForAll) {
       // Receivers that want the same entries share a packet, whichever channels they have joined.
-      const cached = receiver.canSharePackets ? this.#selections.get(receiver.group) : undefined;
-      selection = cached ?? entries.map((entry) => (receiver.wants(entry) ? '1' : '0')).join('');
-      if (cached === undefined && receiver.canSharePackets) this.#selections.set(receiver.group, selection);
+      const { group, membership } = receiver;
+      const cached = membership === undefined ? this.#selections.get(group) : undefined;
+      selection = cached ?? entries.map((entry) => (wants(receiver, entry) ? '1' : '0')).join('');
+      if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
       if (!selection.includes('1')) return undefined;
     }
     const withIds = this.#resumable && !receiver.usesAppIds;

@@ -154,7 +154,7 @@ export class RequestHandler {
       next(error);
       return;
     }
-    const limit = this.#hub.closing ? 'shutdown' : this.#hub.registry.limitReached(client);
+    const limit = this.#hub.isClosing ? 'shutdown' : this.#hub.registry.limitReached(client);
     if (limit !== undefined) {
       this.#refuse(res, limit);
       return;
@@ -230,7 +230,7 @@ export class RequestHandler {
 
   /** Passes an error to Express before the opening, and closes the connection after it. The client never receives its text. */
   #onHandlerFailed(error: unknown, conn: ServerConnection, next: NextFunction): void {
-    if (conn.phase === 'connecting') {
+    if (conn.isUnopened) {
       conn.abandon('error');
       next(error || new Error('The handler threw or rejected without an error.')); // Express ignores next(undefined)
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);

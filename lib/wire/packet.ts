@@ -6,6 +6,9 @@
 
 import type { Entry } from '../journal/journal.ts';
 
+/** The size up to which one write combines entries and texts; a single event may be larger. */
+export const MAX_WRITE_BYTES = 65_536;
+
 const CRLF = '\r\n';
 
 /** A packet deflated as one block of a gzip stream, with the figures that each stream adds to its checksum. */
