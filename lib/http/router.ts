@@ -147,10 +147,14 @@ function checkCall<E extends EventMap>(
   }
   const isOptions = typeof first === 'object' && first !== null && !Array.isArray(first);
   if (first !== undefined && typeof first !== 'function' && !isOptions) {
-    throw invalid('The handler of sse(handler, options)', 'a function', first, { cure: 'Leave it out, or pass (conn, req) => …' });
+    throw invalid('The handler of sse(handler, options)', 'a function', first, {
+      cure: 'Leave it out, or pass (conn, req) => …',
+    });
   }
   if (isOptions && second !== undefined) {
-    throw invalid('The second argument of sse(options)', 'left out', second, { cure: 'Pass the handler first: sse(handler, options).' });
+    throw invalid('The second argument of sse(options)', 'left out', second, {
+      cure: 'Pass the handler first: sse(handler, options).',
+    });
   }
   if (second !== undefined) plainObject('The options of sse(handler, options)', second, '{ cors: … }');
   return {
