@@ -21,7 +21,7 @@ jest.mock('../../lib/fanout/ring.ts', () => {
   };
 });
 
-const RUNS = Number(process.env.MODEL_RUNS ?? 10_000);
+const RUNS = Number(process.env.MODEL_RUNS ?? 1500);
 const SEED = Number(process.env.MODEL_SEED ?? Date.now() & 0x7fffffff);
 process.stderr.write(`model: MODEL_SEED=${SEED} MODEL_RUNS=${RUNS}\n`);
 

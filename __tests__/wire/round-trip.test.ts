@@ -1,7 +1,7 @@
 /*
  * WIRE-27: whatever is pushed, it is read back as it was, or `push` throws and writes nothing. 10,000 random messages over an
  * alphabet of everything that the grammar could trip over, for readers that share no line of code.
- * A failure prints its seed: run it again with `SEED=… npx jest wire-property`.
+ * Each run prints its seed: `WIRE_SEED=… npx jest round-trip` repeats it.
  */
 import { EventSource } from 'eventsource';
 import { createParser } from 'eventsource-parser';
@@ -9,12 +9,11 @@ import fc from 'fast-check';
 import { sse, type Message } from '../../lib/index.ts';
 import { encodeMessage, encodeComment, encodeLines, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle, type OracleEvent } from './oracle.ts';
+import { seedFrom } from '../fixtures/random.ts';
 import { appOf, BARE, HEAD, later, listening, opened } from '../fixtures/support.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2_147_483_647);
+const SEED = seedFrom('WIRE_SEED');
 const RUNS = 10_000;
-// Who wants to see this run again needs it, also when it passed
-beforeAll(() => void process.stdout.write(`wire-property seed: ${SEED}\n`));
 
 const nasty = fc.constantFrom(
   ...Array.from('\r\n: \0\u2028\u2029\u0085\v\f\ufeffé€💥adeirtvn019-'),
