@@ -4,6 +4,7 @@
 
 import { Packet } from '../../lib/wire/packet.ts';
 import { comparePositions } from '../../lib/journal/sequence-id.ts';
+import { SubscriberGroup } from '../../lib/fanout/subscriber-groups.ts';
 import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring, type RingLimits } from '../../lib/fanout/ring.ts';
 import { Outbox } from '../../lib/connection/outbox.ts';
@@ -154,10 +155,9 @@ describe('the ring', () => {
 
 describe('a range of the ring', () => {
   const receiver = (channels: string[], own = false) => ({
-    group: {},
-    canSharePackets: true,
+    group: new SubscriberGroup(channels.join(), channels),
+    membership: undefined,
     usesAppIds: own,
-    wants: ({ to }: Entry) => to === undefined || to.some((channel) => channels.includes(channel)),
   });
   const textOf = (packet: Packet | undefined): string | undefined => packet?.payload.toString();
 

@@ -5,6 +5,7 @@
  */
 
 import { Hub } from '../../lib/hub/hub.ts';
+import { broadcast } from '../../lib/hub/publish.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 import { Client, type Terms } from './client.ts';
 import { Engine, SimulatedJournal } from './engine.ts';
@@ -147,7 +148,7 @@ export class World {
       except?: readonly string[];
     };
     const data = this.#data(size);
-    void this.run(at, ({ hub }) => hub.broadcast({ event: 'b', data }, { to, except }).catch(() => undefined));
+    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, { to, except }).catch(() => undefined));
   }
 
   /** A process that is none of these two publishes. */
@@ -166,7 +167,7 @@ export class World {
 
   open(who: number, pushes: number): boolean {
     return this.#visitor(who, (client) => {
-      if (client.visit!.stream.phase === 'connecting') client.open(pushes);
+      if (client.visit!.stream.isUnopened) client.open(pushes);
     });
   }
 

@@ -44,3 +44,13 @@ export type Snapshot<E extends EventMap = AnyEvents> =
   | null
   | undefined
   | void;
+
+/** Which connections receive a broadcast. Without `to`, all of them. */
+export interface BroadcastOptions {
+  /** Connections that have joined one of these channels. `[]`: no connection. */
+  to?: string | readonly string[];
+  /** Connections that have joined one of these channels do not receive it. */
+  except?: string | readonly string[];
+  /** The application's own name for this broadcast: a second broadcast with the same key is not stored again. */
+  key?: string;
+}

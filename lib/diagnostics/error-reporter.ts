@@ -42,7 +42,7 @@ export function warnOfLateJoin(): void {
 }
 
 /** A handler that sends the head and pushes as well has said something that nobody will read. */
-export function headIsOut(): SseError {
+export function headersAlreadySent(): SseError {
   return new SseError(
     'ERR_SSE_HEADERS_SENT',
     'The handler has sent the head itself (writeHead, flushHeaders or write), so nothing that it pushed can be: leave the head to the stream, and set headers with res.setHeader().',

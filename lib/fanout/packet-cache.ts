@@ -6,19 +6,11 @@
 
 import type { Entry } from '../journal/journal.ts';
 import { isEvent, Packet } from '../wire/packet.ts';
+import { type PacketReceiver, wants } from './packet-receiver.ts';
 import type { Ring } from './ring.ts';
 
 /** Packets kept for the next who asks: reconnecting clients come in herds, all with the same id. */
 const MAX_CACHED_PACKETS = 64;
-
-/** Who a packet is for. */
-export interface PacketReceiver {
-  /** Who wants the same as it, if `shares`. */
-  readonly group: object | undefined;
-  readonly canSharePackets: boolean;
-  readonly usesAppIds: boolean;
-  wants(entry: Entry): boolean;
-}
 
 export class PacketCache {
   readonly #ring: Ring;
@@ -55,9 +47,10 @@ export class PacketCache {
     let chosen = '';
     if (!this.#plain) {
       // Receivers share a packet when they want the same of these entries, whichever channels they have joined.
-      const known = receiver.canSharePackets ? this.#chosen.get(receiver.group) : undefined;
-      chosen = known ?? entries.map((entry) => (receiver.wants(entry) ? '1' : '0')).join('');
-      if (known === undefined && receiver.canSharePackets) this.#chosen.set(receiver.group, chosen);
+      const { group, membership } = receiver;
+      const known = membership === undefined ? this.#chosen.get(group) : undefined;
+      chosen = known ?? entries.map((entry) => (wants(receiver, entry) ? '1' : '0')).join('');
+      if (known === undefined && membership === undefined) this.#chosen.set(group, chosen);
       if (!chosen.includes('1')) return undefined;
     }
     const withIds = this.#resumable && !receiver.usesAppIds;

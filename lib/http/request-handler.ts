@@ -146,7 +146,7 @@ export class RequestHandler {
       next(error);
       return;
     }
-    const full = this.#hub.closing ? 'shutdown' : this.#hub.registry.limitReached(client);
+    const full = this.#hub.isClosing ? 'shutdown' : this.#hub.registry.limitReached(client);
     if (full !== undefined) {
       this.#refuse(res, full);
       return;
@@ -220,7 +220,7 @@ export class RequestHandler {
 
   /** Before the opening an exception is Express' to answer, afterwards the stream's end; nobody reads its text. */
   #failed(error: unknown, stream: ServerConnection, next: NextFunction): void {
-    if (stream.phase === 'connecting') {
+    if (stream.isUnopened) {
       stream.abandon('error');
       next(error || new Error('The handler failed without saying why.')); // next(undefined) is no error to Express
     } else if (stream.readyState !== 'closed') stream.closeWithError(error);

@@ -6,13 +6,13 @@
 
 import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
 import { rejectUnknownKeys } from '../validation/validate.ts';
-import type { BroadcastOptions } from '../hub/publish.ts';
+import { broadcast } from '../hub/publish.ts';
 import type { Connection } from '../api/connection.ts';
 import { checkOver, shutDown } from '../hub/shutdown.ts';
 import { SseTypeError, describe } from '../errors.ts';
 import { RequestHandler } from './request-handler.ts';
 import { Hub } from '../hub/hub.ts';
-import type { AnyEvents, EventMap, Message } from '../api/message.ts';
+import type { AnyEvents, BroadcastOptions, EventMap, Message } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
 import { pathOf } from './request-info.ts';
 import { introspection } from '../hub/introspection.ts';
@@ -90,7 +90,7 @@ export function sse<E extends EventMap = AnyEvents>(
   bypassRouterLoop(router, enter);
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
-    broadcast: { value: (message: unknown, to?: BroadcastOptions) => hub.broadcast(message, to) },
+    broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },

@@ -6,6 +6,9 @@
 
 import type { Entry } from '../journal/journal.ts';
 
+/** The most that one write carries, unless a single event is larger. */
+export const MAX_WRITE_BYTES = 65_536;
+
 const CRLF = '\r\n';
 
 /** A packet's bytes as a block of a gzip stream, and what its reader has to know of them. */
