@@ -355,10 +355,11 @@ export class ServerConnection extends ConnectionState implements Connection {
     const isCurrent = (): boolean => epoch === this.startEpoch && !this.#hasEnded;
     try {
       const snapshot = this.#snapshot();
-      if (typeof snapshot === 'string') return write(snapshot);
-      snapshot
-        .then((text) => isCurrent() && write(text))
-        .then(undefined, (error: unknown) => isCurrent() && this.closeWithError(error));
+      if (typeof snapshot !== 'string') {
+        snapshot
+          .then((text) => isCurrent() && write(text))
+          .then(undefined, (error: unknown) => isCurrent() && this.closeWithError(error));
+      } else if (isCurrent()) write(snapshot); // the function may have ended the connection
     } catch (error) {
       this.closeWithError(error);
     }

@@ -13,7 +13,7 @@ import { report, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
 import { Counters, type SseStats } from '../diagnostics/stats.ts';
 import { SseError } from '../errors.ts';
 import { PacketCache } from '../fanout/packet-cache.ts';
-import { Ring } from '../fanout/ring.ts';
+import { Ring, type RingLimits } from '../fanout/ring.ts';
 import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
@@ -25,7 +25,7 @@ import { Replayer } from './replayer.ts';
 import { SweepTimer } from './sweep-timer.ts';
 
 /** 8,000 clients that return at once are served from this, without a read from the engine. */
-const RING_LIMITS = { entries: 16_384, bytes: 16_777_216 };
+const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
 
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
@@ -48,12 +48,12 @@ export class Hub implements ConnectionHost, Follower {
   #unfollow: (() => void) | undefined;
   #hasWarnedOfLateJoin = false;
 
-  constructor(settings: Settings) {
+  constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
     const { journal, resumable, limits } = settings;
     this.settings = settings;
     this.journal = journal;
     this.opener = new JournalOpener(journal, (error) => this.report(error));
-    this.ring = new Ring(RING_LIMITS, (a, b) => journal.compare(a, b));
+    this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
     this.packets = new PacketCache(this.ring, resumable);
     this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
     this.registry = new Registry(limits, this.counters, this.timer);
