@@ -1,5 +1,6 @@
 /**
- * Server-sent events as an Express Router.
+ * Server-sent events as an Express Router: push, channels, broadcast, and a resume without gaps or duplicates.
+ * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  * @packageDocumentation
  */
 

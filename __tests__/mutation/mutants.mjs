@@ -264,7 +264,7 @@ export const mutants = [
   {
     name: 'the ring finds ids that the log has dropped',
     file: 'fanout/ring.ts',
-    from: 'return n !== undefined && n <= this.#lost && n !== this.head ? undefined : n;',
+    from: 'return n !== undefined && n <= this.#trimmedUpTo && n !== this.head ? undefined : n;',
     to: 'return n;',
     test: RING,
   },

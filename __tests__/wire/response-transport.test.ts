@@ -1,5 +1,7 @@
-// Both ways out of a response, past it to the socket and through it, must put the same bytes on the wire. The fast way is taken
-// where nobody has wrapped `res.write`; a wrapper that only passes on closes it.
+/*
+ * Both paths of a transport, through the response and directly to the socket, must put the same bytes on the wire. The direct path is
+ * used unless `res.write` is wrapped, even by a wrapper that changes nothing.
+ */
 
 import { OutgoingMessage, type IncomingMessage } from 'node:http';
 import { createServer as createTlsServer, request as tlsRequest } from 'node:https';
@@ -10,20 +12,20 @@ import { Random, seedFrom } from '../fixtures/random.ts';
 import type { SseOptions, SseRouter, Connection } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 
-// Counted before the core is loaded: it compares with what it finds then, so this counter does not count as a wrapper.
+// Installed before the package is loaded: the package compares with the methods of that moment, so this spy is no wrapper.
 const write = jest.spyOn(OutgoingMessage.prototype, 'write');
 // oxlint-disable-next-line typescript/no-require-imports -- after the spy
 const { sse } = require('../../lib/index.ts') as typeof import('../../lib/index.ts');
 
 const SEED = seedFrom('TRANSPORT_SEED');
 
-interface Way {
+interface Setup {
   readonly app: express.Express;
   readonly events: SseRouter;
   readonly connections: Connection[];
 }
 
-function way(wrapped: boolean, options: SseOptions = {}): Way {
+function setUp(wrapped: boolean, options: SseOptions = {}): Setup {
   const app = express();
   const connections: Connection[] = [];
   if (wrapped) {
@@ -47,8 +49,8 @@ function way(wrapped: boolean, options: SseOptions = {}): Way {
 
 const turn = (): Promise<void> => new Promise(setImmediate);
 
-/** What one random program leaves on the wire, ids' random part taken out. */
-async function play({ app, events, connections }: Way, seed: number): Promise<string> {
+/** Runs a random program and returns the body, without the random part of the ids. */
+async function play({ app, events, connections }: Setup, seed: number): Promise<string> {
   const random = new Random(seed);
   const stream = await connect(app, '/events');
   await stream.next();
@@ -73,8 +75,8 @@ async function play({ app, events, connections }: Way, seed: number): Promise<st
   return body.replaceAll(/[0-9a-z]{12}-(\d+)/g, 'epoch-$1');
 }
 
-test('a plain Express response takes the fast way: its own write is never called', async () => {
-  const { app, events } = way(false);
+test('a plain Express response uses the direct path: its own write is never called', async () => {
+  const { app, events } = setUp(false);
   const before = write.mock.calls.length;
   const stream = await connect(app, '/events');
   await stream.next();
@@ -85,8 +87,8 @@ test('a plain Express response takes the fast way: its own write is never called
   await events.close();
 });
 
-test('a wrapped response does not: every write goes through the wrapper', async () => {
-  const { app, events } = way(true);
+test('a wrapped response uses the other path: every write goes through the wrapper', async () => {
+  const { app, events } = setUp(true);
   const stream = await connect(app, '/events');
   await stream.next();
   const before = write.mock.calls.length;
@@ -98,17 +100,17 @@ test('a wrapped response does not: every write goes through the wrapper', async 
 });
 
 test.each(Array.from({ length: 12 }, (_, index) => SEED + index))(
-  'the same bytes both ways, program %i',
+  'the same bytes on both paths, program %i',
   async (seed) => {
-    const fast = await play(way(false), seed);
-    const slow = await play(way(true), seed);
-    expect(fast.length).toBeGreaterThan(200);
-    expect(fast).toBe(slow);
+    const direct = await play(setUp(false), seed);
+    const wrapped = await play(setUp(true), seed);
+    expect(direct.length).toBeGreaterThan(200);
+    expect(direct).toBe(wrapped);
   },
 );
 
-test('the same bytes over TLS, where the fast way is taken too', async () => {
-  const { app, events, connections } = way(false);
+test('the same bytes over TLS, where the direct path is used as well', async () => {
+  const { app, events, connections } = setUp(false);
   const server = createTlsServer(certificate, app);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -131,7 +133,7 @@ test('the same bytes over TLS, where the fast way is taken too', async () => {
   await new Promise((resolve) => server.close(resolve));
 });
 
-test('a router with further layers, and one mounted under parameters, see what Express gives them', async () => {
+test('a router with further layers, and one below route parameters, get the parameters and URLs of Express', async () => {
   const app = express();
   const seen: unknown[] = [];
   const events = sse((conn, req) => {

@@ -9,7 +9,7 @@ import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
 import { channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
 import { encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
@@ -43,9 +43,6 @@ function toEntry(
   options: BroadcastOptions = {},
   { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
 ): { id: string; entry: NewEntry } {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalid('The options of broadcast()', 'an object such as { to: … }', options);
-  }
   rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
   const { to, except, key } = options;
   const { id, body } = encodeMessage(message, serialize);
@@ -55,7 +52,7 @@ function toEntry(
       `The id of a broadcast must be the log's; received ${JSON.stringify(id)}. Leave it out, or set history: false.`,
     );
   }
-  if (key !== undefined && (typeof key !== 'string' || key === '')) throw invalid('key', 'a non-empty string', key);
+  if (key !== undefined) nonEmptyString('key', key, { cure: 'Leave it out for a broadcast without a key.' });
   const entry: { to?: readonly string[]; except?: readonly string[]; key?: string; body: Uint8Array } = {
     body: Buffer.from(id === undefined ? body : idLine(id) + body),
   };

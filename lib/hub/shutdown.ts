@@ -17,7 +17,7 @@ const MIN_WAIT_MS = 20;
 export function checkOver(over: unknown): number {
   if (over === undefined) return 0;
   if (typeof over === 'number' && over >= 0 && over <= MAX_TIMER_MS) return over;
-  throw invalid('close({ over })', 'milliseconds, 0 or more', over);
+  throw invalid('over', `a number of milliseconds from 0 to ${MAX_TIMER_MS}`, over, { cure: 'Leave it out for 0.' });
 }
 
 export async function shutDown(hub: Hub, over: number): Promise<void> {
