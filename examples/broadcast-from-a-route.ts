@@ -1,5 +1,5 @@
 /*
- * What one client posts, every other one is told.
+ * A route broadcasts what one client posts to every connected client.
  *
  *   npx tsx examples/broadcast-from-a-route.ts
  *   curl -N http://localhost:3000/events
@@ -18,6 +18,6 @@ app.post('/orders', express.json(), async (req, res) => {
   const id = await events.broadcast({ event: 'order', data: req.body });
   res.status(201).json({ id });
 });
-// #endregion
+// #endregion readme
 
 await running(app.listen(process.env.PORT ?? 3000), () => events.close());
