@@ -6,11 +6,12 @@
  *   curl -H 'Content-Type: application/json' -d '{"item":"tea"}' http://localhost:3000/orders
  */
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
 const app = express();
+// #region readme
 const events = sse();
 app.use('/events', events);
 
@@ -19,5 +20,6 @@ app.post('/orders', express.json(), async (req, res) => {
   res.status(201).json({ id });
 });
 // #endregion readme
+// #endregion docs
 
 await running(app.listen(process.env.PORT ?? 3000), () => events.close());

@@ -11,13 +11,13 @@ import { running } from './running.ts';
 import express from 'express';
 import helmet from 'helmet';
 import { sse } from '../lib/index.ts';
-// #region readme
 import { inspector } from '../lib/inspector/index.ts';
 
 const app = express();
 app.use(helmet());
 const events = sse((conn) => conn.join('clock'));
 app.use('/events', events);
+// #region readme
 app.use('/_events', requireAdmin, inspector(events, { publish: true }));
 // #endregion readme
 // #endregion docs

@@ -4,16 +4,16 @@
  *   FILE=README.md npx tsx examples/large-file.ts
  *   curl -N http://localhost:3000/file
  */
+import { createReadStream } from 'node:fs';
 import express from 'express';
+import { sse } from '../lib/index.ts';
 import { running } from './running.ts';
 
-process.env.FILE ??= 'README.md';
-// #region readme
-import { createReadStream } from 'node:fs';
-import { sse } from '../lib/index.ts';
+const { FILE = 'README.md' } = process.env;
 
+// #region readme
 const file = sse(async (conn) => {
-  await conn.pushAll(createReadStream(process.env.FILE!, 'utf8')); // waits while the client is behind
+  await conn.pushAll(createReadStream(FILE, 'utf8')); // waits while the client is behind
   conn.end();
 });
 // #endregion readme

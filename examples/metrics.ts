@@ -10,7 +10,6 @@ import { running } from './running.ts';
 import express from 'express';
 import { register } from 'prom-client';
 import { sse } from '../lib/index.ts';
-// #region readme
 import { metrics } from '../lib/metrics/index.ts';
 
 const app = express();
@@ -20,7 +19,6 @@ metrics(events); // into prom-client's global registry, or pass a registry of yo
 app.get('/metrics', async (_req, res) => {
   res.type(register.contentType).send(await register.metrics());
 });
-// #endregion readme
 // #endregion docs
 
 const ticking = setInterval(() => void events.broadcast({ event: 'tick', data: new Date() }), 1000);

@@ -8,13 +8,14 @@
  */
 import type { RequestHandler } from 'express';
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
+const app = express();
+// #region readme
 const events = sse((conn, _req, res) => conn.join(`user:${res.locals.user}`));
 
-const app = express();
 app.use(signedIn); // answers 401, or sets res.locals.user
 app.use('/events', events);
 app.post('/notes/:user', express.json({ strict: false }), async (req, res) => {
@@ -23,6 +24,7 @@ app.post('/notes/:user', express.json({ strict: false }), async (req, res) => {
   res.sendStatus(204);
 });
 // #endregion readme
+// #endregion docs
 
 const sessions = new Map([
   ['s-ada', 'ada'],

@@ -9,19 +9,21 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
+// #region readme
 const answers = sse(
   async function* (conn, req) {
     for await (const token of complete(req.body.prompt, conn.signal)) yield { event: 'token', data: token };
   },
   { methods: ['POST'], history: false },
 );
+// #endregion readme
 const app = express();
 app.use('/answers', express.json(), answers);
-// #endregion readme
+// #endregion docs
 
 const TOKEN_INTERVAL_MS = 25;
 

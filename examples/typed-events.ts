@@ -8,9 +8,9 @@
  */
 import express from 'express';
 import { running } from './running.ts';
-// #region readme
 import { sse } from '../lib/index.ts';
 
+// #region readme
 type Events = { order: { item: string; count: number }; stock: number };
 
 let stock = 12;
