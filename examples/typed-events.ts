@@ -14,7 +14,7 @@ import { sse } from '../lib/index.ts';
 type Events = { order: { item: string; count: number }; stock: number };
 
 let stock = 12;
-const events = sse<Events>(() => {}, { snapshot: () => ({ event: 'stock', data: stock }) });
+const events = sse<Events>((conn) => conn.push({ event: 'stock', data: stock }));
 
 export const sell = (item: string, count: number) => events.broadcast({ event: 'order', data: { item, count } });
 
