@@ -7,7 +7,7 @@
 import fc from 'fast-check';
 import { rulesOf, stepOf, World, type Faults } from './world.ts';
 
-const RUNS = Number(process.env.MODEL_RUNS ?? 10_000);
+const RUNS = Number(process.env.MODEL_RUNS ?? 1500);
 const SEED = Number(process.env.MODEL_SEED ?? Date.now() & 0x7fffffff);
 process.stderr.write(`model: MODEL_SEED=${SEED} MODEL_RUNS=${RUNS}\n`);
 

@@ -8,6 +8,7 @@ import { createServer as createTlsServer, request as tlsRequest } from 'node:htt
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import { certificate } from '../fixtures/certificate.ts';
+import { Random, seedFrom } from '../fixtures/random.ts';
 import type { SseOptions, SseRouter, Connection } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 
@@ -16,16 +17,7 @@ const write = jest.spyOn(OutgoingMessage.prototype, 'write');
 // oxlint-disable-next-line typescript/no-require-imports -- after the spy
 const { sse } = require('../../lib/index.ts') as typeof import('../../lib/index.ts');
 
-const SEED = Number(process.env.TRANSPORT_SEED ?? Math.floor(Math.random() * 2 ** 31));
-console.log(`response-transport: TRANSPORT_SEED=${SEED}`);
-
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
+const SEED = seedFrom('TRANSPORT_SEED');
 
 interface Setup {
   readonly app: express.Express;
@@ -59,23 +51,23 @@ const turn = (): Promise<void> => new Promise(setImmediate);
 
 /** Runs a random program and returns the body, without the random part of the ids. */
 async function play({ app, events, connections }: Setup, seed: number): Promise<string> {
-  const next = random(seed);
+  const random = new Random(seed);
   const stream = await connect(app, '/events');
   await stream.next();
   const conn = connections[0]!;
-  const text = (): string => ['x', 'a\nb', '€'.repeat(1 + Math.floor(next() * 4000)), ''][Math.floor(next() * 4)]!;
+  const text = (): string => random.of(['x', 'a\nb', '€'.repeat(1 + random.below(4000)), ''])!;
   for (let step = 0; step < 60; step++) {
-    const dice = next();
+    const dice = random.next();
     if (dice < 0.3) conn.push(text());
     else if (dice < 0.6) await events.broadcast({ event: 'n', data: { step, text: text() } });
-    else if (dice < 0.7) await events.broadcast(text(), { to: next() < 0.5 ? 'a' : 'b' });
+    else if (dice < 0.7) await events.broadcast(text(), { to: random.next() < 0.5 ? 'a' : 'b' });
     else if (dice < 0.78) conn.comment(text());
     else if (dice < 0.84) stream.pause();
     else if (dice < 0.9) stream.resume();
     else await turn();
   }
   stream.resume();
-  if (next() < 0.5) conn.end();
+  if (random.next() < 0.5) conn.end();
   else conn.close({ retry: 1234 });
   const body = await stream.body();
   await stream.close();

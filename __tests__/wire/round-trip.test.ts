@@ -1,7 +1,7 @@
 /*
  * Every message is either read back unchanged, or `push` throws and writes nothing. Checked with 10,000 random messages over an
  * alphabet of everything that is special in the grammar, and with parsers that share no code.
- * The seed is printed: `SEED=… npx jest round-trip` repeats a run.
+ * The seed is printed: `WIRE_SEED=… npx jest round-trip` repeats a run.
  */
 import { EventSource } from 'eventsource';
 import { createParser } from 'eventsource-parser';
@@ -9,12 +9,11 @@ import fc from 'fast-check';
 import { sse, type Message } from '../../lib/index.ts';
 import { encodeMessage, encodeComment, encodeLines, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle, type OracleEvent } from './oracle.ts';
+import { seedFrom } from '../fixtures/random.ts';
 import { appOf, BARE, HEAD, later, listening, opened } from '../fixtures/support.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2_147_483_647);
+const SEED = seedFrom('WIRE_SEED');
 const RUNS = 10_000;
-// Also printed for a run that passes, so that it can be repeated.
-beforeAll(() => void process.stdout.write(`round-trip seed: ${SEED}\n`));
 
 const nasty = fc.constantFrom(
   ...Array.from('\r\n: \0\u2028\u2029\u0085\v\f\ufeffé€💥adeirtvn019-'),
