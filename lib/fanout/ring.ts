@@ -5,6 +5,7 @@
  * at once; nothing leaves before it has been settled.
  */
 
+import { Deque } from '../journal/deque.ts';
 import type { Entry, JournalWindow } from '../journal/journal.ts';
 
 /** How much a ring holds, whichever is reached first. */
@@ -16,9 +17,8 @@ export interface RingLimits {
 export class Ring {
   readonly #limits: RingLimits;
   readonly #compare: (a: string, b: string) => number;
-  #entries: (Entry | undefined)[] = [];
-  #start = 0; // where the oldest stands in #entries: shifting by one each time would cost the length
-  #first = 1; // its n
+  readonly #entries = new Deque<Entry>();
+  #first = 1; // the n of the oldest
   #floor = ''; // the id just before it
   #bytes = 0;
   #lost = 0; // the newest n that the log is known to have let go
@@ -36,7 +36,7 @@ export class Ring {
 
   /** The n of the newest entry; one less than `first` when there is none. */
   get head(): number {
-    return this.#first + this.#entries.length - this.#start - 1;
+    return this.#first + this.#entries.length - 1;
   }
 
   get headId(): string {
@@ -50,8 +50,7 @@ export class Ring {
   /** Everything anew, from a window of the log. Counting goes on, so that an older n is never mistaken. */
   fill(window: JournalWindow): void {
     this.#first = this.head + 2; // past the old head too, or who stands there would seem to stand on the new floor
-    this.#entries = [];
-    this.#start = 0;
+    this.#entries.clear();
     this.#bytes = 0;
     this.#floor = window.floor;
     this.#lost = this.#first - 2;
@@ -71,15 +70,10 @@ export class Ring {
       this.#first <= n &&
       (this.head - this.#first >= this.#limits.entries || this.#bytes > this.#limits.bytes || this.#first <= this.#lost)
     ) {
-      const oldest = this.#entries[this.#start] as Entry;
-      this.#entries[this.#start++] = undefined;
+      const oldest = this.#entries.shift() as Entry;
       this.#first++;
       this.#floor = oldest.id;
       this.#bytes -= oldest.body.byteLength;
-    }
-    if (this.#start > 1024 && this.#start * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#start);
-      this.#start = 0;
     }
   }
 
@@ -101,12 +95,12 @@ export class Ring {
 
   /** The entry numbered `n`, which must be in the ring. */
   at(n: number): Entry {
-    return this.#entries[this.#start + n - this.#first] as Entry;
+    return this.#entries.at(n - this.#first) as Entry;
   }
 
   /** The id of position `n`, the floor's included; `undefined` for what is not in the ring. */
   idAt(n: number): string | undefined {
-    return n === this.#first - 1 ? this.#floor : this.#entries[this.#start + n - this.#first]?.id;
+    return n === this.#first - 1 ? this.#floor : this.#entries.at(n - this.#first)?.id;
   }
 
   /** The n of an id that is in the ring and, as far as is known here, in the log. */
