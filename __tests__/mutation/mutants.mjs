@@ -21,8 +21,8 @@ export const mutants = [
   {
     name: 'an id of another life of the log is taken for one of this',
     file: 'journal/sequence-id.ts',
-    from: 'isPosition(id) && id.startsWith(name)',
-    to: 'isPosition(id)',
+    from: 'isSequenceId(id) && id.startsWith(name)',
+    to: 'isSequenceId(id)',
     test: RESUME,
     part: 'cannot be resumed is told',
   },

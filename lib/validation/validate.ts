@@ -30,8 +30,9 @@ export function rejectUnknownKeys(
   }
 }
 
-export function invalid(name: string, what: string, value: unknown): SseTypeError {
-  return new SseTypeError('ERR_SSE_OPTION', `${name} is ${what}, and this is ${describe(value)}.`);
+export function invalid(name: string, expectation: string, value: unknown, cure = ''): SseTypeError {
+  const message = `${name} must be ${expectation}; received ${describe(value)}.`;
+  return new SseTypeError('ERR_SSE_OPTION', cure ? `${message} ${cure}` : message);
 }
 
 /** An integer from 1 to what a timer takes. */
