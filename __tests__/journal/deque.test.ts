@@ -63,7 +63,7 @@ test('clear removes everything', () => {
 
 test('a deque behaves like an array over many thousands of random operations', () => {
   const deque = new Deque<number>();
-  let model: number[] = [];
+  const model: number[] = [];
   let state = 1;
   const random = (below: number) => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) % below;
   for (let n = 0; n < 50_000; n++) {
@@ -71,7 +71,7 @@ test('a deque behaves like an array over many thousands of random operations', (
     const isGrowing = Math.floor(n / 5000) % 2 === 0; // grows to thousands of entries, then shrinks, so that it is compacted
     if (operation === 0) {
       deque.prepend([n, n + 1]);
-      model = [n, n + 1, ...model];
+      model.unshift(n, n + 1);
     } else if (operation < 5) {
       expect(deque.pop()).toBe(model.pop());
     } else if (operation < (isGrowing ? 75 : 30)) {

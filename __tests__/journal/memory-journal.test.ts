@@ -69,8 +69,8 @@ describe('ids', () => {
     ['0123456789abc-1', false],
     ['1526919030474-0', false],
     ['', false],
-  ])('isId(%j) is %j', (id, good) => {
-    expect(memoryJournal().isId(id)).toBe(good);
+  ])('isId(%j) is %j', (id, expected) => {
+    expect(memoryJournal().isId(id)).toBe(expected);
   });
 
   test('are compared by number, and are equal only if they are the same text', () => {

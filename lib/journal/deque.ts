@@ -7,6 +7,7 @@
 
 const MIN_COMPACT_SLOTS = 1024; // cleared slots at the front that the array keeps before it is copied
 
+/** A queue with access by index. */
 export class Deque<T> {
   #items: (T | undefined)[] = [];
   #start = 0;

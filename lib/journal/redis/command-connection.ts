@@ -72,6 +72,7 @@ export interface ConnectionListener {
   onDisconnected(): void;
 }
 
+/** The command connection of one journal. It reconnects until it is closed. */
 export class CommandConnection {
   readonly #adapter: ClientAdapter;
   readonly #key: string;

@@ -15,6 +15,7 @@ const BLOCK_MS = '2000'; // the reply timeout of a connection is 3 s longer
 const READ_PAUSE_MS = 5;
 const RESTART_WINDOW_SIZE = 1000;
 
+/** Follows the stream until it is stopped. It reconnects after a loss and reports it to the follower. */
 export class StreamFollower {
   readonly #adapter: ClientAdapter;
   readonly #log: string;

@@ -24,6 +24,7 @@ const MAX_PAGE_BYTES = 8 * 1024 * 1024; // of one reply: a thousand entries of a
 const PAGE_SIZE = 1000;
 const ID_BATCH_SIZE = 128;
 
+/** Reads one log. */
 export class LogReader {
   readonly #log: string;
   readonly #query: Query;

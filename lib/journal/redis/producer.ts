@@ -40,6 +40,7 @@ const PUBLISH_SHA1 = sha1(PUBLISH);
 const PRODUCER_AGE_MS = 3_600_000; // longer than any entry is sent again
 const CLOSE_TIMEOUT_MS = 1000; // for replies that are on their way when the journal is closed
 
+/** The publisher of one journal. */
 export class Producer implements ConnectionListener {
   readonly #log: string;
   readonly #keyPrefix: string;
