@@ -83,7 +83,7 @@ export const readCases: Record<string, (context: CaseContext) => Promise<void>> 
     await journal.append(entryOf('newer'));
     await context.trim(id);
     const again = await journal.append({ ...entryOf('second'), key: 'k' });
-    // A journal may keep a key longer than its entry, as Redis does with an expiry per key. It must not return the id of another entry.
+    // A journal may keep a key longer than its entry, as Redis does with an expiry per key. It must not return another entry's id.
     ok(again === id || again === (await headOf(journal)), `${again} is neither the first id nor the new one`);
   },
 };

@@ -183,7 +183,7 @@ class MemoryJournal implements Journal {
     return { floor: this.#id(from - 1), entries: this.#entriesFrom(from, Infinity) };
   }
 
-  /** Delivers all entries that a follower has not received. If the follower appends meanwhile, the running loop delivers that too. */
+  /** Delivers all entries that a follower has not received. If the follower appends, the running loop delivers that entry too. */
   #deliver(state: FollowerState): void {
     if (state.isReceiving) return;
     state.isReceiving = true;

@@ -30,7 +30,8 @@ interface LogState {
 
 const DATA_FILE = 'data.mdb';
 const FILES = [DATA_FILE, 'lock.mdb', ...WriteLock.files];
-const STATE_KEY = 0; // entries have the keys 1, 2, 3 …; application keys are text that begins with k, and LMDB sorts text after numbers
+// Entries have the keys 1, 2, 3 …. Application keys are text that begins with k, and LMDB sorts text after numbers.
+const STATE_KEY = 0;
 const MAX_EXTRA_TRIM = 1000; // a transaction removes at most this many more than it adds: it stays short after the limits shrink
 
 /*

@@ -24,7 +24,7 @@ export class WriteLock {
     this.#database = open(join(path, LOCK_FILE), { noSubdir: true, noSync: true, eventTurnBatching: false });
   }
 
-  /** Runs `action` with the lock. Waits in lmdb's thread: a process that is stopped while it holds the lock blocks no event loop. */
+  /** Runs `action` with the lock. Waits in lmdb's thread: a holder that is stopped does not block the event loop. */
   async run<T>(action: () => T): Promise<T> {
     return this.#database.transaction(action);
   }

@@ -105,7 +105,7 @@ export function connectNodeRedis(
     emitInvalidate: undefined,
     maintNotifications: 'disabled',
   });
-  // If node-redis is destroyed while it connects, it connects all the same and never closes. So it is destroyed once it has a socket.
+  // If node-redis is destroyed while it connects, it connects all the same and never closes. So destroy it once it has a socket.
   let hasSocket = false;
   let destroyRequested = false;
   const destroy = (): void => {

@@ -15,7 +15,7 @@ const MIN_DELAY_MS = 50;
 const MAX_DELAY_MS = 2_000;
 const HEALTHY_AFTER_MS = 5_000; // the loss of a connection that lived this long is not part of the earlier failures
 
-/** A delay that grows with every failure in a row. It is jittered, so that a hundred processes do not reconnect at the same time. */
+/** A delay that grows with every failure in a row. The jitter keeps a hundred processes from reconnecting at the same time. */
 export class Backoff {
   #failures = 0;
 
@@ -33,9 +33,9 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 /**
- * Connects to the node that has `key`, and verifies that the node serves it. A cluster itself reports the right node («-MOVED slot
- * host:port»). So the clients' own routing is not used: its silent retries would break the order of publishes. `signal` aborts this
- * at any time.
+ * Connects to the node that has `key`, and verifies that the node serves it. A cluster itself reports the right node
+ * («-MOVED slot host:port»). So the clients' own routing is not used: its silent retries would break the order of publishes.
+ * `signal` aborts this at any time.
  */
 export async function connectToKey(adapter: ClientAdapter, key: string, signal: AbortSignal): Promise<RedisConnection> {
   let address: Address | undefined;

@@ -89,7 +89,8 @@ export class StreamFollower {
 
   #readCommand(count: number, block: boolean): Arg[] {
     const blocking = block ? ['BLOCK', BLOCK_MS] : [];
-    return ['XREAD', 'COUNT', String(count), ...blocking, 'STREAMS', this.#log, this.#cursor]; // never «$»: it skips entries between two reads
+    // Never «$»: it skips entries between two reads.
+    return ['XREAD', 'COUNT', String(count), ...blocking, 'STREAMS', this.#log, this.#cursor];
   }
 
   /** Finds out why the cursor's entry is not in the log, and continues from the right position. */

@@ -20,13 +20,15 @@ export type { IORedis, NodeRedisClient } from './clients.ts';
 /** Where {@link redisJournal} keeps its log, how much of it, and how long it waits. */
 export interface RedisJournalOptions {
   /**
-   * The key of the stream. If the client has a `keyPrefix`, it is added in front. The journal has a few other keys. They begin with
-   * this key and are in the same slot of a cluster, so an ACL needs one pattern: `~{sse}:log*`. Each journal needs a key of its own.
+   * The key of the stream. If the client has a `keyPrefix`, it is added in front. The journal has a few other keys. They begin
+   * with this key and are in the same slot of a cluster, so an ACL needs one pattern: `~{sse}:log*`. Each journal needs its own
+   * key.
    * @defaultValue '{sse}:log'
    */
   readonly key?: string;
   /**
-   * Entries that the log keeps at least: a positive integer, or `Infinity`. Redis trims whole blocks, so some hundred more may stay.
+   * Entries that the log keeps at least: a positive integer, or `Infinity`. Redis trims whole blocks, so some hundred more may
+   * stay.
    * @defaultValue 100000
    */
   readonly maxLength?: number;
@@ -51,7 +53,8 @@ export interface RedisJournalOptions {
    */
   readonly maxPendingBytes?: number;
   /**
-   * Bytes of one entry, its channels included; a larger one is rejected with `ERR_SSE_TOO_LARGE`. At most 512 MiB, Redis' own limit.
+   * Bytes of one entry, its channels included; a larger one is rejected with `ERR_SSE_TOO_LARGE`. At most 512 MiB, the limit of
+   * Redis.
    * @defaultValue 1048576 (1 MiB)
    */
   readonly maxEntryBytes?: number;

@@ -1,7 +1,7 @@
 /*
  * Publishes entries: numbered, in order, each at most once, although connections break.
- * Invariant: an unsettled entry is in exactly one place. #queue: not sent since the last loss. #inFlight: sent on this connection, in
- * the order of seq. #retries: to be sent again, in the order of seq.
+ * Invariant: an unsettled entry is in exactly one place. #queue: waits to be sent. #inFlight: was sent on this connection,
+ * in the order of seq. #retries: to be sent again, in the order of seq.
  */
 import { randomBytes } from 'node:crypto';
 import { SseError } from '../../errors.ts';
@@ -37,7 +37,7 @@ interface PendingEntry {
 }
 
 const PUBLISH_SHA1 = sha1(PUBLISH);
-const PRODUCER_AGE_MS = 3_600_000; // longer than any entry is sent again
+const PRODUCER_AGE_MS = 3_600_000; // longer than an entry may be sent again
 const CLOSE_TIMEOUT_MS = 1000; // for replies that are on their way when the journal is closed
 
 /** The publisher of one journal. */

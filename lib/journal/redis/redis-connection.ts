@@ -30,7 +30,8 @@ export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
 
-// The first word of an error is its code. Redis ≤ 6 wraps an error inside of a script: «ERR Error running script (…): … -OOM command not allowed …».
+// The first word of an error is its code. Redis ≤ 6 wraps an error inside of a script:
+// «ERR Error running script (…): … -OOM command not allowed …».
 const ERROR_CODE = /^([A-Z][A-Z0-9]*)(?: |$)/;
 const SCRIPT_ERROR_CODE = /^ERR Error (?:running script|compiling script).*? -([A-Z]{2,})\b/;
 

@@ -45,8 +45,8 @@ export function parseEntries(reply: unknown): Entry[] {
 }
 
 /**
- * Parses a reply of XREAD on one stream. RESP2 has `[[key, entries]]`, RESP3 has `{key: entries}`, which clients return as an object,
- * as a Map or flattened to `[key, entries]`. The name of the key is ignored: it may contain a `keyPrefix` or not.
+ * Parses a reply of XREAD on one stream. RESP2 has `[[key, entries]]`. RESP3 has `{key: entries}`, which clients return as an
+ * object, as a Map or flattened to `[key, entries]`. The name of the key is ignored: it may contain a `keyPrefix` or not.
  */
 export function parseXread(reply: unknown): Entry[] {
   if (reply === null || reply === undefined) return [];

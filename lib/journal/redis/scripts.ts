@@ -4,10 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 
-/** How many commands of one producer may be in flight. As many ids are stored for it, so that each entry sent again gets its own. */
+/** How many commands of one producer may be in flight. As many ids are stored for it: each entry that is sent again gets its own. */
 export const MAX_IN_FLIGHT = 1024;
 
-/** «Forever», for a command that takes milliseconds: Redis rejects Infinity, and a script that fails there has stored its entry. */
+/** «Forever» in milliseconds. Redis rejects Infinity, and a script that fails at that command has already stored its entry. */
 export const MAX_EXPIRY_MS = 10 * 365 * 86_400_000;
 
 /**
