@@ -7,6 +7,7 @@ import { type AddressInfo } from 'node:net';
 import express from 'express';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type TestStream } from '../../lib/testing/index.ts';
+import { Random, seedFrom } from '../fixtures/random.ts';
 
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -54,31 +55,20 @@ const texts = (stream: TestStream): string[] =>
   stream.events.filter(({ event }) => event === 'message').map(({ data }) => data);
 const dataOf = (events: readonly { data: string }[]): string[] => events.map(({ data }) => data);
 
-/** A small generator of numbers below `limit`, the same for the same seed. */
-function dice(seed: number): (limit: number) => number {
-  let state = seed >>> 0;
-  return (limit) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * limit);
-  };
-}
-
 describe('30 clients that are cut every 20 to 140 ms', () => {
   test('each has the log of its channels in the end, every event once and in order', async () => {
-    const seed = Number(process.env.RESUME_SEED ?? Date.now() & 0xffffff);
-    process.stderr.write(`resume: RESUME_SEED=${seed}\n`);
+    const random = new Random(seedFrom('RESUME_SEED'));
     const { events, visit } = await site();
-    const roll = dice(seed);
     const log: { channel: string; data: string }[] = [];
     let running = true;
     const sets = ['a', 'b', 'c', 'a,b', 'b,c', 'a,b,c'];
-    const pauses = Array.from({ length: 30 }, () => dice(roll(2 ** 30)));
+    const pauses = Array.from({ length: 30 }, () => new Random(random.below(2 ** 30)));
     let ready = 0;
     let go!: () => void;
     const all = new Promise<void>((resolve) => (go = resolve));
     let cuts = 0;
 
-    const client = async (set: string, next: (limit: number) => number): Promise<string[]> => {
+    const client = async (set: string, pauses: Random): Promise<string[]> => {
       const has: string[] = [];
       let stream = await visit(`?join=${set}`);
       await stream.next(); // its first cursor
@@ -86,7 +76,7 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
       for (let taken = 1; ; taken = 0) {
         const last = !running;
         if (last) await stream.until(() => stream.events.some(({ data }) => data === 'end') || has.includes('end'));
-        else await new Promise((resolve) => setTimeout(resolve, 20 + next(121)));
+        else await new Promise((resolve) => setTimeout(resolve, 20 + pauses.below(121)));
         await stream.cut();
         cuts++;
         has.push(...dataOf(stream.events.slice(taken)));
@@ -94,11 +84,11 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
         stream = await visit(`?join=${set}`, stream.lastEventId);
       }
     };
-    const clients = pauses.map((next, index) => client(sets[index % sets.length]!, next));
+    const clients = pauses.map((own, index) => client(sets[index % sets.length]!, own));
     await all;
     for (let n = 0; n < 900; n++) {
-      const channel = 'abc'[roll(3)]!;
-      const data = `${n} ${'.'.repeat(roll(300))}`;
+      const channel = 'abc'[random.below(3)]!;
+      const data = `${n} ${'.'.repeat(random.below(300))}`;
       log.push({ channel, data });
       await events.broadcast(data, { to: channel });
       if (n % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 5));

@@ -3,7 +3,7 @@
  * Knows the room itself, with readers and sockets that take 50 µs each by a clock that only they move.
  */
 import { SubscriberGroups } from '../../lib/fanout/subscriber-groups.ts';
-import type { Cursor } from '../../lib/connection/delivery.ts';
+import type { ServerConnection } from '../../lib/connection/server-connection.ts';
 import { Dispatcher } from '../../lib/hub/dispatcher.ts';
 import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring } from '../../lib/fanout/ring.ts';
@@ -19,13 +19,13 @@ function herd(channelsOf: (n: number) => string[], ms = 0) {
   const clock = { now: 0 };
   jest.spyOn(performance, 'now').mockImplementation(() => clock.now);
   const ring = new Ring({ entries: 100, bytes: 1e6 }, (a, b) => Number(a) - Number(b));
-  const audiences = new SubscriberGroups<Cursor>();
+  const audiences = new SubscriberGroups<ServerConnection>();
   const range = new PacketCache(ring, true);
-  const handOut = new Dispatcher(ring, range, audiences, {
-    onTickStart: () => clock.now,
-    counters: new Counters(),
-    onDispatched: () => {},
-  });
+  const timer = { refresh: () => clock.now };
+  const handOut = new Dispatcher(
+    { ring, packets: range, groups: audiences, timer, counters: new Counters() },
+    () => {},
+  );
   const before = handOut.dispatchedUpTo;
   const got: number[][] = [];
   for (let n = 0; n < READERS; n++) {
@@ -37,15 +37,18 @@ function herd(channelsOf: (n: number) => string[], ms = 0) {
       return true;
     };
     const reader = {
-      phase: 'live',
-      own: false,
-      shares: true,
-      audience: undefined as unknown,
-      wants: () => ((clock.now += ms), !channelsOf(n)[0]?.startsWith('not')),
-      lineUp: () => (n % 3 === 0 ? undefined : { writable: true, write }), // one in three is not written to with the rest
-      deliver: write,
+      source: 'live',
+      usesAppIds: false,
+      membership: undefined,
+      group: undefined as unknown,
+      outbox: undefined,
+      cursor: before,
+      socket: n % 3 === 0 ? undefined : { writable: true, writableLength: 0, write }, // one in three is not part of the batch
+      writeDispatched: write,
     };
-    reader.audience = audiences.assign(reader as unknown as Cursor, undefined, channelsOf(n));
+    const group = audiences.assign(reader as unknown as ServerConnection, undefined, channelsOf(n));
+    const matches = () => ((clock.now += ms), !channelsOf(n)[0]?.startsWith('not'));
+    reader.group = ms === 0 ? group : { channels: group.channels, matches };
   }
   for (let id = 1; id <= EVENTS; id++)
     ring.push({ id: String(id), to: undefined, except: ms ? ['x'] : undefined, body: Buffer.from('data: x\n\n') });

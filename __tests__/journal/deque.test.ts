@@ -1,4 +1,5 @@
 import { collectGarbage } from '../fixtures/garbage.ts';
+import { Random, seedFrom } from '../fixtures/random.ts';
 import { Deque } from '../../lib/journal/deque.ts';
 
 const itemsOf = <T>(deque: Deque<T>): (T | undefined)[] =>
@@ -64,10 +65,9 @@ test('clear removes everything', () => {
 test('a deque behaves like an array over many thousands of random operations', () => {
   const deque = new Deque<number>();
   const model: number[] = [];
-  let state = 1;
-  const random = (below: number) => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) % below;
+  const random = new Random(seedFrom('DEQUE_SEED'));
   for (let n = 0; n < 50_000; n++) {
-    const operation = random(100);
+    const operation = random.below(100);
     const isGrowing = Math.floor(n / 5000) % 2 === 0; // grows to thousands of entries, then shrinks, so that it is compacted
     if (operation === 0) {
       deque.prepend([n, n + 1]);
@@ -80,7 +80,7 @@ test('a deque behaves like an array over many thousands of random operations', (
     } else {
       expect(deque.shift()).toBe(model.shift());
     }
-    const index = random(model.length + 1);
+    const index = random.below(model.length + 1);
     if (deque.length !== model.length || deque.at(index) !== model[index]) throw new Error(`differs at operation ${n}`);
   }
   expect(itemsOf(deque)).toEqual(model);

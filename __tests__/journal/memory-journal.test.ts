@@ -388,9 +388,9 @@ describe('options', () => {
     [{ maxAge: -Infinity }, /maxAge/],
     [{ maxage: 5 }, /memoryJournal\(\) "maxage".*Did you mean maxAge\?/],
     [{ keep: 5 }, /memoryJournal\(\) "keep".*size, maxAge, maxBytes/],
-    [[], /memoryJournal\(\).*object.*an array/],
-    [null, /memoryJournal\(\).*object.*null/],
-    [5, /memoryJournal\(\).*object.*the number 5/],
+    [[], /option of memoryJournal\(\) must be in a plain object.*received an array/],
+    [null, /option of memoryJournal\(\) must be in a plain object.*received null/],
+    [5, /option of memoryJournal\(\) must be in a plain object.*received the number 5/],
   ])('%j is rejected', (options, message) => {
     const make = () => memoryJournal(options as MemoryJournalOptions);
     expect(make).toThrow(TypeError);

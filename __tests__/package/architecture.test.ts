@@ -37,8 +37,8 @@ const RULES: Readonly<Record<string, string>> = {
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
   metrics: 'api diagnostics http npm:prom-client',
   'http-client': 'node:* npm:eventsource-parser',
-  testing: 'http-client node:* npm:eventsource-parser',
-  cli: 'http-client node:* testing',
+  testing: 'http-client node:*',
+  cli: 'http-client node:*',
 };
 /** The core: what `index` leads to. */
 const CORE = [

@@ -2,7 +2,6 @@
  * Checks what an application passes to a journal: the options that limit a log, and the body of an entry.
  * Invariant: a checked limit is a positive number; it is `Infinity` if the application removed the limit.
  */
-import { SseTypeError, describe } from '../errors.ts';
 import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
 
 /** One limit: its value if the option is left out, and whether only whole numbers make sense. */
@@ -38,7 +37,9 @@ function checkLimit(name: string, value: unknown, { default: defaultValue, integ
     return value;
   }
   const kind = integer ? 'a positive integer' : 'a positive number of milliseconds';
-  throw invalid(name, `${kind}, or Infinity for no limit`, value, `Leave it out for the default, ${defaultValue}.`);
+  throw invalid(name, `${kind}, or Infinity for no limit`, value, {
+    cure: `Leave it out for the default, ${defaultValue}.`,
+  });
 }
 
 /**
@@ -48,8 +49,8 @@ function checkLimit(name: string, value: unknown, { default: defaultValue, integ
  */
 export function checkBody(body: unknown): asserts body is Uint8Array {
   if (body instanceof Uint8Array) return;
-  throw new SseTypeError(
-    'ERR_SSE_DATA',
-    `append: body must be a Uint8Array; received ${describe(body)}. Encode text with new TextEncoder().`,
-  );
+  throw invalid('append: body', 'a Uint8Array', body, {
+    code: 'ERR_SSE_DATA',
+    cure: 'Encode text with new TextEncoder().',
+  });
 }

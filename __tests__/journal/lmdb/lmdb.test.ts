@@ -435,8 +435,8 @@ describe('close', () => {
 });
 
 test.each([
-  ['', {}, /path must be a non-empty string, the path of a directory; received the string ""/],
-  [5, {}, /path must be a non-empty string, the path of a directory; received the number 5/],
+  ['', {}, /path must be a non-empty string; received the string ""\. Pass the path of a directory/],
+  [5, {}, /path must be a non-empty string; received the number 5/],
   ['x', { maxLength: 0 }, /maxLength must be a positive integer/],
   ['x', { maxlenght: 5 }, /lmdbJournal\(\) "maxlenght".*Did you mean maxLength\?/],
   ['x', { size: 5 }, /lmdbJournal\(\) "size".*maxLength, maxAge, maxBytes, sync/],

@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
 import type { Command, Report } from '../../fixtures/lmdb-worker.ts';
+import { Random, seedFrom } from '../../fixtures/random.ts';
 
-const ROUNDS = Number(process.env['SSE_ROUTER_LMDB_KILLS'] ?? 8); // how many times a process is killed; more for a longer test
+/** How many times a process is killed. The amounts of entries grow with it. */
+const KILLS = Number(process.env['LMDB_KILLS'] ?? 3);
 const fixture = (name: string) => join(__dirname, '../../fixtures', `${name}.ts`);
 const alive = new Set<ChildProcess>();
 let path: string;
@@ -97,7 +99,8 @@ test('no entry is lost if a process opens the log while others write', async () 
   const options: LmdbJournalOptions = { sync: false };
   const workers = [new Worker(options), new Worker(options)];
   await Promise.all(workers.map((worker) => worker.until('ready')));
-  for (const [n, worker] of workers.entries()) worker.send({ append: { count: 20_000, name: `w${n}`, atOnce: 16 } });
+  const count = 2500 * KILLS;
+  for (const [n, worker] of workers.entries()) worker.send({ append: { count, name: `w${n}`, atOnce: 16 } });
   let writing = true;
   const appended = Promise.all(workers.map((worker) => worker.until('appended'))).finally(() => (writing = false));
   let opened = 0;
@@ -111,7 +114,7 @@ test('no entry is lost if a process opens the log while others write', async () 
   const journal = lmdbJournal(path, options);
   const log = (await journal.window(Infinity)).entries.map(({ id }) => id);
   expect(opened).toBeGreaterThan(10);
-  expect(log).toHaveLength(40_000);
+  expect(log).toHaveLength(2 * count);
   expect(workers.flatMap(({ acked }) => acked).sort()).toEqual(log.sort());
   await journal.close();
 }, 60_000);
@@ -119,11 +122,9 @@ test('no entry is lost if a process opens the log while others write', async () 
 test(
   'processes are killed during writes and restarted: no acknowledged entry is lost and the log has no gap',
   async () => {
-    const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
-    process.stdout.write(`lmdb kill -9: SEED=${seed}\n`);
-    let state = seed;
-    const random = (below: number) => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) % below; // random enough for a choice
-    const options: LmdbJournalOptions = { sync: false, maxLength: 50_000 }; // trims; kill -9 does not need fsync
+    const random = new Random(seedFrom('LMDB_SEED'));
+    const maxLength = 5000 * KILLS; // so little that the log is trimmed meanwhile
+    const options: LmdbJournalOptions = { sync: false, maxLength }; // an entry survives kill -9 without fsync
     const acked: string[] = [];
     const journal = lmdbJournal(path, options);
     const seen = new Map<string, string>();
@@ -150,9 +151,9 @@ test(
       return worker;
     };
     const workers = await Promise.all([start(), start(), start()]);
-    for (let round = 0; round < ROUNDS; round++) {
-      const victim = workers[random(3)]!;
-      const enough = victim.acked.length + 1 + random(2000);
+    for (let round = 0; round < KILLS; round++) {
+      const victim = random.of(workers)!;
+      const enough = victim.acked.length + 1 + random.below(2000);
       while (victim.acked.length < enough) await victim.until('acked');
       await victim.kill();
       for (const id of victim.acked) acked.push(id); // too many to be arguments
@@ -166,17 +167,17 @@ test(
     const last = await journal.append({ body: Buffer.from('last:'), to: ['last'] }); // the log still accepts entries
     while (!seen.has(last) && problems.length === 0) await new Promise(setImmediate);
     expect(problems.slice(0, 5)).toEqual([]);
-    expect(acked.length).toBeGreaterThan(ROUNDS);
+    expect(acked.length).toBeGreaterThan(KILLS);
     expect(new Set(acked).size).toBe(acked.length);
     expect(acked.filter((id) => !seen.has(id))).toEqual([]);
     await journal.close();
     const again = lmdbJournal(path, options);
     const { entries } = await again.window(Infinity);
-    expect(entries).toHaveLength(50_000);
+    expect(entries).toHaveLength(maxLength);
     expect(entries.at(-1)!.id).toBe(last);
     await again.close();
   },
-  Math.max(120_000, ROUNDS * 5000),
+  Math.max(120_000, KILLS * 10_000),
 );
 
 test('another process receives an entry within milliseconds, long before the next maintenance run', async () => {

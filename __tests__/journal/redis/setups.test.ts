@@ -1,13 +1,13 @@
 /*
  * The journal on Redis in different setups: prefixes, users, TLS, clusters, client settings of the application.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Journal } from '../../../lib/journal/journal.ts';
 import { redisJournal } from '../../../lib/journal/redis/index.ts';
+import { certificate } from '../../fixtures/certificate.ts';
 import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
 import { Proxy } from '../../fixtures/redis-proxy.ts';
 import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
@@ -170,13 +170,12 @@ describe.each(kinds)('over $name', (kind) => {
     const dir = mkdtempSync(join(tmpdir(), 'sse-router-tls-'));
     cleanups.push(() => rmSync(dir, { recursive: true, force: true }));
     const [keyFile, certFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
-    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-    const make = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-    execFileSync('openssl', [...make, '-keyout', keyFile, '-out', certFile, ...subject], { stdio: 'pipe' });
+    writeFileSync(keyFile, certificate.key);
+    writeFileSync(certFile, certificate.cert);
     const secure = await freeProxyPort();
     const files = ['--tls-cert-file', certFile, '--tls-key-file', keyFile, '--tls-ca-cert-file', certFile];
     await server('--tls-port', String(secure), ...files, '--tls-auth-clients', 'no');
-    const ca = readFileSync(certFile);
+    const ca = certificate.cert;
     const options = kind.name === 'ioredis' ? { tls: { ca } } : { socket: { tls: true, ca } };
     const app = closing(await kind.make(`rediss://127.0.0.1:${secure}`, options));
     await checkJournal(closing(redisJournal(app.client)));

@@ -6,7 +6,7 @@ import { checkBody, checkJournalLimits, type JournalLimit } from '../journal-lim
 import { SseError } from '../../errors.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
 import { compareSequenceIds, isSequenceId } from '../sequence-id.ts';
-import { boolean, invalid } from '../../validation/validate.ts';
+import { boolean, nonEmptyString } from '../../validation/validate.ts';
 import { WakeFile } from './wake-file.ts';
 import { journalError } from './lmdb-errors.ts';
 import { APPEND_TIMEOUT_MS, AppendQueue } from './append-queue.ts';
@@ -64,11 +64,10 @@ const MAINTENANCE_INTERVAL_MS = 250; // also the delay of new entries if a signa
  */
 export function lmdbJournal(path: string, options: LmdbJournalOptions = {}): Journal {
   const limits = checkJournalLimits('lmdbJournal', options, LIMITS, ['sync']);
-  if (typeof path !== 'string' || path === '') {
-    throw invalid('lmdbJournal: path', 'a non-empty string, the path of a directory', path);
-  }
+  nonEmptyString('lmdbJournal: path', path, { cure: 'Pass the path of a directory.' });
   const { sync = true } = options;
-  return new LmdbJournal(path, limits, boolean('lmdbJournal: sync', sync)) satisfies Journal;
+  boolean('lmdbJournal: sync', sync, { cure: 'Leave it out for true.' });
+  return new LmdbJournal(path, limits, sync) satisfies Journal;
 }
 
 class LmdbJournal implements Journal {

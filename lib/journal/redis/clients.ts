@@ -69,7 +69,7 @@ export function adapterFor(client: unknown): ClientAdapter {
     'a client of the npm package redis (createClient() or createCluster()) or ioredis (new Redis() or new Redis.Cluster()), ' +
       'version 5 or later',
     client,
-    'Behind Sentinel, use ioredis.',
+    { cure: 'Behind Sentinel, use ioredis.' },
   );
 }
 
@@ -130,12 +130,9 @@ function checkKeyPrefix(prefix: unknown): string {
   if (typeof prefix === 'string') return prefix;
   const text = prefix instanceof Uint8Array ? Buffer.from(prefix).toString() : undefined;
   if (text !== undefined && Buffer.from(text).equals(prefix as Uint8Array)) return text;
-  throw invalid(
-    "redisJournal: the client's keyPrefix",
-    'a string or bytes of UTF-8 text',
-    prefix,
-    'Pass a client with another keyPrefix.',
-  );
+  throw invalid("redisJournal: the client's keyPrefix", 'a string or bytes of UTF-8 text', prefix, {
+    cure: 'Pass a client with another keyPrefix.',
+  });
 }
 
 function randomOf<T>(nodes: readonly T[]): T {

@@ -116,7 +116,9 @@ export function redisJournal(client: IORedis | NodeRedisClient, options: RedisJo
       'redisJournal: key',
       'a non-empty string without braces, or with one {hash tag}',
       key,
-      adapter.keyPrefix && `The client's keyPrefix ${JSON.stringify(adapter.keyPrefix)} is added in front.`,
+      adapter.keyPrefix === ''
+        ? {}
+        : { cure: `The client's keyPrefix ${JSON.stringify(adapter.keyPrefix)} is added in front.` },
     );
   }
   return new RedisJournal(adapter, log, keyPrefix, limits) satisfies Journal;
