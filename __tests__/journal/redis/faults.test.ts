@@ -216,23 +216,23 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
   });
 
-  // Two journals share the freeze, because a follower notices it only after BLOCK + 3 s.
-  test('a frozen Redis: the followers are down, short appends time out, patient appends are stored once and in order', async () => {
+  // Two journals share the freeze, because a follower detects it only after BLOCK_MS + 3 s.
+  test('a frozen Redis: the followers are down, appends with a short wait time out, appends with a long wait are stored once and in order', async () => {
     const redis = await server();
-    const [journal, patient] = [await journalOn(redis, { wait: 500 }), await journalOn(redis, { wait: 30_000 })];
-    const [recorder, patientRecorder] = [await following(journal), await following(patient)];
+    const [journal, longWait] = [await journalOn(redis, { wait: 500 }), await journalOn(redis, { wait: 30_000 })];
+    const [recorder, longWaitRecorder] = [await following(journal), await following(longWait)];
     redis.freeze();
     cleanups.push(() => redis.thaw());
-    const appends = numbers(30).map((i) => patient.append({ body: frame(String(i)) }));
+    const appends = numbers(30).map((i) => longWait.append({ body: frame(String(i)) }));
     const sent = journal.append({ body: frame('sent') });
     await expect(sent).rejects.toMatchObject({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining('unknown') });
-    await Promise.all([recorder, patientRecorder].map((one) => one.until(({ calls }) => calls.includes('down'))));
+    await Promise.all([recorder, longWaitRecorder].map((one) => one.until(({ calls }) => calls.includes('down'))));
     await expect(journal.read(recorder.ids[0]!, 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
     await expect(journal.append({ body: frame('x') })).rejects.toMatchObject({
       code: 'ERR_SSE_TIMEOUT',
       message: expect.stringMatching(/The entry was not stored/),
     });
-    await sleep(600); // the command connections are as old as the followers': they have given up too, and connect again
+    await sleep(600); // the command connections are as old as the followers': they have timed out too, and connect again
     redis.thaw();
     await recorder.until(({ calls }) => calls.at(-1) === 'up');
     const after = await journal.append({ body: frame('after') });
@@ -241,8 +241,8 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.bodies).not.toContain('data: x\n\n');
     expect(recorder.calls).toEqual(['up', 'down', 'up']);
     const ids = await Promise.all(appends);
-    await patientRecorder.until(({ bodies }) => bodies.length >= 30);
-    expect(patientRecorder.ids.slice(1)).toEqual(ids);
+    await longWaitRecorder.until(({ bodies }) => bodies.length >= 30);
+    expect(longWaitRecorder.ids.slice(1)).toEqual(ids);
   });
 
   test('a loading server is down and never causes a reset; waiting appends are stored', async () => {
