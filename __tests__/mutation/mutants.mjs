@@ -298,7 +298,7 @@ export const mutants = [
     from: 'Math.max(since, this.#answeredAt)',
     to: 'since',
     test: 'hub/replayer.test.ts',
-    part: 'a long way',
+    part: 'a long scan',
   },
   {
     name: 'a loop of broadcasts waits for the end of a tick that never comes',
