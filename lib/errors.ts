@@ -7,7 +7,7 @@
 
 /**
  * Identifies why a call failed. Codes are stable: compare `error.code`, never the message.
- * The README has one row for each code.
+ * docs/errors.md has one row for each code.
  */
 export type SseErrorCode =
   | 'ERR_SSE_OPTION' // sse(): an option is unknown, has the wrong type or is out of range

@@ -38,7 +38,8 @@ const rows = [
 ];
 
 const unknown = flags.without.filter((step) => !rows.some((row) => Object.hasOwn(row, step)));
-if (unknown.length > 0) throw new Error(`--without must be the name of a step; received ${unknown.join(', ')}. See scripts/check.mjs.`);
+if (unknown.length > 0)
+  throw new Error(`--without must be the name of a step; received ${unknown.join(', ')}. See scripts/check.mjs.`);
 
 if (flags.without.includes('build')) flags.without.push('publint', 'attw'); // these two check its tarball
 

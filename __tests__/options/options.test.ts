@@ -185,13 +185,29 @@ describe('an invalid option', () => {
 
 describe('an invalid call', () => {
   test.each<[what: string, call: () => unknown, cure: string]>([
-    ['a string for a handler', () => sse('handler' as never), 'the handler is a function'],
-    ['null for a handler', () => sse(null as never), 'the handler is a function'],
-    ['an array for options', () => sse([] as never), 'the handler is a function'],
-    ['options twice', () => sse({} as never, {}), 'the handler comes first'],
-    ['two functions', () => sse(() => {}, (() => {}) as never), 'the options are an object'],
-    ['null for options', () => sse(() => {}, null as never), 'the options are an object'],
-    ['an array for options after a handler', () => sse(() => {}, [] as never), 'the options are an object'],
+    [
+      'a string for a handler',
+      () => sse('handler' as never),
+      'The handler of sse(handler, options) must be a function',
+    ],
+    ['null for a handler', () => sse(null as never), 'The handler of sse(handler, options) must be a function'],
+    ['an array for options', () => sse([] as never), 'The handler of sse(handler, options) must be a function'],
+    ['options twice', () => sse({} as never, {}), 'must be left out'],
+    [
+      'two functions',
+      () => sse(() => {}, (() => {}) as never),
+      'The options of sse(handler, options) must be a plain object',
+    ],
+    [
+      'null for options',
+      () => sse(() => {}, null as never),
+      'The options of sse(handler, options) must be a plain object',
+    ],
+    [
+      'an array for options after a handler',
+      () => sse(() => {}, [] as never),
+      'The options of sse(handler, options) must be a plain object',
+    ],
   ])('%s throws', (_, call, cure) => {
     const error = thrownBy(call);
     expect(error.code).toBe('ERR_SSE_OPTION');
@@ -208,7 +224,9 @@ describe('an invalid call', () => {
       }) as express.ErrorRequestHandler);
     });
     expect((await ask(url)).status).toBe(500);
-    expect(onError).toHaveBeenCalledWith('sse makes a router: app.use(sse(…)), not app.use(sse).');
+    expect(onError).toHaveBeenCalledWith(
+      'The first argument of sse() must be a handler or options; received an object of IncomingMessage. Mount the router that sse() returns: app.use(sse(…)).',
+    );
   });
 });
 

@@ -178,7 +178,7 @@ export interface Settings {
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
 }
 
-/** The headers of a stream, unless the application overrides them. The README's table of proxies has the reason for each. */
+/** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
 export const HEADERS: Readonly<HeaderValues> = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'private, no-cache, no-store, no-transform',
