@@ -16,7 +16,7 @@ export const mutants = [
     from: "return n >= this.#first || n === this.#head || (n === 0 && this.#first === 1) ? undefined : 'lost';",
     to: 'return undefined;',
     test: RESUME,
-    part: 'cannot be resumed is told',
+    part: 'cannot be resumed receives a reset',
   },
   {
     name: 'an id of another log counts as one of this log',
@@ -24,7 +24,7 @@ export const mutants = [
     from: 'isSequenceId(id) && id.startsWith(name)',
     to: 'isSequenceId(id)',
     test: RESUME,
-    part: 'cannot be resumed is told',
+    part: 'cannot be resumed receives a reset',
   },
   {
     name: 'the log compares ids as strings',
@@ -69,7 +69,7 @@ export const mutants = [
     from: 'let from = positionOf(connection);',
     to: 'let from = Math.max(positionOf(connection), ring.first - 1);',
     test: RESUME,
-    part: 'cannot be resumed is told',
+    part: 'cannot be resumed receives a reset',
   },
   {
     name: 'a client with an id newer than this process starts at its head',
@@ -274,7 +274,7 @@ export const mutants = [
     from: 'closing.isWaiting = !force && this.cursor < closing.limit;',
     to: 'closing.isWaiting = false;',
     test: 'connection/close-end.test.ts',
-    part: 'who is behind at its end',
+    part: 'is behind when it closes',
   },
   {
     name: 'an end does not wait for a connection that reads the log',
@@ -282,7 +282,7 @@ export const mutants = [
     from: '(this.preamblePending || isInLog(this));',
     to: 'this.preamblePending;',
     test: RESUME,
-    part: 'who is ended on the way',
+    part: 'ends during its replay',
   },
   {
     name: 'a client that has disconnected is admitted',
@@ -290,7 +290,7 @@ export const mutants = [
     from: 'if (res.destroyed || req.socket.destroyed) return;',
     to: '',
     test: 'connection/lifecycle.test.ts',
-    part: 'who leaves while',
+    part: 'disconnects while its request',
   },
   {
     name: 'a long way through the log counts as silence',
@@ -298,7 +298,7 @@ export const mutants = [
     from: 'Math.max(since, this.#answeredAt)',
     to: 'since',
     test: 'hub/replayer.test.ts',
-    part: 'a long way',
+    part: 'a long scan',
   },
   {
     name: 'a loop of broadcasts waits for the end of a tick that never comes',
@@ -314,7 +314,7 @@ export const mutants = [
     from: 'if (except?.some(wasIn)) return false;',
     to: 'if (except?.some((channel) => channels.has(channel) && wasIn(channel))) return false;',
     test: 'connection/slow-clients.test.ts',
-    part: 'joined or left while it is behind',
+    part: 'joined or left while the client is behind',
   },
   {
     name: 'a closing connection receives entries from after its end',
@@ -322,7 +322,7 @@ export const mutants = [
     from: 'const head = closing === undefined ? ring.head : closing.limit;',
     to: 'const { head } = ring;',
     test: 'connection/close-end.test.ts',
-    part: 'who is behind at its end',
+    part: 'is behind when it closes',
   },
 ];
 
