@@ -69,7 +69,13 @@ export class Client {
   }
 
   admit(hub: Hub, process: number, pipe: Pipe): void {
-    const admission = { request: {} as Request, lastEventId: this.lastEventId, padding: '', client: '' };
+    const admission = {
+      request: {} as Request,
+      lastEventId: this.lastEventId,
+      padding: '',
+      client: '',
+      maxAge: undefined,
+    };
     this.visit = {
       process,
       pipe,

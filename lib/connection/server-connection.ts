@@ -58,8 +58,9 @@ const NOT_READ = -1;
 
 export class ServerConnection extends ConnectionState implements Connection {
   constructor(host: ConnectionHost, transport: Transport, request: ConnectionRequest, serial: number) {
-    const { maxAge } = host.settings;
-    super(host, transport, request, serial, maxAge ? host.timer.now + randomDelay(maxAge) : 0);
+    const { now } = host.timer;
+    // 0 means never, so a connection that has expired already expires at 1.
+    super(host, transport, request, serial, request.maxAge === undefined ? 0 : Math.max(1, now + request.maxAge));
   }
 
   // ---- What the application calls
@@ -550,7 +551,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   beginClose(reason: CloseReason, finalFrame = ''): void {
     if (this.isClosed) return;
     const { dispatcher, registry, ring } = this.host;
-    this.closing = { reason, finalFrame, limit: ring.head, deadline: 0, isWaiting: false };
+    this.closing = { reason, finalFrame, isFinal: reason === 'end', limit: ring.head, deadline: 0, isWaiting: false };
     registry.addClosing(this);
     let hasEnded = false;
     // An exception in this tick may still turn a connection that has not opened into an error's answer.
@@ -559,6 +560,21 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.isClosed) return; // its transport threw
     this.lifecycle = hasEnded ? 'closed' : 'closing';
     this.#announceClose(reason);
+  }
+
+  /**
+   * Ends the connection by a disconnect of the log, which is the ring's newest entry. Its bytes leave at the end of the tick, in
+   * slices: one disconnect may end thousands of connections.
+   */
+  disconnect(isFinal: boolean): void {
+    if (this.isClosed) return;
+    const { dispatcher, registry, ring } = this.host;
+    const finalFrame = isFinal ? endEvent() : '';
+    this.closing = { reason: 'disconnect', finalFrame, isFinal, limit: ring.head, deadline: 0, isWaiting: false };
+    registry.addClosing(this);
+    this.lifecycle = 'closing';
+    dispatcher.scheduleFlush(this);
+    this.#announceClose('disconnect');
   }
 
   /** Closes the connection after an error that no caller receives. */
@@ -590,7 +606,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.lifecycle = 'closed';
     this.outbox = undefined;
     if (!wasClosed) {
-      this.closing = { reason, finalFrame: '', limit: 0, deadline: 0, isWaiting: false };
+      this.closing = { reason, finalFrame: '', isFinal: false, limit: 0, deadline: 0, isWaiting: false };
       this.#announceClose(reason);
     } else this.closing!.isWaiting = false;
     registry.removeClosing(this);
@@ -633,7 +649,7 @@ export class ServerConnection extends ConnectionState implements Connection {
       this.#advance(writeDue(this));
       if (this.#hasEnded) return true; // its cursor was overrun
       if (this.source === 'ring' && !this.preamblePending) closing.isWaiting = !force && this.cursor < closing.limit;
-      else closing.isWaiting = !force && closing.reason === 'end' && (this.preamblePending || isInLog(this));
+      else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || isInLog(this));
       if (closing.isWaiting) return false;
       writeRest(this);
       if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
