@@ -36,8 +36,9 @@ export interface Closing {
   readonly finalFrame: string;
   /** Whether the client does not reconnect, so that anything unsent would be lost. */
   readonly isFinal: boolean;
-  /** The connection receives no entry after this n. */
+  /** The connection receives no entry after this n, whose id is `limitId`. */
   limit: number;
+  limitId: string;
   /** When the sweep completes the close: the host's milliseconds. */
   deadline: number;
   /** Whether the end of the response waits for entries, for a snapshot, or for the confirmation of an id. */

@@ -4,22 +4,14 @@
  * receives it, wherever the cursors of its connections are. No client receives its body.
  */
 
-import type { ServerConnection } from '../connection/server-connection.ts';
-import type { Ring } from '../fanout/ring.ts';
+import type { Disconnect, ServerConnection } from '../connection/server-connection.ts';
 import type { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import type { Entry } from '../journal/journal.ts';
 import { isDisconnect, isFinalDisconnect } from '../wire/event-stream.ts';
 import type { Registry } from './registry.ts';
 
-/** The newest disconnect of one channel. */
-interface Disconnect {
-  readonly n: number;
-  readonly isFinal: boolean;
-}
-
 /** The parts of the hub that it uses. */
 interface Parts {
-  readonly ring: Ring;
   readonly groups: SubscriberGroups<ServerConnection>;
   readonly registry: Registry;
 }
@@ -33,12 +25,12 @@ export class Disconnects {
     this.#parts = parts;
   }
 
-  /** Applies the entry that the ring has just received. */
-  apply(entry: Entry): void {
-    const { ring, groups, registry } = this.#parts;
-    const disconnect = { n: ring.head, isFinal: isFinalDisconnect(entry.body) };
+  /** Applies an entry. @param n Its number in the ring. */
+  apply(entry: Entry, n: number): void {
+    const { groups, registry } = this.#parts;
+    const disconnect = { n, id: entry.id, isFinal: isFinalDisconnect(entry.body) };
     for (const group of [...groups.candidatesFor([entry])]) {
-      for (const connection of [...group.members]) connection.disconnect(disconnect.isFinal);
+      for (const connection of [...group.members]) connection.disconnect(disconnect);
     }
     if (registry.oldestConnecting === undefined) this.#recent.clear();
     else for (const channel of entry.to ?? []) this.#recent.set(channel, disconnect);
@@ -50,7 +42,8 @@ export class Disconnects {
     const applicable = channels
       .map((channel) => this.#recent.get(channel))
       .filter((disconnect) => disconnect !== undefined && disconnect.n > connection.cursor);
-    if (applicable.length > 0) connection.disconnect(applicable.some((disconnect) => disconnect!.isFinal));
+    const disconnect = applicable.find((one) => one!.isFinal) ?? applicable[0];
+    if (disconnect !== undefined) connection.disconnect(disconnect);
   }
 
   /** The log lost the entries after n. */

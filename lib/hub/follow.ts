@@ -29,9 +29,10 @@ export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIter
   const channels = channelsOf(to);
   // Without `to`, the iterator receives the events of every channel.
   const group = channels && new SubscriberGroup('', channels);
-  // The position is taken at the call, not at the first next().
-  const position = after ?? (hub.opener.isOpen ? hub.ring.headId : undefined);
-  return iterate(hub, position, (entry) => group === undefined || group.matches(entry), signal);
+  // The position is taken at the call, not at the first next(); before the journal is open, at its opening.
+  const { opener, ring } = hub;
+  const start = opener.isOpen ? ring.headId : opener.whenOpen().then((isOpen) => (isOpen ? ring.headId : undefined));
+  return iterate(hub, after, start, (entry) => group === undefined || group.matches(entry), signal);
 }
 
 function checkAfter(hub: Hub, after: unknown): void {
@@ -44,14 +45,16 @@ function checkAfter(hub: Hub, after: unknown): void {
 
 async function* iterate(
   hub: Hub,
-  position: string | undefined,
+  after: string | undefined,
+  start: string | Promise<string | undefined>,
   matches: (entry: Entry) => boolean,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<FollowedEvent, void> {
-  const { opener, ring, settings, journal } = hub;
+  const { ring, settings, journal } = hub;
   const stopped = (): boolean => hub.isClosed || signal?.aborted === true;
-  if (!opener.isOpen && !(await opener.whenOpen()) && !stopped()) await hub.whenAppended(signal);
-  let id = position ?? ring.headId;
+  const head = await start;
+  while (!hub.opener.isOpen && !stopped()) await hub.opener.whenOpen(); // oxlint-disable-line no-await-in-loop -- 10 s at a time
+  let id = after ?? head ?? ring.headId;
   if (!journal.isId(id)) {
     id = ring.headId;
     yield { type: 'reset', reason: 'unknown', id };

@@ -17,6 +17,7 @@ import { Ring, type RingLimits } from '../fanout/ring.ts';
 import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
+import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
 import { Disconnects, forRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -145,7 +146,7 @@ export class Hub implements ConnectionHost, Follower {
       bytes += entry.body.byteLength;
       const stored = forRing(entry);
       this.ring.push(stored);
-      if (stored !== entry) this.disconnects.apply(entry);
+      if (stored !== entry) this.disconnects.apply(entry, this.ring.head);
     }
     this.dispatcher.onAppended(bytes);
     this.replayer.onAppended();
@@ -177,16 +178,23 @@ export class Hub implements ConnectionHost, Follower {
 
   restart(window: JournalWindow, reason: ResetReason): void {
     const connections = [...this.registry.open]; // a connection that ends meanwhile leaves the registry
+    const previousHead = this.ring.headId;
     for (const connection of connections) connection.saveCursorId();
     this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
-    for (const connection of connections) connection.onJournalRestart(reason);
+    const before = this.ring.head - window.entries.length;
+    for (const [index, entry] of window.entries.entries()) {
+      const isMissed = isDisconnect(entry.body) && this.journal.compare(entry.id, previousHead) > 0;
+      if (isMissed) this.disconnects.apply(entry, before + 1 + index);
+    }
+    for (const connection of connections) {
+      if (connection.isClosed) connection.closeWithoutRest();
+      else connection.onJournalRestart(reason);
+    }
     this.#wakeIterators();
-    // The entries between may have contained disconnects: every client is authorised anew.
-    void spreadCloses([...this.registry.all()], RESTART_SPREAD_MS, this.registry.whenEmpty(), (connection) =>
-      connection.disconnect(false),
-    );
+    // Entries that the process has not seen may have been disconnects: every client is authorised anew.
+    void spreadCloses([...this.registry.all()], RESTART_SPREAD_MS, (connection) => connection.beginClose('disconnect'));
   }
 
   status(up: boolean, error?: Error): void {

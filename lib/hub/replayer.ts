@@ -209,8 +209,12 @@ export class Replayer {
 
   /** (A connection that blocks or ends removes itself. One that another caller removed in a pause continues from its own position.) */
   async #writeBatch(batch: ReplayBatch, at: string): Promise<void> {
+    const { journal } = this.#parts;
+    const compare = (a: string, b: string): number => journal.compare(a, b);
     for (const connection of this.#replaying) {
-      const packet = batch.packet(connection);
+      const { closing } = connection;
+      const isLimited = closing !== undefined && journal.compare(at, closing.limitId) > 0;
+      const packet = (isLimited ? batch.upTo(closing.limitId, compare) : batch).packet(connection);
       guarded(connection, () => connection.onReplayPage(packet, at));
       if (performance.now() - this.#yieldedAt > MAX_SLICE_MS) await this.#yieldToEventLoop();
     }

@@ -6,6 +6,7 @@
 import { randomDelay, DEFAULT_RETRY } from '../options/delay-range.ts';
 import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { retryLine } from '../wire/event-stream.ts';
+import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from './hub.ts';
 import { spreadCloses } from './spread-closes.ts';
 
@@ -21,9 +22,9 @@ export async function shutDown(hub: Hub, over: number): Promise<void> {
   hub.isClosing = true;
   const empty = registry.whenEmpty(); // the shutdown does not wait for clients that disconnect by themselves
   const connections = [...registry.all()]; // a connection that ends meanwhile leaves the registry
-  await spreadCloses(connections, over, empty, (connection) =>
-    connection.beginClose('shutdown', retryLine(randomDelay(settings.retry ?? DEFAULT_RETRY))),
-  );
+  const close = (connection: ServerConnection): void =>
+    connection.beginClose('shutdown', retryLine(randomDelay(settings.retry ?? DEFAULT_RETRY)));
+  await spreadCloses(connections, over, close, empty);
   await empty;
   await hub.close();
 }

@@ -11,13 +11,13 @@ const MIN_WAIT_MS = 20;
 
 /**
  * Calls `close` for each connection that is not closed yet, the first at once and the last after about `over` milliseconds.
- * @param hurry Settles when there is nothing left to wait for.
+ * @param whenDone Settles when no connection is left, so that nothing has to be waited for.
  */
 export async function spreadCloses(
   connections: readonly ServerConnection[],
   over: number,
-  hurry: Promise<void>,
   close: (connection: ServerConnection) => void,
+  whenDone?: Promise<void>,
 ): Promise<void> {
   const start = performance.now();
   let sliceStart = start;
@@ -27,11 +27,15 @@ export async function spreadCloses(
     const due = start + (over * closed++) / connections.length;
     const now = performance.now();
     // oxlint-disable-next-line no-await-in-loop -- the closes are spread
-    if (due - now >= MIN_WAIT_MS) await Promise.race([hurry, new Promise((on) => setTimeout(on, due - now).unref())]);
+    if (due - now >= MIN_WAIT_MS) await Promise.race([whenDone, delay(due - now)].filter(Boolean));
     else if (closed > 1 && now - sliceStart > MAX_SLICE_MS) {
       await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
       sliceStart = performance.now();
     }
     close(connection);
   }
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }
