@@ -6,8 +6,7 @@
 import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
 import { broadcast, disconnect } from '../hub/publish.ts';
-import { follow } from '../hub/follow.ts';
-import type { FollowedEvent, FollowOptions } from '../api/follow.ts';
+import { follow, type FollowedEvent, type FollowOptions } from '../hub/follow.ts';
 import type { Connection } from '../api/connection.ts';
 import { checkOver, shutDown } from '../hub/shutdown.ts';
 import { RequestHandler } from './request-handler.ts';
