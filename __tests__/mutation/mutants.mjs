@@ -21,8 +21,8 @@ export const mutants = [
   {
     name: 'an id of another log counts as one of this log',
     file: 'journal/sequence-id.ts',
-    from: 'isPosition(id) && id.startsWith(name)',
-    to: 'isPosition(id)',
+    from: 'isSequenceId(id) && id.startsWith(name)',
+    to: 'isSequenceId(id)',
     test: RESUME,
     part: 'cannot be resumed receives a reset',
   },

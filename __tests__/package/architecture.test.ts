@@ -24,7 +24,7 @@ const RULES: Readonly<Record<string, string>> = {
   journal: 'node:crypto',
   wire: 'node:http node:net node:zlib type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
-  fanout: 'wire type:journal/journal',
+  fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection: 'api wire options fanout diagnostics node:util type:journal/journal type:node:net type:npm:express',
   hub: 'api wire options fanout diagnostics connection node:crypto type:journal/journal type:node:net',
