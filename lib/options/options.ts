@@ -46,7 +46,9 @@ export interface Limits {
   perClient?: number;
   /**
    * Returns the key under which a request is counted for `perClient`. If it throws, the error goes to Express.
-   * @defaultValue `req.ip`, an IPv6 address cut to its /64; so set Express' `trust proxy` behind a proxy
+   * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
+   * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
+   * socket, is not counted, and the process emits one warning (`SSE_CLIENT_UNKNOWN`)
    */
   clientKey?: (req: Request) => string;
   /**
