@@ -333,8 +333,12 @@ describe('limits', () => {
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });
 
-  test('LIM-06 a `clientKey` that returns a promise is an error to Express, and not one client', async () => {
-    const { url, events } = await site({ perClient: 1, clientKey: (async () => 'a') as never });
+  test.each([
+    ['a promise', async () => 'a'],
+    ['undefined', () => undefined],
+    ['null', () => null],
+  ])('LIM-06 a `clientKey` that returns %s is an error to Express, and not one client', async (_what, clientKey) => {
+    const { url, events } = await site({ perClient: 1, clientKey: clientKey as never });
     expect((await ask(url)).status).toBe(500);
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });

@@ -1,7 +1,13 @@
 /*
  * Design rule 6: one order, one id, one path. API-02, API-12 (channels), API-13 (`to` and `except` in place of a predicate), LIM-09.
  */
-import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import {
+  sse,
+  type Connection,
+  type SseOptions,
+  type SseRouter,
+  type SseRouterWithoutHistory,
+} from '../../lib/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
 import { another, appOf, BARE, HEAD, later, opened, turn } from '../fixtures/support.ts';
 
@@ -57,11 +63,29 @@ describe('who gets it', () => {
     expect(got.every((data) => data.length <= 1)).toBe(true);
   });
 
-  test('`undefined` means absent, as in options', async () => {
+  test.each(['to', 'except'])('an explicit `%s: undefined` is a TypeError, and reaches no connection', async (name) => {
     const { events, enter } = rooms();
-    const stream = await enter('a');
-    await events.broadcast('x', { to: undefined, except: undefined });
-    expect(await gotBy(events, [stream])).toEqual([['x']]);
+    const streams = [await enter('a'), await enter('b')];
+    const user = undefined as { channel: string } | undefined;
+    await expect(events.broadcast('secret', { [name]: user?.channel } as never)).rejects.toMatchObject({
+      name: 'TypeError',
+      code: 'ERR_SSE_CHANNEL',
+      message: expect.stringMatching(
+        `^${name} must be a channel or a list of channels; received undefined. Leave it out`,
+      ),
+    });
+    expect(await gotBy(events, streams)).toEqual([[], []]);
+  });
+
+  test('options without channels, and a key that is undefined, reach every connection', async () => {
+    const { events, enter } = rooms();
+    const streams = [await enter('a'), await enter('b')];
+    await events.broadcast('x', { key: undefined });
+    await events.broadcast('y', undefined);
+    expect(await gotBy(events, streams)).toEqual([
+      ['x', 'y'],
+      ['x', 'y'],
+    ]);
   });
 
   test.each([[''], [7], [null], [['a', '']], [['a', 7]], [{}]])(
@@ -166,7 +190,7 @@ describe('its id and its order', () => {
 describe('own ids', () => {
   test('a broadcast that brings its own id is a TypeError, and reaches nobody', async () => {
     const { stream, events } = await opened();
-    await expect(events.broadcast({ id: 7, data: 'x' })).rejects.toMatchObject({
+    await expect(events.broadcast({ id: 7 as never, data: 'x' })).rejects.toMatchObject({
       name: 'TypeError',
       code: 'ERR_SSE_ID',
     });
@@ -176,7 +200,7 @@ describe('own ids', () => {
   test('with `history: false` it is the application’s, and nothing else is written', async () => {
     const { stream, events } = await opened((conn) => void conn.push('hi'), BARE);
     expect(events.position).toBe('');
-    expect(await events.broadcast({ id: 7, data: 'x' })).toBe('7');
+    expect(await (events as SseRouterWithoutHistory).broadcast({ id: 7, data: 'x' })).toBe('7');
     expect(await events.broadcast('y')).toBe('');
     await stream.take(3);
     expect(stream.text).toBe(`${HEAD}data: hi\n\nid: 7\ndata: x\n\ndata: y\n\n`);

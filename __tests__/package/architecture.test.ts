@@ -176,7 +176,7 @@ describe('the entry points', () => {
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",

@@ -31,8 +31,9 @@ export type CloseReason = 'client' | 'handler' | 'end' | 'slow' | 'expired' | 's
  * });
  * ```
  * @typeParam E - the event map; see {@link EventMap}
+ * @typeParam S - the application's own data in {@link Connection.state}
  */
-export interface Connection<E extends EventMap = AnyEvents> {
+export interface Connection<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /** Identifies the connection among all connections of all processes: printable ASCII without spaces. */
   readonly id: string;
   /** The request that opened the stream. */
@@ -46,8 +47,8 @@ export interface Connection<E extends EventMap = AnyEvents> {
   readonly lastEventId: string;
   /** The channels that the connection has joined. The set changes with `join()` and `leave()`; only the router can change it. */
   readonly channels: ReadonlySet<string>;
-  /** The application's own data for this connection: an object that is empty at first. */
-  readonly state: Record<string, unknown>;
+  /** The application's own data for this connection: an object that is empty at first. `sse<Events, State>()` types it. */
+  readonly state: Partial<S>;
   /**
    * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
    * connection it is aborted already.

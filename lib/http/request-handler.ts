@@ -194,9 +194,10 @@ export class RequestHandler {
       return key;
     }
     const key: unknown = clientKey(req);
-    if (typeof key !== 'object' || key === null) return String(key);
-    // Every promise has the same text, so all requests would count as one client.
-    const cure = 'Await what it needs in a middleware in front, and put it on the request.';
+    if (typeof key === 'string' || typeof key === 'number') return String(key);
+    // Every promise has the same text, and so has every missing key: all these requests would count as one client.
+    const cure =
+      'Put what it needs on the request, in a middleware in front; for a request without a key, return its address.';
     throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
   }
 

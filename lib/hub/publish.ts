@@ -7,7 +7,7 @@ import type { BroadcastOptions } from '../api/message.ts';
 import { channels } from '../diagnostics/channels.ts';
 import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
-import { channelsOf } from '../options/channel-names.ts';
+import { channelsIn } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
 import { nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
 import { encodeMessage, idLine } from '../wire/event-stream.ts';
@@ -44,7 +44,7 @@ function toEntry(
   { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
 ): { id: string; entry: NewEntry } {
   rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
-  const { to, except, key } = options;
+  const { key } = options;
   const { id, body } = encodeMessage(message, serialize);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
@@ -57,9 +57,9 @@ function toEntry(
     body: Buffer.from(id === undefined ? body : idLine(id) + body),
   };
   // For an engine that writes entries down, a member with the value undefined differs from a missing one.
-  const receivers = channelsOf(to);
+  const receivers = channelsIn(options, 'to', 'to reach every connection');
   if (receivers !== undefined) entry.to = receivers;
-  const excepted = channelsOf(except);
+  const excepted = channelsIn(options, 'except', 'for no exception');
   if (excepted !== undefined && excepted.length > 0) entry.except = excepted;
   if (key !== undefined) entry.key = key;
   return { id: id ?? '', entry };

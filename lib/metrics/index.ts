@@ -30,8 +30,8 @@ export interface MetricsOptions {
  * @param registry - prom-client's global registry by default
  * @throws {SseTypeError} `ERR_SSE_OPTION` if an argument is not a router or a registry, or if the registry has this router already.
  */
-export function metrics<E extends EventMap = AnyEvents>(
-  events: SseRouter<E>,
+export function metrics<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  events: SseRouter<E, S>,
   registry: Registry = register,
   options: MetricsOptions = {},
 ): void {
