@@ -80,7 +80,8 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   push(...messages: Message<E>[]): boolean;
   /**
    * Sends each item of a source and waits whenever the client is behind, so the source is read at the client's speed. An item is a
-   * string, a message, or a chunk of bytes, which is decoded as UTF-8; one character may span two chunks.
+   * string, a message, or a chunk of bytes, which is decoded as UTF-8. A character may span two items: two chunks, two strings, or
+   * the data of two messages of the same event.
    * The source is released when it is exhausted, and when the connection closes.
    * @example
    * ```ts
