@@ -297,7 +297,10 @@ describe('what cannot be broadcast', () => {
     const { events } = rooms();
     await meanwhile();
     await events.close();
-    await expect(events.broadcast('x')).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    await expect(events.broadcast('x')).rejects.toMatchObject({
+      code: 'ERR_SSE_CLOSED',
+      message: expect.stringMatching(/^broadcast\(\) must .*events\.close\(\).*clearInterval\(\)/),
+    });
   });
 });
 

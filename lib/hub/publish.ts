@@ -20,14 +20,20 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
   const { opener, journal, settings, counters, router } = hub;
   const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
   if (!opener.isOpen && !(await opener.whenOpen())) {
+    if (hub.isClosing) throw routerClosed();
     throw new SseError(
       'ERR_SSE_JOURNAL',
-      'The journal is closed or could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+      'The journal could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
     );
   }
   const isObserved = channels.broadcast.hasSubscribers;
   const start = isObserved ? performance.now() : 0;
-  const position = await journal.append(entry);
+  let position: string;
+  try {
+    position = await journal.append(entry);
+  } catch (error) {
+    throw hub.isClosing && (error as { code?: unknown }).code === 'ERR_SSE_CLOSED' ? routerClosed(error) : error;
+  }
   counters.broadcasts++;
   if (isObserved) {
     const { to, except, body } = entry;
@@ -35,6 +41,15 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
     channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
   }
   return settings.resumable ? position : id;
+}
+
+/** Returns the error for a broadcast of a closed router. A timer that ignores its promise ends the process with this text. */
+function routerClosed(cause?: unknown): SseError {
+  return new SseError(
+    'ERR_SSE_CLOSED',
+    'broadcast() must be called before events.close() has closed the router; received a message after that, so nothing was stored. Stop what broadcasts first, for example with clearInterval(), then call events.close().',
+    { cause },
+  );
 }
 
 /** @throws {SseTypeError} for a message that cannot be sent, and for invalid channel names */
