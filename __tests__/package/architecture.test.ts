@@ -168,6 +168,13 @@ describe('the entry points', () => {
     expect(exports).toEqual({ ...Object.fromEntries(expected), './package.json': './package.json' });
   });
 
+  test('each subpath is there for the module resolution of TypeScript that does not read `exports`', () => {
+    const { typesVersions } = json('package.json') as { typesVersions: Record<string, Record<string, string[]>> };
+    const subpaths = Object.keys(exports).filter((subpath) => !['.', './package.json'].includes(subpath));
+    const expected = subpaths.map((subpath) => [subpath.replace('./', ''), [exports[subpath]!['require']!['types']!]]);
+    expect(typesVersions).toEqual({ '*': Object.fromEntries(expected as [string, string[]][]) });
+  });
+
   test('the exported names', () => {
     const names = Object.fromEntries(
       Object.keys(exports)
