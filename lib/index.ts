@@ -24,6 +24,7 @@ export type {
   Window,
 } from './journal/journal.ts';
 export { memoryJournal, type MemoryJournalOptions } from './journal/memory-journal.ts';
+export type { FollowedEvent, FollowOptions } from './hub/follow.ts';
 export type {
   AnyEvents,
   BroadcastMessage,

@@ -276,6 +276,7 @@ test('`sse<Events, State>()` types the state of connections', () => {
       },
       {
         snapshot: (conn) => ({ event: 'tick', data: conn.state.since ?? 0 }),
+        recheck: { every: 1000, check: (conn) => conn.state.user !== undefined },
         onError: (_error, conn) => void conn?.state.user?.toUpperCase(),
       },
     );
@@ -368,7 +369,9 @@ test('the members of a connection', () => {
   expectTypeOf<Connection['signal']>().toEqualTypeOf<AbortSignal>();
   expectTypeOf<Connection['channels']>().toEqualTypeOf<ReadonlySet<string>>();
   expectTypeOf<Connection['state']>().toEqualTypeOf<Record<string, unknown>>();
-  expectTypeOf<CloseReason>().toEqualTypeOf<'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error'>();
+  expectTypeOf<CloseReason>().toEqualTypeOf<
+    'client' | 'handler' | 'end' | 'disconnect' | 'slow' | 'expired' | 'shutdown' | 'error'
+  >();
   expectTypeOf<Connection['comment']>().toBeCallableWith('x');
   expectTypeOf<Connection['comment']>().toBeCallableWith();
   expectTypeOf<Connection['close']>().toBeCallableWith({ retry: 5 });

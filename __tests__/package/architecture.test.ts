@@ -24,7 +24,7 @@ const RULES: Readonly<Record<string, string>> = {
   journal: 'node:crypto',
   wire: 'node:http node:net node:zlib type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
-  fanout: 'wire type:journal/journal',
+  fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection: 'api wire options fanout diagnostics node:util type:journal/journal type:node:net type:npm:express',
   hub: 'api wire options fanout diagnostics connection node:crypto type:journal/journal type:node:net',
@@ -183,7 +183,7 @@ describe('the entry points', () => {
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap FollowOptions FollowedEvent Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",

@@ -7,32 +7,26 @@ import type { BroadcastOptions } from '../api/message.ts';
 import { channels } from '../diagnostics/channels.ts';
 import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
-import { channelsIn } from '../options/channel-names.ts';
+import { channelsIn, channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
-import { nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
-import { encodeMessage, idLine } from '../wire/event-stream.ts';
+import { boolean, invalid, nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
+import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 
 /** Appends a message to the log. Resolves with its id once the log has it. */
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
-  const { opener, journal, settings, counters, router } = hub;
+  const { journal, settings, counters, router } = hub;
   const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
-  if (!opener.isOpen && !(await opener.whenOpen())) {
-    if (hub.isClosing) throw routerClosed();
-    throw new SseError(
-      'ERR_SSE_JOURNAL',
-      'The journal could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
-    );
-  }
+  await journalIsOpen(hub, 'broadcast');
   const isObserved = channels.broadcast.hasSubscribers;
   const start = isObserved ? performance.now() : 0;
   let position: string;
   try {
     position = await journal.append(entry);
   } catch (error) {
-    throw hub.isClosing && (error as { code?: unknown }).code === 'ERR_SSE_CLOSED' ? routerClosed(error) : error;
+    throw appendError(hub, 'broadcast', error);
   }
   counters.broadcasts++;
   if (isObserved) {
@@ -43,11 +37,45 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
   return settings.resumable ? position : id;
 }
 
-/** Returns the error for a broadcast of a closed router. A timer that ignores its promise ends the process with this text. */
-function routerClosed(cause?: unknown): SseError {
+/** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
+export async function disconnect(hub: Hub, options: unknown): Promise<string> {
+  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true });
+  const { to, end } = options as { to?: unknown; end?: unknown };
+  const channels = channelsOf(to);
+  if (channels === undefined) {
+    throw invalid('to', 'one channel or several', to, {
+      code: 'ERR_SSE_CHANNEL',
+      cure: 'It names the connections to end.',
+    });
+  }
+  const isFinal = boolean('end', end);
+  await journalIsOpen(hub, 'disconnect');
+  try {
+    return await hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
+  } catch (error) {
+    throw appendError(hub, 'disconnect', error);
+  }
+}
+
+async function journalIsOpen({ opener, isClosing }: Hub, call: string): Promise<void> {
+  if (opener.isOpen || (await opener.whenOpen())) return;
+  if (isClosing) throw routerClosed(call);
+  throw new SseError(
+    'ERR_SSE_JOURNAL',
+    'The journal could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+  );
+}
+
+/** Returns the error of an append: the journal's own, unless the journal is closed because the router is. */
+function appendError({ isClosing }: Hub, call: string, error: unknown): unknown {
+  return isClosing && (error as { code?: unknown }).code === 'ERR_SSE_CLOSED' ? routerClosed(call, error) : error;
+}
+
+/** Returns the error for a call to a closed router. A timer that ignores its promise ends the process with this text. */
+function routerClosed(call: string, cause?: unknown): SseError {
   return new SseError(
     'ERR_SSE_CLOSED',
-    'broadcast() must be called before events.close() has closed the router; received a message after that, so nothing was stored. Stop what broadcasts first, for example with clearInterval(), then call events.close().',
+    `${call}() must be called before events.close() has closed the router; received a call after that, so nothing was stored. Stop what calls it first, for example with clearInterval(), then call events.close().`,
     { cause },
   );
 }

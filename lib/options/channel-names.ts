@@ -13,6 +13,14 @@ export function checkChannels(channels: readonly unknown[]): asserts channels is
   for (const channel of channels) nonEmptyString('The name of a channel', channel, DETAILS);
 }
 
+/** Returns one name or several as a list; `undefined` stays `undefined`. @throws {SseTypeError} `ERR_SSE_CHANNEL` */
+export function channelsOf(given: unknown): readonly string[] | undefined {
+  if (given === undefined) return undefined;
+  const channels: readonly unknown[] = Array.isArray(given) ? given : [given];
+  checkChannels(channels);
+  return channels;
+}
+
 /**
  * Returns the channels in an option; `undefined` if it is left out. An explicit `undefined` is refused, because a channel is missing
  * by mistake then: `{ to: user?.channel }` must not reach every connection.
@@ -24,13 +32,8 @@ export function channelsIn<Name extends string>(
   name: Name,
   meaning: string,
 ): readonly string[] | undefined {
-  const given = options[name];
-  if (given === undefined) {
-    if (!(name in options)) return undefined;
-    const cure = `Leave it out ${meaning}, or pass [] for no channel.`;
-    throw invalid(name, 'a channel or a list of channels', given, { code: 'ERR_SSE_CHANNEL', cure });
-  }
-  const channels: readonly unknown[] = Array.isArray(given) ? given : [given];
-  checkChannels(channels);
-  return channels;
+  const channels = channelsOf(options[name]);
+  if (channels !== undefined || !(name in options)) return channels;
+  const cure = `Leave it out ${meaning}, or pass [] for no channel.`;
+  throw invalid(name, 'a channel or a list of channels', channels, { code: 'ERR_SSE_CHANNEL', cure });
 }

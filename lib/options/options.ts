@@ -6,7 +6,7 @@
 
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import {
   boolean,
   invalid,
@@ -133,10 +133,26 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   slowTimeout?: number;
   /**
    * The milliseconds after which a stream closes with the reason `expired`: an integer from 1 to 2147483647, or a range, from which
-   * each connection gets its own value. `false`: never.
+   * each connection gets its own value. `false`: never. A function returns the milliseconds for one request, for example the
+   * remaining life of its token; with 0 or less the stream has expired already, and with `false` it never expires.
    * @defaultValue `false`
+   * @example
+   * ```ts
+   * maxAge: (req, res) => res.locals.token.exp * 1000 - Date.now()
+   * ```
    */
-  maxAge?: number | DelayRange | false;
+  maxAge?: number | DelayRange | false | ((req: Request, res: Response) => number | false);
+  /**
+   * Checks the permission of each open connection again, about every `every` milliseconds (an integer from 1 to 2147483647). One
+   * timer spreads the checks evenly, and at most 64 run at the same time. If `check` returns or resolves with false, the connection
+   * closes with the reason `expired`. If it throws, rejects, or does not settle within 30 seconds, the connection closes with the
+   * reason `error`, and the error goes to `onError`.
+   * @defaultValue none
+   */
+  recheck?: {
+    every: number;
+    check: (conn: Connection<E, S>) => boolean | Promise<boolean>;
+  };
   /**
    * How many connections may be open at the same time.
    * @defaultValue no limits
@@ -173,7 +189,8 @@ export interface Settings {
   readonly snapshot: ((conn: Connection, req: Request) => unknown) | undefined;
   readonly maxBuffered: number;
   readonly slowTimeout: number;
-  readonly maxAge: DelayRange | undefined;
+  readonly maxAge: DelayRange | ((req: Request, res: Response) => number | false) | undefined;
+  readonly recheck: { readonly every: number; readonly check: (conn: Connection) => unknown } | undefined;
   readonly limits: { readonly connections: number; readonly perClient: number }; // Infinity: none
   readonly clientKey: ((req: Request) => string) | undefined;
   readonly whenFull: 'retry' | 'reject';
@@ -209,6 +226,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   maxBuffered: true,
   slowTimeout: true,
   maxAge: true,
+  recheck: true,
   limits: true,
   compress: true,
   serialize: true,
@@ -248,7 +266,8 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     slowTimeout: positiveInteger('slowTimeout', slowTimeout, 'milliseconds', {
       cure: `Leave it out for ${DEFAULT_SLOW_TIMEOUT_MS}.`,
     }),
-    maxAge: maxAge === false ? undefined : checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.'),
+    maxAge: checkMaxAge(maxAge),
+    recheck: checkRecheck(options.recheck),
     limits: {
       connections: limit('limits.connections', limits.connections),
       perClient: limit('limits.perClient', limits.perClient),
@@ -314,6 +333,23 @@ function checkHeartbeat(heartbeat: unknown): number {
     alternative: ' or false',
     cure: `Leave it out for ${DEFAULT_HEARTBEAT_MS}.`,
   });
+}
+
+function checkMaxAge(maxAge: unknown): Settings['maxAge'] {
+  if (maxAge === false) return undefined;
+  if (typeof maxAge === 'function') return maxAge as Settings['maxAge'];
+  return checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.');
+}
+
+function checkRecheck(recheck: unknown): Settings['recheck'] {
+  if (recheck === undefined) return undefined;
+  const example = '{ every: 60_000, check: (conn) => true }';
+  plainObject('recheck', recheck, example);
+  rejectUnknownKeys('part of recheck', recheck, { every: true, check: true });
+  const { every, check } = recheck as { every: unknown; check: unknown };
+  const cure = `For example: recheck: ${example}.`;
+  if (typeof check !== 'function') throw invalid('recheck.check', 'a function', check, { cure });
+  return { every: positiveInteger('recheck.every', every, 'milliseconds', { cure }), check: check as () => unknown };
 }
 
 function checkCompress(value: unknown): boolean {
