@@ -168,6 +168,13 @@ describe('the entry points', () => {
     expect(exports).toEqual({ ...Object.fromEntries(expected), './package.json': './package.json' });
   });
 
+  test('each subpath is there for the module resolution of TypeScript that does not read `exports`', () => {
+    const { typesVersions } = json('package.json') as { typesVersions: Record<string, Record<string, string[]>> };
+    const subpaths = Object.keys(exports).filter((subpath) => !['.', './package.json'].includes(subpath));
+    const expected = subpaths.map((subpath) => [subpath.replace('./', ''), [exports[subpath]!['require']!['types']!]]);
+    expect(typesVersions).toEqual({ '*': Object.fromEntries(expected as [string, string[]][]) });
+  });
+
   test('the exported names', () => {
     const names = Object.fromEntries(
       Object.keys(exports)
@@ -176,7 +183,7 @@ describe('the entry points', () => {
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap FollowOptions FollowedEvent Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap FollowOptions FollowedEvent Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",
