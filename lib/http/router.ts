@@ -172,7 +172,7 @@ function checkCall<E extends EventMap>(
   const isOptions = typeof first === 'object' && first !== null && !Array.isArray(first);
   if (first !== undefined && typeof first !== 'function' && !isOptions) {
     throw invalid('The handler of sse(handler, options)', 'a function', first, {
-      cure: 'Leave it out, or pass (conn, req) => …',
+      cure: 'Leave it out, or pass (conn, req) => ….',
     });
   }
   if (isOptions && second !== undefined) {
