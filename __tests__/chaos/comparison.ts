@@ -3,7 +3,7 @@
  * The only accepted difference is a lost entry, after a reset for an id that the log has lost.
  */
 import type { Client } from './client.ts';
-import type { Logged } from './server.ts';
+import { DISCONNECT, type Logged } from './logged.ts';
 
 export interface Faults {
   missing: number;
@@ -59,7 +59,7 @@ export function compareWithLog(
       const mine = (to: string | null) => to === null || (JSON.parse(to) as string[]).includes(room);
       rooms.set(
         room,
-        log.flatMap(([, , to], n) => (mine(to) ? [n] : [])),
+        log.flatMap(([, data, to], n) => (data !== DISCONNECT && mine(to) ? [n] : [])),
       );
     }
     return rooms.get(room)!;
@@ -68,7 +68,7 @@ export function compareWithLog(
 
   const names = new Set<string>();
   for (const [id, data] of log) {
-    if (data !== '' && names.has(data)) faults.forged++;
+    if (data !== '' && data !== DISCONNECT && names.has(data)) faults.forged++;
     names.add(data);
     if (seen.has(id) && seen.get(id) !== data) faults.forged++;
   }

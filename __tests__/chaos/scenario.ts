@@ -8,7 +8,7 @@ import type { RedisServer } from '../fixtures/redis-server.ts';
 import { Clients } from './clients.ts';
 import type { Fleet } from './fleet.ts';
 import { seed } from './settings.ts';
-import type { Logged } from './server.ts';
+import { dataOf, type Logged } from './logged.ts';
 import { type Comparison, compareWithLog } from './comparison.ts';
 
 export const CLIENTS = 300;
@@ -90,7 +90,7 @@ export async function streamOf({ url }: Pick<RedisServer, 'url'>, key = '{sse}:l
       const page = (await app.command('XRANGE', key, from, '+', 'COUNT', '10000')) as [string, string[]][];
       for (const [id, pairs] of page) {
         const fields = new Map(pairs.flatMap((name, i) => (i % 2 === 0 ? [[name, pairs[i + 1]!] as const] : [])));
-        log.push([id, /^data: (.*)$/m.exec(fields.get('body') ?? '')?.[1] ?? '', fields.get('to') ?? null]);
+        log.push([id, dataOf(fields.get('body') ?? ''), fields.get('to') ?? null]);
       }
       if (page.length < 10_000) return log;
       from = `(${page.at(-1)![0]}`;
