@@ -1,6 +1,7 @@
 /*
  * `pushAll`: every kind of source, at the reader's speed, released in every case: API-11, and rule 8.
  */
+import { getMaxListeners } from 'node:events';
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
 import type { Source } from '../../lib/index.ts';
@@ -428,4 +429,11 @@ describe('the reader’s speed', () => {
     over = true;
     expect(turns).toBeGreaterThan(5);
   });
+});
+
+test('thirty sources at once, and listeners of the application, exceed no limit of listeners', async () => {
+  const { conn } = await opened(() => {}, BARE);
+  await Promise.all(Array.from({ length: 30 }, () => conn.pushAll(slowly('a', 'b'))));
+  // Jest does not show the warnings of Node's own event targets.
+  expect(getMaxListeners(conn.signal)).toBe(Infinity);
 });

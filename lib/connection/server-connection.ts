@@ -5,6 +5,8 @@
  * docs/architecture.md has the table of all transitions.
  */
 
+import { AsyncResource } from 'node:async_hooks';
+import { setMaxListeners } from 'node:events';
 import { inspect } from 'node:util';
 import type { Connection, CloseReason } from '../api/connection.ts';
 import { isPromiseLike, isSource } from '../api/source.ts';
@@ -26,6 +28,8 @@ import {
   idLine,
   insertId,
   retryLine,
+  serializeDefault,
+  type EncodedMessage,
 } from '../wire/event-stream.ts';
 import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
 import type { Transport } from '../wire/transport.ts';
@@ -60,6 +64,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   constructor(host: ConnectionHost, transport: Transport, request: ConnectionRequest, serial: number) {
     const { maxAge } = host.settings;
     super(host, transport, request, serial, maxAge ? host.timer.now + randomDelay(maxAge) : 0);
+    if (host.settings.keepsContext) this.#keepContext();
   }
 
   // ---- What the application calls
@@ -85,11 +90,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   get signal(): AbortSignal {
-    if (this.abortController === undefined) {
-      this.abortController = new AbortController();
-      if (this.isClosed) this.abortController.abort(this.closing!.reason);
-    }
-    return this.abortController.signal;
+    this.#keepContext(); // for its listeners
+    return this.#closeSignal;
   }
 
   push(...items: unknown[]): boolean {
@@ -105,7 +107,7 @@ export class ServerConnection extends ConnectionState implements Connection {
             `Every argument of push() after a message must be a message; received ${describe(message)}. Push lines in a call of their own.`,
           );
         }
-        const { id, body } = encodeMessage(message, this.host.settings.serialize);
+        const { id, body } = this.#encodeMessage(message);
         if (id !== undefined) usesAppIds = true;
         text += id === undefined ? body : idLine(id) + body;
       }
@@ -115,7 +117,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   pushAll(source: unknown): Promise<void> {
-    return pipeSource(this as Connection, source);
+    return pipeSource(this as Connection, source, this.#closeSignal);
   }
 
   comment(text?: string): boolean {
@@ -164,6 +166,32 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Shows nothing of the request, whose headers contain secrets. */
   [inspect.custom](): string {
     return `Connection { id: '${this.id}', readyState: '${this.readyState}', channels: ${this.channels.size}, bufferedBytes: ${this.bufferedBytes} }`;
+  }
+
+  // ---- Context
+
+  /** Calls a function of the application in the async context of the request, whichever tick or timer the caller runs in. */
+  inContext<T>(call: () => T): T {
+    return this.context === undefined ? call() : this.context.runInAsyncScope(call);
+  }
+
+  /**
+   * Keeps the async context that the caller runs in, unless one is kept already. An AsyncResource takes 80 bytes; the function that
+   * `AsyncLocalStorage.snapshot()` returns takes 2.7 KB on Node 20 and 1.4 KB on Node 24.
+   */
+  #keepContext(): void {
+    this.context ??= new AsyncResource('SseConnection');
+  }
+
+  /** The signal of {@link signal}. It keeps no context: another request may have called `pushAll()`. */
+  get #closeSignal(): AbortSignal {
+    if (this.abortController === undefined) {
+      this.abortController = new AbortController();
+      // Each database query and each pushAll() of a long stream may add a listener. Node 20 warns from the eleventh on.
+      setMaxListeners(Infinity, this.abortController.signal);
+      if (this.isClosed) this.abortController.abort(this.closing!.reason);
+    }
+    return this.abortController.signal;
   }
 
   // ---- Opening
@@ -377,8 +405,12 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   #snapshot(): string | Promise<string> {
     const { settings } = this.host;
-    const snapshot: unknown = settings.snapshot!(this as Connection, this.request);
-    return isPromiseLike(snapshot) ? snapshot.then((settled) => this.#encodeAll(settled)) : this.#encodeAll(snapshot);
+    return this.inContext(() => {
+      const snapshot: unknown = settings.snapshot!(this as Connection, this.request);
+      if (!isPromiseLike(snapshot)) return this.#encodeAll(snapshot);
+      // A `then` that is not a promise's own may call back in any context.
+      return Promise.resolve(snapshot).then((settled) => this.#encodeAll(settled));
+    });
   }
 
   #encodeAll(snapshot: unknown): string {
@@ -390,10 +422,16 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   #encode(message: unknown): string {
-    const { id, body } = encodeMessage(message, this.host.settings.serialize);
+    const { id, body } = this.#encodeMessage(message);
     if (id === undefined) return body;
     this.usesAppIds = true;
     return idLine(id) + body;
+  }
+
+  #encodeMessage(message: unknown): EncodedMessage {
+    const { serialize } = this.host.settings;
+    if (serialize === serializeDefault) return encodeMessage(message, serialize);
+    return this.inContext(() => encodeMessage(message, serialize));
   }
 
   // ---- Delivery
@@ -649,7 +687,8 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   #announceClose(reason: CloseReason): void {
     this.host.onClosed(this, reason);
-    this.abortController?.abort(reason);
+    const { abortController } = this;
+    if (abortController !== undefined) this.inContext(() => abortController.abort(reason));
     this.#resolveDrained();
   }
 }

@@ -176,6 +176,8 @@ export interface Settings {
   readonly compress: boolean;
   readonly serialize: Serialize;
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
+  /** Whether a shared tick or timer may call one of these functions for a connection, which then keeps its request's context. */
+  readonly keepsContext: boolean;
 }
 
 /** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
@@ -258,6 +260,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     onError: optionalFunction('onError', options.onError, {
       cure: 'Leave it out for a warning of the process.',
     }) as Settings['onError'],
+    keepsContext: [options.snapshot, options.serialize, options.onError].some((option) => option !== undefined),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
     journal: checkHistory(options.history), // last: no journal is made if another option is invalid
