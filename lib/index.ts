@@ -18,6 +18,7 @@ export type {
   Window,
 } from './journal/journal.ts';
 export { memoryJournal, type MemoryJournalOptions } from './journal/memory-journal.ts';
+export type { FollowedEvent, FollowOptions } from './hub/follow.ts';
 export type { AnyEvents, BroadcastOptions, EventMap, Message, Snapshot } from './api/message.ts';
 export type { HeaderValues, Limits, SseOptions } from './options/options.ts';
 export type { DelayRange, Span } from './options/delay-range.ts';

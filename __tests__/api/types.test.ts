@@ -237,7 +237,9 @@ test('the members of a connection', () => {
   expectTypeOf<Connection['signal']>().toEqualTypeOf<AbortSignal>();
   expectTypeOf<Connection['channels']>().toEqualTypeOf<ReadonlySet<string>>();
   expectTypeOf<Connection['state']>().toEqualTypeOf<Record<string, unknown>>();
-  expectTypeOf<CloseReason>().toEqualTypeOf<'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error'>();
+  expectTypeOf<CloseReason>().toEqualTypeOf<
+    'client' | 'handler' | 'end' | 'disconnect' | 'slow' | 'expired' | 'shutdown' | 'error'
+  >();
   expectTypeOf<Connection['comment']>().toBeCallableWith('x');
   expectTypeOf<Connection['comment']>().toBeCallableWith();
   expectTypeOf<Connection['close']>().toBeCallableWith({ retry: 5 });

@@ -396,6 +396,24 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
     expect(seen.filter(([user, ran]) => user !== ran)).toEqual([]);
   });
 
+  test('recheck runs as the user of the connection, and what it waits for as well', async () => {
+    const seen: [user: string, ran: string][] = [];
+    const { visit } = await crowd((conn) => conn.open(), {
+      recheck: {
+        every: 50,
+        async check(conn) {
+          seen.push([userOf(conn.request), here()]);
+          await turn();
+          seen.push([userOf(conn.request), here()]);
+          return true;
+        },
+      },
+    });
+    await visit();
+    await eventually(() => new Set(seen.map(([user]) => user)).size === USERS.length);
+    expect(seen.filter(([user, ran]) => user !== ran)).toEqual([]);
+  });
+
   test('serialize runs as the user of the connection, whoever pushes', async () => {
     const { conns, visit } = await crowd((conn) => conn.open(), { serialize: here, history: false });
     const streams = await visit();

@@ -24,7 +24,7 @@ const RULES: Readonly<Record<string, string>> = {
   journal: 'node:crypto',
   wire: 'node:http node:net node:zlib type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
-  fanout: 'wire type:journal/journal',
+  fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection:
     'api wire options fanout diagnostics node:async_hooks node:events node:util type:journal/journal type:node:net type:npm:express',
@@ -177,7 +177,7 @@ describe('the entry points', () => {
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap FollowOptions FollowedEvent Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",

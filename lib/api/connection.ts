@@ -13,12 +13,13 @@ import type { Source } from './source.ts';
  * - `client`: the client disconnected.
  * - `handler`: the application called `close()`, or the handler answered the request itself.
  * - `end`: the application called `end()`, or the handler's iterable is exhausted.
+ * - `disconnect`: the application called `disconnect()` of the router, in any process.
  * - `slow`: the client did not read fast enough; see `maxBuffered` and `slowTimeout`.
- * - `expired`: the stream reached its `maxAge`.
+ * - `expired`: the stream reached its `maxAge`, or its `recheck` returned false.
  * - `shutdown`: the router was closed.
  * - `error`: the handler, its iterable, the snapshot or the response threw an error, or the journal did not answer for 30 seconds.
  */
-export type CloseReason = 'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error';
+export type CloseReason = 'client' | 'handler' | 'end' | 'disconnect' | 'slow' | 'expired' | 'shutdown' | 'error';
 
 /**
  * One open stream: the handler receives it, and `events.connections` contains it while it is open.
@@ -51,7 +52,7 @@ export interface Connection<E extends EventMap = AnyEvents> {
   /**
    * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
    * connection it is aborted already. Its listeners run in the async context of the connection's request, if the handler reads it
-   * or the router has the option `snapshot`, `serialize` or `onError`; otherwise in the context of the first access.
+   * or the router has the option `snapshot`, `recheck`, `serialize` or `onError`; otherwise in the context of the first access.
    */
   readonly signal: AbortSignal;
   /** The bytes of this connection that the kernel has not accepted yet; 0 once the connection is closed. */

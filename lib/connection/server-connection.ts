@@ -54,16 +54,24 @@ import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
 import { pipeSource } from './push-source.ts';
 import { getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
-import { type ConnectionRequest, ConnectionState } from './state.ts';
+import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
 /** node:http hands what it was given to the socket only at the end of the tick, so its count is read then. */
 const NOT_READ = -1;
 
+/** An entry of the log that ends connections: its number in the ring, its id, and whether the clients must not reconnect. */
+export interface Disconnect {
+  readonly n: number;
+  readonly id: string;
+  readonly isFinal: boolean;
+}
+
 export class ServerConnection extends ConnectionState implements Connection {
   constructor(host: ConnectionHost, transport: Transport, request: ConnectionRequest, serial: number) {
-    const { maxAge } = host.settings;
-    super(host, transport, request, serial, maxAge ? host.timer.now + randomDelay(maxAge) : 0);
+    const { now } = host.timer;
+    // 0 means never, so a connection that has expired already expires at 1.
+    super(host, transport, request, serial, request.maxAge === undefined ? 0 : Math.max(1, now + request.maxAge));
     if (host.settings.keepsContext) this.#keepContext();
   }
 
@@ -300,6 +308,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** The scan has read up to the entry `id`; the packet has what of it is for this connection. */
   onReplayPage(packet: Packet | undefined, id: string): void {
     this.#advance(writeReplayed(this, packet, id));
+    if (this.closing !== undefined && this.host.journal.compare(id, this.closing.limitId) >= 0) this.closeNow();
   }
 
   /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
@@ -332,7 +341,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   onJournalRewind(n: number, removed: readonly Entry[]): void {
     const common = this.host.ring.idAt(n) as string;
     this.outbox?.truncate(n);
-    if (this.closing !== undefined) this.closing.limit = Math.min(this.closing.limit, n);
+    if (this.closing !== undefined && this.closing.limit > n)
+      Object.assign(this.closing, { limit: n, limitId: common });
     this.membership?.truncate(common);
     if (this.lifecycle === 'closed') return;
     const effect = rewind(this, n, removed);
@@ -587,16 +597,37 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Ends the connection in order: what was pushed leaves first, then `finalFrame`, then the end of the body. */
   beginClose(reason: CloseReason, finalFrame = ''): void {
     if (this.isClosed) return;
-    const { dispatcher, registry, ring } = this.host;
-    this.closing = { reason, finalFrame, limit: ring.head, deadline: 0, isWaiting: false };
-    registry.addClosing(this);
+    this.#setClosing(reason, finalFrame, reason === 'end');
     let hasEnded = false;
     // An exception in this tick may still turn a connection that has not opened into an error's answer.
-    if (this.lifecycle === 'connecting') dispatcher.scheduleFlush(this);
+    if (this.lifecycle === 'connecting') this.host.dispatcher.scheduleFlush(this);
     else hasEnded = this.#endResponse(reason === 'error');
     if (this.isClosed) return; // its transport threw
     this.lifecycle = hasEnded ? 'closed' : 'closing';
     this.#announceClose(reason);
+  }
+
+  /**
+   * Ends the connection by a disconnect of the log. What is due leaves at the end of the tick, in slices: one disconnect may end
+   * thousands of connections.
+   */
+  disconnect({ n, id, isFinal }: Disconnect): void {
+    if (this.isClosed) return;
+    this.#setClosing('disconnect', isFinal ? endEvent() : '', isFinal);
+    Object.assign(this.closing!, { limit: n, limitId: id });
+    this.lifecycle = 'closing';
+    this.host.dispatcher.scheduleFlush(this);
+    this.#announceClose('disconnect');
+  }
+
+  /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
+  closeWithoutRest(): void {
+    this.#completeClose(true);
+  }
+
+  #setClosing(reason: CloseReason, finalFrame: string, isFinal: boolean): void {
+    this.closing = closingOf(reason, finalFrame, isFinal, this.host.ring);
+    this.host.registry.addClosing(this);
   }
 
   /** Closes the connection after an error that no caller receives. */
@@ -628,7 +659,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.lifecycle = 'closed';
     this.outbox = undefined;
     if (!wasClosed) {
-      this.closing = { reason, finalFrame: '', limit: 0, deadline: 0, isWaiting: false };
+      this.closing = closingOf(reason, '', false, this.host.ring);
       this.#announceClose(reason);
     } else this.closing!.isWaiting = false;
     registry.removeClosing(this);
@@ -671,7 +702,7 @@ export class ServerConnection extends ConnectionState implements Connection {
       this.#advance(writeDue(this));
       if (this.#hasEnded) return true; // its cursor was overrun
       if (this.source === 'ring' && !this.preamblePending) closing.isWaiting = !force && this.cursor < closing.limit;
-      else closing.isWaiting = !force && closing.reason === 'end' && (this.preamblePending || isInLog(this));
+      else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || isInLog(this));
       if (closing.isWaiting) return false;
       writeRest(this);
       if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
@@ -691,4 +722,8 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (abortController !== undefined) this.inContext(() => abortController.abort(reason));
     this.#resolveDrained();
   }
+}
+
+function closingOf(reason: CloseReason, finalFrame: string, isFinal: boolean, ring: ConnectionHost['ring']): Closing {
+  return { reason, finalFrame, isFinal, limit: ring.head, limitId: ring.headId, deadline: 0, isWaiting: false };
 }

@@ -11,11 +11,12 @@ import { sendEmpty, sendError, sendUnavailable, sendRetryLater } from './respons
 import type { Connection } from '../api/connection.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
 import { SseError } from '../errors.ts';
-import { invalid } from '../validation/validate.ts';
+import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
 import { GzipTransport } from '../wire/gzip-transport.ts';
 import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import type { Hub } from '../hub/hub.ts';
+import { randomDelay } from '../options/delay-range.ts';
 import { checkHeaders, HEADERS, type Settings } from '../options/options.ts';
 import { isQueued, ResponseTransport } from '../wire/response-transport.ts';
 import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request-info.ts';
@@ -148,8 +149,10 @@ export class RequestHandler {
     // been emitted then, and is not emitted again.
     if (res.destroyed || req.socket.destroyed) return;
     let client: string | undefined;
+    let maxAge: number | undefined;
     try {
       client = this.#clientKeyOf(req);
+      maxAge = this.#maxAgeOf(req, res);
     } catch (error) {
       next(error);
       return;
@@ -167,7 +170,7 @@ export class RequestHandler {
     }
     const plain = new ResponseTransport(res, headers);
     const transport = gzip ? new GzipTransport(plain) : plain;
-    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client });
+    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client, maxAge });
     if (ownsSocket) socket[SOCKET_CONNECTION] = conn as Connection;
     // Only the response's 'close' means that the client has disconnected: `req` closes when its body has been read. A response that
     // is queued behind another emits no 'close' for its client on Node 20 and 22, so the router watches the socket as well.
@@ -191,6 +194,19 @@ export class RequestHandler {
     // Every promise has the same text, so all requests would count as one client.
     const cure = 'Await what it needs in a middleware in front, and put it on the request.';
     throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
+  }
+
+  /** Returns the milliseconds that the stream of a request may stay open; `undefined` without a limit. */
+  #maxAgeOf(req: Request, res: Response): number | undefined {
+    const { maxAge } = this.#settings;
+    if (maxAge === undefined) return undefined;
+    if (typeof maxAge !== 'function') return randomDelay(maxAge);
+    const ms: unknown = maxAge(req, res);
+    if (ms === false || ms === Infinity) return undefined;
+    if (typeof ms === 'number' && !Number.isNaN(ms)) return Math.trunc(Math.max(0, Math.min(ms, MAX_TIMER_MS)));
+    throw invalid('The result of maxAge()', 'a number of milliseconds or false', ms, {
+      cure: 'Check what it computes with.',
+    });
   }
 
   #refuse(res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {

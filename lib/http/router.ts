@@ -5,7 +5,8 @@
 
 import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
-import { broadcast } from '../hub/publish.ts';
+import { broadcast, disconnect } from '../hub/publish.ts';
+import { follow, type FollowedEvent, type FollowOptions } from '../hub/follow.ts';
 import type { Connection } from '../api/connection.ts';
 import { checkOver, shutDown } from '../hub/shutdown.ts';
 import { RequestHandler } from './request-handler.ts';
@@ -43,6 +44,27 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
    * @throws {SseTypeError | SseError} By rejecting; then nothing was sent, unless the code is `ERR_SSE_TIMEOUT`.
    */
   broadcast(message: string | Message<E>, options?: BroadcastOptions): Promise<string>;
+  /**
+   * Ends the connections in these channels, in every process: those that were admitted before this entry of the log, also if they
+   * are still connecting or are behind. It is ordered with the broadcasts: a connection receives the earlier ones, as with
+   * `conn.close()`, and no later one. Its client reconnects, and your middleware decides again; with `end: true` it does not
+   * reconnect. The close reason is `disconnect`.
+   * @param options `to`: one channel or several; `[]`: no connection. `end`: default false.
+   * @returns The id of the entry, once the log has it.
+   * @throws {SseTypeError | SseError} By rejecting; then no connection was ended, unless the code is `ERR_SSE_TIMEOUT`.
+   */
+  disconnect(options: { to: string | readonly string[]; end?: boolean }): Promise<string>;
+  /**
+   * Iterates over the events that any process broadcasts, from the position at the call or after the given one. If events after the
+   * position are no longer in the log, it yields a `reset` and continues at the head. It holds no queue: a slow consumer takes the
+   * next events from the log. An abort of `signal`, `return()` and `close()` of the router end it.
+   * @example
+   * ```ts
+   * for await (const event of events.follow({ to: 'prices', signal })) if (event.type === 'event') prices.set(JSON.parse(event.data));
+   * ```
+   * @throws {SseTypeError} At once, for an invalid option.
+   */
+  follow(options?: FollowOptions): AsyncIterableIterator<FollowedEvent>;
   /** The open connections of this process. */
   readonly connections: ReadonlySet<Connection<E>>;
   /** The number of open connections of this process. */
@@ -95,6 +117,8 @@ export function sse<E extends EventMap = AnyEvents>(
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
+    disconnect: { value: (options: unknown) => disconnect(hub, options) },
+    follow: { value: (options?: FollowOptions) => follow(hub, options) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },

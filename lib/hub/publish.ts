@@ -9,22 +9,17 @@ import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
 import { channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
-import { nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
-import { encodeMessage, idLine } from '../wire/event-stream.ts';
+import { boolean, invalid, nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
+import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 
 /** Appends a message to the log. Resolves with its id once the log has it. */
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
-  const { opener, journal, settings, counters, router } = hub;
+  const { journal, settings, counters, router } = hub;
   const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
-  if (!opener.isOpen && !(await opener.whenOpen())) {
-    throw new SseError(
-      'ERR_SSE_JOURNAL',
-      'The journal is closed or could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
-    );
-  }
+  await journalIsOpen(hub);
   const isObserved = channels.broadcast.hasSubscribers;
   const start = isObserved ? performance.now() : 0;
   const position = await journal.append(entry);
@@ -35,6 +30,30 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
     channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
   }
   return settings.resumable ? position : id;
+}
+
+/** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
+export async function disconnect(hub: Hub, options: unknown): Promise<string> {
+  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true });
+  const { to, end } = options as { to?: unknown; end?: unknown };
+  const channels = channelsOf(to);
+  if (channels === undefined) {
+    throw invalid('to', 'one channel or several', to, {
+      code: 'ERR_SSE_CHANNEL',
+      cure: 'It names the connections to end.',
+    });
+  }
+  const isFinal = boolean('end', end);
+  await journalIsOpen(hub);
+  return hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
+}
+
+async function journalIsOpen({ opener }: Hub): Promise<void> {
+  if (opener.isOpen || (await opener.whenOpen())) return;
+  throw new SseError(
+    'ERR_SSE_JOURNAL',
+    'The journal is closed or could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+  );
 }
 
 /** @throws {SseTypeError} for a message that cannot be sent, and for invalid channel names */

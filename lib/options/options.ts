@@ -6,7 +6,7 @@
 
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import {
   boolean,
   invalid,
@@ -129,10 +129,26 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
   slowTimeout?: number;
   /**
    * The milliseconds after which a stream closes with the reason `expired`: an integer from 1 to 2147483647, or a range, from which
-   * each connection gets its own value. `false`: never.
+   * each connection gets its own value. `false`: never. A function returns the milliseconds for one request, for example the
+   * remaining life of its token; with 0 or less the stream has expired already, and with `false` it never expires.
    * @defaultValue `false`
+   * @example
+   * ```ts
+   * maxAge: (req, res) => res.locals.token.exp * 1000 - Date.now()
+   * ```
    */
-  maxAge?: number | DelayRange | false;
+  maxAge?: number | DelayRange | false | ((req: Request, res: Response) => number | false);
+  /**
+   * Checks the permission of each open connection again, about every `every` milliseconds (an integer from 1 to 2147483647). One
+   * timer spreads the checks evenly, and at most 64 run at the same time. If `check` returns or resolves with false, the connection
+   * closes with the reason `expired`. If it throws, rejects, or does not settle within 30 seconds, the connection closes with the
+   * reason `error`, and the error goes to `onError`.
+   * @defaultValue none
+   */
+  recheck?: {
+    every: number;
+    check: (conn: Connection<E>) => boolean | Promise<boolean>;
+  };
   /**
    * How many connections may be open at the same time.
    * @defaultValue no limits
@@ -169,7 +185,8 @@ export interface Settings {
   readonly snapshot: ((conn: Connection, req: Request) => unknown) | undefined;
   readonly maxBuffered: number;
   readonly slowTimeout: number;
-  readonly maxAge: DelayRange | undefined;
+  readonly maxAge: DelayRange | ((req: Request, res: Response) => number | false) | undefined;
+  readonly recheck: { readonly every: number; readonly check: (conn: Connection) => unknown } | undefined;
   readonly limits: { readonly connections: number; readonly perClient: number }; // Infinity: none
   readonly clientKey: ((req: Request) => string) | undefined;
   readonly whenFull: 'retry' | 'reject';
@@ -207,6 +224,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   maxBuffered: true,
   slowTimeout: true,
   maxAge: true,
+  recheck: true,
   limits: true,
   compress: true,
   serialize: true,
@@ -246,7 +264,8 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     slowTimeout: positiveInteger('slowTimeout', slowTimeout, 'milliseconds', {
       cure: `Leave it out for ${DEFAULT_SLOW_TIMEOUT_MS}.`,
     }),
-    maxAge: maxAge === false ? undefined : checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.'),
+    maxAge: checkMaxAge(maxAge),
+    recheck: checkRecheck(options.recheck),
     limits: {
       connections: limit('limits.connections', limits.connections),
       perClient: limit('limits.perClient', limits.perClient),
@@ -260,7 +279,9 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     onError: optionalFunction('onError', options.onError, {
       cure: 'Leave it out for a warning of the process.',
     }) as Settings['onError'],
-    keepsContext: [options.snapshot, options.serialize, options.onError].some((option) => option !== undefined),
+    keepsContext: [options.snapshot, options.recheck, options.serialize, options.onError].some(
+      (option) => option !== undefined,
+    ),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
     journal: checkHistory(options.history), // last: no journal is made if another option is invalid
@@ -313,6 +334,23 @@ function checkHeartbeat(heartbeat: unknown): number {
     alternative: ' or false',
     cure: `Leave it out for ${DEFAULT_HEARTBEAT_MS}.`,
   });
+}
+
+function checkMaxAge(maxAge: unknown): Settings['maxAge'] {
+  if (maxAge === false) return undefined;
+  if (typeof maxAge === 'function') return maxAge as Settings['maxAge'];
+  return checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.');
+}
+
+function checkRecheck(recheck: unknown): Settings['recheck'] {
+  if (recheck === undefined) return undefined;
+  const example = '{ every: 60_000, check: (conn) => true }';
+  plainObject('recheck', recheck, example);
+  rejectUnknownKeys('part of recheck', recheck, { every: true, check: true });
+  const { every, check } = recheck as { every: unknown; check: unknown };
+  const cure = `For example: recheck: ${example}.`;
+  if (typeof check !== 'function') throw invalid('recheck.check', 'a function', check, { cure });
+  return { every: positiveInteger('recheck.every', every, 'milliseconds', { cure }), check: check as () => unknown };
 }
 
 function checkCompress(value: unknown): boolean {

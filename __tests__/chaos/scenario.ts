@@ -1,35 +1,39 @@
 /*
- * How the scenarios begin and end: a fleet, a crowd, kills at intervals, and the comparison with the log.
- * Knows the rooms beside it and how to ask Redis.
- * Invariant: a scenario ends only when every client has had the last event of the log, or it fails.
+ * The parts of a scenario: connected clients, kills at intervals, and the comparison with the log at the end.
+ * A scenario ends when every client has received the last event of the log, or it fails.
  */
 import type { Random } from '../fixtures/random.ts';
 import { nodeRedis } from '../fixtures/redis-clients.ts';
 import type { RedisServer } from '../fixtures/redis-server.ts';
-import { Crowd } from './crowd.ts';
+import { Clients } from './clients.ts';
 import type { Fleet } from './fleet.ts';
 import { seed } from './settings.ts';
 import type { Logged } from './server.ts';
-import { type Judged, judge } from './verdict.ts';
+import { type Comparison, compareWithLog } from './comparison.ts';
 
 export const CLIENTS = 300;
 
-/** Everybody is there, and events flow. */
-export async function gather(fleet: Fleet, random: Random, size = CLIENTS): Promise<Crowd> {
-  const crowd = new Crowd(fleet, random, size);
+/** Connects the clients and starts the broadcasts. Settles when each client has received an event. */
+export async function connectClients(fleet: Fleet, random: Random, size = CLIENTS): Promise<Clients> {
+  const clients = new Clients(fleet, random, size);
   try {
-    await crowd.arrive();
+    await clients.connect();
     if (!fleet.publishing) fleet.publish();
-    await crowd.until('get a first event', ({ stretches }) => stretches[0]!.ids.length > 0);
-    return crowd;
+    await clients.until('get a first event', ({ stretches }) => stretches[0]!.ids.length > 0);
+    return clients;
   } catch (error) {
-    crowd.leave();
+    clients.disconnect();
     throw error;
   }
 }
 
-/** Kills a server every 2.5 s, and does `also` every 8 s, for so long. Settles when all that was killed is back. */
-export async function storm(seconds: number, fleet: Fleet, random: Random, also?: () => Promise<void>): Promise<void> {
+/** Kills a server every 2.5 s, and calls `also` every 8 s, for this time. Settles when every killed process runs again. */
+export async function killServers(
+  seconds: number,
+  fleet: Fleet,
+  random: Random,
+  also?: () => Promise<void>,
+): Promise<void> {
   const work: Promise<void>[] = [];
   let busy = false;
   const once = async (): Promise<void> => {
@@ -40,7 +44,7 @@ export async function storm(seconds: number, fleet: Fleet, random: Random, also?
     const run = (job: Promise<void>): void => void work.push(job.catch(reject));
     const kill = (): void => {
       const live = fleet.servers.filter((server) => server.live);
-      if (live.length > 1) run(fleet.replace(random.of(live)!)); // else there would be nobody to watch
+      if (live.length > 1) run(fleet.replace(random.of(live)!)); // otherwise no server would be left
     };
     const timers = [
       setInterval(kill, 2500),
@@ -54,30 +58,30 @@ export async function storm(seconds: number, fleet: Fleet, random: Random, also?
   await Promise.all(work);
 }
 
-/** Peace, one last event, and what everyone has had by then. */
-export async function ending(
+/** Stops the faults, broadcasts one last event, and compares what each client has received with the log. */
+export async function finishScenario(
   name: string,
   fleet: Fleet,
-  crowd: Crowd,
+  clients: Clients,
   logOf: () => Promise<readonly Logged[]>,
-): Promise<Judged> {
-  crowd.calm();
-  await fleet.quiet();
-  const id = await fleet.last();
-  await crowd.until('get the last event', ({ stretches }) => stretches.at(-1)?.ids.at(-1) === id);
+): Promise<Comparison> {
+  clients.stopCutting();
+  await fleet.stopPublishing();
+  const id = await fleet.broadcastLast();
+  await clients.until('get the last event', ({ stretches }) => stretches.at(-1)?.ids.at(-1) === id);
   const log = await logOf();
-  const judged = judge(crowd.clients, log, fleet.acknowledged, crowd.seen);
-  judged.verdict.faults.push(...crowd.faults.slice(0, 5), ...fleet.crashes);
-  crowd.leave();
-  const connects = crowd.clients.reduce((sum, client) => sum + client.connects, 0);
+  const judged = compareWithLog(clients.all, log, fleet.acknowledged, clients.seen);
+  judged.faults.details.push(...clients.faults.slice(0, 5), ...fleet.crashes);
+  clients.disconnect();
+  const connects = clients.all.reduce((sum, client) => sum + client.connects, 0);
   process.stdout.write(
     `chaos, ${name}: seed ${seed}, ${log.length} entries, ${judged.deliveries} deliveries, ${connects} connections, ` +
-      `${crowd.cuts} cuts, ${fleet.kills} kills of servers, ${judged.resets} resets, ${fleet.refused.length} refused publishes\n`,
+      `${clients.cuts} cuts, ${fleet.kills} kills of servers, ${judged.resets} resets, ${fleet.refused.length} refused publishes\n`,
   );
   return judged;
 }
 
-/** The stream, read with a client of the application's own. */
+/** Reads the log from Redis, without the journal. */
 export async function streamOf({ url }: Pick<RedisServer, 'url'>, key = '{sse}:log'): Promise<Logged[]> {
   const app = await nodeRedis.make(url);
   try {

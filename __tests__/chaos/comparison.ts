@@ -1,33 +1,32 @@
 /*
- * What each client was sent, compared with the log as it is in the end.
- * Knows the clients' notes; nothing of how anything works.
- * Invariant: nothing is excused: what the log lost is excused only by a reset that names an id which the log has not.
+ * Compares what each client received with the log at the end.
+ * The only accepted difference is a lost entry, after a reset for an id that the log has lost.
  */
 import type { Client } from './client.ts';
 import type { Logged } from './server.ts';
 
-export interface Verdict {
+export interface Faults {
   missing: number;
   duplicates: number;
   disorder: number;
-  /** Seen, not in the log, and nobody said so. */
+  /** Received, not in the log, and without a reset. */
   phantoms: number;
-  /** Although the id that was given up is in the log. */
+  /** A reset for an id that is in the log. */
   needlessResets: number;
-  /** Acknowledged, and not in the log. */
+  /** Acknowledged to the publisher, but not in the log. */
   unkept: number;
-  /** In the log more than once, or as something else than what was sent. */
+  /** In the log more than once, or with other data. */
   forged: number;
-  faults: string[];
+  details: string[];
 }
 
-export interface Judged {
-  readonly verdict: Verdict;
+export interface Comparison {
+  readonly faults: Faults;
   readonly resets: number;
   readonly deliveries: number;
 }
 
-export const SPOTLESS: Verdict = {
+export const NO_FAULTS: Faults = {
   missing: 0,
   duplicates: 0,
   disorder: 0,
@@ -35,23 +34,23 @@ export const SPOTLESS: Verdict = {
   needlessResets: 0,
   unkept: 0,
   forged: 0,
-  faults: [],
+  details: [],
 };
 
-/** Whether an id of Redis (`<milliseconds>-<number>`) is a later one than another. */
+/** Whether an id (`<milliseconds>-<number>`) is later than another. */
 function isBehind(id: string, other: string): boolean {
   const [ms, n] = id.split('-').map(Number) as [number, number];
   const [otherMs, otherN] = other.split('-').map(Number) as [number, number];
   return ms > otherMs || (ms === otherMs && n > otherN);
 }
 
-export function judge(
+export function compareWithLog(
   clients: readonly Client[],
   log: readonly Logged[],
   acknowledged: ReadonlyMap<string, string>,
   seen: ReadonlyMap<string, string>,
-): Judged {
-  const verdict: Verdict = { ...SPOTLESS, faults: [] };
+): Comparison {
+  const faults: Faults = { ...NO_FAULTS, details: [] };
   const place = new Map(log.map(([id], n) => [id, n]));
   const rooms = new Map<string, number[]>();
   let [resets, deliveries] = [0, 0];
@@ -65,74 +64,74 @@ export function judge(
     }
     return rooms.get(room)!;
   };
-  const fault = (text: string): void => void (verdict.faults.length < 5 && verdict.faults.push(text));
+  const fault = (text: string): void => void (faults.details.length < 5 && faults.details.push(text));
 
   const names = new Set<string>();
   for (const [id, data] of log) {
-    if (data !== '' && names.has(data)) verdict.forged++;
+    if (data !== '' && names.has(data)) faults.forged++;
     names.add(data);
-    if (seen.has(id) && seen.get(id) !== data) verdict.forged++;
+    if (seen.has(id) && seen.get(id) !== data) faults.forged++;
   }
-  for (const [id, data] of acknowledged) if (log[place.get(id) ?? -1]?.[1] !== data) verdict.unkept++;
+  for (const [id, data] of acknowledged) if (log[place.get(id) ?? -1]?.[1] !== data) faults.unkept++;
 
   clients.forEach((client, number) => {
-    const who = `client ${number}`;
+    const name = `client ${number}`;
     const had = new Set<string>();
     client.stretches.forEach(({ ids, marks, reset }, index) => {
       if (reset) {
         resets++;
         if (place.has(reset.mine)) {
-          verdict.needlessResets++;
-          fault(`${who}: reset (${reset.reason}) although ${reset.mine} is in the log`);
+          faults.needlessResets++;
+          fault(`${name}: reset (${reset.reason}) although ${reset.mine} is in the log`);
         }
-        // Only what the log has not, behind the place it is moved to, is taken back, and may come again: who is cut right
-        // after its reset may find a server that has not noticed the loss yet, which sends it the lost once more.
+        // Lost entries after the reset's position may arrive once more: a client that is cut right after its reset may return
+        // to a server that has not noticed the loss yet, and that server sends the lost entries again.
         const [[, to]] = marks as [[number, string]];
         for (const id of had) if (!place.has(id) && isBehind(id, to)) had.delete(id);
         if (reset.lastEventId !== reset.mine && place.has(reset.lastEventId)) {
-          fault(`${who}: its reset names ${reset.lastEventId}, which is in the log; it had ${reset.mine}`);
+          fault(`${name}: its reset has ${reset.lastEventId}, which is in the log; it had ${reset.mine}`);
         }
       }
       deliveries += ids.length;
       const isLast = index === client.stretches.length - 1;
-      // Where it began, or was moved to before its first event.
+      // The position of the start, or of the last checkpoint before the first event.
       const begin = marks.filter(([at]) => at === 0).findLast(([, id]) => place.has(id))?.[1];
       let before = begin === undefined ? -1 : place.get(begin)!;
       if (isLast && begin === undefined) {
-        verdict.phantoms++;
-        fault(`${who}: began at ${marks[0]?.[1]}, which is not in the log`);
+        faults.phantoms++;
+        fault(`${name}: began at ${marks[0]?.[1]}, which is not in the log`);
       }
       const from = before;
       const had1 = new Set<number>();
       for (const id of ids) {
         if (had.has(id)) {
-          verdict.duplicates++;
-          fault(`${who}: ${id} twice`);
+          faults.duplicates++;
+          fault(`${name}: ${id} twice`);
         }
         had.add(id);
         const n = place.get(id);
         if (n === undefined) {
           if (isLast) {
-            verdict.phantoms++;
-            fault(`${who}: ${id} is not in the log, and it was not told`);
+            faults.phantoms++;
+            fault(`${name}: ${id} is not in the log, and there was no reset`);
           }
           continue;
         }
         if (n <= before && !had1.has(n)) {
-          verdict.disorder++;
-          fault(`${who}: ${id} after ${log[before]![0]}`);
+          faults.disorder++;
+          fault(`${name}: ${id} after ${log[before]![0]}`);
         }
         before = Math.max(before, n);
         had1.add(n);
       }
-      if (begin === undefined && !isLast) return; // all of it in an earlier life of the log
+      if (begin === undefined && !isLast) return; // the whole stretch belongs to an earlier log
       const to = isLast ? log.length : before;
       for (const n of wanted(client.room)) {
         if (n <= from || n > to || had1.has(n)) continue;
-        verdict.missing++;
-        fault(`${who}: never got ${log[n]![0]}`);
+        faults.missing++;
+        fault(`${name}: never got ${log[n]![0]}`);
       }
     });
   });
-  return { verdict, resets, deliveries };
+  return { faults, resets, deliveries };
 }
