@@ -1,6 +1,7 @@
 /*
  * `pushAll()`: accepts every kind of source, reads it at the speed of the client, and releases it in every case.
  */
+import { getMaxListeners } from 'node:events';
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
 import type { Source } from '../../lib/index.ts';
@@ -504,4 +505,11 @@ describe('the speed of the client', () => {
     over = true;
     expect(ticks).toBeGreaterThan(5);
   });
+});
+
+test('thirty sources at once, and listeners of the application, exceed no limit of listeners', async () => {
+  const { conn } = await opened(() => {}, BARE);
+  await Promise.all(Array.from({ length: 30 }, () => conn.pushAll(slowly('a', 'b'))));
+  // Jest does not show the warnings of Node's own event targets.
+  expect(getMaxListeners(conn.signal)).toBe(Infinity);
 });

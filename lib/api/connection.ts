@@ -52,7 +52,8 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   readonly state: Partial<S>;
   /**
    * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
-   * connection it is aborted already.
+   * connection it is aborted already. Its listeners run in the async context of the connection's request, if the handler reads it
+   * or the router has the option `snapshot`, `recheck`, `serialize` or `onError`; otherwise in the context of the first access.
    */
   readonly signal: AbortSignal;
   /** The bytes of this connection that the kernel has not accepted yet; 0 once the connection is closed. */

@@ -241,7 +241,8 @@ export class RequestHandler {
       return;
     }
     if (isPromiseLike(result)) {
-      result.then(
+      // A `then` that is not a promise's own may call back in any context.
+      Promise.resolve(result).then(
         (settled: unknown) => this.#onHandlerSettled(settled, conn, next),
         (error: unknown) => this.#onHandlerFailed(error, conn, next),
       );

@@ -197,6 +197,8 @@ export interface Settings {
   readonly compress: boolean;
   readonly serialize: Serialize;
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
+  /** Whether a shared tick or timer may call one of these functions for a connection, which then keeps its request's context. */
+  readonly keepsContext: boolean;
 }
 
 /** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
@@ -281,6 +283,9 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     onError: optionalFunction('onError', options.onError, {
       cure: 'Leave it out for a warning of the process.',
     }) as Settings['onError'],
+    keepsContext: [options.snapshot, options.recheck, options.serialize, options.onError].some(
+      (option) => option !== undefined,
+    ),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
     journal: checkHistory(options.history), // last: no journal is made if another option is invalid
