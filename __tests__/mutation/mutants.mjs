@@ -90,6 +90,14 @@ export const mutants = [
     to: 'for (const connection of connections) guarded(connection, () => connection.continueInRing(ring.head));',
   },
   {
+    name: 'a client with a foreign id is taken for a fresh one',
+    file: 'connection/server-connection.ts',
+    from: "else this.reset('unknown', foreignId(this));",
+    to: "else this.#startAtHead(undefined, '');",
+    test: 'connection/foreign-ids.test.ts',
+    part: 'the handler',
+  },
+  {
     name: 'a cursor is off by one: the next entry is skipped',
     file: 'connection/server-connection.ts',
     from: 'this.cursor = n;\n    this.lastSent = lastSent;',
