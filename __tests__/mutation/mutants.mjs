@@ -142,7 +142,7 @@ export const mutants = [
   {
     name: 'a lost entry that an earlier connection may have delivered causes no reset',
     file: 'connection/resume.ts',
-    from: "if (broughtId(connection) && journal.compare(connection.lastEventId, common) > 0) return 'reset';",
+    from: "if (broughtId(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';",
     to: '',
   },
   {
