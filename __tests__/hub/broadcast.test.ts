@@ -253,16 +253,16 @@ describe('ids of the application', () => {
     expect(stream.text).toBe(`${HEAD}id: 1\ndata: foo\n\ndata: all\n\n`);
   });
 
-  test('a Last-Event-ID of another form belongs to the application: no reset, no position', async () => {
+  test('a Last-Event-ID of another form belongs to the application once it has pushed an id: no reset, no position', async () => {
     const { stream, conn, events } = await opened(
-      (connection) => void connection.push('hi'),
+      (connection) => void connection.push({ id: 43, data: 'hi' }),
       { retry: 1000 },
       { lastEventId: '42' },
     );
     await events.broadcast('all');
     await stream.take(2);
     expect(conn.lastEventId).toBe('42');
-    expect(stream.text).toBe(`${HEAD}data: hi\n\ndata: all\n\n`);
+    expect(stream.text).toBe(`${HEAD}id: 43\ndata: hi\n\ndata: all\n\n`);
   });
 });
 
