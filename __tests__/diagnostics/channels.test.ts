@@ -5,7 +5,7 @@ import { subscribe, unsubscribe, type ChannelListener } from 'node:diagnostics_c
 import { sse } from '../../lib/index.ts';
 import { channels } from '../../lib/diagnostics/channels.ts';
 import { eventually } from '../fixtures/http.ts';
-import { another, appOf, choke, later, opened, overOf, turn } from '../fixtures/support.ts';
+import { another, appOf, choke, later, opened, overOf, tick } from '../fixtures/support.ts';
 
 interface Published {
   readonly router: object;
@@ -53,7 +53,7 @@ test('a request that never becomes a stream publishes neither open nor close', a
   });
   expect(stream.status).toBe(403);
   await stream.closed;
-  await turn();
+  await tick();
   expect([...open, ...close]).toEqual([]);
 });
 
