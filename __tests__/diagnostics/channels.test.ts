@@ -30,7 +30,7 @@ test('open is published once for each stream, when it opens', async () => {
   expect(messages).toHaveLength(2);
 });
 
-test('close is published once for each stream, with its reason, whoever closes it', async () => {
+test('close is published once for each stream, with its reason, however it is closed', async () => {
   const messages = messagesOf('sse-router:close');
   const { events, app, conn, stream } = await opened();
   conn.end();

@@ -46,7 +46,7 @@ test('with channels, it behaves as a connection in them', async () => {
   await events.broadcast('c', { to: 'c' });
   await events.broadcast('a', { to: 'a' });
   await events.broadcast('but b', { except: 'b' });
-  await events.broadcast('nobody', { to: [] });
+  await events.broadcast('for no channel', { to: [] });
   await events.disconnect({ to: 'a' });
   await events.broadcast('last', { to: 'b' });
   expect((await take(iterator, 3)).map((event) => event.type === 'event' && event.data)).toEqual(['all', 'a', 'last']);

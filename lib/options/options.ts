@@ -46,7 +46,7 @@ export interface Limits {
   perClient?: number;
   /**
    * Returns the key under which a request is counted for `perClient`. If it throws, the error goes to Express.
-   * @defaultValue `req.ip`, an IPv6 address cut to its /64; so set Express' `trust proxy` behind a proxy
+   * @defaultValue `req.ip`, an IPv6 address shortened to its /64; so set Express' `trust proxy` behind a proxy
    */
   clientKey?: (req: Request) => string;
   /**
