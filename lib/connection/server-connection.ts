@@ -325,12 +325,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.host.onReset(this, reason, lastEventId);
   }
 
-  /** Saves the position before the ring is cut back: live connections share the dispatcher's. */
+  /** Saves the position before the ring rewinds: live connections share the dispatcher's. */
   saveCursor(): void {
     this.cursor = positionOf(this);
   }
 
-  /** Saves the id of the position before the ring that knows it is replaced. */
+  /** Saves the id of the position before the ring that contains it is replaced. */
   saveCursorId(): void {
     if (this.source === 'live') this.cursorId = this.host.ring.idAt(positionOf(this)) as string;
   }
@@ -343,7 +343,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.resumeAfter(this.cursorId); // the connection was not in the ring: its id may be in the log as it is now
   }
 
-  /** The ring has been cut back to n: the log lost the entries in `removed`. */
+  /** The ring has been rewound to n: the log lost the entries in `removed`. */
   onJournalRewind(n: number, removed: readonly Entry[]): void {
     const common = this.host.ring.idAt(n) as string;
     this.outbox?.truncate(n);
@@ -605,7 +605,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.isClosed) return;
     this.#setClosing(reason, finalFrame, reason === 'end');
     let hasEnded = false;
-    // An exception in this tick may still turn a connection that has not opened into an error's answer.
+    // After an exception in this tick, the error handler may still answer instead of a connection that has not opened.
     if (this.lifecycle === 'connecting') this.host.dispatcher.scheduleFlush(this);
     else hasEnded = this.#endResponse(reason === 'error');
     if (this.isClosed) return; // its transport threw
@@ -656,7 +656,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.abandon(reason);
   }
 
-  /** Leaves the response to the handler, to the error handler, or to nobody. */
+  /** Closes the connection, but not the response: the handler or the error handler answers, or the response has closed. */
   abandon(reason: CloseReason): void {
     const { registry, replayer } = this.host;
     const wasClosed = this.isClosed;

@@ -53,7 +53,7 @@ export interface Stall {
   readonly since: number;
 }
 
-/** What the router knows of a request when it admits it. */
+/** The data of a request that the router passes to the hub at the admission. */
 export interface ConnectionRequest {
   readonly request: Request;
   /** As the client sent it: of any form and length. */

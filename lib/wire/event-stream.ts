@@ -134,7 +134,7 @@ export function checkpointEvent(id: string): string {
   return `${idLine(id)}event: checkpoint\ndata: \n\n`;
 }
 
-/** Returns the event for a client whose missed events are gone. `id` is `undefined` for a client with ids of the application. */
+/** Returns the event for a client whose missed events are lost. `id` is `undefined` for a client with ids of the application. */
 export function resetEvent(id: string | undefined, reason: string, lastEventId: string): string {
   const prefix = id === undefined ? '' : idLine(id);
   return `${prefix}event: reset\ndata: ${JSON.stringify({ reason, lastEventId })}\n\n`;
