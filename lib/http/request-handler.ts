@@ -43,6 +43,10 @@ interface PendingRequest {
 }
 
 const GZIP_LAYER: HeaderLayer = { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' };
+// Without HTTPS, browsers do not send Sec-Fetch-Site. The router's own origin is then recognised by the host of the request.
+const FOREIGN_ORIGIN =
+  "This origin may not read this stream. If it is the server's own, behind a proxy: let the proxy forward the host, and set Express' trust proxy.";
+
 const IDENTITY_LAYER: HeaderLayer = { Vary: 'Accept-Encoding' };
 
 /** Handles the requests of one router. */
@@ -54,6 +58,8 @@ export class RequestHandler {
   readonly #gzipHeaders: HeaderSet | undefined;
   readonly #defaultHeaders = new HeaderSet(HEADERS);
   readonly #cors: CorsPolicy | undefined;
+  /** The responses whose request has passed {@link checkCors} and has not reached the router yet. */
+  readonly #checkedByCors = new WeakSet<Response>();
   readonly #allowedMethods: string;
   #hasWarnedOfClient = false;
 
@@ -81,7 +87,7 @@ export class RequestHandler {
       );
       return;
     }
-    if (this.#cors === undefined) this.#checkRequest(req, res, next);
+    if (this.#cors === undefined || this.#checkedByCors.delete(res)) this.#checkRequest(req, res, next);
     else this.#cors.check(req, res, (result) => this.#onCorsResult(result, req, res, next));
   }
 
@@ -89,7 +95,21 @@ export class RequestHandler {
     if (res.headersSent) return; // the application has answered during an asynchronous check of the origin
     if (typeof result === 'object') next(result.error);
     else if (result === 'pass') this.#checkRequest(req, res, next);
-    else sendError(res, 403, 'This origin may not read this stream.');
+    else sendError(res, 403, FOREIGN_ORIGIN);
+  }
+
+  /**
+   * The `cors` option as a middleware in front of others: sets the CORS headers of whatever they answer, answers preflights, and
+   * refuses foreign origins. The origin is not checked again when the request reaches the router.
+   */
+  checkCors(req: Request, res: Response, next: NextFunction): void {
+    if (this.#cors === undefined || res.headersSent) return next();
+    this.#cors.check(req, res, (result) => {
+      if (result !== 'pass' || isPreflight(req)) return this.#onCorsResult(result, req, res, next);
+      if (res.headersSent) return;
+      this.#checkedByCors.add(res);
+      next();
+    });
   }
 
   #checkRequest(req: Request, res: Response, next: NextFunction): void {
@@ -227,7 +247,11 @@ export class RequestHandler {
   #refuse(res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
     const { whenFull, retry } = this.#settings;
     this.#hub.counters.refused[limit]++;
-    const reason = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[limit];
+    const reason = {
+      shutdown: 'closing',
+      connections: 'full',
+      perClient: "too many connections of one client; behind a proxy, set Express' trust proxy",
+    }[limit];
     if (whenFull === 'retry' || limit === 'shutdown') this.#sendRetryLater(res, reason);
     else sendUnavailable(res, limit === 'connections' ? 503 : 429, reason, retry);
   }
@@ -272,6 +296,11 @@ export class RequestHandler {
   #sendRetryLater(res: Response, reason: string): void {
     sendRetryLater(res, this.#headers ?? this.#defaultHeaders, reason, this.#settings.retry);
   }
+}
+
+/** [spec] Whether a request is a preflight: https://fetch.spec.whatwg.org/#cors-preflight-request */
+function isPreflight({ method, headers }: Request): boolean {
+  return method === 'OPTIONS' && headers.origin !== undefined && headers['access-control-request-method'] !== undefined;
 }
 
 /** Whether an error comes from `conn.signal`: its reason, which is a string, or the AbortError of what a handler awaited. */

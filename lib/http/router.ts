@@ -87,6 +87,16 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
    * @throws {SseTypeError} At once, for an invalid option.
    */
   follow(options?: FollowOptions): AsyncIterableIterator<FollowedEvent>;
+  /**
+   * The option `cors` as a middleware, for use in front of authentication. It answers preflights, which have no credentials, and the
+   * answers of the middleware behind it carry the CORS headers; without them a page cannot read a 401. Without the option it does
+   * nothing.
+   * @example
+   * ```ts
+   * app.use('/events', events.cors, authenticate, events);
+   * ```
+   */
+  readonly cors: Middleware;
   /** The open connections of this process. */
   readonly connections: ReadonlySet<Connection<E, S>>;
   /** The number of open connections of this process. */
@@ -165,6 +175,7 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
     disconnect: { value: (options: unknown) => disconnect(hub, options) },
     follow: { value: (options?: FollowOptions) => follow(hub, options) },
+    cors: { value: ((req, res, next) => requests.checkCors(req, res, next)) satisfies Middleware },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },

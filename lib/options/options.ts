@@ -84,6 +84,7 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * The options of the `cors` package. `true` allows every origin, without credentials. With an origin that is a string, a list, a
    * pattern or a function, a request of another origin is answered 403 before the handler runs; the router's own origin passes.
+   * In front of authentication, `events.cors` applies this option as a middleware.
    * @defaultValue `false`
    * @see https://www.npmjs.com/package/cors
    */
