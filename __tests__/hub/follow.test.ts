@@ -138,6 +138,7 @@ test('works before the journal is open, and with history: false', async () => {
 
 test.each<[object, string, string?]>([
   [{ to: '' }, 'ERR_SSE_CHANNEL'],
+  [{ to: undefined }, 'ERR_SSE_CHANNEL'],
   [{ after: 7 }, 'ERR_SSE_ID'],
   [{ after: '' }, 'ERR_SSE_ID'],
   [{ signal: {} }, 'ERR_SSE_OPTION'],

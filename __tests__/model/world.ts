@@ -179,12 +179,9 @@ export class World {
   }
 
   publish(at: number, address: number, size: number): void {
-    const { to, except } = ADDRESSES[address % ADDRESSES.length] as {
-      to?: readonly string[];
-      except?: readonly string[];
-    };
+    const channels = ADDRESSES[address % ADDRESSES.length];
     const data = this.#data(size);
-    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, { to, except }).catch(() => undefined));
+    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, channels).catch(() => undefined));
   }
 
   disconnect(at: number, channel: string): void {

@@ -4,6 +4,7 @@
  * no entry after the cursor was written. A connection has no queue of broadcasts.
  */
 
+import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { Request } from 'express';
 import type { CloseReason } from '../api/connection.ts';
@@ -124,6 +125,8 @@ export class ConnectionState {
   /** The tick of the last push, and the characters pushed in it. */
   pushTick = 0;
   pushedInTick = 0;
+  /** The async context of the request; `undefined` while no function of the application may run outside of it. */
+  context: AsyncResource | undefined = undefined;
 
   constructor(
     host: ConnectionHost,

@@ -10,6 +10,7 @@ import type { NextFunction, Request, Response } from 'express';
 import { sendEmpty, sendError, sendUnavailable, sendRetryLater } from './responses.ts';
 import type { Connection } from '../api/connection.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
+import { warnOfClient } from '../diagnostics/error-reporter.ts';
 import { SseError } from '../errors.ts';
 import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
@@ -54,6 +55,7 @@ export class RequestHandler {
   readonly #defaultHeaders = new HeaderSet(HEADERS);
   readonly #cors: CorsPolicy | undefined;
   readonly #allowedMethods: string;
+  #hasWarnedOfClient = false;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
@@ -184,16 +186,29 @@ export class RequestHandler {
     return new HeaderSet(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, encoding);
   }
 
-  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`. */
+  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`, and if nothing identifies the client. */
   #clientKeyOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
     if (limits.perClient === Infinity) return undefined;
-    if (!clientKey) return clientOf(req.ip ?? req.socket.remoteAddress);
+    if (!clientKey) {
+      const address = req.ip ?? req.socket.remoteAddress;
+      const { key, isAddress } = clientOf(address);
+      if (!isAddress) this.#warnOfClient(address);
+      return key;
+    }
     const key: unknown = clientKey(req);
-    if (typeof key !== 'object' || key === null) return String(key);
-    // Every promise has the same text, so all requests would count as one client.
-    const cure = 'Await what it needs in a middleware in front, and put it on the request.';
+    if (typeof key === 'string' || typeof key === 'number') return String(key);
+    // Every promise has the same text, and so has every missing key: all these requests would count as one client.
+    const cure =
+      'Put what it needs on the request, in a middleware in front; for a request without a key, return its address.';
     throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
+  }
+
+  /** Warns once per router, because the same proxy sends all requests. */
+  #warnOfClient(address: string | undefined): void {
+    if (this.#hasWarnedOfClient) return;
+    this.#hasWarnedOfClient = true;
+    warnOfClient(address);
   }
 
   /** Returns the milliseconds that the stream of a request may stay open; `undefined` without a limit. */
@@ -226,7 +241,8 @@ export class RequestHandler {
       return;
     }
     if (isPromiseLike(result)) {
-      result.then(
+      // A `then` that is not a promise's own may call back in any context.
+      Promise.resolve(result).then(
         (settled: unknown) => this.#onHandlerSettled(settled, conn, next),
         (error: unknown) => this.#onHandlerFailed(error, conn, next),
       );

@@ -135,7 +135,9 @@ export class Hub implements ConnectionHost, Follower {
   }
 
   report(error: unknown, connection?: ServerConnection): void {
-    report(this.settings.onError, error, connection as Connection | undefined);
+    const { onError } = this.settings;
+    if (connection === undefined) report(onError, error, undefined);
+    else connection.inContext(() => report(onError, error, connection as Connection));
   }
 
   // ---- The journal calls these (see `Follower`)

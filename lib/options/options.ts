@@ -45,8 +45,11 @@ export interface Limits {
    */
   perClient?: number;
   /**
-   * Returns the key under which a request is counted for `perClient`. If it throws, the error goes to Express.
-   * @defaultValue `req.ip`, an IPv6 address cut to its /64; so set Express' `trust proxy` behind a proxy
+   * Returns the key under which a request is counted for `perClient`. If it throws, or returns neither a string nor a number, the
+   * error goes to Express.
+   * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
+   * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
+   * socket, is not counted, and the process emits one warning (`SSE_CLIENT_UNKNOWN`)
    */
   clientKey?: (req: Request) => string;
   /**
@@ -69,8 +72,9 @@ export interface Limits {
  * });
  * ```
  * @typeParam E - the event map; see {@link EventMap}
+ * @typeParam S - the application's own data in `conn.state`
  */
-export interface SseOptions<E extends EventMap = AnyEvents> {
+export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /**
    * Headers of the stream, or a function that returns them for a request. They override the defaults without regard to case;
    * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
@@ -114,7 +118,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * is broadcast later follows the state. If it throws or rejects, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
-  snapshot?: (conn: Connection<E>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
+  snapshot?: (conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
   /**
    * The bytes of its own pushes that one slow connection may have pending from earlier ticks: an integer from 1 to 2147483647. A
    * push with more than this pending closes the connection with the reason `slow`.
@@ -147,7 +151,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    */
   recheck?: {
     every: number;
-    check: (conn: Connection<E>) => boolean | Promise<boolean>;
+    check: (conn: Connection<E, S>) => boolean | Promise<boolean>;
   };
   /**
    * How many connections may be open at the same time.
@@ -161,7 +165,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    */
   compress?: boolean;
   /**
-   * Turns the `data` of a message into text. Lines that are pushed as strings are not passed to it.
+   * Turns the `data` of a message into text. Bare strings, such as pushed lines and `broadcast('text')`, are not passed to it.
    * @defaultValue strings as they are, everything else as JSON
    */
   serialize?: Serialize;
@@ -170,7 +174,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * The text of an error is never sent to a client.
    * @defaultValue a warning of the process
    */
-  onError?: (error: unknown, conn?: Connection<E>) => void;
+  onError?: (error: unknown, conn?: Connection<E, S>) => void;
 }
 
 /** The checked options, with every default filled in. */
@@ -193,6 +197,8 @@ export interface Settings {
   readonly compress: boolean;
   readonly serialize: Serialize;
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
+  /** Whether a shared tick or timer may call one of these functions for a connection, which then keeps its request's context. */
+  readonly keepsContext: boolean;
 }
 
 /** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
@@ -239,7 +245,7 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
  * Checks the options of `sse()`, before anything is opened.
  * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
  */
-export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
+export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): Settings {
   rejectUnknownKeys('option', options, KNOWN_OPTIONS);
   const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, maxAge = false } = options;
   const { heartbeat = DEFAULT_HEARTBEAT_MS, slowTimeout = DEFAULT_SLOW_TIMEOUT_MS } = options;
@@ -277,6 +283,9 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     onError: optionalFunction('onError', options.onError, {
       cure: 'Leave it out for a warning of the process.',
     }) as Settings['onError'],
+    keepsContext: [options.snapshot, options.recheck, options.serialize, options.onError].some(
+      (option) => option !== undefined,
+    ),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
     journal: checkHistory(options.history), // last: no journal is made if another option is invalid
