@@ -27,6 +27,15 @@ export async function connectClients(fleet: Fleet, random: Random, size = CLIENT
   }
 }
 
+/** Disconnects a random room every second. Returns a function that stops this. */
+export function startDisconnecting(fleet: Fleet, random: Random): () => void {
+  const timer = setInterval(() => {
+    const live = fleet.servers.filter((server) => server.live);
+    random.of(live)?.send({ disconnect: `room${random.below(3)}` });
+  }, 1000);
+  return () => clearInterval(timer);
+}
+
 /**
  * Kills a server every 2.5 s, disconnects a room every second, and calls `also` every 8 s, for this time. Settles when every
  * killed process runs again.
@@ -49,17 +58,14 @@ export async function killServers(
       const live = fleet.servers.filter((server) => server.live);
       if (live.length > 1) run(fleet.replace(random.of(live)!)); // otherwise no server would be left
     };
-    const disconnect = (): void => {
-      const live = fleet.servers.filter((server) => server.live);
-      random.of(live)?.send({ disconnect: `room${random.below(3)}` });
-    };
+    const stopDisconnecting = startDisconnecting(fleet, random);
     const timers = [
       setInterval(kill, 2500),
-      setInterval(disconnect, 1000),
       setInterval(() => void (also && !busy && run(once())), Math.min(8000, (seconds * 1000) / 2)),
     ];
     setTimeout(() => {
       for (const timer of timers) clearInterval(timer);
+      stopDisconnecting();
       resolve();
     }, seconds * 1000);
   });
