@@ -13,7 +13,7 @@ import { describe, SseTypeError } from '../errors.ts';
 import { ReadOnlySet } from '../fanout/read-only-set.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { checkChannels } from '../options/channel-names.ts';
-import { randomDelay } from '../options/delay-range.ts';
+import { DEFAULT_RETRY, randomDelay } from '../options/delay-range.ts';
 import { rejectUnknownKeys } from '../validation/validate.ts';
 import {
   checkpointEvent,
@@ -110,7 +110,8 @@ export class ServerConnection extends ConnectionState implements Connection {
             `Every argument of push() after a message must be a message; received ${describe(message)}. Push lines in a call of their own.`,
           );
         }
-        const { id, body } = encodeMessage(message, this.host.settings.serialize);
+        const { serialize, controlEvents } = this.host.settings;
+        const { id, body } = encodeMessage(message, serialize, controlEvents);
         if (id !== undefined) usesAppIds = true;
         text += id === undefined ? body : idLine(id) + body;
       }
@@ -119,8 +120,14 @@ export class ServerConnection extends ConnectionState implements Connection {
     return this.#enqueue(text);
   }
 
-  pushAll(source: unknown): Promise<void> {
-    return pipeSource(this as Connection, source);
+  async pushAll(source: unknown): Promise<void> {
+    const { producers } = this.host;
+    producers.add(this);
+    try {
+      await pipeSource(this as Connection, source);
+    } finally {
+      producers.remove(this);
+    }
   }
 
   comment(text?: string): boolean {
@@ -163,7 +170,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   end(): void {
-    this.beginClose('end', endEvent());
+    this.beginClose('end', this.host.settings.controlEvents ? endEvent() : '');
   }
 
   /** Shows nothing of the request, whose headers contain secrets. */
@@ -209,6 +216,14 @@ export class ServerConnection extends ConnectionState implements Connection {
       return false;
     }
     const { retry } = host.settings;
+    const { closing } = this;
+    if (closing?.isUnfinished && closing.reason === 'shutdown' && this.request.method === 'POST') {
+      // Its client takes an empty stream for an empty answer. Nothing has been sent, so a status can say that it must try again.
+      host.counters.refused.shutdown++;
+      transport.refuse(randomDelay(retry ?? DEFAULT_RETRY));
+      this.lifecycle = 'closed'; // it leaves the registry when the response has closed
+      return false;
+    }
     // Firefox fires `open` only at the first byte of the body. No blank line: @microsoft/fetch-event-source would report a message.
     transport.open(this.padding + HEARTBEAT + (retry ? retryLine(randomDelay(retry)) : ''));
     this.lastWrite = host.timer.now;
@@ -283,6 +298,10 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
   reset(reason: ResetReason, lastEventId: string = this.cursorId): void {
     if (this.source === 'none') return; // a connection that has not started looks its id up when it does
+    if (!this.host.settings.controlEvents) {
+      this.transport.destroy(); // nothing but a broken connection can report the loss
+      return this.abandon(reason === 'lost' ? 'slow' : 'error');
+    }
     this.host.counters.resumes[reason]++;
     this.#startAtHead(reason, lastEventId);
     this.host.onReset(this, reason, lastEventId);
@@ -396,7 +415,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   #encode(message: unknown): string {
-    const { id, body } = encodeMessage(message, this.host.settings.serialize);
+    const { serialize, controlEvents } = this.host.settings;
+    const { id, body } = encodeMessage(message, serialize, controlEvents);
     if (id === undefined) return body;
     this.usesAppIds = true;
     return idLine(id) + body;
@@ -426,7 +446,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     switch (progress) {
       case CAUGHT_UP:
         this.source = 'live';
-        if (!this.closeNow()) this.#resolveDrained();
+        if (!this.closeNow(false)) this.#resolveDrained();
         return;
       case BLOCKED:
         if (this.source === 'live' || this.source === 'ring') {
@@ -555,8 +575,9 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Ends the connection in order: what was pushed leaves first, then `finalFrame`, then the end of the body. */
   beginClose(reason: CloseReason, finalFrame = ''): void {
     if (this.isClosed) return;
-    const { dispatcher, registry, ring } = this.host;
-    this.closing = { reason, finalFrame, limit: ring.head, deadline: 0, isWaiting: false };
+    const { dispatcher, producers, registry, ring } = this.host;
+    const isUnfinished = reason === 'error' || (reason !== 'end' && reason !== 'handler' && producers.has(this));
+    this.closing = { reason, finalFrame, isUnfinished, limit: ring.head, deadline: 0, isWaiting: false };
     registry.addClosing(this);
     let hasEnded = false;
     // An exception in this tick may still turn a connection that has not opened into an error's answer.
@@ -574,8 +595,9 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   /** Completes a close that waits, without what it waits for. @returns whether the response has its end now */
-  closeNow(): boolean {
+  closeNow(isUnfinished = true): boolean {
     if (!this.closing?.isWaiting || this.blocked) return false;
+    if (isUnfinished) this.closing.isUnfinished = true;
     this.#completeClose(true);
     return true;
   }
@@ -596,7 +618,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.lifecycle = 'closed';
     this.outbox = undefined;
     if (!wasClosed) {
-      this.closing = { reason, finalFrame: '', limit: 0, deadline: 0, isWaiting: false };
+      this.closing = { reason, finalFrame: '', isUnfinished: false, limit: 0, deadline: 0, isWaiting: false };
       this.#announceClose(reason);
     } else this.closing!.isWaiting = false;
     registry.removeClosing(this);
@@ -645,7 +667,9 @@ export class ServerConnection extends ConnectionState implements Connection {
       if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
       host.replayer.remove(this);
       this.source = 'none';
-      transport.end(closing.reason === 'shutdown');
+      // Without control events, no missing `end` event tells a client that the answer is not complete: the connection must.
+      if (closing.isUnfinished && !host.settings.controlEvents) transport.breakOff();
+      else transport.end(closing.reason === 'shutdown');
       return true;
     } catch (error) {
       this.onTransportError(error); // the caller may be the hub's timer

@@ -34,6 +34,8 @@ export interface Closing {
   readonly reason: CloseReason;
   /** Written after everything else: an `end` event, a `retry` line, or ''. */
   readonly finalFrame: string;
+  /** Whether the router ends an answer that is not complete: its handler was still running, an error occurred, or data was lost. */
+  isUnfinished: boolean;
   /** The connection receives no entry after this n. */
   limit: number;
   /** When the sweep completes the close: the host's milliseconds. */

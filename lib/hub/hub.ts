@@ -20,6 +20,7 @@ import type { Settings } from '../options/options.ts';
 import type { Transport } from '../wire/transport.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
+import { Producers } from './producers.ts';
 import { Registry } from './registry.ts';
 import { Replayer } from './replayer.ts';
 import { SweepTimer } from './sweep-timer.ts';
@@ -38,6 +39,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly replayer: Replayer;
   readonly timer: SweepTimer;
   readonly registry: Registry;
+  readonly producers = new Producers();
   readonly counters = new Counters();
   /** The object that diagnostics messages name as their source. */
   router: object = this;
@@ -49,12 +51,12 @@ export class Hub implements ConnectionHost, Follower {
   #hasWarnedOfLateJoin = false;
 
   constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
-    const { journal, resumable, limits } = settings;
+    const { journal, sendsPositions, limits } = settings;
     this.settings = settings;
     this.journal = journal;
     this.opener = new JournalOpener(journal, (error) => this.report(error));
     this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
-    this.packets = new PacketCache(this.ring, resumable);
+    this.packets = new PacketCache(this.ring, sendsPositions);
     this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
     this.registry = new Registry(limits, this.counters, this.timer);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));

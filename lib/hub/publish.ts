@@ -41,11 +41,11 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
 function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
-  { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
+  { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
   rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
   const { to, except, key } = options;
-  const { id, body } = encodeMessage(message, serialize);
+  const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',
