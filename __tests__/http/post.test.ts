@@ -34,7 +34,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
   test.each(['application/json', 'text/html', 'text/event-stream;q=0', '*/*'])(
     'Accept: %s is served: the clients of language models do not ask for event streams',
     async (accept) => {
-      const { url } = await site((conn) => void (conn.push('a'), conn.end()), { methods: ['POST'] }, make);
+      const { url } = await site((conn) => conn.pushAll(['a']).then(() => conn.end()), { methods: ['POST'] }, make);
       const answer = await ask(url, { ...POST, headers: { accept } });
       expect(answer.status).toBe(200);
       expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
