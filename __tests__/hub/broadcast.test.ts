@@ -253,16 +253,18 @@ describe('ids of the application', () => {
     expect(stream.text).toBe(`${HEAD}id: 1\ndata: foo\n\ndata: all\n\n`);
   });
 
-  test('a Last-Event-ID of another form belongs to the application once it has pushed an id: no reset, no position', async () => {
+  test('a Last-Event-ID of another form alone claims nothing: the client receives a reset and positions', async () => {
     const { stream, conn, events } = await opened(
-      (connection) => void connection.push({ id: 43, data: 'hi' }),
+      (connection) => void connection.push('hi'),
       { retry: 1000 },
       { lastEventId: '42' },
     );
-    await events.broadcast('all');
-    await stream.take(2);
+    const { position } = events;
+    const id = await events.broadcast('all');
+    await stream.take(3);
     expect(conn.lastEventId).toBe('42');
-    expect(stream.text).toBe(`${HEAD}id: 43\ndata: hi\n\ndata: all\n\n`);
+    const reset = `id: ${position}\nevent: reset\ndata: {"reason":"unknown","lastEventId":"42"}\n\n`;
+    expect(stream.text).toBe(`${HEAD}${reset}data: hi\n\nid: ${id}\ndata: all\n\n`);
   });
 });
 

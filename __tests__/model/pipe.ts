@@ -108,6 +108,14 @@ export class Pipe implements Transport {
     this.ended = true;
   }
 
+  breakOff(): void {
+    this.ended = true;
+  }
+
+  refuse(): void {
+    this.ended = true;
+  }
+
   destroy(): void {
     this.destroyed = true;
     this.#responseBuffer = '';

@@ -51,7 +51,7 @@ const TEXTS: [name: string, data: string, received?: string][] = [
 ];
 
 test.each(TEXTS)('%s: one event with exactly this data, for every parser', async (_name, data, received = data) => {
-  const { stream } = await opened((conn) => void conn.push({ data }, { event: 'end', data: '.' }), BARE);
+  const { stream } = await opened((conn) => void conn.push({ data }, { event: 'last', data: '.' }), BARE);
   expect((await stream.take(2)).map((event) => event.data as string)).toEqual([received, '.']);
   const body = Buffer.from(stream.text);
   expect(lint(stream.text)).toEqual([]);

@@ -26,7 +26,7 @@ export function isInLog({ source }: ConnectionState): boolean {
 /** Whether the client brought an id that this journal may have issued. Any other id is foreign. */
 export function broughtId({ clientId, host }: ConnectionState): boolean {
   if (clientId === '' || clientId.length > MAX_ID_LENGTH) return false;
-  return host.settings.resumable && host.journal.isId(clientId);
+  return host.settings.sendsPositions && host.journal.isId(clientId);
 }
 
 /**
@@ -39,7 +39,7 @@ export function foreignId({ clientId }: ConnectionState): string {
 
 /** Whether the connection receives the ids of broadcasts, `checkpoint` events included. */
 export function getsPositions({ usesAppIds, host }: ConnectionState): boolean {
-  return host.settings.resumable && !usesAppIds;
+  return host.settings.sendsPositions && !usesAppIds;
 }
 
 /**

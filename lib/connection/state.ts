@@ -37,6 +37,8 @@ export interface Closing {
   readonly finalFrame: string;
   /** Whether the client does not reconnect, so that anything unsent would be lost. */
   readonly isFinal: boolean;
+  /** Whether the router ends an answer that is not complete: its handler was still running, an error occurred, or data was lost. */
+  isUnfinished: boolean;
   /** The connection receives no entry after this n, whose id is `limitId`. */
   limit: number;
   limitId: string;
