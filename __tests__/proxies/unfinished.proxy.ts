@@ -37,9 +37,9 @@ async function answersBehind(proxy: ProxyName, edits: Edits) {
   );
   later(() => answers.close());
   const { port } = await serve((app) => app.use('/events', answers));
-  const { url, secure, stop } = await startProxy(proxy, port, edits);
-  later(stop);
-  return { url, secure };
+  const started = await startProxy(proxy, port, edits);
+  later(() => started.stop());
+  return started;
 }
 
 /** What a client of HTTP/1.1 reads. (`fetch` of Node 20 ignores a missing last chunk after `Connection: close`, which Varnish sends.) */
