@@ -1,23 +1,26 @@
 /*
- * A look inside a hub, for the inspector.
- * Knows the hub and streams.
- * Invariant: looking changes nothing, and costs nothing while nobody looks.
+ * What the inspector reads of a hub beyond the public contract.
+ * Invariant: reading changes nothing, and costs nothing while there is no reader.
  */
 
-import type { Entry } from '../journal/journal.ts';
-import type { Hub } from './hub.ts';
-import type { Introspection } from '../diagnostics/channels.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
+import type { Introspection } from '../diagnostics/channels.ts';
+import type { Entry } from '../journal/journal.ts';
+import { isDisconnect } from '../wire/event-stream.ts';
+import type { Hub } from './hub.ts';
 
 export function introspection(hub: Hub): Introspection {
-  const { ring } = hub;
+  const { ring, timer } = hub;
   return {
     get closing() {
-      return hub.closing;
+      return hub.isClosing;
     },
     recent(max) {
       const entries: Entry[] = [];
-      for (let n = ring.head; n >= ring.first && entries.length < max; n--) entries.push(ring.at(n));
+      for (let n = ring.head; n >= ring.first && entries.length < max; n--) {
+        const entry = ring.at(n);
+        if (!isDisconnect(entry.body)) entries.push(entry);
+      }
       return entries;
     },
     log: () => ({
@@ -27,12 +30,12 @@ export function introspection(hub: Hub): Introspection {
       bytes: ring.bytes,
     }),
     describe(connection) {
-      const stream = connection as unknown as ServerConnection;
+      const { openedAt, usesAppIds, lastSent, source, blocked } = connection as unknown as ServerConnection;
       return {
-        age: hub.registry.timer.now() - stream.openedAt,
-        lastId: stream.usesAppIds ? '' : (ring.idAt(stream.lastSent) ?? ''),
-        phase: stream.phase,
-        behind: stream.blocked,
+        age: timer.read() - openedAt,
+        lastId: usesAppIds ? '' : (ring.idAt(lastSent) ?? ''),
+        source,
+        behind: blocked,
       };
     },
   };

@@ -1,55 +1,109 @@
 /*
- * A message for many, as an entry of the log.
- * Knows frames, channels and errors.
- * Invariant: it is encoded once, and before anything is stored.
+ * `broadcast()`: a message becomes an entry of the log.
+ * Invariant: a message is encoded once, and before anything is stored.
  */
 
-import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
-import { channelsOf } from '../options/channel-names.ts';
-import { SseTypeError, describe } from '../errors.ts';
-import { encodeMessage, idLine } from '../wire/event-stream.ts';
+import type { BroadcastOptions } from '../api/message.ts';
+import { channels } from '../diagnostics/channels.ts';
+import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
+import { channelsIn, channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
-
-/** Who gets a broadcast. Without `to`: everyone; `to: []`: nobody. `except` takes away. */
-export interface BroadcastOptions {
-  to?: string | readonly string[];
-  except?: string | readonly string[];
-  /** The application's own name for this broadcast: a second one with the same key is not stored again. */
-  key?: string;
-}
+import { boolean, invalid, nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
+import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
+import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 
-/** @throws {SseTypeError} for a message that cannot be sent, and for names that are no channels' */
-export function toEntry(
+/** Appends a message to the log. Resolves with its id once the log has it. */
+export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
+  const { journal, settings, counters, router } = hub;
+  const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
+  await journalIsOpen(hub, 'broadcast');
+  const isObserved = channels.broadcast.hasSubscribers;
+  const start = isObserved ? performance.now() : 0;
+  let position: string;
+  try {
+    position = await journal.append(entry);
+  } catch (error) {
+    throw appendError(hub, 'broadcast', error);
+  }
+  counters.broadcasts++;
+  if (isObserved) {
+    const { to, except, body } = entry;
+    const ms = performance.now() - start;
+    channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
+  }
+  return settings.resumable ? position : id;
+}
+
+/** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
+export async function disconnect(hub: Hub, options: unknown): Promise<string> {
+  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true });
+  const { to, end } = options as { to?: unknown; end?: unknown };
+  const channels = channelsOf(to);
+  if (channels === undefined) {
+    throw invalid('to', 'one channel or several', to, {
+      code: 'ERR_SSE_CHANNEL',
+      cure: 'It names the connections to end.',
+    });
+  }
+  const isFinal = boolean('end', end);
+  await journalIsOpen(hub, 'disconnect');
+  try {
+    return await hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
+  } catch (error) {
+    throw appendError(hub, 'disconnect', error);
+  }
+}
+
+async function journalIsOpen({ opener, isClosing }: Hub, call: string): Promise<void> {
+  if (opener.isOpen || (await opener.whenOpen())) return;
+  if (isClosing) throw routerClosed(call);
+  throw new SseError(
+    'ERR_SSE_JOURNAL',
+    'The journal could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+  );
+}
+
+/** Returns the error of an append: the journal's own, unless the journal is closed because the router is. */
+function appendError({ isClosing }: Hub, call: string, error: unknown): unknown {
+  return isClosing && (error as { code?: unknown }).code === 'ERR_SSE_CLOSED' ? routerClosed(call, error) : error;
+}
+
+/** Returns the error for a call to a closed router. A timer that ignores its promise ends the process with this text. */
+function routerClosed(call: string, cause?: unknown): SseError {
+  return new SseError(
+    'ERR_SSE_CLOSED',
+    `${call}() must be called before events.close() has closed the router; received a call after that, so nothing was stored. Stop what calls it first, for example with clearInterval(), then call events.close().`,
+    { cause },
+  );
+}
+
+/** @throws {SseTypeError} for a message that cannot be sent, and for invalid channel names */
+function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
-  { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
+  { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalid('broadcast(message, options): options', 'an object such as { to: … }', options);
-  }
-  rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach everyone
-  const { to, except, key } = options;
-  const { id, body } = encodeMessage(message, serialize);
+  rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
+  const { key } = options;
+  const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',
-      `The log gives a broadcast its id, so it cannot bring its own (${JSON.stringify(id)}): leave it out, or set history: false.`,
+      `The id of a broadcast must be the log's; received ${JSON.stringify(id)}. Leave it out, or set history: false.`,
     );
   }
-  if (key !== undefined && (typeof key !== 'string' || key === '')) {
-    throw new SseTypeError('ERR_SSE_OPTION', `key is a string that is not empty, and this is ${describe(key)}.`);
-  }
-  const entry: NewEntry & { to?: readonly string[]; except?: readonly string[]; key?: string } = {
+  if (key !== undefined) nonEmptyString('key', key, { cure: 'Leave it out for a broadcast without a key.' });
+  const entry: { to?: readonly string[]; except?: readonly string[]; key?: string; body: Uint8Array } = {
     body: Buffer.from(id === undefined ? body : idLine(id) + body),
   };
-  // A member that is there and undefined would be something else than one that is not, to an engine that writes entries down.
-  const audience = channelsOf(to);
-  if (audience !== undefined) entry.to = audience;
-  const others = channelsOf(except);
-  if (others !== undefined && others.length > 0) entry.except = others;
+  // For an engine that writes entries down, a member with the value undefined differs from a missing one.
+  const receivers = channelsIn(options, 'to', 'to reach every connection');
+  if (receivers !== undefined) entry.to = receivers;
+  const excepted = channelsIn(options, 'except', 'for no exception');
+  if (excepted !== undefined && excepted.length > 0) entry.except = excepted;
   if (key !== undefined) entry.key = key;
   return { id: id ?? '', entry };
 }

@@ -1,48 +1,47 @@
 /*
- * The end of a router: no more admissions, every stream ended within a time, each told when to come back.
- * Knows the hub and streams.
- * Invariant: it settles when no stream is left, and a reader that does not read cannot hold it for more than a second.
+ * `close()` of a router: no more admissions; every stream ends within a time, each with its own delay for the reconnect.
+ * Invariant: it settles when no stream is left, and a client that does not read cannot delay it for more than a second.
  */
 
-import { SseTypeError, describe } from '../errors.ts';
+import { randomDelay, DEFAULT_RETRY } from '../options/delay-range.ts';
+import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { retryLine } from '../wire/event-stream.ts';
-import { MAX_TIMER_MS } from '../validation/validate.ts';
+import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from './hub.ts';
-import { DEFAULT_RETRY, randomDelay } from '../options/delay-range.ts';
+import { spreadCloses } from './spread-closes.ts';
 
-/** Streams are ended some at a time, and the first at once: milliseconds of one slice, and between two. */
-const MAX_SLICE_MS = 10;
-const MIN_WAIT_MS = 20;
-
-/** @throws {SseTypeError} `ERR_SSE_OPTION` */
-export function checkOver(over: unknown): number {
-  if (over === undefined) return 0;
-  if (typeof over === 'number' && over >= 0 && over <= MAX_TIMER_MS) return over;
-  throw new SseTypeError(
-    'ERR_SSE_OPTION',
-    `close({ over }) takes milliseconds, 0 or more, and this is ${describe(over)}.`,
-  );
+/** Checks an option of `close()`: milliseconds, default 0. @throws {SseTypeError} `ERR_SSE_OPTION` */
+export function checkTime(name: 'over' | 'wait', value: unknown): number {
+  if (value === undefined) return 0;
+  if (typeof value === 'number' && value >= 0 && value <= MAX_TIMER_MS) return value;
+  throw invalid(name, `a number of milliseconds from 0 to ${MAX_TIMER_MS}`, value, { cure: 'Leave it out for 0.' });
 }
 
-export async function shutDown(hub: Hub, over: number): Promise<void> {
-  hub.closing = true;
-  const empty = hub.registry.whenEmpty(); // who leaves by itself is not waited for
+/**
+ * Ends every stream, spread over `over` milliseconds. A stream whose answer is still being produced ends when that has finished, or
+ * after `wait` milliseconds.
+ */
+export async function shutDown(hub: Hub, over: number, wait: number): Promise<void> {
+  const { registry, producers, settings } = hub;
+  hub.isClosing = true;
+  const empty = registry.whenEmpty(); // the shutdown does not wait for clients that disconnect by themselves
   const start = performance.now();
-  let slice = start;
-  let ended = 0;
-  const streams = [...hub.registry.all()]; // who leaves meanwhile leaves the registry
-  for (const stream of streams) {
-    if (stream.isClosed) continue;
-    const due = start + (over * ended++) / streams.length;
-    const now = performance.now();
-    // oxlint-disable-next-line no-await-in-loop -- one after the other is the point
-    if (due - now >= MIN_WAIT_MS) await Promise.race([empty, new Promise((on) => setTimeout(on, due - now).unref())]);
-    else if (ended > 1 && now - slice > MAX_SLICE_MS) {
-      await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
-      slice = performance.now();
-    }
-    stream.beginClose('shutdown', retryLine(randomDelay(hub.settings.retry ?? DEFAULT_RETRY)));
-  }
+  const unfinished = new Set<ServerConnection>();
+  const close = (connection: ServerConnection): void => {
+    unfinished.delete(connection);
+    connection.beginClose('shutdown', retryLine(randomDelay(settings.retry ?? DEFAULT_RETRY)));
+  };
+  producers.onIdle = (connection) => {
+    if (unfinished.has(connection)) close(connection);
+  };
+  const timer = setTimeout(() => void spreadCloses([...unfinished], 0, close), wait).unref();
+  const closeOrWait = (connection: ServerConnection): void => {
+    if (performance.now() - start < wait && producers.has(connection)) unfinished.add(connection);
+    else close(connection);
+  };
+  const connections = [...registry.all()]; // a connection that ends meanwhile leaves the registry
+  await spreadCloses(connections, over, closeOrWait, empty);
   await empty;
+  clearTimeout(timer);
   await hub.close();
 }
