@@ -32,6 +32,7 @@ const RULES: Readonly<Record<string, string>> = {
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
   'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',
+  'journal/postgres': 'journal wire/event-stream node:*',
   'journal/redis': 'journal wire/event-stream node:*',
   conformance: 'type:journal/journal node:*',
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
@@ -181,6 +182,7 @@ describe('the entry points', () => {
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",
   "./metrics": "MetricsOptions metrics",
+  "./postgres": "PostgresJournalOptions PostgresPool postgresJournal",
   "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",
 }
