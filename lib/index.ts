@@ -3,7 +3,7 @@
  * @packageDocumentation
  */
 
-export { sse, type SseHandler, type SseRouter } from './http/router.ts';
+export { sse, type SseHandler, type SseRouter, type Transaction, type TransactionalBroadcast } from './http/router.ts';
 export type { BroadcastOptions } from './hub/publish.ts';
 export type { CloseReason, Connection } from './api/connection.ts';
 export { SseError, SseTypeError, type SseErrorCode } from './errors.ts';

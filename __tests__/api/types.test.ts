@@ -4,6 +4,7 @@
  */
 import { PassThrough, Readable } from 'node:stream';
 import { expectTypeOf } from 'expect-type';
+import type { PoolClient } from 'pg';
 import express, { type Request, type Response, type Router } from 'express';
 import {
   memoryJournal,
@@ -69,6 +70,23 @@ test('a map: names and payloads of push', () => {
     conn.push(true);
     // @ts-expect-error nor nothing
     conn.push(undefined);
+  });
+});
+
+test('a map: broadcast within a transaction', () => {
+  compiled('within', async (events: SseRouter<Events>, client: PoolClient) => {
+    const joined = events.within(client);
+    expectTypeOf(await joined.broadcast({ event: 'tick', data: 1 }, { to: 'a', key: 'k' })).toEqualTypeOf<void>();
+    await events.within((text: string) => client.query(text)).broadcast('text');
+    await events.within({ query: async (_text: string, _values?: unknown[]) => [] }).broadcast('text');
+    // @ts-expect-error -- an event that the map does not have
+    await joined.broadcast({ event: 'tock', data: 1 });
+    // @ts-expect-error -- data of another type
+    await joined.broadcast({ event: 'tick', data: '1' });
+    // @ts-expect-error -- no client and no function
+    events.within({});
+    // @ts-expect-error -- a function that takes no statement
+    events.within((n: number) => n);
   });
 });
 

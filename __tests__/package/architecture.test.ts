@@ -177,7 +177,7 @@ describe('the entry points', () => {
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastOptions CloseReason Connection DelayRange Entry EventMap Follower HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseStats SseTypeError Transaction TransactionalBroadcast Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",

@@ -34,6 +34,18 @@ export type SseHandler<E extends EventMap = AnyEvents> = (
 /** What a handler may return that says nothing: `return conn.push(…)` and `return res.sendStatus(403)` are written by habit. */
 type Handled = void | boolean | Response;
 
+/** What {@link SseRouter.within} accepts. */
+export type Transaction = { query: (text: string) => unknown } | ((text: string) => unknown);
+
+/** What {@link SseRouter.within} returns. */
+export interface TransactionalBroadcast<E extends EventMap = AnyEvents> {
+  /**
+   * As {@link SseRouter.broadcast}, once the transaction commits.
+   * @throws {SseTypeError | SseError} by rejecting; then roll back.
+   */
+  broadcast(message: string | Message<E>, options?: BroadcastOptions): Promise<void>;
+}
+
 /** What `app.use('/events', events)` mounts, and what other routes broadcast with. */
 export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
   /**
@@ -42,6 +54,15 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
    * @throws {SseTypeError | SseError} by rejecting; then nothing was sent, unless the code is `ERR_SSE_TIMEOUT`.
    */
   broadcast(message: string | Message<E>, options?: BroadcastOptions): Promise<string>;
+  /**
+   * Broadcasts as part of a transaction of the application: the event exists if and only if the transaction commits. It has no id
+   * before that, so the broadcast resolves with nothing, as soon as the transaction contains it. Needs `postgresJournal`.
+   * @param transaction - A client on which `BEGIN` has run, or a function that runs one statement in the transaction: pg's client,
+   * TypeORM's manager, `(text) => tx.unsafe(text)` of postgres.js, `(text) => trx.raw(text)` of Knex, `(text) => tx.execute(text)`
+   * of Drizzle, `(text) => sql.raw(text).execute(trx)` of Kysely, `(text) => tx.$executeRawUnsafe(text)` of Prisma.
+   * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction, such as a pool.
+   */
+  within(transaction: Transaction): TransactionalBroadcast<E>;
   /** The open connections of this process. */
   readonly connections: ReadonlySet<Connection<E>>;
   /** How many there are. */
@@ -91,6 +112,7 @@ export function sse<E extends EventMap = AnyEvents>(
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => hub.broadcast(message, to) },
+    within: { value: (transaction: unknown) => ({ broadcast: hub.within(transaction) }) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },

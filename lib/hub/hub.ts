@@ -9,7 +9,7 @@ import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import { Replayer } from './replayer.ts';
 import { toEntry, type BroadcastOptions } from './publish.ts';
 import type { CloseReason, Connection } from '../api/connection.ts';
-import { SseError } from '../errors.ts';
+import { SseError, SseTypeError } from '../errors.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { Entry, Follower, Journal, ResetReason, JournalWindow } from '../journal/journal.ts';
 import { JournalOpener } from './journal-opener.ts';
@@ -113,6 +113,21 @@ export class Hub implements ConnectionHost, Follower {
       channels.broadcast.publish({ router: this.router, id: position, to, except, bytes: body.byteLength, ms });
     }
     return this.resumable ? position : id;
+  }
+
+  /** Writes messages into the journal as part of a transaction of the application. */
+  within(transaction: unknown): (message: unknown, options?: BroadcastOptions) => Promise<void> {
+    if (this.journal.within === undefined) {
+      throw new SseTypeError(
+        'ERR_SSE_OPTION',
+        'within() needs a journal with transactions; received one without. Set history to postgresJournal(pool) of sse-router/postgres.',
+      );
+    }
+    const joined = this.journal.within(transaction);
+    return async (message, options) => {
+      await joined.append(toEntry(message, options, this.settings).entry);
+      this.counters.broadcasts++;
+    };
   }
 
   stats(): SseStats {
