@@ -8,9 +8,6 @@ import { encodeEntry } from './entry-columns.ts';
 import { type Names, outboxStatement } from './schema.ts';
 import { hexText } from './sql-text.ts';
 
-/** What {@link within} of a router accepts: a client in a transaction, or a function that runs one statement in it. */
-export type Transaction = { query: (text: string) => unknown } | ((text: string) => unknown);
-
 /** How the outbox reaches the rest of the journal. */
 export interface OutboxHost {
   readonly maxEntryBytes: number;
