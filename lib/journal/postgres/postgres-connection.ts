@@ -45,6 +45,8 @@ const TRANSIENT: ReadonlySet<string> = new Set([
   '42883', // no such function
   '3F000', // no such schema
   '42703', // no such column: a table of the same name, in the middle of a restore
+  '42P07', // a table that another process has created meanwhile
+  '42723', // a function, likewise
   '0A000', // a prepared plan whose table was created anew
   '26000', // a prepared statement that this connection does not have
   'XX000', // a table or function was dropped while it was in use

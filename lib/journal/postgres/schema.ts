@@ -119,15 +119,15 @@ function stateValues(): string {
 }
 
 /**
- * The functions: each with its signature, by which a missing one is found.
+ * The functions: each with its name.
  * A key is looked up by a scalar subquery, which is one index lookup for each row. NOT EXISTS may be planned as a join that reads
  * the whole log for each move.
  */
-export function functionStatements(names: Names): { readonly signature: string; readonly create: string }[] {
+export function functionStatements(names: Names): { readonly name: string; readonly create: string }[] {
   const { log, outbox, state, producer, append, cut, trim, publish, lock } = names;
   return [
     {
-      signature: `${cut}(double precision, double precision)`,
+      name: cut,
       create: `CREATE FUNCTION ${cut}(max_length double precision, max_age double precision) RETURNS boolean
 LANGUAGE plpgsql AS $sse$
 DECLARE
@@ -166,7 +166,7 @@ END
 $sse$`,
     },
     {
-      signature: `${trim}(double precision, double precision, double precision)`,
+      name: trim,
       create: `CREATE FUNCTION ${trim}(max_length double precision, max_age double precision, producer_age double precision) RETURNS boolean
 LANGUAGE plpgsql AS $sse$
 BEGIN
@@ -179,7 +179,7 @@ END
 $sse$`,
     },
     {
-      signature: `${append}(text, bigint, json, bytea, boolean, double precision, double precision, double precision)`,
+      name: append,
       create: `CREATE FUNCTION ${append}(producer_id text, group_seq bigint, entries json, bodies bytea, keyed boolean,
   max_length double precision, max_age double precision, key_age double precision) RETURNS text
 LANGUAGE plpgsql AS $sse$
@@ -278,7 +278,7 @@ END
 $sse$`,
     },
     {
-      signature: `${publish}(text, text, text, text)`,
+      name: publish,
       create: `CREATE FUNCTION ${publish}(event text, data text, channels text DEFAULT NULL, key text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY INVOKER AS $sse$
 BEGIN
@@ -355,12 +355,18 @@ async function missingObjects(
   connection: PostgresConnection,
   names: Names,
 ): Promise<{ tables: string[]; functions: string[] }> {
-  const { log, outbox, state, producer } = names;
-  const tables = [log, outbox, state, producer];
+  const tables = [names.log, names.outbox, names.state, names.producer];
   const functions = functionStatements(names);
+  const schema = `(SELECT oid FROM pg_namespace WHERE nspname = ${quoteText(names.schemaName)})`;
+  const unquoted = (name: string): string => quoteText(name.slice(names.schema.length + 2, -1));
+  // From the catalogs' rows: to_regclass() may answer from before the lock was acquired.
   const exists = [
-    ...tables.map((name) => `to_regclass(${quoteText(name)}) IS NOT NULL`),
-    ...functions.map(({ signature }) => `to_regprocedure(${quoteText(signature)}) IS NOT NULL`),
+    ...tables.map(
+      (name) => `EXISTS (SELECT FROM pg_class WHERE relname = ${unquoted(name)} AND relnamespace = ${schema})`,
+    ),
+    ...functions.map(
+      ({ name }) => `EXISTS (SELECT FROM pg_proc WHERE proname = ${unquoted(name)} AND pronamespace = ${schema})`,
+    ),
   ];
   const [row = []] = await connection.query(`SELECT ${exists.join(', ')}`);
   const missing = tables.filter((_, i) => row[i] !== 't');
