@@ -197,6 +197,7 @@ class PostgresJournal implements Journal {
       names,
       pollMs: limits.poll,
       onNews: () => this.#wakeFollowers(),
+      send: () => this.#producer.notify(),
     });
     this.#reading = new Session(
       { connect: (signal) => this.#connectReader(signal), onClose: () => this.#wakeFollowers() },

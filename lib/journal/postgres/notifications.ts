@@ -1,7 +1,7 @@
 /*
  * LISTEN and NOTIFY: how processes wake one another. Nothing depends on it but latency; every process polls as well.
- * Invariant: LISTEN counts as working only after a notification has arrived. PgBouncer in transaction mode accepts LISTEN, delivers
- * nothing, and leaves the LISTEN on a connection that others use.
+ * Invariant: behind a pooler, LISTEN counts as working only if a notification arrives while the connection is idle. PgBouncer in
+ * transaction mode accepts LISTEN, leaves it on a connection that others use, and delivers only what arrives there during a query.
  */
 import { randomBytes } from 'node:crypto';
 import { warn } from './maintenance.ts';
@@ -9,69 +9,79 @@ import type { PostgresConnection } from './postgres-connection.ts';
 import type { Names } from './schema.ts';
 import { quoteName } from './sql-text.ts';
 
-const PROOF_TIMEOUT_MS = 1000; // NOTIFY takes a ms or two
+const PROOF_TIMEOUT_MS = 1000; // NOTIFY takes a ms or two. The process does not read meanwhile.
+
+/** How notifications reach the rest of the journal. */
+export interface NotificationsHost {
+  readonly enabled: boolean;
+  readonly pollMs: number;
+  names(): Names;
+  /** Another process has stored entries. */
+  onNews(): void;
+  /** Sends a NOTIFY from the other connection. */
+  send(): void;
+}
 
 export class Notifications {
   /** What this process sends. */
   readonly payload: string | undefined;
-  readonly #names: () => Names;
-  readonly #pollMs: number;
-  readonly #onNews: () => void;
-  #listening: PostgresConnection | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #host: NotificationsHost;
+  /** The reading connection, while it is not known whether LISTEN works on it. */
+  #unproven: PostgresConnection | undefined;
+  #onArrival: (() => void) | undefined;
   #warned = false;
 
-  /** `onNews`: called when another process has stored entries. */
-  constructor({
-    enabled,
-    names,
-    pollMs,
-    onNews,
-  }: {
-    enabled: boolean;
-    names: () => Names;
-    pollMs: number;
-    onNews: () => void;
-  }) {
-    this.payload = enabled ? randomBytes(9).toString('base64url') : undefined;
-    this.#names = names;
-    this.#pollMs = pollMs;
-    this.#onNews = onNews;
+  constructor(host: NotificationsHost) {
+    this.payload = host.enabled ? randomBytes(9).toString('base64url') : undefined;
+    this.#host = host;
   }
 
   /** Begins to listen on a reading connection. */
   async listenOn(connection: PostgresConnection): Promise<void> {
     if (this.payload === undefined) return;
-    await connection.query(`LISTEN ${quoteName(this.#names().channel)}`);
-    this.#listening = connection;
+    await connection.query(`LISTEN ${quoteName(this.#host.names().channel)}`);
+    this.#unproven = connection.isDirect ? undefined : connection;
   }
 
   onNotification(payload: string): void {
-    if (payload !== this.payload) this.#onNews(); // the followers of this process have been woken already
+    this.#onArrival?.();
+    if (payload !== this.payload) this.#host.onNews(); // the followers of this process have been woken already
   }
 
-  /** This process has sent a NOTIFY from its other connection: it arrives, or LISTEN does not work. */
+  /** This process has sent a NOTIFY, so that it can prove LISTEN with one more. */
   onNotified(): void {
-    const connection = this.#listening;
-    if (connection === undefined || connection.isDirect || connection.isClosed || this.#timer) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      if (!connection.isDirect && !connection.isClosed) this.#giveUp(connection);
-    }, PROOF_TIMEOUT_MS).unref();
+    const connection = this.#unproven;
+    this.#unproven = undefined;
+    if (connection && !connection.isClosed) void this.#prove(connection);
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    this.#onArrival?.();
+  }
+
+  async #prove(connection: PostgresConnection): Promise<void> {
+    const arrived = await connection.idleDuring(async () => {
+      let timer: NodeJS.Timeout | undefined;
+      const arrival = new Promise<boolean>((resolve) => {
+        this.#onArrival = () => resolve(true);
+        timer = setTimeout(resolve, PROOF_TIMEOUT_MS, false).unref();
+      });
+      this.#host.send();
+      return arrival.finally(() => {
+        clearTimeout(timer);
+        this.#onArrival = undefined;
+      });
+    });
+    if (!arrived && !connection.isClosed) this.#giveUp(connection);
   }
 
   #giveUp(connection: PostgresConnection): void {
-    this.#listening = undefined;
-    connection.query(`UNLISTEN ${quoteName(this.#names().channel)}`).catch(() => {});
+    connection.query(`UNLISTEN ${quoteName(this.#host.names().channel)}`).catch(() => {});
     if (this.#warned) return;
     this.#warned = true;
     warn(
       'SSE_POSTGRES_LISTEN',
-      `LISTEN delivers nothing on this connection (PgBouncer in transaction mode?): the log is polled every ${this.#pollMs} ms. ` +
+      `LISTEN delivers nothing on this connection (PgBouncer in transaction mode?): the log is polled every ${this.#host.pollMs} ms. ` +
         'Set listen to a pool that connects directly, or to false.',
     );
   }

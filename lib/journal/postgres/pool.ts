@@ -3,7 +3,14 @@
  * Invariant: the application's pool is never queried, reconfigured or closed, and none of its connections is taken.
  */
 import { describe, SseTypeError } from '../../errors.ts';
-import { answerOf, closeClient, ConnectionLost, PostgresConnection, PostgresError } from './postgres-connection.ts';
+import {
+  answerOf,
+  AS_TEXT,
+  closeClient,
+  ConnectionLost,
+  PostgresConnection,
+  PostgresError,
+} from './postgres-connection.ts';
 
 /** A pool of the npm package `pg` (8 or later): only what is used of it. */
 export interface PostgresPool {
@@ -18,6 +25,8 @@ export interface PgClient {
   query(config: object): Promise<PgResult | PgResult[]>;
   end(): Promise<void>;
   on(event: string, listener: (value: never) => void): unknown;
+  /** What the server, or a pooler before it, names its process. */
+  readonly processID?: number | null;
   readonly connection?: { readonly stream?: { destroy(): void } };
 }
 
@@ -60,10 +69,17 @@ export class ConnectionSource {
     try {
       await client.connect();
       signal.throwIfAborted();
-      const connection = new PostgresConnection(client, ANSWER_TIMEOUT_MS, onNotification);
-      const [row] = await connection.query('SELECT pg_is_in_recovery()');
+      const { rows } = (await client.query({
+        text: 'SELECT pg_is_in_recovery(), pg_backend_pid()',
+        rowMode: 'array',
+        types: AS_TEXT,
+      })) as PgResult;
+      const [isStandby, pid] = rows[0]!;
       // A standby may lack what this process has delivered: to read it would look like a loss.
-      if (row?.[0] !== 'f') throw new PostgresError('25006', new Error('the server is a standby'));
+      if (isStandby !== 'f') throw new PostgresError('25006', new Error('the server is a standby'));
+      // A pooler makes up a number of its own, whatever its mode.
+      const isDirect = pid === String(client.processID);
+      const connection = new PostgresConnection(client, { timeoutMs: ANSWER_TIMEOUT_MS, isDirect, onNotification });
       return connection;
     } catch (error) {
       closeClient(client);

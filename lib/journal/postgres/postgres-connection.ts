@@ -59,8 +59,8 @@ export function isTransient(error: unknown): boolean {
 }
 
 export class PostgresConnection {
-  /** Whether it leads directly to one server process: a notification has arrived. A pooler that shares server processes delivers none. */
-  isDirect = false;
+  /** Whether it leads directly to one server process, so that a statement which is prepared once is there the next time. */
+  readonly isDirect: boolean;
   readonly #client: PgClient;
   readonly #timeoutMs: number;
   readonly #closeListeners: ((error: Error) => void)[] = [];
@@ -69,15 +69,20 @@ export class PostgresConnection {
   #closed: Error | undefined;
 
   /** `client`: connected. `timeoutMs`: after so long without an answer the server counts as frozen. */
-  constructor(client: PgClient, timeoutMs: number, onNotification?: (payload: string) => void) {
+  constructor(
+    client: PgClient,
+    {
+      timeoutMs,
+      isDirect,
+      onNotification,
+    }: { timeoutMs: number; isDirect: boolean; onNotification?: (payload: string) => void },
+  ) {
     this.#client = client;
     this.#timeoutMs = timeoutMs;
+    this.isDirect = isDirect;
     client.on('error', (error: Error) => this.destroy(error));
     client.on('end', () => this.destroy(new Error('the connection was closed')));
-    client.on('notification', ({ payload }: { payload?: string }) => {
-      this.isDirect = true;
-      onNotification?.(payload ?? '');
-    });
+    client.on('notification', ({ payload }: { payload?: string }) => onNotification?.(payload ?? ''));
   }
 
   get isClosed(): boolean {
@@ -90,6 +95,13 @@ export class PostgresConnection {
    */
   query(query: string | Prepared): Promise<Row[]> {
     const result = this.#last.then(() => this.#send(query));
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  /** Sends no query until `work` has settled. */
+  idleDuring<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
     this.#last = result.catch(() => {});
     return result;
   }
@@ -150,7 +162,9 @@ export function closeClient(client: PgClient): void {
 }
 
 /** Applications change pg's parsers for the whole process, so the journal parses for itself. */
-const AS_TEXT = { getTypeParser: () => (text: string) => text };
+export const AS_TEXT: { readonly getTypeParser: () => (text: string) => string } = {
+  getTypeParser: () => (text) => text,
+};
 
 /**
  * What the server answered, if this is an answer. A FATAL one ends the connection, and a commit may have happened before it:

@@ -114,6 +114,12 @@ export class Producer {
     void this.#pump();
   }
 
+  /** Sends a NOTIFY. */
+  notify(): void {
+    this.#notifyPending = true;
+    void this.#pump();
+  }
+
   online(connection: PostgresConnection): void {
     this.#connection = connection;
     void this.#pump();
