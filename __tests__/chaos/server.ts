@@ -10,8 +10,8 @@ import { type Journal, sse } from '../../lib/index.ts';
 
 /** What a server is told at its start, as JSON in argv[2]. */
 export interface Spec {
-  readonly engine: 'node-redis' | 'ioredis' | 'lmdb';
-  /** Redis' URL, or a path. */
+  readonly engine: 'node-redis' | 'ioredis' | 'lmdb' | 'postgres';
+  /** The URL of Redis or Postgres, or a path. */
   readonly at: string;
   /** What its events are called, which no other server and no earlier life of this one uses. */
   readonly name: string;
@@ -37,6 +37,11 @@ process.on('disconnect', () => process.exit());
 
 async function journalOf({ engine, at }: Spec): Promise<Journal> {
   if (engine === 'lmdb') return (await import('../../lib/journal/lmdb/index.ts')).lmdbJournal(at);
+  if (engine === 'postgres') {
+    const { default: pg } = await import('pg');
+    const { postgresJournal } = await import('../../lib/journal/postgres/index.ts');
+    return postgresJournal(new pg.Pool({ connectionString: at }), { wait: 10_000 });
+  }
   const { redisJournal } = await import('../../lib/journal/redis/index.ts');
   if (engine === 'ioredis') {
     const { Redis } = await import('ioredis');

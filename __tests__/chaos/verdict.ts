@@ -38,10 +38,14 @@ export const SPOTLESS: Verdict = {
   faults: [],
 };
 
-/** Whether an id of Redis (`<milliseconds>-<number>`) is a later one than another. */
+/** Whether an id of Redis (`<milliseconds>-<number>`) or Postgres (`<epoch>-<number>-<tag>`) is a later one than another. */
 function isBehind(id: string, other: string): boolean {
-  const [ms, n] = id.split('-').map(Number) as [number, number];
-  const [otherMs, otherN] = other.split('-').map(Number) as [number, number];
+  const numbersOf = (text: string): [number, number] => {
+    const [first, second, tag] = text.split('-');
+    return [tag === undefined ? Number(first) : 0, Number(second)];
+  };
+  const [ms, n] = numbersOf(id);
+  const [otherMs, otherN] = numbersOf(other);
   return ms > otherMs || (ms === otherMs && n > otherN);
 }
 
