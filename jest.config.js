@@ -2,10 +2,12 @@ export default {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/__tests__/**/*.test.ts'],
   transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } } }] },
-  // What is built or packed beside the sources has a package.json of the same name.
+  // Builds and packed copies beside the sources contain a package.json of the same name.
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tmp/'],
+  // Installs the programs that the selected tests start, where that is allowed.
+  globalSetup: './__tests__/fixtures/install-programs.ts',
   testTimeout: 20_000,
-  // By default one worker on two cores. What the module registries of a hundred files leave behind slows a worker down in time.
+  // Jest's default is one worker on two cores. A worker slows down as the module registries of its test files accumulate.
   maxWorkers: 2,
   workerIdleMemoryLimit: '1GB',
 };

@@ -1,4 +1,4 @@
 import base from './jest.config.js';
 
-// What needs programs of the distribution: real proxies, and clients that are not packages. Not in `npm test`.
-export default { ...base, testMatch: ['<rootDir>/__tests__/proxies/*.proxy.ts'], maxWorkers: 2, testTimeout: 30_000 };
+// The tests that need real proxies, curl and Firefox. `npm test` does not run them.
+export default { ...base, testMatch: ['<rootDir>/__tests__/proxies/*.proxy.ts'], testTimeout: 30_000 };

@@ -91,7 +91,7 @@ class Redis {
       return { url, stop() {} };
     }
     const { startRedis } = await fixture();
-    // As the README says that it should be run.
+    // As docs/journals.md advises.
     const server = await startRedis('--appendonly', 'yes', '--dir', this.#folder);
     if (pinned) spawnSync('taskset', ['-a', '-c', '-p', String(core), String(server.pid)]);
     if ((await cpuOf(server.pid)) === undefined) {

@@ -1,4 +1,4 @@
-// The README's two plots, drawn from results.json by Vega-Lite.
+// The two plots of docs/scale.md, drawn from results.json by Vega-Lite.
 // May know: the shape of a stored scenario. Keeps: a bar shows the median and its rule the range, of the same data as the table.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,10 +1,10 @@
-// From samples to what people read: a table in the terminal, RESULTS.md, results.json and the plots.
+// Writes the samples as a table in the terminal, RESULTS.md, results.json and plots.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { canPlot } from './prepare.mjs';
 import { ratio, spread } from './statistics.mjs';
 
-/** One scenario as a Markdown table, which reads well in a terminal too. */
+/** Returns one scenario as a Markdown table, which is also readable in a terminal. */
 export function table({ title, baseline, metrics, size, rounds, samples, refused }) {
   const keys = Object.keys(metrics);
   const compared = baseline !== undefined && samples[baseline]?.length > 0;
@@ -43,7 +43,7 @@ function aligned([header, ...rows]) {
   return [line(header), `| ${rule.join(' | ')} |`, ...rows.map(line)].join('\n');
 }
 
-/** Writes the data; what an earlier run measured and this one did not stays, with its own date and versions. */
+/** Writes the data. Scenarios that this run did not measure stay, with the date and the versions of their own run. */
 export async function save(results, folder, { plots }) {
   await mkdir(folder, { recursive: true });
   const file = join(folder, 'results.json');
@@ -80,12 +80,16 @@ function page(scenarios) {
   return parts.join('\n') + '\n';
 }
 
-const intro = `Written by \`npm run bench\`; the data is in results.json. Server and clients are separate processes; Redis has the clients'
-core. CPU is the server's, user and system, as the kernel counts it. The peers take turns within each round, and a figure
-appears only when every client received every event, once and in order. \`net\`, \`http\` and \`express\` are bare: the least
-that can be written by hand. \`joined\` is \`net\` with one write for all that a turn has made, and no ids: the floor of a burst.
-\`socket\` answers through Express, and then writes to the connections' sockets as \`net\` does: the floor of a fan-out behind
-Express. A socket that node:http has served costs more to write to than one that it never had, and the more the more there are.`;
+const intro = `\`npm run bench\` writes this page; the data is in results.json.
+
+Server and clients are separate processes. Redis runs on the clients' core. CPU is that of the server, user and system, as the
+kernel counts it. The implementations take turns within each round. A figure appears only if every client received every event,
+once and in order.
+
+\`net\`, \`http\` and \`express\` are minimal servers without a library. \`joined\` is \`net\` with one write for all events of a
+tick, and without ids: the lower bound of a burst. \`socket\` answers through Express and then writes to the sockets as \`net\`
+does: the lower bound of a fan-out behind Express. A socket that node:http has served costs more to write to than a socket of
+\`net\`, and the difference grows with the number of sockets.`;
 
 function measuredOn({ date, machine, versions }) {
   const pins = machine.pinned ? 'server and clients pinned to a core each' : 'not pinned';

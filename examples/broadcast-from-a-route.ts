@@ -1,16 +1,17 @@
 /*
- * What one client posts, every other one is told.
+ * A route broadcasts what one client posts to every connected client.
  *
  *   npx tsx examples/broadcast-from-a-route.ts
  *   curl -N http://localhost:3000/events
  *   curl -H 'Content-Type: application/json' -d '{"item":"tea"}' http://localhost:3000/orders
  */
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
 const app = express();
+// #region readme
 const events = sse();
 app.use('/events', events);
 
@@ -18,6 +19,7 @@ app.post('/orders', express.json(), async (req, res) => {
   const id = await events.broadcast({ event: 'order', data: req.body });
   res.status(201).json({ id });
 });
-// #endregion
+// #endregion readme
+// #endregion docs
 
 await running(app.listen(process.env.PORT ?? 3000), () => events.close());

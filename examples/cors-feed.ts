@@ -1,5 +1,6 @@
 /*
- * A stream for pages of other origins, with their cookies or a bearer token. A foreign origin gets 403 before the handler runs.
+ * A stream for pages of other origins, with their cookies or a bearer token. Any other origin receives 403 before the
+ * handler runs.
  *
  *   npx tsx examples/cors-feed.ts
  *   curl -N -H 'Origin: https://app.example' -H 'Cookie: user=ada' -i http://localhost:3000/events
@@ -8,16 +9,16 @@
  */
 import express from 'express';
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import { sse } from '../lib/index.ts';
 
 const events = sse(
   (conn, req) => {
-    conn.push({ event: 'you', data: req.get('authorization') ?? req.get('cookie') ?? 'nobody' });
+    conn.push({ event: 'you', data: req.get('authorization') ?? req.get('cookie') ?? 'unknown' });
   },
   { cors: { origin: ['https://app.example', /^https:\/\/[\w-]+\.app\.example$/], credentials: true } },
 );
-// #endregion
+// #endregion docs
 
 const app = express();
 app.use('/events', events);

@@ -1,9 +1,9 @@
 /*
- * The README's picture of the notification feed and its plot, from a real run of `npm start`: a folder in which files change,
- * two who write, and a browser that reads, at both origins; one of its pages hangs up once, and catches up.
+ * Takes the picture of the notification feed for the documentation, from a real run of `npm start`. Files change in a watched
+ * folder, two users write notices, and a browser reads at both origins. One page disconnects once and is resumed.
  *
- *   npx tsx examples/feed-picture.ts            docs/feed.png
- *   npx tsx examples/feed-picture.ts folder     there, and more: dark, and a phone's
+ *   npx tsx examples/feed-picture.ts            writes docs/feed.png
+ *   npx tsx examples/feed-picture.ts folder     writes it to this folder, with a dark and a phone version
  */
 import { spawn } from 'node:child_process';
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Browser } from 'playwright-core';
 import { smaller } from './smaller-png.ts';
 
-const SAYINGS = [
+const NOTICES = [
   'The kettle is on.',
   'Deliveries to Bergen are late today.',
   'Lunch at twelve, by the window.',
@@ -22,7 +22,7 @@ const SAYINGS = [
   'Back in ten minutes.',
 ];
 const FILES = ['notes/today.md', 'notes/orders.csv', 'src/till.ts', 'src/stock.ts', 'menu.txt'];
-const SECONDS = Number(process.env.SECONDS ?? 115); // until it hangs up; the plot shows two minutes
+const SECONDS = Number(process.env.SECONDS ?? 115); // before the disconnection; the plot shows two minutes
 
 const folder = process.argv[2] ?? 'docs';
 const watched = mkdtempSync(join(tmpdir(), 'feed-'));
@@ -35,14 +35,14 @@ const [url, elsewhere] = await addresses();
 
 const random = seeded(11);
 let step = 0;
-const happening = setInterval(() => {
+const activity = setInterval(() => {
   const wave = 0.55 - 0.45 * Math.sin(step++ / 28);
-  if (random() < wave * 0.08) void say(pick(SAYINGS));
+  if (random() < wave * 0.08) void postNotice(pick(NOTICES));
   if (random() < wave * 0.14) touch(pick(FILES));
-  if (step % 130 === 0) for (const name of FILES) touch(name); // somebody saves everything
+  if (step % 130 === 0) for (const name of FILES) touch(name); // a user saves every file
 }, 250);
 
-Object.assign(globalThis, { __dirname: resolve('__tests__/fixtures') }); // it is a CommonJS module of the tests
+Object.assign(globalThis, { __dirname: resolve('__tests__/fixtures') }); // the module below is CommonJS and uses __dirname
 const { launchChromium } = await import('../__tests__/fixtures/chromium.ts');
 const browser = await launchChromium();
 try {
@@ -57,32 +57,32 @@ try {
   await Promise.all(looks.map(({ page }) => page.waitForSelector('#feed li[data-break]')));
   await pause(1500);
   for (const { page, name } of looks) {
-    await page.evaluate('scrollTo(0, 0)'); // the click has scrolled
+    await page.evaluate('scrollTo(0, 0)'); // the click scrolled the page
     const png = smaller(await page.screenshot());
     writeFileSync(join(folder, `${name}.png`), png);
     console.log(`${join(folder, `${name}.png`)}: ${Math.round(png.length / 1000)} KB`);
   }
 } finally {
-  clearInterval(happening);
+  clearInterval(activity);
   await browser.close();
   server.kill();
   rmSync(watched, { recursive: true });
 }
 
 async function addresses(): Promise<[url: string, elsewhere: string]> {
-  let said = '';
+  let output = '';
   for await (const text of server.stdout.setEncoding('utf8')) {
-    said += text as string;
-    const [, near, far] = /listening on (\S+)\n.*origin: (\S+)\n/.exec(said) ?? [];
+    output += text as string;
+    const [, near, far] = /listening on (\S+)\n.*origin: (\S+)\n/.exec(output) ?? [];
     if (near !== undefined && far !== undefined) return [near, far];
   }
-  throw new Error(`The feed does not start: ${said}`);
+  throw new Error(`The feed does not start: ${output}`);
 }
 
 async function open(from: Browser, name: string, colorScheme: 'light' | 'dark', width: number, height: number) {
   const context = await from.newContext({
     colorScheme,
-    locale: 'en-GB', // its own may be one that uPlot cannot use
+    locale: 'en-GB', // uPlot cannot use every default locale
     reducedMotion: 'reduce',
     viewport: { width, height },
   });
@@ -93,7 +93,7 @@ async function open(from: Browser, name: string, colorScheme: 'light' | 'dark', 
   return { name, page };
 }
 
-async function say(text: string): Promise<void> {
+async function postNotice(text: string): Promise<void> {
   const headers = { 'Content-Type': 'application/json', Cookie: `reader=${pick(['0c1f', 'a7e4'])}` };
   await fetch(`${url}/notices`, { method: 'POST', headers, body: JSON.stringify({ text }) });
 }
@@ -102,7 +102,7 @@ function touch(name: string): void {
   appendFileSync(join(watched, name), 'x'.repeat(Math.floor(random() * 400)));
 }
 
-/** Always the same run. */
+/** Returns the same random numbers in every run. */
 function seeded(seed: number): () => number {
   return () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
 }

@@ -1,12 +1,12 @@
 /*
- * A deployment that nobody notices: the streams end one after another, each client is told its own time to come back.
+ * A deployment without lost events: the streams end one after another, and each client receives its own reconnection delay.
  *
  *   npx tsx examples/graceful-shutdown.ts
  *   curl -N http://localhost:3000/events
  *   kill -TERM <pid>
  */
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
@@ -17,11 +17,13 @@ const events = sse((conn) => {
 app.use('/events', events);
 const server = app.listen(process.env.PORT ?? 3000);
 
+// #region readme
 process.once('SIGTERM', async () => {
   await events.close({ over: 2000 }); // ms: the streams end spread over this time
   server.close();
   setTimeout(() => server.closeAllConnections(), 1000).unref(); // sockets that browsers open in advance
 });
-// #endregion
+// #endregion readme
+// #endregion docs
 
 await running(server);

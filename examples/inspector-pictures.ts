@@ -1,8 +1,8 @@
 /*
- * The README's pictures of the inspector, from a real run: a shop's stream, its readers, and a browser that looks.
+ * Takes the pictures of the inspector for the documentation, from a real run: a shop's stream, its clients, and a browser.
  *
- *   npx tsx examples/inspector-pictures.ts            docs/inspector-light.png, docs/inspector-dark.png
- *   npx tsx examples/inspector-pictures.ts folder     there, and more: a phone's, and one connection
+ *   npx tsx examples/inspector-pictures.ts            writes docs/inspector-light.png and docs/inspector-dark.png
+ *   npx tsx examples/inspector-pictures.ts folder     writes them to this folder, with phone and single-connection versions
  */
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -22,8 +22,8 @@ const AGENTS = [
   'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0',
   'Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148',
 ];
-const READERS = 1200;
-const SECONDS = Number(process.env.SECONDS ?? 75); // of load before the pictures are taken
+const CLIENTS = 1200;
+const SECONDS = Number(process.env.SECONDS ?? 75); // of load before the pictures
 
 const folder = process.argv[2] ?? 'docs';
 const app = express();
@@ -32,7 +32,7 @@ app.use(helmet());
 const events = sse(
   (conn, req) => {
     conn.join('prices', ...(req.query.join as string).split(','));
-    if (req.query.join === 'warehouse') conn.push('x'.repeat(9_000_000)); // more than the kernel takes for a reader that stalls
+    if (req.query.join === 'warehouse') conn.push('x'.repeat(9_000_000)); // more than the kernel buffers for a client that stops reading
   },
   { slowTimeout: 600_000 },
 );
@@ -42,29 +42,30 @@ const server = app.listen(0, '127.0.0.1');
 await once(server, 'listening');
 const { port } = server.address() as AddressInfo;
 
-const readers: Socket[] = [];
+const sockets: Socket[] = [];
 let last = '';
 const random = seeded(7);
-await Promise.all(Array.from({ length: READERS / 2 }, () => read()));
-(await read('', 'warehouse')).pause();
-const coming = setInterval(() => {
-  if (readers.length < READERS) for (let n = 0; n < 12; n++) void read();
+await Promise.all(Array.from({ length: CLIENTS / 2 }, () => openStream()));
+(await openStream('', 'warehouse')).pause();
+const arrivals = setInterval(() => {
+  if (sockets.length < CLIENTS) for (let n = 0; n < 12; n++) void openStream();
   for (let n = Math.floor(random() * 7); n > 0; n--)
-    readers.splice(Math.floor(random() * readers.length), 1)[0]?.destroy();
-  if (random() < 0.7) void read(last);
+    sockets.splice(Math.floor(random() * sockets.length), 1)[0]?.destroy();
+  if (random() < 0.7) void openStream(last);
 }, 1000);
 let step = 0;
-const talking = setInterval(() => {
+const broadcasts = setInterval(() => {
   step++;
   const wave = 0.6 + 0.4 * Math.sin(step / 50);
-  if (random() < wave * 0.5) void say('price', 'prices', { sku: pick(SKUS), price: Math.round(random() * 9900) / 100 });
+  if (random() < wave * 0.5)
+    void broadcast('price', 'prices', { sku: pick(SKUS), price: Math.round(random() * 9900) / 100 });
   if (random() < wave * 0.6)
-    void say('order', `shop:${pick(SHOPS)}`, { order: 48_210 + step, items: 1 + Math.floor(random() * 5) });
-  if (random() < 0.05) void say('stock', 'warehouse', { sku: pick(SKUS), left: Math.floor(random() * 40) });
-  if (step % 300 === 0) void say('notice', undefined, 'Deliveries to Bergen are late today.');
+    void broadcast('order', `shop:${pick(SHOPS)}`, { order: 48_210 + step, items: 1 + Math.floor(random() * 5) });
+  if (random() < 0.05) void broadcast('stock', 'warehouse', { sku: pick(SKUS), left: Math.floor(random() * 40) });
+  if (step % 300 === 0) void broadcast('notice', undefined, 'Deliveries to Bergen are late today.');
 }, 100);
 
-Object.assign(globalThis, { __dirname: resolve('__tests__/fixtures') }); // it is a CommonJS module of the tests
+Object.assign(globalThis, { __dirname: resolve('__tests__/fixtures') }); // the module below is CommonJS and uses __dirname
 const { launchChromium } = await import('../__tests__/fixtures/chromium.ts');
 const browser = await launchChromium();
 try {
@@ -73,12 +74,12 @@ try {
   await Promise.all(pages.map((page) => page.selectOption('#order', 'queued')));
   await pause(SECONDS * 1000);
   await Promise.all(pages.map((page, index) => shoot(page, index === 0 ? 'inspector-light' : 'inspector-dark')));
-  if (process.argv[2]) await more(browser);
+  if (process.argv[2]) await takeFurtherPictures(browser);
 } finally {
   await browser.close();
-  clearInterval(coming);
-  clearInterval(talking);
-  for (const socket of readers) socket.destroy();
+  clearInterval(arrivals);
+  clearInterval(broadcasts);
+  for (const socket of sockets) socket.destroy();
   await events.close();
   server.close();
   server.closeAllConnections();
@@ -104,8 +105,8 @@ async function shoot(page: Awaited<ReturnType<typeof open>>, name: string, fullP
   console.log(`${join(folder, `${name}.png`)}: ${Math.round(png.length / 1000)} KB`);
 }
 
-/** For whoever works on the page. */
-async function more(from: Browser): Promise<void> {
+/** Takes further pictures, for work on the page. */
+async function takeFurtherPictures(from: Browser): Promise<void> {
   for (const scheme of ['light', 'dark'] as const) {
     const phone = await open(from, scheme, 390, 844, 2);
     await pause(2500);
@@ -128,10 +129,10 @@ async function more(from: Browser): Promise<void> {
   }
 }
 
-/** A reader of its own: a socket, and nothing that would get in the way of the server. */
-async function read(lastEventId = '', join = `shop:${pick(SHOPS)}`): Promise<Socket> {
+/** Opens one stream on a bare socket, which costs this process next to nothing. */
+async function openStream(lastEventId = '', join = `shop:${pick(SHOPS)}`): Promise<Socket> {
   const socket = dial(port, '127.0.0.1');
-  readers.push(socket);
+  sockets.push(socket);
   socket.on('error', () => {});
   await once(socket, 'connect');
   const host = Math.floor(random() * 65_536);
@@ -152,11 +153,11 @@ async function read(lastEventId = '', join = `shop:${pick(SHOPS)}`): Promise<Soc
   return socket;
 }
 
-async function say(event: string, to: string | undefined, data: unknown): Promise<void> {
+async function broadcast(event: string, to: string | undefined, data: unknown): Promise<void> {
   last = await events.broadcast({ event, data }, to === undefined ? {} : { to });
 }
 
-/** Always the same run. */
+/** Returns the same random numbers in every run. */
 function seeded(seed: number): () => number {
   return () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
 }

@@ -1,5 +1,5 @@
 /*
- * A page that shows what is going on in a router, behind whatever guards the rest of the administration.
+ * A page that shows the connections, the rates and the last events of a router. The application's own authorisation protects it.
  *
  *   npx tsx examples/inspector.ts
  *   curl -N http://localhost:3000/events
@@ -7,7 +7,7 @@
  */
 import type { RequestHandler } from 'express';
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import helmet from 'helmet';
 import { sse } from '../lib/index.ts';
@@ -17,8 +17,10 @@ const app = express();
 app.use(helmet());
 const events = sse((conn) => conn.join('clock'));
 app.use('/events', events);
+// #region readme
 app.use('/_events', requireAdmin, inspector(events, { publish: true }));
-// #endregion
+// #endregion readme
+// #endregion docs
 
 function requireAdmin(...[req, res, next]: Parameters<RequestHandler>): void {
   const expected = `Basic ${Buffer.from(`admin:${process.env.PASSWORD ?? 'night'}`).toString('base64')}`;

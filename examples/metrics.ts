@@ -1,12 +1,12 @@
 /*
- * What the streams count and how long they take, for Prometheus.
+ * The counters, gauges and durations of a router, for Prometheus.
  *
  *   npx tsx examples/metrics.ts
  *   curl -N http://localhost:3000/events
  *   curl http://localhost:3000/metrics
  */
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { register } from 'prom-client';
 import { sse } from '../lib/index.ts';
@@ -15,11 +15,11 @@ import { metrics } from '../lib/metrics/index.ts';
 const app = express();
 const events = sse();
 app.use('/events', events);
-metrics(events); // into prom-client's registry, or one of your own
+metrics(events); // into prom-client's global registry, or pass a registry of your own
 app.get('/metrics', async (_req, res) => {
   res.type(register.contentType).send(await register.metrics());
 });
-// #endregion
+// #endregion docs
 
 const ticking = setInterval(() => void events.broadcast({ event: 'tick', data: new Date() }), 1000);
 

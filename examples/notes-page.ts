@@ -1,6 +1,6 @@
 /*
- * What the two examples with several servers have in common: a page that lists what it was told and counts what is missing,
- * a route that tells everybody, and one that kills the server it reaches. On this machine only.
+ * What the two examples with several servers share: a page that lists the events and counts missing ones, a route that
+ * broadcasts a note, and a route that kills the server that receives the request. They listen on the loopback interface only.
  */
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -8,7 +8,7 @@ import express from 'express';
 import type { SseRouter } from '../lib/index.ts';
 import { running } from './running.ts';
 
-/** Serves the page and the stream; every second each server says its number. Settles with its port, once it listens. */
+/** Serves the page and the stream. Every second it broadcasts a tick with its own count. Resolves with its port once it listens. */
 export async function serve(events: SseRouter, port: number | string): Promise<number> {
   const app = express();
   app.use('/events', events);
@@ -24,14 +24,14 @@ export async function serve(events: SseRouter, port: number | string): Promise<n
 
   let n = 0;
   const ticking = setInterval(() => {
-    // What fails here fails because the log cannot be reached: it is counted as never said.
+    // This fails only if the log cannot be reached. The tick then keeps its number for the next try.
     events.broadcast({ event: 'tick', data: { server: process.pid, n: n + 1 } }).then(
       () => n++,
       () => {},
     );
   }, 1000);
   const server = app.listen(Number(port), '127.0.0.1');
-  server.once('close', () => process.connected && process.disconnect()); // or the parent's line keeps the process
+  server.once('close', () => process.connected && process.disconnect()); // the channel to the parent would keep the process alive
   await once(server, 'listening');
   await running(server, async () => {
     clearInterval(ticking);
@@ -47,12 +47,12 @@ const PAGE = `<!doctype html>
   <style>body { font: 1rem/1.5 system-ui; max-width: 40rem; margin: 2rem auto } #lamp { font-weight: bold }</style>
   <h1>Several servers, one stream</h1>
   <p><span id="lamp" role="status">connecting</span> · <span id="count">0</span> events, <span id="gaps">0</span> missing</p>
-  <form><input name="text" required placeholder="Tell everybody"> <button>Send</button>
+  <form><input name="text" required placeholder="A note for everyone"> <button>Send</button>
   <button id="kill" type="button">Kill a server</button></form>
   <ol id="list" reversed></ol>
   <script>
     const at = (id) => document.getElementById(id);
-    const last = {}; // the number that each server said last
+    const last = {}; // the last tick of each server
     const events = new EventSource('/events');
     const show = (text) => {
       at('count').textContent++;
@@ -60,15 +60,15 @@ const PAGE = `<!doctype html>
       at('list').children[30]?.remove();
     };
     events.onopen = () => (at('lamp').textContent = 'connected');
-    events.onerror = () => (at('lamp').textContent = 'coming back');
+    events.onerror = () => (at('lamp').textContent = 'reconnecting');
     events.addEventListener('note', ({ data }) => show(data));
     events.addEventListener('tick', ({ data }) => {
       const { server, n } = JSON.parse(data);
       if (server in last) at('gaps').textContent = +at('gaps').textContent + Math.max(0, n - last[server] - 1);
       last[server] = n;
-      show('server ' + server + ' says ' + n);
+      show('tick ' + n + ' of server ' + server);
     });
-    events.addEventListener('reset', () => show('what was missed is gone: this is where a page fetches its state anew'));
+    events.addEventListener('reset', () => show('reset: missed events are lost, so a page would fetch its state again here'));
     document.forms[0].onsubmit = (event) => {
       event.preventDefault();
       fetch('/notes', { method: 'POST', body: event.target.text.value });

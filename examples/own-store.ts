@@ -1,6 +1,6 @@
 /*
- * Resuming from the application's own store, an embedded database: the ids are its keys, and a client that comes back
- * gets exactly the rows that it has not seen. What is live comes out of the store as well, so there is one path and no seam.
+ * Resume from the application's own store, an embedded database. The event ids are the keys of the rows, and a returning
+ * client receives exactly the rows that it has not seen. New rows come out of the store as well, so one loop serves both.
  *
  *   STORE=./notes npx tsx examples/own-store.ts
  *   curl -N -H 'Last-Event-ID: 2' http://localhost:3000/events
@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import express from 'express';
 import { open } from 'lmdb';
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import { type Connection, sse } from '../lib/index.ts';
 
 const events = sse(follow, { history: false });
@@ -24,13 +24,13 @@ async function follow(conn: Connection) {
 }
 
 async function* rows(last: number, signal: AbortSignal) {
-  const rings = on(bell, 'row', { signal }); // listens before it reads, so nothing slips between
+  const inserts = on(changes, 'insert', { signal }); // listens before the first read, so that no row is missed in between
   do yield* notes.getRange({ start: last + 1 }).map(({ key, value }) => ({ id: (last = key), data: value }));
-  while (!(await rings.next()).done);
+  while (!(await inserts.next()).done);
 }
-// #endregion
+// #endregion docs
 
-const bell = new EventEmitter().setMaxListeners(0); // rings when a row is in the store
+const changes = new EventEmitter().setMaxListeners(0); // emits 'insert' after each new row
 const notes = open<string, number>({ path: process.env.STORE ?? mkdtempSync(join(tmpdir(), 'notes-')) });
 
 const app = express();
@@ -41,7 +41,7 @@ app.post('/notes', express.json({ strict: false }), async (req, res) => {
     notes.putSync(last + 1, String(req.body));
     return last + 1;
   });
-  bell.emit('row');
+  changes.emit('insert');
   res.status(201).json({ id });
 });
 

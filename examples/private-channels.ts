@@ -1,6 +1,6 @@
 /*
- * A channel for each user. Who may read is decided by ordinary middleware in front of the stream, on every connect:
- * an id is a position in the log, never a permission.
+ * A channel for each user. Ordinary middleware in front of the stream authenticates every connect. An event id is a position
+ * in the log, never a permission.
  *
  *   npx tsx examples/private-channels.ts
  *   curl -N -H 'Cookie: session=s-ada' http://localhost:3000/events
@@ -8,13 +8,14 @@
  */
 import type { RequestHandler } from 'express';
 import { running } from './running.ts';
-// #region readme
+// #region docs
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
+const app = express();
+// #region readme
 const events = sse((conn, _req, res) => conn.join(`user:${res.locals.user}`));
 
-const app = express();
 app.use(signedIn); // answers 401, or sets res.locals.user
 app.use('/events', events);
 app.post('/notes/:user', express.json({ strict: false }), async (req, res) => {
@@ -22,7 +23,8 @@ app.post('/notes/:user', express.json({ strict: false }), async (req, res) => {
   await events.broadcast({ event: 'note', data }, { to: `user:${req.params.user}` });
   res.sendStatus(204);
 });
-// #endregion
+// #endregion readme
+// #endregion docs
 
 const sessions = new Map([
   ['s-ada', 'ada'],
@@ -33,7 +35,7 @@ function signedIn(...[req, res, next]: Parameters<RequestHandler>): void {
   const session = /(?:^|;\s*)session=([^;]+)/.exec(req.headers.cookie ?? '')?.[1] ?? '';
   res.locals.user = sessions.get(session);
   if (res.locals.user) next();
-  else res.sendStatus(401); // a browser's EventSource takes that for an answer, and does not come back
+  else res.sendStatus(401); // after a 401, a browser's EventSource does not reconnect
 }
 
 await running(app.listen(process.env.PORT ?? 3000), () => events.close());

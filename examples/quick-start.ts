@@ -1,5 +1,5 @@
 /*
- * The smallest whole: a stream that says hello to everyone who connects.
+ * The smallest program: a stream that sends one event to every client that connects.
  *
  *   npx tsx examples/quick-start.ts
  *   curl -N http://localhost:3000/events
@@ -15,6 +15,6 @@ const events = sse((conn) => {
 });
 app.use('/events', events);
 const server = app.listen(process.env.PORT ?? 3000);
-// #endregion
+// #endregion readme
 
 await running(server, () => events.close());

@@ -1,23 +1,23 @@
 /*
- * What every example needs around its few lines: it says where it listens, and leaves when it is told to.
+ * What every example needs besides its own code: it prints its address, and it stops on SIGTERM and SIGINT.
  */
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** Says the address once the server listens; `stop` runs on SIGTERM and SIGINT, before the server lets go of its port. */
+/** Prints the address once the server listens. On SIGTERM and SIGINT, calls `stop` and then closes the server. */
 export async function running(server: Server, stop?: () => Promise<void>): Promise<void> {
   if (stop) {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.once(signal, () => void stop().finally(() => leave(server)));
+      process.once(signal, () => void stop().finally(() => closeServer(server)));
     }
   }
   if (!server.listening) await once(server, 'listening');
   console.log(`listening on http://localhost:${(server.address() as AddressInfo).port}`);
 }
 
-/** Lets answers be finished, but does not wait for the sockets that browsers open in advance and never use. */
-export function leave(server: Server): void {
+/** Closes the server. Open responses have a second to finish; then the sockets that browsers open in advance are closed too. */
+export function closeServer(server: Server): void {
   server.close();
   setTimeout(() => server.closeAllConnections(), 1000).unref();
 }

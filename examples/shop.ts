@@ -1,12 +1,12 @@
 /*
- * An application to be tested, by shop.test.ts: each branch of a shop reads its own orders.
+ * The application that shop.test.ts tests: each branch of a shop reads its own orders.
  */
 import express from 'express';
 import { sse } from '../lib/index.ts';
 
 const BRANCHES = ['bergen', 'oslo'];
 
-/** A new one for each test, so that they do not know one another. */
+/** Makes a new application for each test, so that tests do not share state. */
 export function makeShop() {
   const app = express();
   const events = sse((conn, req, res) => {

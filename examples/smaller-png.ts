@@ -1,6 +1,6 @@
 /*
- * Makes a screenshot a third of its size: 256 colours are plenty for a page of text.
- * Knows what Chromium writes: PNG, eight bits, RGB or RGBA, not interlaced.
+ * Reduces a screenshot to a third of its size, with a palette of 256 colours: a page of text needs no more.
+ * The input must be as Chromium writes it: PNG, eight bits, RGB or RGBA, not interlaced.
  */
 import { deflateSync, inflateSync } from 'node:zlib';
 
@@ -12,7 +12,7 @@ export function smaller(png: Buffer): Buffer {
   const pixels = colours(data, width * channels, height, channels);
   const palette = most(pixels, 256);
   const index = new Map(palette.map((colour, at) => [colour, at]));
-  const rows = Buffer.alloc((width + 1) * height); // each with its filter in front: none
+  const rows = Buffer.alloc((width + 1) * height); // each row starts with its filter type: 0, none
   for (const [at, colour] of pixels.entries()) {
     let found = index.get(colour);
     if (found === undefined) index.set(colour, (found = nearest(palette, colour)));
@@ -36,7 +36,7 @@ function* chunksOf(png: Buffer): Generator<{ type: string; data: Buffer }> {
   }
 }
 
-/** Takes the filters off, in place. @see https://www.w3.org/TR/png-3/#9Filters */
+/** Removes the filters, in place. @see https://www.w3.org/TR/png-3/#9Filters */
 function colours(data: Buffer, length: number, height: number, channels: number): number[] {
   const pixels: number[] = [];
   for (let row = 0; row < height; row++) {
@@ -60,7 +60,10 @@ function paeth(left: number, up: number, corner: number): number {
   return b <= c ? up : corner;
 }
 
-/** Half of them by how often they are used, the others by how far they are from all that are there: a rare red stays red. */
+/**
+ * Chooses the palette: half by frequency of use, the other half by distance from the colours chosen so far. A rare red thus
+ * stays red.
+ */
 function most(pixels: readonly number[], count: number): number[] {
   const uses = new Map<number, number>();
   for (const colour of pixels) uses.set(colour, (uses.get(colour) ?? 0) + 1);

@@ -1,5 +1,6 @@
 /*
- * The events as a type: a wrong name or a wrong payload does not compile, in push, broadcast, snapshot and yield.
+ * The events of an application as a type: with it, a wrong name or a wrong payload does not compile, in push, broadcast,
+ * snapshot and yield.
  *
  *   npx tsx examples/typed-events.ts
  *   curl -N http://localhost:3000/events
@@ -7,22 +8,22 @@
  */
 import express from 'express';
 import { running } from './running.ts';
-// #region readme
 import { sse } from '../lib/index.ts';
 
+// #region readme
 type Events = { order: { item: string; count: number }; stock: number };
 
 let stock = 12;
-const events = sse<Events>(() => {}, { snapshot: () => ({ event: 'stock', data: stock }) });
+const events = sse<Events>((conn) => conn.push({ event: 'stock', data: stock }));
 
 export const sell = (item: string, count: number) => events.broadcast({ event: 'order', data: { item, count } });
 
-// @ts-expect-error: there is no such event
-export const misspelt = () => events.broadcast({ event: 'ordr', data: { item: 'tea', count: 2 } });
-// #endregion
+// @ts-expect-error: no event has this name
+export const unknown = () => events.broadcast({ event: 'ordr', data: { item: 'tea', count: 2 } });
+// #endregion readme
 
-// @ts-expect-error: a count is a number
-export const mistaken = () => events.broadcast({ event: 'order', data: { item: 'tea', count: '2' } });
+// @ts-expect-error: `count` is a number
+export const mistyped = () => events.broadcast({ event: 'order', data: { item: 'tea', count: '2' } });
 
 const app = express();
 app.use('/events', events);

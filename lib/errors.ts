@@ -1,35 +1,37 @@
 /*
- * The errors of this package: one closed list of codes.
- * Knows nothing of any other room.
- * Invariant: whatever a caller can do wrong has a stable code, the value that was seen and the cure in its message.
+ * The errors of this package, and how they print a value.
+ *
+ * Invariant: every error that a caller can cause has one of a closed list of codes. Its message contains the received value and
+ * the cure.
  */
 
 /**
- * Why something was refused. Codes are stable: match on `error.code`, never on the message.
- * The README has a row for each.
+ * Identifies why a call failed. Codes are stable: compare `error.code`, never the message.
+ * docs/errors.md has one row for each code.
  */
 export type SseErrorCode =
-  | 'ERR_SSE_OPTION' // sse(): an option is unknown, of the wrong type or out of range
+  | 'ERR_SSE_OPTION' // sse(): an option is unknown, has the wrong type or is out of range
   | 'ERR_SSE_HEADER' // sse(): a header name or value cannot be sent
-  | 'ERR_SSE_CORS' // sse(): CORS options that no browser would accept, or that open the stream to everybody
-  | 'ERR_SSE_MESSAGE' // push, broadcast: not a message
-  | 'ERR_SSE_FIELD' // push, broadcast: a field that no message has
-  | 'ERR_SSE_EVENT' // push, broadcast: an event name that cannot be sent
-  | 'ERR_SSE_ID' // push, broadcast: an id that cannot be sent, or is not the caller's to choose
-  | 'ERR_SSE_RETRY' // push, broadcast, close: a retry out of range
-  | 'ERR_SSE_DATA' // push, broadcast: data that cannot be written as text
-  | 'ERR_SSE_COMMENT' // comment: not a string
-  | 'ERR_SSE_CHANNEL' // join, leave, broadcast: not a channel's name
-  | 'ERR_SSE_SOURCE' // pushAll: not something to iterate
-  | 'ERR_SSE_HEADERS_SENT' // a request arrived whose response has been started by somebody else
-  | 'ERR_SSE_CLOSED' // broadcast after close(), or a journal that is closed
+  | 'ERR_SSE_CORS' // sse(): no browser accepts these CORS options, or they open the stream to every site
+  | 'ERR_SSE_MESSAGE' // push, broadcast: the argument is not a message
+  | 'ERR_SSE_FIELD' // push, broadcast: the message has an unknown field
+  | 'ERR_SSE_EVENT' // push, broadcast: the event name cannot be sent
+  | 'ERR_SSE_ID' // push, broadcast: the id cannot be sent, or the caller may not choose it
+  | 'ERR_SSE_RETRY' // push, broadcast, close: retry is out of range
+  | 'ERR_SSE_DATA' // push, broadcast: the data cannot be written as text
+  | 'ERR_SSE_COMMENT' // comment: the argument is not a string
+  | 'ERR_SSE_CHANNEL' // join, leave, broadcast: a channel name is not a non-empty string
+  | 'ERR_SSE_SOURCE' // pushAll: the argument cannot be iterated
+  | 'ERR_SSE_HEADERS_SENT' // the application sent the response head before the stream opened
+  | 'ERR_SSE_CLOSED' // the router or the journal is closed
   | 'ERR_SSE_QUEUE_FULL' // journal: too many appends wait for the engine; nothing was stored
-  | 'ERR_SSE_TIMEOUT' // journal: no answer in time; whether the entry was stored is not known
-  | 'ERR_SSE_TOO_LARGE' // journal: the entry is larger than the engine takes; nothing was stored
+  | 'ERR_SSE_TIMEOUT' // journal: the engine did not answer in time; the entry may or may not be stored
+  | 'ERR_SSE_TOO_LARGE' // journal: the entry is larger than the engine accepts; nothing was stored
   | 'ERR_SSE_JOURNAL'; // journal: the engine refused, is damaged or cannot be reached
 
-/** An error of this package that is not the fault of an argument. `code` is stable; `cause` holds what lies beneath. */
+/** An error that no argument caused. `code` is stable; `cause` is the engine's or Node's own error, where there is one. */
 export class SseError extends Error {
+  /** Identifies the failure; see {@link SseErrorCode}. */
   readonly code: SseErrorCode;
 
   constructor(code: SseErrorCode, message: string, options?: ErrorOptions) {
@@ -39,8 +41,9 @@ export class SseError extends Error {
   }
 }
 
-/** A `TypeError` with a stable `code`: what the caller handed in cannot be used. Nothing was stored or written. */
+/** A `TypeError` with a stable `code`: an argument is invalid. When it is thrown, nothing has been stored or written. */
 export class SseTypeError extends TypeError {
+  /** Identifies the failure; see {@link SseErrorCode}. */
   readonly code: SseErrorCode;
 
   constructor(code: SseErrorCode, message: string, options?: ErrorOptions) {
@@ -49,7 +52,7 @@ export class SseTypeError extends TypeError {
   }
 }
 
-/** How a value is shown in a message: its type and a little of it, never all. */
+/** Returns a value as error messages print it: its type and a part of it. A string is cut after 60 characters. */
 export function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === 'string') {

@@ -1,10 +1,10 @@
 /**
- * Server-sent events as an Express Router.
+ * Server-sent events as an Express Router: push, channels, broadcast, and a resume without gaps or duplicates.
+ * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  * @packageDocumentation
  */
 
 export { sse, type SseHandler, type SseRouter, type Transaction, type TransactionalBroadcast } from './http/router.ts';
-export type { BroadcastOptions } from './hub/publish.ts';
 export type { CloseReason, Connection } from './api/connection.ts';
 export { SseError, SseTypeError, type SseErrorCode } from './errors.ts';
 export type {
@@ -18,7 +18,7 @@ export type {
   Window,
 } from './journal/journal.ts';
 export { memoryJournal, type MemoryJournalOptions } from './journal/memory-journal.ts';
-export type { AnyEvents, EventMap, Message, Snapshot } from './api/message.ts';
+export type { AnyEvents, BroadcastOptions, EventMap, Message, Snapshot } from './api/message.ts';
 export type { HeaderValues, Limits, SseOptions } from './options/options.ts';
 export type { DelayRange, Span } from './options/delay-range.ts';
 export type { Serialize } from './wire/event-stream.ts';

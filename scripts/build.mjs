@@ -3,9 +3,9 @@
  *
  *   npm run build
  *
- * Builds aside and moves the whole into its place, so that whoever reads dist/ meanwhile reads one build and not two halves.
- * The package is read by its types: comments stay there and leave the code (a third of the tarball), and types that no
- * entry point leads to are not shipped.
+ * The build is written to a temporary folder, which then replaces dist/. So a process that reads dist/ meanwhile never sees
+ * parts of two builds. The types keep their comments, because editors show them; the code has none, which saves a third of
+ * the tarball. Types that no entry point leads to are not shipped.
  */
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -22,56 +22,57 @@ const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
 const SPECIFIER = /(\b(?:from|import)\s*\(?\s*['"])(\.[^'"]*)\.ts(?=['"])/g;
 
 await mkdir(join(root, '.tmp'), { recursive: true });
-const aside = await mkdtemp(join(root, '.tmp/build-'));
+const folder = await mkdtemp(join(root, '.tmp/build-'));
 try {
-  // All are waited for: what one of them still writes cannot be removed.
-  const parts = await Promise.allSettled([code('esm'), code('cjs'), types('esm'), types('cjs')]);
-  for (const { reason } of parts) if (reason) throw reason;
-  // Node takes a .js file for what the nearest package.json says, and the package's own says "module".
-  await writeFile(join(aside, 'cjs/package.json'), '{ "type": "commonjs" }\n');
-  await chmod(join(aside, 'esm/cli/cli.js'), 0o755);
-  // The inspector's page is large and the same for both kinds of modules: it is shipped once.
-  const page = join(aside, 'esm/inspector/assets');
-  for (const file of await readdir(page)) await rm(join(page, file));
-  await writeFile(join(page, 'index.js'), "export { ASSETS } from '../../../cjs/inspector/assets/index.js';\n");
+  // Waits for all of them even if one fails: the folder cannot be removed while another still writes to it.
+  const results = await Promise.allSettled([buildCode('esm'), buildCode('cjs'), buildTypes('esm'), buildTypes('cjs')]);
+  for (const { reason } of results) if (reason) throw reason;
+  // Node reads a .js file as the type in the nearest package.json, which is "module" in the package's own.
+  await writeFile(join(folder, 'cjs/package.json'), '{ "type": "commonjs" }\n');
+  await chmod(join(folder, 'esm/cli/cli.js'), 0o755);
+  // The inspector's page is large and the same for both kinds of modules, so it is shipped once.
+  const assets = join(folder, 'esm/inspector/assets');
+  for (const file of await readdir(assets)) await rm(join(assets, file));
+  await writeFile(join(assets, 'index.js'), "export { ASSETS } from '../../../cjs/inspector/assets/index.js';\n");
   await rm(join(root, 'dist'), { recursive: true, force: true });
-  await rename(aside, join(root, 'dist'));
+  await rename(folder, join(root, 'dist'));
 } catch (error) {
-  await rm(aside, { recursive: true, force: true });
+  await rm(folder, { recursive: true, force: true });
   console.error(error.stdout || error);
   process.exitCode = 1;
 }
 
-function code(kind) {
+function buildCode(kind) {
   return compile(kind, '--declaration', 'false', '--removeComments');
 }
 
-async function types(kind) {
+async function buildTypes(kind) {
   await compile(kind, '--emitDeclarationOnly');
-  const reached = new Set();
+  const shipped = new Set();
   const condition = kind === 'esm' ? 'import' : 'require';
-  for (const entry of Object.values(entryPoints)) if (entry[condition]) await reach(entry[condition].types, reached);
-  const files = await readdir(join(aside, kind), { recursive: true });
-  const made = files.filter((file) => file.endsWith('.d.ts')).map((file) => join(aside, kind, file));
-  await Promise.all(made.filter((file) => !reached.has(file)).map((file) => rm(file)));
+  for (const entry of Object.values(entryPoints))
+    if (entry[condition]) await followTypes(entry[condition].types, shipped);
+  const files = await readdir(join(folder, kind), { recursive: true });
+  const declarations = files.filter((file) => file.endsWith('.d.ts')).map((file) => join(folder, kind, file));
+  await Promise.all(declarations.filter((file) => !shipped.has(file)).map((file) => rm(file)));
 }
 
 /**
- * Follows the types from an entry point on. The compiler rewrites `./room.ts` to `./room.js` in what runs, but leaves it in
- * the types, where nothing of that name exists: it is rewritten here.
+ * Adds the types that an entry point leads to. The compiler rewrites `./module.ts` to `./module.js` in the code but not in the
+ * types, where no file of that name exists, so this function rewrites it there.
  */
-async function reach(entry, reached) {
-  const files = [join(aside, entry.replace('./dist/', ''))];
+async function followTypes(entry, shipped) {
+  const files = [join(folder, entry.replace('./dist/', ''))];
   for (const file of files) {
-    if (reached.has(file)) continue;
-    reached.add(file);
+    if (shipped.has(file)) continue;
+    shipped.add(file);
     const text = await readFile(file, 'utf8');
-    for (const [, , room] of text.matchAll(SPECIFIER)) files.push(join(dirname(file), `${room}.d.ts`));
+    for (const [, , path] of text.matchAll(SPECIFIER)) files.push(join(dirname(file), `${path}.d.ts`));
     await writeFile(file, text.replace(SPECIFIER, '$1$2.js'));
   }
 }
 
-async function compile(kind, ...how) {
+async function compile(kind, ...options) {
   const project = join(root, `lib/tsconfig.${kind}.json`);
-  await run(process.execPath, [tsc, '-p', project, '--outDir', join(aside, kind), ...how]);
+  await run(process.execPath, [tsc, '-p', project, '--outDir', join(folder, kind), ...options]);
 }

@@ -1,8 +1,8 @@
 /*
- * Everything that must hold before a release. Rewrites no source.
+ * Runs every check that a release must pass. It changes no source file.
  *
  *   npm run check
- *   npm run check -- --without tests        all but the named step; may be repeated
+ *   npm run check -- --without tests        leaves out the named step; may be repeated
  *   npm run check -- --report checks.json   also writes { "passed": …, "failed": … }
  */
 import { spawn } from 'node:child_process';
@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { name, version } = createRequire(import.meta.url)('../package.json');
-const { values: asked } = parseArgs({
+const { values: flags } = parseArgs({
   options: { without: { type: 'string', multiple: true, default: [] }, report: { type: 'string' } },
 });
 
@@ -22,7 +22,7 @@ await mkdir(join(root, '.tmp'), { recursive: true });
 const folder = await mkdtemp(join(root, '.tmp/check-'));
 const tarball = relative(root, join(folder, `${name}-${version}.tgz`));
 
-// The steps of one row run at the same time; a row needs what the rows before it have made.
+// The steps of one row run at the same time. A row needs the results of the rows before it.
 const rows = [
   {
     types: 'tsc --noEmit',
@@ -37,33 +37,34 @@ const rows = [
   { tests: 'jest --ci' },
 ];
 
-const unknown = asked.without.filter((step) => !rows.some((row) => Object.hasOwn(row, step)));
-if (unknown.length > 0) throw new Error(`There is no step ${unknown.join(', ')}.`);
+const unknown = flags.without.filter((step) => !rows.some((row) => Object.hasOwn(row, step)));
+if (unknown.length > 0)
+  throw new Error(`--without must be the name of a step; received ${unknown.join(', ')}. See scripts/check.mjs.`);
 
-if (asked.without.includes('build')) asked.without.push('publint', 'attw'); // they look at what it packs
+if (flags.without.includes('build')) flags.without.push('publint', 'attw'); // these two check its tarball
 
 const results = [];
 for (const row of rows) {
-  const steps = Object.entries(row).filter(([step]) => !asked.without.includes(step));
+  const steps = Object.entries(row).filter(([step]) => !flags.without.includes(step));
   results.push(...(await Promise.all(steps.map(([step, command]) => perform(step, command)))));
 }
 await rm(folder, { recursive: true, force: true });
 
 const failed = results.filter((passed) => !passed).length;
 console.log(failed === 0 ? 'All checks passed.' : `${failed} of ${results.length} checks failed.`);
-if (asked.report) await writeFile(asked.report, JSON.stringify({ passed: results.length - failed, failed }));
+if (flags.report) await writeFile(flags.report, JSON.stringify({ passed: results.length - failed, failed }));
 process.exitCode = failed === 0 ? 0 : 1;
 
-/** Runs one step and says in one line how it went; what it printed is shown only if it failed. */
+/** Runs one step and prints its result in one line. The output of the step is printed only if it failed. */
 function perform(step, command) {
-  const begun = performance.now();
+  const start = performance.now();
   const env = { ...process.env, PATH: join(root, 'node_modules/.bin') + delimiter + process.env.PATH };
   const child = spawn(command, { cwd: root, env, shell: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
   return new Promise((resolve) => {
     child.on('close', (code) => {
-      const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
       if (code !== 0) console.log(`\n$ ${command}\n${output.trimEnd()}\n`);
       console.log(`${code === 0 ? 'passed' : 'FAILED'}  ${step.padEnd(8)} ${seconds.padStart(6)} s`);
       resolve(code === 0);

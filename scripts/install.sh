@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs programs that tests want, each given as program:package, by Debian's package manager. What is on the PATH is left alone.
+# Installs programs with Debian's package manager. Each argument is program:package. A program that is on the PATH is not installed again.
 #
 #   scripts/install.sh varnishd:varnish redis-server:redis-server
 #
-# One at a time, although several test files ask at once: who has waited finds the programs there. No service is left running.
+# Several test runs may call this at the same time: a lock lets one install, and the next finds the programs. No service is left running.
 set -uo pipefail
-export PATH="$PATH:/usr/sbin:/usr/local/sbin" # where servers are, which the PATH of an ordinary user does not name
+export PATH="$PATH:/usr/sbin:/usr/local/sbin" # servers are here, and the PATH of an ordinary user does not contain these folders
 
 exec 9>"${TMPDIR:-/tmp}/sse-router-install-$(id -u).lock" && flock 9 || exit 1
 
@@ -18,7 +18,7 @@ done
 rights=()
 [ "$(id -u)" = 0 ] || rights=(sudo -n)
 
-# RUNLEVEL=1: no service is started. 9>&-: whatever stays all the same does not keep the lock.
+# RUNLEVEL=1: no service is started. 9>&-: a process that stays in the background does not hold the lock.
 apt() {
   "${rights[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get -q -o DPkg::Lock::Timeout=120 -o Acquire::http::Timeout=20 -o Acquire::Retries=1 "$@" 9>&-
@@ -28,12 +28,12 @@ install() {
   apt install -y --no-install-recommends --no-upgrade "$@"
 }
 
-apt update # when it fails, what is known already may do
+apt update # if this fails, the package lists on the machine may be enough
 if ! install "${packages[@]}"; then
   [ ${#packages[@]} -gt 1 ] || exit 1
   failed=0
-  for package in "${packages[@]}"; do install "$package" || failed=1; done # one that there is not must not cost the others
+  for package in "${packages[@]}"; do install "$package" || failed=1; done # a package that does not exist must not prevent the others
   [ $failed = 0 ] || exit 1
 fi
-# The service manager is asked all the same to stop what may run; not every package is a service.
+# Some packages start their service in spite of RUNLEVEL. Not every package is a service, so errors are ignored.
 if [ -d /run/systemd/system ]; then "${rights[@]}" systemctl stop "${packages[@]}" || true; fi

@@ -1,6 +1,6 @@
 /*
- * What compiles and what does not, checked by `tsc --noEmit`: an `@ts-expect-error` whose line does compile is itself an error.
- * Nothing here runs but the expectations about types, which cost nothing.
+ * The public types: what must compile and what must not, checked by `tsc --noEmit`. An `@ts-expect-error` before a line that compiles
+ * is itself an error. Only the expectations about types run, and they do nothing at run time.
  */
 import { PassThrough, Readable } from 'node:stream';
 import { expectTypeOf } from 'expect-type';
@@ -24,7 +24,7 @@ interface Order {
   total: number;
 }
 
-/** An interface, which has no index signature, as a map. */
+/** An interface has no index signature, and must be accepted as a map all the same. */
 interface Events {
   order: Order;
   tick: number;
@@ -34,31 +34,31 @@ interface Events {
 
 type WithMessage = { message: { text: string }; tick: number };
 
-/** Compiled, never called. */
+/** Takes code that is compiled and never called. */
 const compiled = (_name: string, _code: (...given: never[]) => unknown): void => {};
 
-test('a map: names and payloads of push', () => {
+test('an event map checks the names and payloads of push', () => {
   compiled('push', (conn: Connection<Events>) => {
     conn.push({ event: 'order', data: { id: 1, total: 2 } });
     conn.push({ event: 'tick', data: 1, id: '7', retry: 5 }, { event: 'order', data: { id: 1, total: 2 } });
     conn.push({ event: 'ping' }, { event: 'note' }, { event: 'note', data: 'x' });
     conn.push({ retry: 5 });
-    conn.push('lines', 2, 'go without a map');
-    // @ts-expect-error a name that the map has not
+    conn.push('lines', 2, 'need no map');
+    // @ts-expect-error a name that is not in the map
     conn.push({ event: 'oder', data: { id: 1, total: 2 } });
     // @ts-expect-error a payload of another event
     conn.push({ event: 'order', data: 1 });
-    // @ts-expect-error a payload with a field too few
+    // @ts-expect-error a payload without one of its fields
     conn.push({ event: 'order', data: { id: 1 } });
-    // @ts-expect-error no payload
+    // @ts-expect-error a message without its payload
     conn.push({ event: 'tick' });
-    // @ts-expect-error a payload where there is none
+    // @ts-expect-error a payload for an event without one
     conn.push({ event: 'ping', data: 1 });
     // @ts-expect-error `message` is not in the map
     conn.push({ data: 'x' });
     // @ts-expect-error a field that no message has
     conn.push({ event: 'tick', data: 1, name: 'x' });
-    // @ts-expect-error the second of two
+    // @ts-expect-error the second message has a wrong payload
     conn.push({ event: 'tick', data: 1 }, { event: 'tick', data: '1' });
     // @ts-expect-error lines and messages in one call
     conn.push('x', { event: 'tick', data: 1 });
@@ -68,7 +68,7 @@ test('a map: names and payloads of push', () => {
     conn.push({ event: 'tick', data: 1, id: true });
     // @ts-expect-error a line is a string or a number
     conn.push(true);
-    // @ts-expect-error nor nothing
+    // @ts-expect-error undefined is not a line
     conn.push(undefined);
   });
 });
@@ -90,25 +90,25 @@ test('a map: broadcast within a transaction', () => {
   });
 });
 
-test('a map: broadcast', () => {
+test('an event map checks the messages of broadcast', () => {
   compiled('broadcast', async (events: SseRouter<Events>) => {
     expectTypeOf(await events.broadcast({ event: 'tick', data: 1 })).toEqualTypeOf<string>();
     await events.broadcast('text');
     await events.broadcast({ event: 'ping' }, { to: 'a', except: ['b'] });
     await events.broadcast({ event: 'ping' }, { to: ['a', 'b'] as const });
-    // @ts-expect-error a name that the map has not
+    // @ts-expect-error a name that is not in the map
     await events.broadcast({ event: 'tock', data: 1 });
     // @ts-expect-error a payload of another type
     await events.broadcast({ event: 'tick', data: '1' });
-    // @ts-expect-error an option that there is not
+    // @ts-expect-error an unknown option
     await events.broadcast('text', { too: 'a' });
-    // @ts-expect-error a channel is a text
+    // @ts-expect-error a channel is a string
     await events.broadcast('text', { to: 7 });
   });
 });
 
-test('a map: snapshot', () => {
-  const good: SseOptions<Events>[] = [
+test('an event map checks snapshots', () => {
+  const valid: SseOptions<Events>[] = [
     { snapshot: () => ({ event: 'tick', data: 1 }) },
     { snapshot: async () => [{ event: 'tick', data: 1 }, 'text'] },
     { snapshot: () => 'text' },
@@ -123,30 +123,33 @@ test('a map: snapshot', () => {
       },
     },
   ];
-  // @ts-expect-error a name that the map has not
+  // @ts-expect-error a name that is not in the map
   const name: SseOptions<Events> = { snapshot: () => ({ event: 'tock', data: 1 }) };
   // @ts-expect-error a payload of another type
   const payload: SseOptions<Events> = { snapshot: async () => [{ event: 'tick', data: '1' }] };
-  expect([...good, name, payload]).toHaveLength(9);
+  expect([...valid, name, payload]).toHaveLength(9);
 });
 
-test('no map: what a snapshot says or a generator yields does not become one', () => {
+test('without a map, snapshots and generators do not define one', () => {
   compiled('routers', () => {
-    const said = sse((conn) => void conn.push({ event: 'a', data: 1 }), { snapshot: () => ({ event: 'b', data: 2 }) });
-    const later = sse(() => {}, { snapshot: () => Promise.resolve().then(() => 'text') });
+    const pushed = sse((conn) => void conn.push({ event: 'a', data: 1 }), {
+      snapshot: () => ({ event: 'b', data: 2 }),
+    });
+    const asynchronous = sse(() => {}, { snapshot: () => Promise.resolve().then(() => 'text') });
     const yielded = sse(function* () {
       yield { event: 'b', data: 2 };
     });
-    const alone = sse({ snapshot: () => ({ event: 'b', data: 2 }) });
-    for (const events of [said, later, yielded, alone]) void events.broadcast({ event: 'c', data: 'any' });
-    expectTypeOf(said).toEqualTypeOf<SseRouter>();
-    expectTypeOf(later).toEqualTypeOf<SseRouter>();
+    const optionsOnly = sse({ snapshot: () => ({ event: 'b', data: 2 }) });
+    for (const events of [pushed, asynchronous, yielded, optionsOnly])
+      void events.broadcast({ event: 'c', data: 'any' });
+    expectTypeOf(pushed).toEqualTypeOf<SseRouter>();
+    expectTypeOf(asynchronous).toEqualTypeOf<SseRouter>();
     expectTypeOf(yielded).toEqualTypeOf<SseRouter>();
-    expectTypeOf(alone).toEqualTypeOf<SseRouter>();
+    expectTypeOf(optionsOnly).toEqualTypeOf<SseRouter>();
   });
 });
 
-test('a map: what a generator yields', () => {
+test('an event map checks what a generator yields', () => {
   compiled('handlers', () => {
     sse<Events>(function* () {
       yield { event: 'tick', data: 1 };
@@ -159,7 +162,7 @@ test('a map: what a generator yields', () => {
       yield { event: 'order', data: { id: 1, total: 2 } };
     });
     sse<Events>(() => [{ event: 'tick', data: 1 }, 'text']);
-    // @ts-expect-error a name that the map has not
+    // @ts-expect-error a name that is not in the map
     sse<Events>(function* () {
       yield { event: 'tock', data: 1 };
     });
@@ -167,12 +170,12 @@ test('a map: what a generator yields', () => {
     sse<Events>(async function* () {
       yield { event: 'tick', data: '1' };
     });
-    // @ts-expect-error a number is no event
+    // @ts-expect-error a number is not a message
     sse<Events>(() => [1]);
   });
 });
 
-test('a map with `message`: data without a name', () => {
+test('a map with `message` allows data without a name', () => {
   compiled('message', (conn: Connection<WithMessage>) => {
     conn.push({ data: { text: 'x' } }, { event: 'message', data: { text: 'x' } }, { event: 'tick', data: 1 });
     // @ts-expect-error another payload
@@ -182,7 +185,7 @@ test('a map with `message`: data without a name', () => {
   });
 });
 
-test('without a map everything is easy', () => {
+test('without a map every name and payload compiles', () => {
   compiled('any', async (conn: Connection, events: SseRouter) => {
     conn.push('x');
     conn.push('a', 1, 'b');
@@ -213,11 +216,11 @@ test('without a map everything is easy', () => {
       if (req.query.name === undefined) return res.status(403).json({ error: 'no name' });
       conn.join('room');
     });
-    // @ts-expect-error what a handler returns is not sent
+    // @ts-expect-error a handler's result is not a message
     sse(() => ({ data: 1 }));
     // @ts-expect-error options come second
     sse({}, () => {});
-    // @ts-expect-error an option that there is not
+    // @ts-expect-error an unknown option
     sse({ hartbeat: 1 });
     // @ts-expect-error an option of another type
     sse(() => {}, { retry: '5' });
@@ -226,7 +229,7 @@ test('without a map everything is easy', () => {
   });
 });
 
-test('the router is one that Express mounts, typed or not', () => {
+test('Express mounts the router, with and without a map', () => {
   expectTypeOf<SseRouter<Events>>().toExtend<Router>();
   expectTypeOf<SseRouter<Events>>().toExtend<SseRouter>();
   expectTypeOf<SseRouter<WithMessage>>().toExtend<SseRouter>();
@@ -240,14 +243,14 @@ test('the router is one that Express mounts, typed or not', () => {
   compiled('mounts', (events: SseRouter<Events>) => {
     express().use('/events', events);
     express().get('/events', events);
-    // @ts-expect-error the registry is the router's own
+    // @ts-expect-error only the router changes the set
     events.connections.add(undefined as never);
-    // @ts-expect-error so is the count
+    // @ts-expect-error the number of connections is read-only
     events.size = 0;
   });
 });
 
-test('a connection', () => {
+test('the members of a connection', () => {
   expectTypeOf<Connection['readyState']>().toEqualTypeOf<'connecting' | 'open' | 'closed'>();
   expectTypeOf<Connection['signal']>().toEqualTypeOf<AbortSignal>();
   expectTypeOf<Connection['channels']>().toEqualTypeOf<ReadonlySet<string>>();
@@ -265,16 +268,16 @@ test('a connection', () => {
     await conn.pushAll(new ReadableStream<string>());
     await conn.pushAll(new ReadableStream<Uint8Array>());
     await conn.pushAll((await fetch('http://x')).body!);
-    // @ts-expect-error a name that the map has not
+    // @ts-expect-error a name that is not in the map
     await conn.pushAll([{ event: 'tock', data: 1 }]);
-    // @ts-expect-error nothing to iterate
+    // @ts-expect-error a number cannot be iterated
     await conn.pushAll(7);
-    // @ts-expect-error what is read of it is not written to
+    // @ts-expect-error the id is read-only
     conn.id = 'x';
   });
 });
 
-test('the parts that others build on', () => {
+test('the types for code around the router', () => {
   expectTypeOf(memoryJournal()).toExtend<Journal>();
   expectTypeOf<{ event: 'tick'; data: number }>().toExtend<Message<Events>>();
   expectTypeOf<{ event: 'tick'; data: string }>().not.toExtend<Message<Events>>();

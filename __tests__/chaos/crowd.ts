@@ -5,7 +5,7 @@
  */
 import { Client, type Street } from './client.ts';
 import type { Fleet } from './fleet.ts';
-import type { Random } from './random.ts';
+import type { Random } from '../fixtures/random.ts';
 
 export class Crowd implements Street {
   readonly clients: readonly Client[];

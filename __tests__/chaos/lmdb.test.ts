@@ -4,12 +4,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Random } from '../fixtures/random.ts';
 import { Fleet } from './fleet.ts';
-import { asked, Random } from './random.ts';
+import { seconds, seed } from './settings.ts';
 import { ending, gather, storm } from './scene.ts';
 import { SPOTLESS } from './verdict.ts';
 
-const seconds = asked ?? 6;
 jest.setTimeout(120_000 + seconds * 1000);
 
 let path: string;
@@ -23,7 +23,7 @@ afterEach(async () => {
 });
 
 test(`three processes on one path, killed for ${seconds} s`, async () => {
-  const random = new Random();
+  const random = new Random(seed);
   fleet = new Fleet([0, 1, 2].map(() => ({ engine: 'lmdb' as const, at: path, rate: 10 })));
   await fleet.start();
   const crowd = await gather(fleet, random);

@@ -4,15 +4,15 @@
  */
 import { Fleet } from './fleet.ts';
 import type { Crowd } from './crowd.ts';
-import { asked, Random, rounds } from './random.ts';
+import { rounds, seconds, seed } from './settings.ts';
+import { Random } from '../fixtures/random.ts';
 import { ending, gather, storm } from './scene.ts';
 import type { Logged } from './server.ts';
 import { SPOTLESS } from './verdict.ts';
 import { type PostgresServer, startPostgres } from '../fixtures/postgres-server.ts';
 import { Proxy } from '../fixtures/redis-proxy.ts';
 
-const seconds = asked ?? 5;
-const CLIENTS = asked === undefined ? 150 : 300;
+const CLIENTS = seconds > 5 ? 300 : 150;
 jest.setTimeout(120_000 + seconds * 1000);
 
 let server: PostgresServer;
@@ -50,7 +50,7 @@ async function logOf(): Promise<Logged[]> {
 }
 
 test(`three servers and their Postgres, killed for ${seconds} s: nothing is missing, twice, out of order or reset`, async () => {
-  const random = new Random();
+  const random = new Random(seed);
   crowd = await gather(fleet, random, CLIENTS);
   crowd.harass(40);
   let kills = 0;
@@ -69,7 +69,7 @@ test(`three servers and their Postgres, killed for ${seconds} s: nothing is miss
 });
 
 test('a failover that loses acknowledged commits: who saw them is told, who did not goes on', async () => {
-  const random = new Random();
+  const random = new Random(seed);
   crowd = await gather(fleet, random, CLIENTS);
   crowd.harass(20);
   /** Everyone gets this many events from here on. */

@@ -5,14 +5,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Fleet } from './fleet.ts';
 import type { Crowd } from './crowd.ts';
-import { asked, Random, rounds } from './random.ts';
+import { rounds, seconds, seed } from './settings.ts';
 import { CLIENTS, ending, gather, streamOf } from './scene.ts';
 import { SPOTLESS } from './verdict.ts';
+import { Random } from '../fixtures/random.ts';
 import { nodeRedis } from '../fixtures/redis-clients.ts';
 import { Proxy } from '../fixtures/redis-proxy.ts';
 import { type RedisServer, startRedis } from '../fixtures/redis-server.ts';
 
-jest.setTimeout(120_000 + (asked ?? 0) * 1000);
+jest.setTimeout(120_000 + seconds * 1000);
 
 let redis: RedisServer; // without persistence
 let proxy: Proxy;
@@ -28,7 +29,7 @@ beforeAll(async () => {
   await fleet.start();
 });
 beforeEach(async () => {
-  random = new Random();
+  random = new Random(seed);
   fleet.acknowledged.clear();
   fleet.refused.length = 0;
   crowd = await gather(fleet, random);

@@ -6,16 +6,13 @@
  *   CHAOS_SEED=…                                   the faults of an earlier run
  */
 import { Fleet } from './fleet.ts';
-import { asked, Random } from './random.ts';
+import { seconds, seed } from './settings.ts';
 import { ending, gather, storm, streamOf } from './scene.ts';
 import { SPOTLESS } from './verdict.ts';
+import { Random } from '../fixtures/random.ts';
 import { type RedisServer, startRedis } from '../fixtures/redis-server.ts';
 
-const RUNS = [
-  { engine: 'node-redis', seconds: asked ?? 25 },
-  { engine: 'ioredis', seconds: asked ?? 5 },
-] as const;
-jest.setTimeout(180_000 + (asked ?? 0) * 1000);
+jest.setTimeout(180_000 + seconds * 1000);
 
 let redis: RedisServer;
 let fleet: Fleet;
@@ -27,26 +24,29 @@ afterEach(async () => {
   await redis.stop();
 });
 
-test.each(RUNS)('three servers with $engine and their Redis, killed for $seconds s', async ({ engine, seconds }) => {
-  const random = new Random();
-  fleet = new Fleet([0, 1, 2].map(() => ({ engine, at: redis.url, rate: 10 })));
-  await fleet.start();
-  const crowd = await gather(fleet, random);
-  crowd.harass(40);
-  let engineKills = 0;
-  await storm(seconds, fleet, random, async () => {
-    engineKills++;
-    await redis.kill();
-    await redis.start();
-  });
-  const { verdict, resets, deliveries } = await ending(`${engine}, ${engineKills} kills of Redis`, fleet, crowd, () =>
-    streamOf(redis),
-  );
-  expect(verdict).toEqual(SPOTLESS);
-  expect(resets).toBe(0);
-  // It was a test: things did break, and events did flow.
-  expect(engineKills).toBeGreaterThan(0);
-  expect(fleet.kills).toBeGreaterThanOrEqual(Math.floor(seconds / 5));
-  expect(deliveries).toBeGreaterThan(crowd.clients.length * seconds * 3);
-  crowd.leave();
-});
+test.each(['node-redis', 'ioredis'] as const)(
+  `three servers with %s and their Redis, killed for ${seconds} s`,
+  async (engine) => {
+    const random = new Random(seed);
+    fleet = new Fleet([0, 1, 2].map(() => ({ engine, at: redis.url, rate: 10 })));
+    await fleet.start();
+    const crowd = await gather(fleet, random);
+    crowd.harass(40);
+    let engineKills = 0;
+    await storm(seconds, fleet, random, async () => {
+      engineKills++;
+      await redis.kill();
+      await redis.start();
+    });
+    const { verdict, resets, deliveries } = await ending(`${engine}, ${engineKills} kills of Redis`, fleet, crowd, () =>
+      streamOf(redis),
+    );
+    expect(verdict).toEqual(SPOTLESS);
+    expect(resets).toBe(0);
+    // It was a test: things did break, and events did flow.
+    expect(engineKills).toBeGreaterThan(0);
+    expect(fleet.kills).toBeGreaterThanOrEqual(Math.floor(seconds / 5));
+    expect(deliveries).toBeGreaterThan(crowd.clients.length * seconds * 3);
+    crowd.leave();
+  },
+);

@@ -3,11 +3,12 @@
  * Knows the rooms beside it and how to ask Redis.
  * Invariant: a scenario ends only when every client has had the last event of the log, or it fails.
  */
+import type { Random } from '../fixtures/random.ts';
 import { nodeRedis } from '../fixtures/redis-clients.ts';
 import type { RedisServer } from '../fixtures/redis-server.ts';
 import { Crowd } from './crowd.ts';
 import type { Fleet } from './fleet.ts';
-import { type Random, seed } from './random.ts';
+import { seed } from './settings.ts';
 import type { Logged } from './server.ts';
 import { type Judged, judge } from './verdict.ts';
 

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { diagnose, diagnoseHead } from '../../lib/cli/diagnosis.ts';
-import { hopsOf } from '../../lib/cli/proxies.ts';
-import { Watch } from '../../lib/cli/arrival-log.ts';
+import { detectProxies } from '../../lib/cli/proxies.ts';
+import { ArrivalLog } from '../../lib/cli/arrival-log.ts';
 
 const GOOD: IncomingHttpHeaders = {
   'content-type': 'text/event-stream; charset=utf-8',
@@ -9,13 +9,13 @@ const GOOD: IncomingHttpHeaders = {
   'x-accel-buffering': 'no',
 };
 
-/** The findings as `level: what`, the shortest form that still tells them apart. */
+/** The findings as `level: text`, without the cures. */
 function heads(headers: IncomingHttpHeaders, status = 200): string[] {
-  return diagnoseHead({ status, headers: { ...GOOD, ...headers } }).map(({ level, what }) => `${level}: ${what}`);
+  return diagnoseHead({ status, headers: { ...GOOD, ...headers } }).map(({ level, text }) => `${level}: ${text}`);
 }
 
-describe('a head', () => {
-  it('that is right', () => expect(heads({})).toEqual([]));
+describe('the head of a response', () => {
+  it('has no findings if it is correct', () => expect(heads({})).toEqual([]));
 
   it.each<[string, IncomingHttpHeaders, string]>([
     ['no type', { 'content-type': undefined }, 'wrong: no Content-Type'],
@@ -43,99 +43,107 @@ describe('a head', () => {
       { 'cache-control': 'no-store' },
       'warning: no-transform is missing: a proxy may compress the stream and hold events back',
     ],
-    ['nginx unaware', { 'x-accel-buffering': undefined }, 'warning: no X-Accel-Buffering: no'],
-  ])('with %s', (_name, headers, finding) => expect(heads(headers)).toEqual([finding]));
+    ['no header for nginx', { 'x-accel-buffering': undefined }, 'warning: no X-Accel-Buffering: no'],
+  ])('is diagnosed with %s', (_name, headers, finding) => expect(heads(headers)).toEqual([finding]));
 
   it.each([
     [undefined, 'no Cache-Control'],
     ['public, max-age=60', 'Cache-Control: public, max-age=60'],
-  ])('that is cacheable: %s', (control, shown) => {
+  ])('is cacheable with Cache-Control: %s', (control, shown) => {
     expect(heads({ 'cache-control': control })[0]).toBe(
       `wrong: cacheable (${shown}): a cache may give one client's stream to all others`,
     );
   });
 
-  it('does not miss what nginx takes away', () => {
+  it('may lack X-Accel-Buffering behind nginx, which removes it', () => {
     expect(heads({ 'x-accel-buffering': undefined, server: 'nginx/1.22.1' })).toEqual([]);
   });
 
-  it('of another status', () => {
+  it('is diagnosed by its status alone if that is not 200', () => {
     expect(heads({ 'content-type': undefined }, 503)).toEqual(['wrong: status 503: a browser gives up for good']);
     expect(heads({ 'content-type': undefined }, 204)).toEqual([expect.stringMatching(/^note: 204/)]);
   });
 });
 
-/** A connection whose head came after 10 ms, and then these: [time, events, comments]. */
-function watched(...arrivals: Array<[number, number, number?]>): Watch {
-  const watch = new Watch();
-  watch.at.head = 10;
+/** The log of a connection whose head came after 10 ms, and then these arrivals: [time, events, comments]. */
+function arrivalsOf(...arrivals: Array<[number, number, number?]>): ArrivalLog {
+  const log = new ArrivalLog();
+  log.milestones.head = 10;
   for (const [now, events, comments = 0] of arrivals) {
-    watch.chunk(now, 10 * events + comments);
-    for (let n = 0; n < events; n++) watch.event(now, true);
-    for (let n = 0; n < comments; n++) watch.comment('');
+    log.chunk(now, 10 * events + comments);
+    for (let n = 0; n < events; n++) log.event(now, true);
+    for (let n = 0; n < comments; n++) log.comment('');
   }
-  return watch;
+  return log;
 }
 
-function findings(watch: Watch, now: number, headers: IncomingHttpHeaders = {}): string[] {
-  watch.end(now);
-  return diagnose({ status: 200, headers: { ...GOOD, ...headers } }, watch, now).map(
-    ({ level, what }) => `${level}: ${what}`,
+function findings(log: ArrivalLog, now: number, headers: IncomingHttpHeaders = {}): string[] {
+  log.end(now);
+  return diagnose({ status: 200, headers: { ...GOOD, ...headers } }, log, now).map(
+    ({ level, text }) => `${level}: ${text}`,
   );
 }
 
 describe('arrivals', () => {
-  it('one by one are right, and so is a replay at the opening', () => {
-    expect(findings(watched([11, 50, 1], [2000, 1], [4000, 2], [4500, 5], [19_500, 0, 1]), 20_000)).toEqual([]);
+  it('have no findings one by one, nor as a replay at the opening', () => {
+    expect(findings(arrivalsOf([11, 50, 1], [2000, 1], [4000, 2], [4500, 5], [19_500, 0, 1]), 20_000)).toEqual([]);
   });
 
-  it('as bursts after gaps are not, in one chunk or in several', () => {
-    const bursts = watched([11, 0, 1], [3000, 8], [6000, 4], [6010, 4], [6020, 1]);
+  it('are wrong as bursts after silences, in one chunk or in several', () => {
+    const bursts = arrivalsOf([11, 0, 1], [3000, 8], [6000, 4], [6010, 4], [6020, 1]);
     expect(findings(bursts, 7000)).toEqual([
-      'wrong: a gap came as a burst, 2 times: 3.0 s of nothing, then 9 events (90 bytes) at once',
+      'wrong: a burst after a silence, 2 times: no byte for 3.0 s, then 9 events (90 bytes) at once',
     ]);
   });
 
-  it('all with a late opening are not', () => {
-    expect(findings(watched([5000, 9]), 6000)).toEqual([
-      'wrong: nothing for 5.0 s, then 9 events (90 bytes) with the opening',
+  it('are wrong if all come with a late opening', () => {
+    expect(findings(arrivalsOf([5000, 9]), 6000)).toEqual([
+      'wrong: no byte for 5.0 s, then 9 events (90 bytes) with the opening',
       'warning: the first byte came 5.0 s after the head',
     ]);
   });
 
-  it('of several heartbeats at once are not', () => {
-    expect(findings(watched([11, 0, 1], [30_000, 0, 2]), 31_000)).toEqual(['wrong: heartbeats came several at once']);
+  it('are wrong if several heartbeats come at once', () => {
+    expect(findings(arrivalsOf([11, 0, 1], [30_000, 0, 2]), 31_000)).toEqual([
+      'wrong: several heartbeats came at once',
+    ]);
   });
 
-  it('that leave a minute of silence are not, the one that lasts included', () => {
-    expect(findings(watched([11, 1], [61_000, 1]), 62_000)).toEqual(['wrong: no byte for 61.0 s']);
-    expect(findings(watched([11, 1]), 70_011)).toEqual(['wrong: no byte for 70.0 s']);
+  it('are wrong with a minute of silence, which may still last', () => {
+    expect(findings(arrivalsOf([11, 1], [61_000, 1]), 62_000)).toEqual(['wrong: no byte for 61.0 s']);
+    expect(findings(arrivalsOf([11, 1]), 70_011)).toEqual(['wrong: no byte for 70.0 s']);
   });
 
-  it('compressed: with and without a flush', () => {
+  it('show whether compression is flushed', () => {
     const gzip = { 'content-encoding': 'gzip' };
-    expect(findings(watched([11, 1], [2000, 1]), 3000, gzip)).toEqual(['note: compressed (gzip), and flushed']);
-    expect(findings(watched(), 3000, gzip)).toEqual([
+    expect(findings(arrivalsOf([11, 1], [2000, 1]), 3000, gzip)).toEqual(['note: compressed (gzip), and flushed']);
+    expect(findings(arrivalsOf(), 3000, gzip)).toEqual([
       'wrong: compressed (gzip) without a flush',
       'warning: no byte has come yet',
     ]);
   });
 
-  it('without ids are worth a note', () => {
-    const watch = watched([11, 0]);
-    watch.event(12, false);
-    expect(findings(watch, 13)).toEqual(['note: no event had an id']);
+  it('without ids give a note', () => {
+    const log = arrivalsOf([11, 0]);
+    log.event(12, false);
+    expect(findings(log, 13)).toEqual(['note: no event had an id']);
   });
 });
 
-it('finds the hops, each once, in the order of the way', () => {
+it('finds the proxies, each once, in the order of the headers', () => {
   const headers = {
     via: '1.1 varnish, 1.1 squid-host (squid/6)',
     server: 'nginx',
     'x-varnish': '32770',
     'cf-ray': '8a',
   };
-  expect(hopsOf(headers as IncomingHttpHeaders).map(({ name }) => name)).toEqual(['Varnish', 'nginx', 'Cloudflare']);
-  expect(hopsOf({ via: '1.1 proxy.example' })).toMatchObject([{ name: 'a proxy', from: 'via: 1.1 proxy.example' }]);
-  expect(hopsOf({ server: 'something' })).toEqual([]);
+  expect(detectProxies(headers as IncomingHttpHeaders).map(({ name }) => name)).toEqual([
+    'Varnish',
+    'nginx',
+    'Cloudflare',
+  ]);
+  expect(detectProxies({ via: '1.1 proxy.example' })).toMatchObject([
+    { name: 'a proxy', header: 'via: 1.1 proxy.example' },
+  ]);
+  expect(detectProxies({ server: 'something' })).toEqual([]);
 });

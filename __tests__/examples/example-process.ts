@@ -1,6 +1,6 @@
 /*
- * For the tests of the examples: an example as a process of its own, and its streams as fetch and EventSource read them.
- * Knows nothing of the package: what is tested here is what a reader of the README would see.
+ * Runs an example as a process of its own, and reads its streams with fetch and EventSource.
+ * It does not import the package, so the tests see what a reader of the documentation sees.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,20 +16,20 @@ const opened = new Set<() => void>();
 export interface Running {
   url: string;
   output(): string;
-  /** Settles with the match once the process has written it. */
-  says(what: RegExp): Promise<RegExpExecArray>;
-  /** Tells it to leave, and waits until it has: its exit code and how long it took. */
+  /** Resolves with the match once the process has written it. */
+  prints(what: RegExp): Promise<RegExpExecArray>;
+  /** Sends SIGTERM and waits for the exit. Resolves with the exit code and the time that it took. */
   stop(): Promise<{ code: number | null; ms: number }>;
 }
 
 export async function start(file: string, env: Record<string, string> = {}): Promise<Running> {
   const child = launch(file, { PORT: '0', ...env });
-  const { says, output } = follow(child);
-  const [, url] = await says(/listening on (http:\S+)/);
+  const { prints, output } = follow(child);
+  const [, url] = await prints(/listening on (http:\S+)/);
   return {
     url: url!,
     output,
-    says,
+    prints,
     async stop() {
       const since = Date.now();
       child.kill('SIGTERM');
@@ -40,8 +40,8 @@ export async function start(file: string, env: Record<string, string> = {}): Pro
 }
 
 /**
- * A free port for who must come back to it: a cluster on port 0 takes another one after all its workers have died at once.
- * It is none of those that the system gives to others meanwhile, which begin at 32768.
+ * Returns a free port for a server that must keep its port: a cluster on port 0 gets another port after all its workers died at
+ * once. The port is below 32768, where the range begins from which the system assigns ports to other sockets.
  */
 export async function keptPort(): Promise<string> {
   for (;;) {
@@ -58,7 +58,7 @@ export async function keptPort(): Promise<string> {
   }
 }
 
-/** Starts it without expecting that it stays: its exit code and all that it wrote. */
+/** Runs an example until it exits. Resolves with its exit code and its whole output. */
 export async function run(file: string, env: Record<string, string>): Promise<{ code: number | null; output: string }> {
   const child = launch(file, env);
   const { output } = follow(child);
@@ -79,26 +79,26 @@ function launch(file: string, env: Record<string, string>): ChildProcess {
 function follow(child: ChildProcess) {
   let text = '';
   const waiting = new Set<() => void>();
-  const more = (chunk?: string): void => {
+  const append = (chunk?: string): void => {
     text += chunk ?? '';
-    for (const look of waiting) look();
+    for (const check of waiting) check();
   };
-  child.stdout!.setEncoding('utf8').on('data', more);
-  child.stderr!.setEncoding('utf8').on('data', more);
-  child.once('close', () => more());
-  const says = (what: RegExp): Promise<RegExpExecArray> =>
+  child.stdout!.setEncoding('utf8').on('data', append);
+  child.stderr!.setEncoding('utf8').on('data', append);
+  child.once('close', () => append());
+  const prints = (what: RegExp): Promise<RegExpExecArray> =>
     new Promise((resolve, reject) => {
-      const look = (): void => {
+      const check = (): void => {
         const found = what.exec(text);
         if (found) resolve(found);
         else if (child.exitCode !== null) reject(new Error(`ended with ${child.exitCode}, before ${what}:\n${text}`));
         else return;
-        waiting.delete(look);
+        waiting.delete(check);
       };
-      waiting.add(look);
-      look();
+      waiting.add(check);
+      check();
     });
-  return { says, output: () => text };
+  return { prints, output: () => text };
 }
 
 export interface Seen {
@@ -107,40 +107,40 @@ export interface Seen {
   id: string;
 }
 
-/** The events of a response, one after another; `undefined` when the stream has ended. */
+/** Reads a response: `next()` resolves with the next event, and with `undefined` after the end of the stream. */
 export async function read(url: string, init: RequestInit = {}) {
-  const leaving = new AbortController();
-  const leave = (): void => leaving.abort();
-  opened.add(leave);
-  const response = await fetch(url, { ...init, signal: leaving.signal });
+  const abort = new AbortController();
+  const disconnect = (): void => abort.abort();
+  opened.add(disconnect);
+  const response = await fetch(url, { ...init, signal: abort.signal });
   const events = response.body?.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
   const reader = events?.getReader();
   const next = async (): Promise<Seen | undefined> => {
     const { value } = (await reader?.read()) ?? {};
     return value && { event: value.event ?? 'message', data: value.data, id: value.id ?? '' };
   };
-  return { response, next, leave };
+  return { response, next, disconnect };
 }
 
-/** The named events that an `EventSource` gets, to be taken one after another. */
+/** Connects an `EventSource`: `next()` resolves with the next event that has one of these names. */
 export function listen(url: string, names: readonly string[], headers: Record<string, string> = {}) {
   const source = new EventSource(url, {
     fetch: (input, init) => fetch(input, { ...init, headers: { ...init?.headers, ...headers } }),
   });
   opened.add(() => source.close());
   const seen: Seen[] = [];
-  const takers: Array<(one: Seen) => void> = [];
+  const waiters: Array<(one: Seen) => void> = [];
   for (const name of names) {
     source.addEventListener(name, ({ data, lastEventId }: MessageEvent) => {
       const one = { event: name, data: data as string, id: lastEventId };
-      const taker = takers.shift();
-      if (taker) taker(one);
+      const waiter = waiters.shift();
+      if (waiter) waiter(one);
       else seen.push(one);
     });
   }
   const next = (): Promise<Seen> => {
     const one = seen.shift();
-    return one ? Promise.resolve(one) : new Promise((resolve) => takers.push(resolve));
+    return one ? Promise.resolve(one) : new Promise((resolve) => waiters.push(resolve));
   };
   const opening = new Promise<void>((resolve) => source.addEventListener('open', () => resolve(), { once: true }));
   const cut = () => new Promise<void>((resolve) => source.addEventListener('error', () => resolve(), { once: true }));
@@ -150,9 +150,9 @@ export function listen(url: string, names: readonly string[], headers: Record<st
 export const post = (url: string, body: unknown, headers: Record<string, string> = {}, method = 'POST') =>
   fetch(url, { method, headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify(body) });
 
-/** For `afterEach`: nothing stays behind, whatever a test has done. */
+/** For `afterEach`: closes every stream and kills every process, whatever the test has done. */
 export function clear(): void {
-  for (const leave of opened) leave();
+  for (const disconnect of opened) disconnect();
   opened.clear();
   for (const child of started) child.kill('SIGKILL');
 }

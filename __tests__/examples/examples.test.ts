@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clear, listen, post, read, run, start } from './example-process.ts';
@@ -8,7 +8,7 @@ const folder = mkdtempSync(join(tmpdir(), 'examples-'));
 afterEach(clear);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test('quick-start: says hello, and leaves when told to', async () => {
+test('quick-start: sends hello, and exits on SIGTERM', async () => {
   const example = await start('quick-start.ts');
   const { response, next } = await read(`${example.url}/events`);
   expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
@@ -17,7 +17,7 @@ test('quick-start: says hello, and leaves when told to', async () => {
   expect(await next()).toBeUndefined();
 });
 
-test('broadcast-from-a-route: what one posts, all are told, with the id that the route answers', async () => {
+test('broadcast-from-a-route: every client receives a posted order, with the id of the answer', async () => {
   const example = await start('broadcast-from-a-route.ts');
   const readers = [listen(`${example.url}/events`, ['order']), listen(`${example.url}/events`, ['order'])];
   await Promise.all(readers.map(({ opening }) => opening));
@@ -29,14 +29,14 @@ test('broadcast-from-a-route: what one posts, all are told, with the id that the
 });
 
 describe('private-channels', () => {
-  test('nobody without a session gets in', async () => {
+  test('a request without a session gets 401', async () => {
     const example = await start('private-channels.ts');
     expect((await fetch(`${example.url}/events`)).status).toBe(401);
     expect((await fetch(`${example.url}/events`, { headers: { Cookie: 'session=guessed' } })).status).toBe(401);
     expect((await example.stop()).code).toBe(0);
   });
 
-  test('a note reaches its user on every device, and nobody else', async () => {
+  test('a note reaches all devices of its user, and no other user', async () => {
     const example = await start('private-channels.ts');
     const as = (session: string) => listen(`${example.url}/events`, ['note'], { Cookie: `session=${session}` });
     const [phone, laptop, bob] = [as('s-ada'), as('s-ada'), as('s-bob')];
@@ -56,9 +56,9 @@ describe('private-channels', () => {
 
 describe('token-stream', () => {
   const text = join(folder, 'text.md');
-  const first = `A reset tells the client that what it missed is gone, so that it fetches its state anew: ${'word '.repeat(200)}end.`;
+  const first = `A reset means that missed events are lost, so the client fetches its state again: ${'word '.repeat(200)}end.`;
   const second =
-    'Heartbeats are comments that are written when nothing else has been, so that proxies keep the line open.';
+    'Heartbeats are comments that the router writes into silent streams, so that proxies keep the connection open longer.';
   writeFileSync(text, `# Title\n\n${first}\n\n${second}\n`);
 
   const ask = (url: string, prompt: string) =>
@@ -75,33 +75,33 @@ describe('token-stream', () => {
     for (let one = await next(); one?.event === 'token'; one = await next()) tokens.push(one.data);
     expect(tokens.length).toBeGreaterThan(10);
     expect(tokens.join('')).toBe(second);
-    await example.says(/finished after 18 tokens/);
+    await example.prints(/finished after 18 tokens/);
     expect((await fetch(`${example.url}/answers`)).status).toBe(405);
     expect((await example.stop()).code).toBe(0);
   });
 
-  test('its producer stops when the reader leaves', async () => {
+  test('the generator stops when the client disconnects', async () => {
     const example = await start('token-stream.ts', { TEXT: text });
-    const { next, leave } = await ask(example.url, 'what is a reset');
+    const { next, disconnect } = await ask(example.url, 'what is a reset');
     expect((await next())?.data).toBe('A');
     expect((await next())?.data).toBe(' reset');
-    leave();
-    const [, made] = await example.says(/stopped after (\d+) tokens: client/);
-    expect(Number(made)).toBeLessThan(50);
+    disconnect();
+    const [, sent] = await example.prints(/stopped after (\d+) tokens: client/);
+    expect(Number(sent)).toBeLessThan(50);
     expect((await example.stop()).code).toBe(0);
   });
 });
 
-test('cors-feed: pages of its origins may read with credentials, others may not', async () => {
+test('cors-feed: pages of the listed origins may read with credentials, others may not', async () => {
   const example = await start('cors-feed.ts');
   const url = `${example.url}/events`;
   for (const origin of ['https://app.example', 'https://beta.app.example']) {
-    const { response, next, leave } = await read(url, { headers: { Origin: origin, Cookie: 'user=ada' } });
+    const { response, next, disconnect } = await read(url, { headers: { Origin: origin, Cookie: 'user=ada' } });
     expect(response.headers.get('access-control-allow-origin')).toBe(origin);
     expect(response.headers.get('access-control-allow-credentials')).toBe('true');
     expect(response.headers.get('vary')).toMatch(/\bOrigin\b/);
     expect(await next()).toMatchObject({ event: 'you', data: 'user=ada' });
-    leave();
+    disconnect();
   }
   const foreign = await fetch(url, { headers: { Origin: 'https://evil.example' } });
   expect(foreign.status).toBe(403);
@@ -122,11 +122,11 @@ test('cors-feed: pages of its origins may read with credentials, others may not'
   expect((await example.stop()).code).toBe(0);
 });
 
-test('graceful-shutdown: the streams end one by one, each is told a time of its own to come back', async () => {
+test('graceful-shutdown: the streams end one by one, each with its own retry', async () => {
   const example = await start('graceful-shutdown.ts');
   const responses = await Promise.all(Array.from({ length: 6 }, () => fetch(`${example.url}/events`)));
   const endings = responses.map(async (response) => ({ text: await response.text(), at: Date.now() }));
-  await example.says(/listening/);
+  await example.prints(/listening/);
   const { code, ms } = await example.stop();
   expect(code).toBe(0);
   expect(ms).toBeLessThan(6000);
@@ -139,10 +139,22 @@ test('graceful-shutdown: the streams end one by one, each is told a time of its 
   expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(300);
 });
 
-/** An epoch of the same form, of another process' life. */
+/** Returns a log name of the same form, as another process would have it. */
 const other = (epoch: string): string => epoch.slice(1) + epoch[0];
 
-test('snapshot: the whole state first, then what changes', async () => {
+test('large-file: a client receives the whole file, then the end', async () => {
+  const file = join(folder, 'large.txt');
+  writeFileSync(file, 'one line of a large file\n'.repeat(100_000));
+  const example = await start('large-file.ts', { FILE: file });
+  const { next } = await read(`${example.url}/file`);
+  const parts: string[] = [];
+  for (let one = await next(); one?.event === 'message'; one = await next()) parts.push(one.data);
+  expect(parts.length).toBeGreaterThan(10);
+  expect(parts.join('') === readFileSync(file, 'utf8')).toBe(true);
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('snapshot: the whole state comes first, then the changes', async () => {
   const example = await start('snapshot.ts');
   const put = (name: string, on: boolean) => post(`${example.url}/lamps/${name}`, { on }, {}, 'PUT');
   await put('hall', true);
@@ -166,7 +178,7 @@ test('snapshot: the whole state first, then what changes', async () => {
 });
 
 describe('own-store', () => {
-  test('a returning client gets exactly the rows that it missed, then what is live; a restart changes nothing', async () => {
+  test('a returning client gets exactly the rows that it missed, then new rows; a restart changes nothing', async () => {
     const store = join(folder, 'store');
     let example = await start('own-store.ts', { STORE: store });
     const note = async (text: string) =>
@@ -201,7 +213,7 @@ describe('own-store', () => {
   });
 });
 
-test('typed-events: what it sells, it tells', async () => {
+test('typed-events: a sale broadcasts the stock and the order', async () => {
   const example = await start('typed-events.ts');
   const { next } = await read(`${example.url}/events`);
   expect(await next()).toMatchObject({ event: 'stock', data: '12' });
@@ -212,7 +224,7 @@ test('typed-events: what it sells, it tells', async () => {
   expect((await example.stop()).code).toBe(0);
 });
 
-test('compression-and-helmet: gzip for who takes it, plain for who does not, at once for both', async () => {
+test('compression-and-helmet: gzip for clients that accept it, plain for others, without delay for both', async () => {
   const example = await start('compression-and-helmet.ts');
   const url = `${example.url}/events`;
   const zipped = await read(url, { headers: { 'Accept-Encoding': 'gzip' } });
@@ -231,9 +243,9 @@ test('compression-and-helmet: gzip for who takes it, plain for who does not, at 
   expect((await example.stop()).code).toBe(0);
 });
 
-test('shop.test: an application’s own test passes by itself, and leaves nothing open', async () => {
+test('shop.test: the test of an application passes by itself, and leaves nothing open', async () => {
   const { code, output } = await run('shop.test.ts', {});
-  expect(output).toMatch(/^\W*pass 3$/m);
+  expect(output).toMatch(/^\W*pass 4$/m);
   expect(output).toMatch(/^\W*fail 0$/m);
   expect(code).toBe(0);
 });

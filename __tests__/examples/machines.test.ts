@@ -1,5 +1,5 @@
 /*
- * The two examples with several servers: one server is killed under its readers, and their lists have no gap.
+ * The two examples with several servers: a server is killed while clients read, and the clients miss no event.
  */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -9,23 +9,26 @@ import { findProgram } from '../fixtures/redis-server.ts';
 jest.setTimeout(90_000);
 afterEach(clear);
 
-/** A request on a connection of its own: a server that was killed must not be waited for. */
+/** Options for a request on its own connection, so that no request waits for a killed server. */
 const once = (body: string) => ({ method: 'POST', body, headers: { connection: 'close' } });
 
-/** Tells it until it is acknowledged: after a kill there may be nobody for a moment. What it told in vain comes to `unsure`. */
-async function tell(url: string, text: string, unsure: Set<string>): Promise<string> {
+/**
+ * Posts a note again until a server acknowledges it, because no server may listen for a moment after a kill. Adds attempts with an
+ * unknown outcome to `unsure`.
+ */
+async function postNote(url: string, text: string, unsure: Set<string>): Promise<string> {
   for (let tries = 0; ; tries++) {
     const attempt = `${text}, attempt ${tries}`;
     const answer = await fetch(`${url}/notes`, once(attempt)).catch((error: Error) => error);
     if ('status' in answer && answer.status === 201) return attempt;
-    if (tries === 300) throw new Error('Nobody took a note', { cause: answer });
-    unsure.add(attempt); // killed before it could say that it has kept it
+    if (tries === 300) throw new Error('No server accepted a note', { cause: answer });
+    unsure.add(attempt); // the server was killed before it could acknowledge the note
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
 test.each(['cluster/start.ts', 'many-machines/start.ts'])(
-  '%s: a server is killed, and no list has a gap',
+  '%s: a server is killed, and no client misses an event',
   async (file) => {
     if (file.startsWith('many')) await findProgram();
     const example = await start(file, { REDIS_URL: '', PORT: await keptPort() });
@@ -33,26 +36,26 @@ test.each(['cluster/start.ts', 'many-machines/start.ts'])(
     await Promise.all(readers.map(({ opening }) => opening));
     expect(await (await fetch(example.url)).text()).toContain('new EventSource');
 
-    const told: string[] = [];
+    const acknowledged: string[] = [];
     const unsure = new Set<string>();
     let isCut = false;
     const cut = Promise.race(readers.map((reader) => reader.cut())).then(() => (isCut = true));
     for (let n = 0; n < 30; n++) {
-      told.push(await tell(example.url, `note ${n}`, unsure));
+      acknowledged.push(await postNote(example.url, `note ${n}`, unsure));
       if (n < 10 || n % 5 > 0 || isCut) continue;
-      await fetch(`${example.url}/kill`, once('')).catch(() => {}); // until it concerns a reader
+      await fetch(`${example.url}/kill`, once('')).catch(() => {}); // until a kill disconnects a client
     }
-    // Where all readers came to the server that was up first, every kill so far may have met the other one.
+    // If all clients are connected to one server, every kill so far may have hit the other one.
     for (let tries = 0; !isCut && tries < 100; tries++) {
       await fetch(`${example.url}/kill`, once('')).catch(() => {});
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    await example.says(/is gone \(SIGKILL\)/);
+    await example.prints(/exited \(SIGKILL\)/);
     await cut;
     for (const reader of readers) {
       const seen: string[] = [];
-      while (seen.at(-1) !== told.at(-1)) seen.push((await reader.next()).data);
-      expect(seen.filter((text) => !unsure.has(text))).toEqual(told);
+      while (seen.at(-1) !== acknowledged.at(-1)) seen.push((await reader.next()).data);
+      expect(seen.filter((text) => !unsure.has(text))).toEqual(acknowledged);
       expect(new Set(seen).size).toBe(seen.length);
       expect(reader.waiting).toEqual([]);
     }
@@ -60,10 +63,10 @@ test.each(['cluster/start.ts', 'many-machines/start.ts'])(
   },
 );
 
-test('publish.sh: an event from outside of Node.js reaches the page', async () => {
+test('publish.sh: an event published without Node.js reaches the page', async () => {
   await findProgram();
   const example = await start('many-machines/start.ts', { REDIS_URL: '' });
-  const [, url] = await example.says(/REDIS_URL=(\S+)/);
+  const [, url] = await example.prints(/REDIS_URL=(\S+)/);
   const { next } = await read(`${example.url}/events`);
   expect(await next()).toMatchObject({ event: 'checkpoint' });
   const script = join(__dirname, '../..', 'examples', 'many-machines', 'publish.sh');
@@ -77,7 +80,7 @@ test('publish.sh: an event from outside of Node.js reaches the page', async () =
   expect((await example.stop()).code).toBe(0);
 });
 
-test('many-machines without Redis says in one line what to do', async () => {
+test('many-machines without Redis prints one line with the cure', async () => {
   const { code, output } = await run('many-machines/start.ts', { REDIS_URL: '', PATH: '/nowhere' });
   expect(output).toBe('This needs Redis: set REDIS_URL, or put redis-server or valkey-server on the PATH.\n');
   expect(code).toBe(1);

@@ -1,6 +1,6 @@
 /*
- * The page that `npm start` shows, in a real Chromium: several tabs, the second origin, the form, the plot, and the end.
- * Knows the example as a process of its own, and nothing of the package.
+ * The page of `npm start` in a real Chromium: several tabs, the second origin, the form, the plot, and the end.
+ * It runs the example as a process of its own, and does not import the package.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,19 +16,19 @@ let context: BrowserContext;
 let folder: string;
 let server: Running;
 let elsewhere: string;
-/** What the browser complained of. */
+/** Errors and warnings of the browser. */
 let complaints: string[];
 
 beforeAll(async () => {
   browser = await launchChromium();
-}, 300_000); // it may have to be unpacked, or installed
+}, 300_000); // Chromium may have to be unpacked, or installed
 afterAll(() => browser?.close());
 
 beforeEach(async () => {
   complaints = [];
   folder = mkdtempSync(join(tmpdir(), 'feed-'));
   server = await start('notification-feed/server.ts', { WATCH: folder });
-  elsewhere = (await server.says(/another origin: (\S+)/))[1]!;
+  elsewhere = (await server.prints(/another origin: (\S+)/))[1]!;
   context = await browser.newContext();
 });
 
@@ -52,7 +52,7 @@ async function tab(url: string): Promise<Page> {
 const has = (page: Page, text: string): Promise<void> =>
   page.locator('#feed > li', { hasText: text }).first().waitFor();
 
-test('what one tab publishes through the form is in every tab and at the other origin; the readers are counted', async () => {
+test('a notice from one tab appears in every tab and at the other origin; the page counts the readers', async () => {
   const tabs = [await tab(server.url), await tab(server.url), await tab(elsewhere)] as const;
   await tabs[0].fill('#text', 'from <b>here</b> & "there"');
   await tabs[0].press('#text', 'Enter');
@@ -64,7 +64,7 @@ test('what one tab publishes through the form is in every tab and at the other o
   expect(complaints).toEqual([]);
 });
 
-test('the plot is drawn, also by a Chromium without a locale, whose language is no language tag', async () => {
+test('the plot is drawn, even in a Chromium without a locale, whose language is not a language tag', async () => {
   await context.addInitScript("Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })");
   const page = await tab(server.url);
   await page.locator('#plot canvas').waitFor();
@@ -72,19 +72,19 @@ test('the plot is drawn, also by a Chromium without a locale, whose language is 
   expect(complaints).toEqual([]);
 });
 
-test.each(['light', 'dark'] as const)('it fits a phone: nothing hangs over, in %s', async (colorScheme) => {
+test.each(['light', 'dark'] as const)('it fits a phone without horizontal scrolling, in %s', async (colorScheme) => {
   const page = await tab(server.url);
   await page.emulateMedia({ colorScheme });
   await page.setViewportSize({ width: 320, height: 640 });
   await page.locator('#plot canvas').waitFor();
-  // Once the plot has heard of it. (waitForFunction asks again with eval, which the page's policy forbids.)
+  // Waits until the plot has adapted. (waitForFunction uses eval, which the page's policy forbids.)
   await page.evaluate(`new Promise((resolve) => {
-    const look = () => document.documentElement.scrollWidth === 320 ? resolve() : requestAnimationFrame(look);
-    look();
+    const check = () => document.documentElement.scrollWidth === 320 ? resolve() : requestAnimationFrame(check);
+    check();
   })`);
 });
 
-test('End ends it for good, and only for who asked', async () => {
+test('the End button ends the stream of its own page for good, and no other', async () => {
   const [page, other] = [await tab(server.url), await tab(server.url)];
   await page.click('#end');
   await page.waitForSelector('body[data-state=ended]');

@@ -14,7 +14,7 @@ beforeEach(async () => {
   mkdirSync(join(folder, 'notes'));
   mkdirSync(join(folder, 'node_modules'));
   server = await start(SERVER, { WATCH: folder });
-  elsewhere = (await server.says(/another origin: (\S+)/))[1]!;
+  elsewhere = (await server.prints(/another origin: (\S+)/))[1]!;
 });
 
 afterEach(() => {
@@ -22,7 +22,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-test('serves the page and all that it needs itself, under a strict policy', async () => {
+test('serves the page and all its resources itself, with a strict policy', async () => {
   for (const [origin, feed] of [
     [server.url, ''],
     [elsewhere, server.url],
@@ -45,7 +45,7 @@ test('serves the page and all that it needs itself, under a strict policy', asyn
   expect((await server.stop()).code).toBe(0);
 });
 
-test('the first bytes are there within a second, as curl shows them', async () => {
+test('curl receives the first bytes within a second', async () => {
   const since = Date.now();
   const first = await new Promise<string>((resolve, reject) => {
     const asked = request(`${server.url}/events`, { headers: { Accept: '*/*', 'User-Agent': 'curl/8.5.0' } });
@@ -61,7 +61,7 @@ test('the first bytes are there within a second, as curl shows them', async () =
   expect(first).toMatch(/^:\nretry: 2000\n/);
 });
 
-test('a notice published through the route arrives in two streams, with the id of the answer', async () => {
+test('a posted notice arrives in two streams, with the id of the answer', async () => {
   const names = ['notice', 'snapshot', 'hello'];
   const streams = [listen(`${server.url}/events`, names), listen(`${server.url}/events`, names)];
   for (const { next } of streams) {
@@ -83,20 +83,20 @@ test('a notice published through the route arrives in two streams, with the id o
   }
 });
 
-test('counts its readers as they come and go', async () => {
+test('counts its readers as they connect and disconnect', async () => {
   const one = listen(`${server.url}/events`, ['vitals']);
-  const told = async (count: number) => {
+  const reaches = async (count: number) => {
     while ((JSON.parse((await one.next()).data) as { readers: number }).readers !== count);
   };
-  await told(1);
+  await reaches(1);
   const two = listen(`${server.url}/events`, ['vitals']);
-  await told(2);
+  await reaches(2);
   expect(JSON.parse((await two.next()).data)).toMatchObject({ readers: 2 });
   two.source.close();
-  await told(1);
+  await reaches(1);
 });
 
-test('the second origin reads it with credentials; the stream sets a cookie and knows it again; others may not read', async () => {
+test('the second origin reads with credentials, the stream sets a cookie and recognises it, and other origins may not read', async () => {
   const url = `${server.url}/events`;
   const first = await read(url, { headers: { Origin: elsewhere } });
   expect(first.response.headers.get('access-control-allow-origin')).toBe(elsewhere);
@@ -119,7 +119,7 @@ test('the second origin reads it with credentials; the stream sets a cookie and 
   expect(preflight.headers.get('access-control-allow-origin')).toBe(elsewhere);
 });
 
-test('tells of files that come, change and go, in folders that come as well, and not of those that it is to ignore', async () => {
+test('reports files that are added, changed and removed, also in new folders, except ignored ones', async () => {
   const { next, opening } = listen(`${server.url}/events`, ['file']);
   await opening;
   const change = async () => {
@@ -147,7 +147,7 @@ test('reports the machine at once, so that a page is never empty', async () => {
   expect(entries.map(({ what }) => what)).toEqual(expect.arrayContaining(['load', 'memory']));
 });
 
-test('a stream that comes back gets what it missed; one with an id of another life is reset, and gets the state', async () => {
+test('a returning client gets the missed events; after a restart of the server it gets a reset and the state', async () => {
   const one = listen(`${server.url}/events`, ['notice']);
   await one.opening;
   await post(`${server.url}/notices`, { text: 'seen' });
@@ -167,7 +167,7 @@ test('a stream that comes back gets what it missed; one with an id of another li
   expect(await lost.next()).toMatchObject({ event: 'hello' });
 });
 
-test('a reader may hang up or end its own streams, and no other', async () => {
+test('a reader may disconnect or end its own streams, and no others', async () => {
   const own = { Cookie: 'reader=0a0a' };
   const stream = listen(`${server.url}/events`, ['hello', 'end'], own);
   const hello = JSON.parse((await stream.next()).data) as { stream: string };
@@ -182,14 +182,14 @@ test('a reader may hang up or end its own streams, and no other', async () => {
   expect(stream.source.readyState).toBe(stream.source.CLOSED);
 });
 
-test('a port in use is one line, not a stack', async () => {
+test('a port in use causes one line of output, not a stack', async () => {
   const { port } = new URL(server.url);
   const { code, output } = await run(SERVER, { PORT: port, WATCH: folder });
   expect(code).toBe(1);
-  expect(output).toBe(`Port ${port} is in use. Take another: PORT=${Number(port) + 1000} npm start\n`);
+  expect(output).toBe(`Port ${port} is in use. Choose another: PORT=${Number(port) + 1000} npm start\n`);
 });
 
-test('leaves with code 0 while pages are connected', async () => {
+test('exits with code 0 while pages are connected', async () => {
   const { opening, cut } = listen(`${server.url}/events`, ['notice']);
   await opening;
   const [{ code, ms }] = await Promise.all([server.stop(), cut()]);

@@ -1,9 +1,10 @@
 /*
- * The ring: a stretch of the log without a hole, and where a position stands in it; ranges, words and the bytes they become.
+ * The ring of the newest entries, the packets of its ranges, and the outbox of a connection.
  */
 
 import { Packet } from '../../lib/wire/packet.ts';
-import { comparePositions } from '../../lib/journal/sequence-id.ts';
+import { compareSequenceIds } from '../../lib/journal/sequence-id.ts';
+import { SubscriberGroup } from '../../lib/fanout/subscriber-groups.ts';
 import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring, type RingLimits } from '../../lib/fanout/ring.ts';
 import { Outbox } from '../../lib/connection/outbox.ts';
@@ -20,9 +21,9 @@ function refill(ring: Ring, window: JournalWindow): void {
   ring.fill(window);
 }
 
-/** A ring that holds entries `from` to `to`, all handed out. */
+/** Makes a ring of the entries `from` to `to`, all of them settled. */
 function ringOf(from: number, to: number, limits: Partial<RingLimits> = {}): Ring {
-  const ring = new Ring({ entries: 100, bytes: 1_000_000, ...limits }, comparePositions);
+  const ring = new Ring({ entries: 100, bytes: 1_000_000, ...limits }, compareSequenceIds);
   const entries = Array.from({ length: to - from + 1 }, (_, index) => entryOf(from + index));
   refill(ring, { floor: idOf(from - 1), entries });
   return ring;
@@ -33,7 +34,7 @@ const idsOf = (from: number, to: number): string[] =>
   Array.from({ length: to - from + 1 }, (_, index) => idOf(from + index));
 
 describe('the ring', () => {
-  test('knows its entries and the position before them, by number and not by text', () => {
+  test('finds its entries and the position before them, and compares ids as numbers', () => {
     const ring = ringOf(8, 12);
     expect(idsIn(ring)).toEqual(idsOf(7, 12));
     expect(ring.headId).toBe(idOf(12));
@@ -41,10 +42,10 @@ describe('the ring', () => {
     expect(ring.find(idOf(9))! - ring.find(idOf(8))!).toBe(1);
     expect(ring.find(idOf(10))! - ring.find(idOf(9))!).toBe(1);
     expect([ring.find(idOf(6)), ring.find(idOf(13))]).toEqual([undefined, undefined]);
-    expect(ring.find(idOf(10, 'zyxwvutsrqpo'))).toBeUndefined(); // counts alike, and is another log's
+    expect(ring.find(idOf(10, 'zyxwvutsrqpo'))).toBeUndefined(); // the same number in another log
   });
 
-  test('of an empty log stands on its first position', () => {
+  test('of an empty log has the first position as its head', () => {
     const ring = ringOf(1, 0);
     expect(ring.headId).toBe(idOf(0));
     expect(ring.find(idOf(0))).toBe(ring.head);
@@ -53,7 +54,7 @@ describe('the ring', () => {
     expect(ring.find(idOf(1))).toBe(ring.find(idOf(0))! + 1);
   });
 
-  test('is bounded by entries, and lets the oldest go first', () => {
+  test('is limited by entries, and drops the oldest first', () => {
     const ring = ringOf(1, 0, { entries: 3 });
     for (let n = 1; n <= 5000; n++) {
       ring.push(entryOf(n));
@@ -63,7 +64,7 @@ describe('the ring', () => {
     expect(ring.at(ring.find(idOf(4999))!).id).toBe(idOf(4999));
   });
 
-  test('is bounded by bytes, counted exactly, and may be emptied by one large entry', () => {
+  test('is limited by bytes, counted exactly, and one large entry may empty it', () => {
     const ring = ringOf(1, 0, { bytes: 100 });
     for (let n = 1; n <= 9; n++) {
       ring.push(entryOf(n, 12)); // 21 bytes each
@@ -80,7 +81,7 @@ describe('the ring', () => {
     expect(ring.find(idOf(10))).toBe(ring.head - 1);
   });
 
-  test('lets nothing go that has not been handed out', () => {
+  test('drops no entry that has not been settled', () => {
     const ring = ringOf(1, 2, { entries: 2 });
     const base = ring.head;
     for (let n = 3; n <= 10; n++) ring.push(entryOf(n));
@@ -92,7 +93,7 @@ describe('the ring', () => {
     expect(idsIn(ring)).toEqual(idsOf(8, 10));
   });
 
-  test('vouches for nothing that the log has let go, except for the head', () => {
+  test('finds no id that the log has dropped, except for the head', () => {
     const ring = ringOf(1, 5);
     ring.push(entryOf(6));
     ring.trim(idOf(3));
@@ -105,19 +106,19 @@ describe('the ring', () => {
       true,
       true,
     ]);
-    ring.trim(idOf(2)); // late news
+    ring.trim(idOf(2)); // reported late
     expect(ring.find(idOf(4))).toBeDefined();
     ring.trim(idOf(6));
     expect(ring.find(idOf(6))).toBe(ring.head);
     expect(ring.find(idOf(5))).toBeUndefined();
-    expect(ring.at(ring.head).id).toBe(idOf(6)); // it is still to be handed out
+    expect(ring.at(ring.head).id).toBe(idOf(6)); // it has not been settled yet
     ring.push(entryOf(7));
-    expect(ring.find(idOf(6))).toBeUndefined(); // now something after it would be missing
-    ring.trim(idOf(99)); // never heard of
+    expect(ring.find(idOf(6))).toBeUndefined(); // an entry after it would be missing now
+    ring.trim(idOf(99)); // not in the ring
     expect(ring.find(idOf(7))).toBe(ring.head);
   });
 
-  test('is cut back with its bytes, and goes on with other entries', () => {
+  test('is truncated with its bytes, and continues with other entries', () => {
     const ring = ringOf(1, 6);
     const { bytes } = ringOf(1, 3);
     const n = ring.find(idOf(3))!;
@@ -131,7 +132,7 @@ describe('the ring', () => {
     expect(ring.bytes).toBe(0);
   });
 
-  test('never gives a number of before a restart to anything after it', () => {
+  test('never reuses a number after a restart', () => {
     const ring = ringOf(1, 4);
     const { head } = ring;
     refill(ring, { floor: idOf(0, 'zyxwvutsrqpo'), entries: [] });
@@ -141,7 +142,7 @@ describe('the ring', () => {
     expect(ring.bytes).toBe(0);
   });
 
-  test('tells how far one write may go: at least one entry, and no further than the limit', () => {
+  test('computes the end of one write: at least one entry, and not beyond the limit', () => {
     const ring = ringOf(1, 10);
     const from = ring.find(idOf(2))!;
     const size = ring.at(from + 1).body.byteLength;
@@ -152,31 +153,30 @@ describe('the ring', () => {
   });
 });
 
-describe('a range of the ring', () => {
-  const receiver = (channels: string[], own = false) => ({
-    group: {},
-    canSharePackets: true,
-    usesAppIds: own,
-    wants: ({ to }: Entry) => to === undefined || to.some((channel) => channels.includes(channel)),
+describe('the packet cache', () => {
+  const receiver = (channels: string[], usesAppIds = false) => ({
+    group: new SubscriberGroup(channels.join(), channels),
+    membership: undefined,
+    usesAppIds,
   });
   const textOf = (packet: Packet | undefined): string | undefined => packet?.payload.toString();
 
-  test('is made once for all who want the same of it', () => {
+  test('makes one packet for all receivers that want the same entries', () => {
     const ring = ringOf(1, 0);
     for (let n = 1; n <= 4; n++) ring.push(entryOf(n, 0, n % 2 === 0 ? { to: ['even'] } : {}));
-    const range = new PacketCache(ring, true);
+    const cache = new PacketCache(ring, true);
     const from = ring.first - 1;
-    const all = range.packet(receiver(['even']), from, ring.head)!;
-    expect(range.packet(receiver(['even', 'and more']), from, ring.head)).toBe(all);
+    const all = cache.packet(receiver(['even']), from, ring.head)!;
+    expect(cache.packet(receiver(['even', 'and more']), from, ring.head)).toBe(all);
     expect(textOf(all)).toBe([1, 2, 3, 4].map((n) => `id: ${idOf(n)}\ndata: ${n}\n\n`).join(''));
     expect(all.chunk.toString()).toBe(`${all.payload.length.toString(16)}\r\n${textOf(all)}\r\n`);
-    const odd = range.packet(receiver([]), from, ring.head)!;
+    const odd = cache.packet(receiver([]), from, ring.head)!;
     expect(textOf(odd)).toBe(`id: ${idOf(1)}\ndata: 1\n\nid: ${idOf(3)}\ndata: 3\n\n`);
     expect([all.entryCount, all.lastN, odd.entryCount, odd.lastN]).toEqual([4, ring.head, 2, ring.head - 1]);
-    expect(range.packet(receiver([]), ring.head - 1, ring.head)).toBeUndefined();
+    expect(cache.packet(receiver([]), ring.head - 1, ring.head)).toBeUndefined();
   });
 
-  test('has no ids for who has ids of its own, nor where nothing is resumed', () => {
+  test('writes no ids for a receiver with ids of the application, and none with `history: false`', () => {
     const ring = ringOf(1, 2);
     const from = ring.first - 1;
     const bare = 'data: 1..........\n\ndata: 2..........\n\n';
@@ -184,68 +184,68 @@ describe('a range of the ring', () => {
     expect(textOf(new PacketCache(ring, false).packet(receiver([]), from, ring.head))).toBe(bare);
   });
 
-  test('is another after the numbers have changed their meaning', () => {
+  test('makes new packets after the ring was truncated', () => {
     const ring = ringOf(1, 3);
-    const range = new PacketCache(ring, true);
+    const cache = new PacketCache(ring, true);
     const from = ring.head - 1;
-    const before = textOf(range.packet(receiver([]), from, ring.head));
+    const before = textOf(cache.packet(receiver([]), from, ring.head));
     ring.truncate(from);
-    range.clear();
+    cache.clear();
     ring.push(entryOf(4));
-    expect(textOf(range.packet(receiver([]), from, ring.head))).not.toBe(before);
-    expect(range.entries(from, ring.head).map(({ id }) => id)).toEqual([idOf(4)]);
+    expect(textOf(cache.packet(receiver([]), from, ring.head))).not.toBe(before);
+    expect(cache.entries(from, ring.head).map(({ id }) => id)).toEqual([idOf(4)]);
   });
 });
 
-describe('words', () => {
-  const rest = (words: Outbox): [number, string][] => {
+describe('the outbox', () => {
+  const takeAll = (outbox: Outbox): [number, string][] => {
     const all: [number, string][] = [];
-    for (let { nextPosition: at } = words; at !== undefined; { nextPosition: at } = words)
-      all.push([at, String(words.take())]);
+    for (let { nextPosition: at } = outbox; at !== undefined; { nextPosition: at } = outbox)
+      all.push([at, String(outbox.take())]);
     return all;
   };
 
-  test('of one place leave as one, and those of later places after them', () => {
-    const words = new Outbox();
-    words.add('a', 3);
-    words.add('b', 3);
-    words.add('c', 5);
-    expect(words.size).toBe(3);
-    expect(rest(words)).toEqual([
+  test('joins texts of one position, and keeps the order of positions', () => {
+    const outbox = new Outbox();
+    outbox.add('a', 3);
+    outbox.add('b', 3);
+    outbox.add('c', 5);
+    expect(outbox.size).toBe(3);
+    expect(takeAll(outbox)).toEqual([
       [3, 'ab'],
       [5, 'c'],
     ]);
-    expect(words.size).toBe(0);
+    expect(outbox.size).toBe(0);
   });
 
-  test('that come first keep the order in which they were said', () => {
-    const words = new Outbox();
-    words.add('own', 7);
-    words.addFirst('reset 1');
-    words.addFirst('reset 2');
-    expect(rest(words)).toEqual([
+  test('keeps the order of texts that precede all others', () => {
+    const outbox = new Outbox();
+    outbox.add('own', 7);
+    outbox.addFirst('reset 1');
+    outbox.addFirst('reset 2');
+    expect(takeAll(outbox)).toEqual([
       [0, 'reset 1'],
       [0, 'reset 2'],
       [7, 'own'],
     ]);
   });
 
-  test('are counted in bytes once they have waited for a turn', () => {
-    const words = new Outbox();
-    words.add('é…💥', 1);
-    words.seal();
-    expect(words.size).toBe(Buffer.byteLength('é…💥'));
-    words.add('x', 1);
-    expect(rest(words).map(([, text]) => text)).toEqual(['é…💥', 'x']);
+  test('counts sealed texts in bytes', () => {
+    const outbox = new Outbox();
+    outbox.add('é…💥', 1);
+    outbox.seal();
+    expect(outbox.size).toBe(Buffer.byteLength('é…💥'));
+    outbox.add('x', 1);
+    expect(takeAll(outbox).map(([, text]) => text)).toEqual(['é…💥', 'x']);
   });
 
-  test('wait for no entry that is not in the log any more', () => {
-    const words = new Outbox();
-    words.add('a', 4);
-    words.add('b', 9);
-    words.truncate(5);
-    words.add('c', 6);
-    expect(rest(words)).toEqual([
+  test('moves texts back to the last entry that is still in the log', () => {
+    const outbox = new Outbox();
+    outbox.add('a', 4);
+    outbox.add('b', 9);
+    outbox.truncate(5);
+    outbox.add('c', 6);
+    expect(takeAll(outbox)).toEqual([
       [4, 'a'],
       [5, 'b'],
       [6, 'c'],

@@ -1,5 +1,5 @@
 /*
- * The inspector's page in a real Chromium, under helmet: it moves, filters, pauses, publishes, ends; and keeps secrets.
+ * The inspector's page in a real Chromium, under helmet: plots, filters, pausing, publishing, closing, and secrets.
  */
 import type { Server } from 'node:http';
 import express from 'express';
@@ -20,19 +20,19 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => browser?.close());
 
-interface Scene {
+interface InspectedPage {
   readonly events: SseRouter;
   readonly page: Page;
   readonly server: Server;
-  /** What the browser complained of. */
-  readonly complaints: string[];
+  /** Warnings and errors of the browser, and requests to other origins. */
+  readonly problems: string[];
   readonly read: (join: string, headers?: Record<string, string>) => Promise<TestStream>;
   readonly text: (selector: string) => Promise<string>;
   /** Waits until an element's text is like this. */
   readonly until: (selector: string, like: RegExp) => Promise<void>;
 }
 
-async function scene(options: Parameters<Browser['newContext']>[0] = {}, script = ''): Promise<Scene> {
+async function openPage(options: Parameters<Browser['newContext']>[0] = {}, script = ''): Promise<InspectedPage> {
   const events = sse((conn, req) => conn.join(req.query.join as string));
   later(() => events.close());
   const app = express();
@@ -44,13 +44,13 @@ async function scene(options: Parameters<Browser['newContext']>[0] = {}, script 
   later(() => context.close());
   await context.addInitScript(script);
   const page = await context.newPage();
-  const complaints: string[] = [];
+  const problems: string[] = [];
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+    if (['error', 'warning'].includes(message.type())) problems.push(message.text());
   });
-  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('pageerror', (error) => problems.push(error.message));
   page.on('request', (request) => {
-    if (!request.url().startsWith(url) && !request.url().startsWith('data:')) complaints.push(request.url());
+    if (!request.url().startsWith(url) && !request.url().startsWith('data:')) problems.push(request.url());
   });
   await page.goto(`${url}/ops/_events`);
   await page.waitForSelector('body[data-state=open]');
@@ -58,7 +58,7 @@ async function scene(options: Parameters<Browser['newContext']>[0] = {}, script 
     events,
     page,
     server,
-    complaints,
+    problems,
     read: (join, headers = {}) => another(app, `/events?join=${join}&token=hunter2`, { headers }),
     text: async (selector) => (await page.locator(selector).first().textContent()) ?? '',
     until: (selector, like) => page.locator(selector).first().filter({ hasText: like }).waitFor(),
@@ -67,21 +67,21 @@ async function scene(options: Parameters<Browser['newContext']>[0] = {}, script 
 
 const figure = (name: string): string => `[data-figure="${name}"] dd`;
 
-test('a Chromium without a locale, whose language is no language tag, shows the plots all the same', async () => {
-  const { page, complaints } = await scene(
+test('the plots work in a Chromium without a locale, whose language is not a language tag', async () => {
+  const { page, problems } = await openPage(
     {},
     "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })",
   );
   await page.locator('canvas').nth(2).waitFor();
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('figures and plots move', async () => {
-  const { events, page, complaints, read, until } = await scene();
+test('figures and plots are updated', async () => {
+  const { events, page, problems, read, until } = await openPage();
   await until('#now-connections', /^0/);
-  await until('#nobody', /^Nobody is connected\.$/);
-  const talking = setInterval(() => void events.broadcast({ event: 'tick', data: 'x' }), 20);
-  later(() => clearInterval(talking));
+  await until('#no-connections', /^No open connections\.$/);
+  const broadcasts = setInterval(() => void events.broadcast({ event: 'tick', data: 'x' }), 20);
+  later(() => clearInterval(broadcasts));
   await Promise.all([read('a'), read('a'), read('b')]);
   await until('#now-connections', /^3 /);
   await until('#now-events', /^[1-9]\d\d? /);
@@ -91,7 +91,7 @@ test('figures and plots move', async () => {
   await until(figure('Head'), /^[0-9a-z]{12}-\d+$/);
   await until('#channels li:first-child', /^a2$/);
   await page.waitForSelector('#entries li:nth-child(20) time:not(:empty)');
-  // What is drawn: something in the plot has the colour of the line.
+  // Some pixels of the plot have the colour of the line.
   const painted = await page.evaluate(`(() => {
     const canvas = document.querySelector('#plot-events canvas');
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -100,11 +100,11 @@ test('figures and plots move', async () => {
     return count;
   })()`);
   expect(painted).toBeGreaterThan(20);
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('filters by channel and name, remembers them, and lets them go', async () => {
-  const { events, page, complaints, read, text, until } = await scene();
+test('filters by channel and name are kept over a reload and can be cleared', async () => {
+  const { events, page, problems, read, text, until } = await openPage();
   await Promise.all([read('a'), read('b'), read('b')]);
   await events.broadcast({ event: 'one', data: '1' }, { to: 'a' });
   await events.broadcast({ event: 'two', data: '2' }, { to: 'b' });
@@ -113,7 +113,7 @@ test('filters by channel and name, remembers them, and lets them go', async () =
   await until('#range', /^1–2 of 2$/);
   await until('#entries li:only-child .name', /^two$/);
   await page.fill('#name', 'o*');
-  await until('#nothing', /^Nothing like this has been broadcast\.$/);
+  await until('#no-entries', /^No broadcast event matches the filter\.$/);
   await page.reload();
   await until('#range', /^1–2 of 2$/);
   expect(await page.inputValue('#channel')).toBe('b');
@@ -124,43 +124,43 @@ test('filters by channel and name, remembers them, and lets them go', async () =
   await until('#range', /^1–1 of 1$/);
   expect(await page.getAttribute('#channels button[data-channel="a"]', 'aria-pressed')).toBe('true');
   expect(await text('#entries .data')).toBe('a1');
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('pauses the events, and goes on with what came meanwhile', async () => {
-  const { events, page, complaints, until } = await scene();
+test('the events can be paused, and resume with those that came meanwhile', async () => {
+  const { events, page, problems, until } = await openPage();
   await events.broadcast('before');
   await until('#entries .data', /^before$/);
   await page.click('#pause');
   await events.broadcast('<b>meanwhile</b>');
-  await until('#pause', /^Go on \(1 new\)$/);
+  await until('#pause', /^Resume \(1 new\)$/);
   expect(await page.locator('#entries li').count()).toBe(1);
   await page.click('#pause');
   await until('#entries li:first-child .data', /^<b>meanwhile<\/b>$/); // text, never markup
   await until('#pause', /^Pause$/);
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('publishes a test event, and says what cannot be sent', async () => {
-  const { page, complaints, read, until } = await scene();
+test('a test event can be published; the page shows why one cannot be sent', async () => {
+  const { page, problems, read, until } = await openPage();
   const reader = await read('a');
   await reader.next(); // the checkpoint
   await page.click('#publish summary');
   await page.fill('[name=event]', 'drill');
   await page.fill('[name=to]', 'a, b');
-  await page.fill('[name=data]', 'is anybody there?');
+  await page.fill('[name=data]', 'a drill');
   await page.click('#publish-form button');
-  expect(await reader.next()).toMatchObject({ event: 'drill', data: 'is anybody there?' });
+  expect(await reader.next()).toMatchObject({ event: 'drill', data: 'a drill' });
   await until('#published', /^Published as [0-9a-z]{12}-\d+$/);
   await until('#entries .name', /^drill$/);
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
   await page.fill('[name=event]', 'error');
   await page.click('#publish-form button');
   await until('#published.wrong', /error/);
 });
 
-test('selects a connection by keyboard, hides its secrets, and ends it for good', async () => {
-  const { events, page, complaints, read, text, until } = await scene();
+test('a connection can be selected by keyboard and ended, and its secrets are not shown', async () => {
+  const { events, page, problems, read, text, until } = await openPage();
   const secrets = { cookie: 'session=hunter2', authorization: 'Bearer hunter2', 'x-api-key': 'hunter2' };
   const reader = await read('a', { ...secrets, 'user-agent': 'Reader/7' });
   const [conn] = events.connections;
@@ -180,19 +180,19 @@ test('selects a connection by keyboard, hides its secrets, and ends it for good'
   await page.keyboard.press('Enter');
   await until('#one-headers', /user-agent/);
   await page.click('#end');
-  await until('#one-over', /^Over: ended for good\.$/);
-  expect(await page.isDisabled('#hang-up')).toBe(true);
+  await until('#one-closed', /^Closed: ended for good\.$/);
+  expect(await page.isDisabled('#close')).toBe(true);
   await reader.closed;
   expect(reader.events.at(-1)).toMatchObject({ event: 'end' });
   await page.click('#one-close');
-  await until('#nobody', /^Nobody is connected\.$/);
+  await until('#no-connections', /^No open connections\.$/);
   expect(await text(figure('Ended'))).toBe('1');
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('pages through many', async () => {
-  const { events, page, complaints, read, until } = await scene();
-  for (let n = 0; n < 27; n++) await read('a'); // oxlint-disable-line no-await-in-loop -- their order counts
+test('connections are shown in pages', async () => {
+  const { events, page, problems, read, until } = await openPage();
+  for (let n = 0; n < 27; n++) await read('a'); // one by one: their order counts
   await until('#range', /^1–25 of 27$/);
   await page.click('#next');
   await until('#range', /^26–27 of 27$/);
@@ -201,11 +201,11 @@ test('pages through many', async () => {
   await until('#range', /^1–25 of 27$/);
   const newest = [...events.connections].at(-1)!.id;
   await page.waitForSelector(`#rows tr:first-child[data-id="${newest}"]`);
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('on a phone, in the dark: nothing is wider than the screen', async () => {
-  const { events, page, complaints, read, until } = await scene({
+test('on a phone in dark mode nothing is wider than the screen', async () => {
+  const { events, page, problems, read, until } = await openPage({
     viewport: { width: 360, height: 740 },
     colorScheme: 'dark',
     isMobile: true,
@@ -220,15 +220,15 @@ test('on a phone, in the dark: nothing is wider than the screen', async () => {
   await until('#one-headers', /user-agent|host/);
   expect(await page.evaluate('document.querySelector("#one").scrollWidth')).toBeLessThanOrEqual(360);
   expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).toBe('rgb(15, 18, 19)');
-  expect(complaints).toEqual([]);
+  expect(problems).toEqual([]);
 });
 
-test('says when the stream is cut, and comes back', async () => {
-  const { server, events, page, until } = await scene();
+test('the page shows that the stream broke, and reconnects', async () => {
+  const { server, events, page, until } = await openPage();
   await events.broadcast('before');
   await until('#entries .data', /^before$/);
   server.closeAllConnections();
-  await until('#state', /^Cut: trying again$/);
+  await until('#state', /^Disconnected: reconnecting$/);
   await events.broadcast('meanwhile');
   await until('#state', /^Live$/);
   await until('#entries li:first-child .data', /^meanwhile$/);

@@ -1,5 +1,5 @@
 /*
- * sse-router/metrics: what Prometheus reads, on real streams.
+ * sse-router/metrics: the metrics that Prometheus scrapes, on real streams.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { another, appOf, codeOf, later, opened, overOf } from '../fixtures/suppo
 
 afterEach(clear);
 
-/** A registry of the test's own; clearing it lets go of the signals. */
+/** A registry for one test. Clearing it ends the subscriptions to the diagnostics channels. */
 function registryOf(...routers: [SseRouter, string?][]): Registry {
   const registry = new Registry();
   later(() => registry.clear());
@@ -21,7 +21,7 @@ function registryOf(...routers: [SseRouter, string?][]): Registry {
   return registry;
 }
 
-/** `name{labels}` to value. */
+/** The samples of a scrape: `name{labels}` to value. */
 async function scrape(registry: Registry): Promise<Map<string, number>> {
   const lines = (await registry.metrics()).split('\n').filter((line) => line !== '' && !line.startsWith('#'));
   return new Map(
@@ -29,7 +29,7 @@ async function scrape(registry: Registry): Promise<Map<string, number>> {
   );
 }
 
-test('what it counts is what the router counts, also before anything has happened', async () => {
+test('metrics equal the stats of the router, also before anything has happened', async () => {
   const { events, app, conn } = await opened((one) => one.join('a'));
   const registry = registryOf([events]);
   const fresh = await scrape(registry);
@@ -68,10 +68,10 @@ test('what it counts is what the router counts, also before anything has happene
     sse_hand_out_duration_seconds_count: 1,
   });
   expect(seen.get('sse_journal_append_duration_seconds_sum')).toBeLessThan(1); // seconds, not milliseconds
-  expect(await scrape(registry)).toEqual(seen); // counters are told, not counted up
+  expect(await scrape(registry)).toEqual(seen); // a scrape sets counters and does not increment them
 });
 
-test('refusals by limit, resumes and resets by reason', async () => {
+test('refusals are counted by limit, resumes and resets by outcome', async () => {
   const events = sse({ limits: { connections: 1, whenFull: 'reject' } });
   later(() => events.close());
   const app = appOf(events);
@@ -95,7 +95,7 @@ test('refusals by limit, resumes and resets by reason', async () => {
   expect(events.stats().resumes).toMatchObject({ resumed: 1, unknown: 1 });
 });
 
-test('names and units as Prometheus wants them, and no label without bounds', async () => {
+test('names and units follow the rules of Prometheus, and every label has a closed list of values', async () => {
   const { events } = await opened();
   const registry = registryOf([events]);
   for (const { name, type, help } of await registry.getMetricsAsJSON()) {
@@ -109,7 +109,7 @@ test('names and units as Prometheus wants them, and no label without bounds', as
   expect(labels).toEqual(new Set(['le', 'limit', 'outcome', 'reason']));
 });
 
-test('a scrape asks each router once', async () => {
+test('a scrape reads the stats of each router once', async () => {
   const { events } = await opened();
   const stats = jest.fn(() => events.stats());
   const registry = registryOf([Object.assign(() => {}, { stats }) as unknown as SseRouter]);
@@ -119,7 +119,7 @@ test('a scrape asks each router once', async () => {
   expect(stats).toHaveBeenCalledTimes(2);
 });
 
-test('fake timers do not keep the figures of the first scrape', async () => {
+test('under fake timers each scrape reads new stats', async () => {
   const { events } = await opened();
   const registry = registryOf([events]);
   jest.useFakeTimers();
@@ -132,7 +132,7 @@ test('fake timers do not keep the figures of the first scrape', async () => {
   }
 });
 
-test('of the processes of a cluster, figures add up; the journal is up where it is for all', async () => {
+test('metrics of the processes of a cluster are added up; sse_journal_up is the minimum', async () => {
   const { events } = await opened();
   const registry = registryOf([events]);
   const one = await registry.getMetricsAsJSON();
@@ -144,8 +144,8 @@ test('of the processes of a cluster, figures add up; the journal is up where it 
   expect(text).toContain('\nsse_journal_up 0\n');
 });
 
-describe('more than one router', () => {
-  test('each by its name, its timings too', async () => {
+describe('several routers in one registry', () => {
+  test('each has its name as a label, on the histograms too', async () => {
     const feed = await opened();
     const chat = await opened();
     const registry = registryOf([feed.events, 'feed'], [chat.events, 'chat']);
@@ -161,18 +161,20 @@ describe('more than one router', () => {
     expect(seen.get('sse_hand_out_duration_seconds_count{router="chat"}')).toBe(1);
   });
 
-  test('needs names, and says so', async () => {
+  test('need names, and the error explains how', async () => {
     const [one, two] = [sse(), sse()];
     later(() => one.close());
     later(() => two.close());
-    expect(() => registryOf([one], [two])).toThrow("give each a name, metrics(events, registry, { router: 'feed' })");
-    expect(() => registryOf([one], [two, 'two'])).toThrow('give each a name');
-    expect(() => registryOf([one, 'a'], [two, 'a'])).toThrow('another router as "a"');
-    expect(() => registryOf([one], [one])).toThrow('has this router already: call it once');
-    expect(() => registryOf([one, 'a'], [one, 'b'])).toThrow('has this router already as "a"');
+    expect(() => registryOf([one], [two])).toThrow(
+      "Give each a name, as in metrics(events, registry, { router: 'feed' })",
+    );
+    expect(() => registryOf([one], [two, 'two'])).toThrow('Give each a name');
+    expect(() => registryOf([one, 'a'], [two, 'a'])).toThrow('received "a", the name of another router');
+    expect(() => registryOf([one], [one])).toThrow('received one that it has already. Call metrics() once');
+    expect(() => registryOf([one, 'a'], [one, 'b'])).toThrow('received one that it has already as "a"');
   });
 
-  test('one router in two registries', async () => {
+  test('one router can be in two registries', async () => {
     const { events } = await opened();
     const [left, right] = [registryOf([events]), registryOf([events])];
     await events.broadcast('x');
@@ -180,7 +182,7 @@ describe('more than one router', () => {
   });
 });
 
-test('a registry that is cleared lets go of the signals, and can be filled anew', async () => {
+test('a cleared registry ends its subscriptions, and can be filled again', async () => {
   const { events } = await opened();
   const registry = registryOf([events]);
   expect(channels.broadcast.hasSubscribers).toBe(true);
@@ -192,14 +194,14 @@ test('a registry that is cleared lets go of the signals, and can be filled anew'
   expect((await scrape(registry)).get('sse_journal_append_duration_seconds_count')).toBe(1);
 });
 
-test("prom-client's own registry by default", async () => {
+test("prom-client's global registry is the default", async () => {
   const { events } = await opened();
   later(() => register.clear());
   metrics(events);
   expect(await register.metrics()).toContain('\nsse_connections 1\n');
 });
 
-test('what cannot be meant is said at once', () => {
+test('arguments are checked at once', () => {
   const events = sse();
   later(() => events.close());
   expect(codeOf(() => metrics({} as SseRouter))).toBe('ERR_SSE_OPTION');
@@ -211,17 +213,17 @@ test('what cannot be meant is said at once', () => {
   );
 });
 
-test('the example is scraped', async () => {
+test('the example serves metrics', async () => {
   const example = await start('metrics.ts');
   const text = await (await fetch(`${example.url}/metrics`)).text();
   expect(text).toContain('# TYPE sse_connections gauge\nsse_connections 0\n');
   expect((await example.stop()).code).toBe(0);
 });
 
-test('the dashboard names only what there is', async () => {
+test('the dashboard uses only metrics that exist', async () => {
   const { events } = await opened();
   const text = await registryOf([events]).metrics();
-  const there = new Set(
+  const existing = new Set(
     text
       .split('\n')
       .filter((line) => line !== '' && !line.startsWith('#'))
@@ -229,8 +231,8 @@ test('the dashboard names only what there is', async () => {
   );
   const dashboard = readFileSync(join(__dirname, '../../examples/grafana-dashboard.json'), 'utf8');
   const queries = [...dashboard.matchAll(/"(?:expr|query)": "((?:[^"\\]|\\.)*)"/g)].map(([, query]) => query!);
-  const named = new Set(queries.flatMap((query) => query.match(/\bsse_\w+/g) ?? []));
-  expect([...named].filter((name) => !there.has(name))).toEqual([]);
-  expect(named.size).toBeGreaterThan(10);
+  const used = new Set(queries.flatMap((query) => query.match(/\bsse_\w+/g) ?? []));
+  expect([...used].filter((name) => !existing.has(name))).toEqual([]);
+  expect(used.size).toBeGreaterThan(10);
   expect(() => JSON.parse(dashboard)).not.toThrow();
 });

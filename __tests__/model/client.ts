@@ -99,18 +99,18 @@ export class Client {
     const visit = this.visit!;
     const { stream, pushed } = visit;
     if (stream.readyState === 'closed') return;
-    const at = stream.hub.ring.headId;
+    const at = stream.host.ring.headId;
     if (pushed.length === 0) visit.firstAt = at;
-    const first = stream.phase === 'connecting' && at === visit.firstAt && pushed.every((one) => one === undefined);
+    const first = stream.isUnopened && at === visit.firstAt && pushed.every((one) => one === undefined);
     pushed.push(first ? undefined : at);
     stream.push({ event: 'own', data: String(pushed.length) });
   }
 
   join(channel: string): void {
     const { stream, late } = this.visit!;
-    if (stream.phase === 'connecting' || stream.readyState === 'closed' || stream.channels.has(channel)) return;
+    if (stream.isUnopened || stream.readyState === 'closed' || stream.channels.has(channel)) return;
     stream.join(channel);
-    late.push({ channel, since: stream.hub.ring.headId });
+    late.push({ channel, since: stream.host.ring.headId });
   }
 
   read(bytes: number): boolean {
@@ -131,9 +131,9 @@ export class Client {
 
   /** Looks at where its connection stands. */
   observe(): void {
-    const { phase, readyState } = this.visit!.stream;
+    const { source, readyState } = this.visit!.stream;
     if (this.visit!.pipe.fault) throw this.visit!.pipe.fault;
-    if (phase === 'waiting' || phase === 'attached' || phase === 'parked' || readyState === 'closed')
+    if (source === 'queued' || source === 'replaying' || source === 'paused' || readyState === 'closed')
       this.visit!.loose = true;
   }
 

@@ -4,7 +4,9 @@
  * Invariant: when all is quiet every client has what it must have, and the next heartbeat brings it to the head.
  */
 
+import type { Connection } from '../../lib/api/connection.ts';
 import { Hub } from '../../lib/hub/hub.ts';
+import { broadcast } from '../../lib/hub/publish.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 import { Client, type Terms } from './client.ts';
 import { Engine, SimulatedJournal } from './engine.ts';
@@ -16,6 +18,8 @@ export type Faults = 'none' | 'trims' | 'losses';
 
 export interface Rules {
   readonly faults: Faults;
+  /** How many entries the ring holds: so few that a connection is often overrun. */
+  readonly ring: number;
   readonly snapshot: 'none' | 'at once' | 'later';
   /** Entries in one answer of the engine. */
   readonly page: number;
@@ -32,11 +36,37 @@ export interface Rules {
   readonly direct: 0 | 1;
 }
 
+const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
+
+/** The rules of a run, made of one number. */
+export function rulesOf(faults: Faults, number: number): Rules {
+  const take = (choices: number): number => {
+    const choice = number % choices;
+    number = Math.floor(number / choices);
+    return choice;
+  };
+  const ring = 2 + take(6);
+  const large = take(8) === 0;
+  return {
+    faults,
+    ring,
+    snapshot: SNAPSHOTS[take(4)]!,
+    page: 1 + take(4),
+    tellsTrims: take(2) === 1,
+    large,
+    room: [40, 150, 1000][take(3)]! * (large ? 100 : 1),
+    mark: [1, 100][take(2)]!,
+    busy: take(2) === 0,
+    direct: take(2) as 0 | 1,
+  };
+}
+
 interface Process {
   hub: Hub;
   journal: SimulatedJournal;
   /** Snapshots under way. */
   snapshots: (() => void)[];
+  endsInSnapshot: boolean;
 }
 
 const JOINED = [['a'], ['a', 'b'], ['c'], []] as const;
@@ -76,8 +106,17 @@ const STEPS: Record<string, [weight: number, step: Step]> = {
   trim: [1, (world, a) => world.trim(1 + (a % 8))],
   rollback: [1, (world, a) => world.rollback(1 + (a % 6))],
   flush: [1, (world, a) => a < 64 && world.flush()],
+  endInSnapshot: [1, (world, a) => world.endInSnapshot(a & 1)],
+  pushOnAbort: [1, (world, a) => world.pushOnAbort(a)],
 };
 const WHEEL = Object.entries(STEPS).flatMap(([name, [weight]]) => Array.from({ length: weight }, () => name));
+
+/** The step that a random number stands for: a name and two numbers. */
+export function stepOf(code: number): string {
+  const name = WHEEL[code % WHEEL.length]!;
+  const rest = Math.floor(code / WHEEL.length);
+  return `${name} ${rest & 0xff} ${(rest >> 8) & 0x3ff}`;
+}
 
 export class World {
   readonly loop = new Loop();
@@ -102,12 +141,12 @@ export class World {
   }
 
   /** Runs a program to its end, then lets everything come to rest, and looks whether everyone has what is theirs. */
-  async play(program: readonly number[]): Promise<void> {
+  async play(steps: readonly string[]): Promise<void> {
     const restore = this.loop.install();
     try {
       await this.#boot(0);
       await this.#boot(1);
-      for (const code of program) await this.step(code);
+      for (const step of steps) await this.step(step);
       await this.#rest();
       this.#check();
       for (const address of [0, 1, 7]) this.elsewhere(address, 0); // and from here on it is live
@@ -125,13 +164,10 @@ export class World {
     }
   }
 
-  async step(code: number): Promise<void> {
-    const name = WHEEL[code % WHEEL.length]!;
-    const rest = Math.floor(code / WHEEL.length);
-    const a = rest & 0xff;
-    const b = (rest >> 8) & 0x3ff;
-    this.trace.push(`${name} ${a} ${b}`);
-    await STEPS[name]![1](this, a, b);
+  async step(step: string): Promise<void> {
+    const [name, a, b] = step.split(' ') as [string, string, string];
+    this.trace.push(step);
+    await STEPS[name]![1](this, Number(a), Number(b));
     await this.#settled();
   }
 
@@ -147,7 +183,7 @@ export class World {
       except?: readonly string[];
     };
     const data = this.#data(size);
-    void this.run(at, ({ hub }) => hub.broadcast({ event: 'b', data }, { to, except }).catch(() => undefined));
+    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, { to, except }).catch(() => undefined));
   }
 
   /** A process that is none of these two publishes. */
@@ -166,7 +202,7 @@ export class World {
 
   open(who: number, pushes: number): boolean {
     return this.#visitor(who, (client) => {
-      if (client.visit!.stream.phase === 'connecting') client.open(pushes);
+      if (client.visit!.stream.isUnopened) client.open(pushes);
     });
   }
 
@@ -189,6 +225,23 @@ export class World {
 
   join(who: number, channel: string): void {
     this.#visitor(who, (client) => client.join(channel));
+  }
+
+  /** The next snapshot of this process closes the connection that it is for. */
+  endInSnapshot(at: number): void {
+    this.processes[at]!.endsInSnapshot = true;
+  }
+
+  /** When this connection ends, an abort listener pushes: to the connection itself, and to all others of the process. */
+  pushOnAbort(who: number): void {
+    this.#visitor(who, ({ visit }) => {
+      const { stream, process } = visit!;
+      stream.signal.addEventListener('abort', () => {
+        if (stream.push('never sent')) throw new Error('a closed connection took a push');
+        for (const other of this.clients)
+          if (other.visit?.process === process && other.visit.stream !== stream) other.push();
+      });
+    });
   }
 
   close(who: number): void {
@@ -240,16 +293,19 @@ export class World {
         if (error.code !== 'ERR_SSE_TIMEOUT') this.#errors.push(error); // the engine was down for long, and the client comes back
       },
       ...(snapshot !== 'none' && {
-        snapshot: (): unknown => {
+        snapshot: (conn: Connection): unknown => {
+          if (process.endsInSnapshot) conn.close();
+          process.endsInSnapshot = false;
           const state = { event: 'snapshot', data: hub.ring.headId };
           return snapshot === 'at once' ? state : new Promise((resolve) => snapshots.push(() => resolve(state)));
         },
       }),
     };
-    const hub = new Hub(checkOptions(options as never));
+    const hub = new Hub(checkOptions(options as never), { entries: this.#rules.ring, bytes: 600 });
+    const process: Process = { hub, journal, snapshots, endsInSnapshot: false };
     void hub.open();
     await settled();
-    this.processes[at] = { hub, journal, snapshots };
+    this.processes[at] = process;
   }
 
   /** Lets everybody do all that is to be done. */

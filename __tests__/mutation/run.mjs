@@ -3,7 +3,7 @@
  * Knows the file system and Jest's command line. Nothing outside the copy is changed.
  *
  * `npm run mutation`, or with a part of a mistake's name behind it for those alone; with `--check` it only looks whether the line of
- * each mistake is there.
+ * each mistake is there. `--report file` writes how many mistakes were found, as { "passed": …, "failed": … }.
  * MUTATION_RUNS: how many runs of the model each mistake may survive (default 6000).
  */
 
@@ -12,13 +12,18 @@ import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { DEFAULT_TEST, mutants } from './mutants.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const runs = process.env.MUTATION_RUNS ?? '6000';
 const seed = process.env.MODEL_SEED ?? '20261123';
-const onlyChecks = process.argv.includes('--check');
-const only = process.argv.slice(2).find((word) => word !== '--check') ?? '';
+const { values: flags, positionals } = parseArgs({
+  options: { check: { type: 'boolean', default: false }, report: { type: 'string' } },
+  allowPositionals: true,
+});
+const onlyChecks = flags.check;
+const only = positionals[0] ?? '';
 
 /** A mistake may make a test hang: milliseconds until that counts as red. */
 const PATIENCE = 90_000;
@@ -102,6 +107,9 @@ try {
     );
   }
   console.log(`\n${chosen.length - survivors} of ${chosen.length} killed`);
+  if (flags.report) {
+    await writeFile(flags.report, JSON.stringify({ passed: chosen.length - survivors, failed: survivors }));
+  }
 } finally {
   await rm(copy, { recursive: true, force: true });
 }

@@ -2,20 +2,20 @@ import express from 'express';
 import { sse } from '../../lib/index.ts';
 import { ask, serve } from '../fixtures/http.ts';
 
-/** What it throws, or a failed test. */
-function thrown(act: () => unknown): Error & { code?: string } {
+/** Returns the error that a call throws; fails if it throws none. */
+function thrownBy(call: () => unknown): Error & { code?: string } {
   try {
-    act();
+    call();
   } catch (error) {
     return error as Error;
   }
-  throw new Error('It threw nothing.');
+  throw new Error('The call threw nothing.');
 }
 
 const journal = { append() {}, open() {}, window() {}, read() {}, follow() {}, compare() {}, isId() {} };
 
-/** Each: the options, a code, the value as the message shows it, and the cure. */
-const wrongOptions: [options: unknown, code: string, value: string, cure: string][] = [
+/** Each row: the options, the code, the value as the message prints it, and another part of the message. */
+const invalidOptions: [options: unknown, code: string, value: string, part: string][] = [
   // names
   [{ heartbeet: 5 }, 'ERR_SSE_OPTION', '"heartbeet"', 'Did you mean heartbeat?'],
   [{ Headers: {} }, 'ERR_SSE_OPTION', '"Headers"', 'Did you mean headers?'],
@@ -27,55 +27,65 @@ const wrongOptions: [options: unknown, code: string, value: string, cure: string
   [{ limits: { perClients: 5 } }, 'ERR_SSE_OPTION', '"perClients"', 'Did you mean perClient?'],
   [{ limits: { something: 5 } }, 'ERR_SSE_OPTION', '"something"', 'whenFull'],
   [{ retry: { min: 1, max: 2, mean: 1 } }, 'ERR_SSE_OPTION', '"mean"', 'min'],
-  [{ history: { sizes: 5 } }, 'ERR_SSE_OPTION', '"sizes"', 'size, maxAge, maxBytes'],
+  [{ history: { sizes: 5 } }, 'ERR_SSE_OPTION', '"sizes"', 'Did you mean size?'],
   [{ cors: { orgin: 'https://a.example' } }, 'ERR_SSE_CORS', '"orgin"', 'origin'],
   // milliseconds, bytes and counts
   ...(['retry', 'heartbeat', 'maxAge', 'maxBuffered', 'slowTimeout'] as const).flatMap((name) =>
-    [0, -1, 1.5, NaN, Infinity, 2 ** 31].map((value): (typeof wrongOptions)[number] => [
+    [0, -1, 1.5, NaN, Infinity, 2 ** 31].map((value): (typeof invalidOptions)[number] => [
       { [name]: value },
       'ERR_SSE_OPTION',
       `the number ${value}`,
-      `${name} is an integer from 1 to 2147483647`,
+      `${name} must be an integer from 1 to 2147483647`,
     ]),
   ),
-  [{ retry: '2000' }, 'ERR_SSE_OPTION', 'the string "2000"', 'retry is an integer'],
+  [{ retry: '2000' }, 'ERR_SSE_OPTION', 'the string "2000"', 'retry must be an integer'],
   [{ retry: true }, 'ERR_SSE_OPTION', 'the boolean true', '{ min, max } or false'],
-  [{ retry: 5n }, 'ERR_SSE_OPTION', 'the bigint 5n', 'retry is an integer'],
+  [{ retry: 5n }, 'ERR_SSE_OPTION', 'the bigint 5n', 'retry must be an integer'],
   [{ retry: [1, 2] }, 'ERR_SSE_OPTION', '', 'retry'],
-  [{ retry: {} }, 'ERR_SSE_OPTION', 'undefined', 'retry.min is an integer'],
-  [{ retry: { min: 5 } }, 'ERR_SSE_OPTION', 'undefined', 'retry.max is an integer'],
-  [{ retry: { min: 5, max: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'retry.max is an integer'],
-  [{ retry: { min: 9, max: 5 } }, 'ERR_SSE_OPTION', '(9)', 'at most retry.max (5)'],
-  [{ maxAge: { min: 9, max: 5 } }, 'ERR_SSE_OPTION', '(9)', 'at most maxAge.max (5)'],
-  [{ heartbeat: '15s' }, 'ERR_SSE_OPTION', 'the string "15s"', 'milliseconds, or false'],
-  [{ heartbeat: true }, 'ERR_SSE_OPTION', 'the boolean true', 'milliseconds, or false'],
-  [{ heartbeat: { min: 1, max: 2 } }, 'ERR_SSE_OPTION', 'an object of Object', 'heartbeat is an integer'],
+  [{ retry: {} }, 'ERR_SSE_OPTION', 'undefined', 'retry.min must be an integer'],
+  [{ retry: { min: 5 } }, 'ERR_SSE_OPTION', 'undefined', 'retry.max must be an integer'],
+  [{ retry: { min: 5, max: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'retry.max must be an integer'],
+  [{ retry: { min: 9, max: 5 } }, 'ERR_SSE_OPTION', 'the number 9', 'at most retry.max, which is 5'],
+  [{ maxAge: { min: 9, max: 5 } }, 'ERR_SSE_OPTION', 'the number 9', 'at most maxAge.max, which is 5'],
+  [{ heartbeat: '15s' }, 'ERR_SSE_OPTION', 'the string "15s"', '(milliseconds) or false'],
+  [{ heartbeat: true }, 'ERR_SSE_OPTION', 'the boolean true', '(milliseconds) or false'],
+  [{ heartbeat: { min: 1, max: 2 } }, 'ERR_SSE_OPTION', 'an object of Object', 'heartbeat must be an integer'],
   [{ maxBuffered: false }, 'ERR_SSE_OPTION', 'the boolean false', 'bytes'],
   [{ maxBuffered: '1MiB' }, 'ERR_SSE_OPTION', 'the string "1MiB"', 'bytes'],
   [{ slowTimeout: false }, 'ERR_SSE_OPTION', 'the boolean false', 'milliseconds'],
-  [{ limits: { connections: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'limits.connections is an integer from 1'],
-  [{ limits: { connections: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'limits.connections is an integer'],
-  [{ limits: { perClient: -1 } }, 'ERR_SSE_OPTION', 'the number -1', 'limits.perClient is an integer'],
+  [{ limits: { connections: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'limits.connections must be an integer from 1'],
+  [{ limits: { connections: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'limits.connections must be an integer'],
+  [{ limits: { perClient: -1 } }, 'ERR_SSE_OPTION', 'the number -1', 'limits.perClient must be an integer'],
   [{ history: { size: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'a positive integer'],
   [{ history: { size: 1.5 } }, 'ERR_SSE_OPTION', 'the number 1.5', 'a positive integer'],
   [{ history: { maxAge: '5m' } }, 'ERR_SSE_OPTION', 'the string "5m"', 'milliseconds'],
   [{ history: { maxBytes: -1 } }, 'ERR_SSE_OPTION', 'the number -1', 'a positive integer'],
   // everything else
-  [{ limits: 5 }, 'ERR_SSE_OPTION', 'the number 5', 'limits is an object'],
-  [{ limits: { clientKey: 'ip' } }, 'ERR_SSE_OPTION', 'the string "ip"', 'limits.clientKey is a function'],
+  [{ limits: 5 }, 'ERR_SSE_OPTION', 'the number 5', 'limits must be a plain object such as { connections: … }'],
+  [{ limits: { clientKey: 'ip' } }, 'ERR_SSE_OPTION', 'the string "ip"', 'limits.clientKey must be a function'],
   [{ limits: { whenFull: 'wait' } }, 'ERR_SSE_OPTION', 'the string "wait"', "'retry' or 'reject'"],
   [{ methods: [] }, 'ERR_SSE_OPTION', 'an array', "a list of 'GET' and 'POST'"],
-  [{ methods: ['GET', 'PUT'] }, 'ERR_SSE_OPTION', 'the string "PUT"', "each of methods is 'GET' or 'POST'"],
-  [{ methods: ['get'] }, 'ERR_SSE_OPTION', 'the string "get"', "each of methods is 'GET' or 'POST'"],
+  [{ methods: ['GET', 'PUT'] }, 'ERR_SSE_OPTION', 'the string "PUT"', "Each of methods must be 'GET' or 'POST'"],
+  [{ methods: ['get'] }, 'ERR_SSE_OPTION', 'the string "get"', "Each of methods must be 'GET' or 'POST'"],
   [{ methods: 'GET' }, 'ERR_SSE_OPTION', 'the string "GET"', "a list of 'GET' and 'POST'"],
-  [{ history: true }, 'ERR_SSE_OPTION', 'the boolean true', 'false, bounds or a journal'],
-  [{ history: 1024 }, 'ERR_SSE_OPTION', 'the number 1024', 'false, bounds or a journal'],
+  [
+    { history: true },
+    'ERR_SSE_OPTION',
+    'the boolean true',
+    'false, an object of limits such as { size: 1024 }, or a journal',
+  ],
+  [
+    { history: 1024 },
+    'ERR_SSE_OPTION',
+    'the number 1024',
+    'false, an object of limits such as { size: 1024 }, or a journal',
+  ],
   [{ history: [] }, 'ERR_SSE_OPTION', 'an array', 'object'],
-  [{ history: journal }, 'ERR_SSE_OPTION', 'undefined', 'history.close is a function'],
-  [{ snapshot: { data: 'x' } }, 'ERR_SSE_OPTION', 'an object of Object', 'snapshot is a function'],
+  [{ history: journal }, 'ERR_SSE_OPTION', 'undefined', 'history.close must be a function'],
+  [{ snapshot: { data: 'x' } }, 'ERR_SSE_OPTION', 'an object of Object', 'snapshot must be a function'],
   [{ compress: 'gzip' }, 'ERR_SSE_OPTION', 'the string "gzip"', 'true or false'],
-  [{ serialize: 'json' }, 'ERR_SSE_OPTION', 'the string "json"', 'serialize is a function'],
-  [{ onError: true }, 'ERR_SSE_OPTION', 'the boolean true', 'onError is a function'],
+  [{ serialize: 'json' }, 'ERR_SSE_OPTION', 'the string "json"', 'serialize must be a function'],
+  [{ onError: true }, 'ERR_SSE_OPTION', 'the boolean true', 'onError must be a function'],
   [{ headers: 'X-A: 1' }, 'ERR_SSE_OPTION', 'the string "X-A: 1"', 'an object of names and values'],
   [{ headers: ['X-A'] }, 'ERR_SSE_OPTION', 'an array', 'an object of names and values'],
   [{ headers: new Headers({ 'X-A': '1' }) }, 'ERR_SSE_OPTION', 'an object of Headers', 'an object of names and values'],
@@ -99,31 +109,46 @@ const wrongOptions: [options: unknown, code: string, value: string, cure: string
   [{ cors: { origin: 'https://a.example/' } }, 'ERR_SSE_CORS', '"https://a.example/"', "'https://a.example'"],
   [{ cors: { origin: 'https://A.example' } }, 'ERR_SSE_CORS', '"https://A.example"', "'https://a.example'"],
   [{ cors: { origin: 'https://a.example:443' } }, 'ERR_SSE_CORS', 'a.example:443"', "'https://a.example'"],
-  [{ cors: { methods: 5 } }, 'ERR_SSE_CORS', 'the number 5', 'cors.methods is a list of names'],
-  [{ cors: { methods: ['GET\n'] } }, 'ERR_SSE_CORS', '"GET\\n"', 'cors.methods is a list of names'],
-  [{ cors: { allowedHeaders: ['X-A', 'X B'] } }, 'ERR_SSE_CORS', '"X B"', 'cors.allowedHeaders is a list of names'],
-  [{ cors: { exposedHeaders: 'X-A\r\nX-B: 1' } }, 'ERR_SSE_CORS', 'X-B: 1"', 'cors.exposedHeaders is a list of names'],
+  [{ cors: { methods: 5 } }, 'ERR_SSE_CORS', 'the number 5', 'cors.methods must be a list of names'],
+  [{ cors: { methods: ['GET\n'] } }, 'ERR_SSE_CORS', '"GET\\n"', 'cors.methods must be a list of names'],
+  [
+    { cors: { allowedHeaders: ['X-A', 'X B'] } },
+    'ERR_SSE_CORS',
+    '"X B"',
+    'cors.allowedHeaders must be a list of names',
+  ],
+  [
+    { cors: { exposedHeaders: 'X-A\r\nX-B: 1' } },
+    'ERR_SSE_CORS',
+    'X-B: 1"',
+    'cors.exposedHeaders must be a list of names',
+  ],
   [
     { cors: { preflightContinue: 'yes' } },
     'ERR_SSE_CORS',
     'the string "yes"',
-    'cors.preflightContinue is true or false',
+    'cors.preflightContinue must be true or false',
   ],
-  [{ cors: { optionsSuccessStatus: 404 } }, 'ERR_SSE_CORS', 'the number 404', 'a status from 200 to 299'],
+  [
+    { cors: { optionsSuccessStatus: 404 } },
+    'ERR_SSE_CORS',
+    'the number 404',
+    'cors.optionsSuccessStatus must be an integer from 200 to 299',
+  ],
   [{ cors: { origin: 'https://a.example', credentials: 'yes' } }, 'ERR_SSE_CORS', 'the string "yes"', 'credentials'],
 ];
 
-describe('a wrong option', () => {
-  test.each(wrongOptions)('%j throws %s', (options, code, value, cure) => {
-    const error = thrown(() => sse(options as never));
+describe('an invalid option', () => {
+  test.each(invalidOptions)('%j throws %s', (options, code, value, part) => {
+    const error = thrownBy(() => sse(options as never));
     expect(error).toBeInstanceOf(TypeError);
     expect(error.code).toBe(code);
     expect(error.message).toContain(value);
-    expect(error.message).toContain(cure);
+    expect(error.message).toContain(part);
   });
 
-  test.each(wrongOptions.slice(0, 3))('%j throws after a handler as well', (options, code) => {
-    expect(thrown(() => sse(() => {}, options as never)).code).toBe(code);
+  test.each(invalidOptions.slice(0, 3))('%j also throws after a handler', (options, code) => {
+    expect(thrownBy(() => sse(() => {}, options as never)).code).toBe(code);
   });
 
   test.each([
@@ -141,50 +166,71 @@ describe('a wrong option', () => {
     'compress',
     'serialize',
     'onError',
-  ])('%s: null is no value, and undefined is none given', (name) => {
-    const error = thrown(() => sse({ [name]: null } as never));
+  ])('%s: null throws, and undefined means that the option is left out', (name) => {
+    const error = thrownBy(() => sse({ [name]: null } as never));
     expect(error.code).toMatch(/^ERR_SSE_(OPTION|CORS)$/);
     expect(error.message).toContain('null');
     expect(error.message).toContain(name);
     expect(() => sse({ [name]: undefined } as never)).not.toThrow();
   });
 
-  test.each(['connections', 'perClient', 'clientKey', 'whenFull'])('limits.%s: null is no value', (name) => {
-    expect(thrown(() => sse({ limits: { [name]: null } })).message).toMatch(new RegExp(`limits\\.${name}.*null`));
-    expect(() => sse({ limits: { [name]: undefined } })).not.toThrow();
-  });
+  test.each(['connections', 'perClient', 'clientKey', 'whenFull'])(
+    'limits.%s: null throws, and undefined means that the limit is left out',
+    (name) => {
+      expect(thrownBy(() => sse({ limits: { [name]: null } })).message).toMatch(new RegExp(`limits\\.${name}.*null`));
+      expect(() => sse({ limits: { [name]: undefined } })).not.toThrow();
+    },
+  );
 });
 
-describe('a wrong call', () => {
+describe('an invalid call', () => {
   test.each<[what: string, call: () => unknown, cure: string]>([
-    ['a string for a handler', () => sse('handler' as never), 'the handler is a function'],
-    ['null for a handler', () => sse(null as never), 'the handler is a function'],
-    ['an array for options', () => sse([] as never), 'the handler is a function'],
-    ['options twice', () => sse({} as never, {}), 'the handler comes first'],
-    ['two functions', () => sse(() => {}, (() => {}) as never), 'the options are an object'],
-    ['null for options', () => sse(() => {}, null as never), 'the options are an object'],
-    ['an array for options after a handler', () => sse(() => {}, [] as never), 'the options are an object'],
+    [
+      'a string for a handler',
+      () => sse('handler' as never),
+      'The handler of sse(handler, options) must be a function',
+    ],
+    ['null for a handler', () => sse(null as never), 'The handler of sse(handler, options) must be a function'],
+    ['an array for options', () => sse([] as never), 'The handler of sse(handler, options) must be a function'],
+    ['options twice', () => sse({} as never, {}), 'must be left out'],
+    [
+      'two functions',
+      () => sse(() => {}, (() => {}) as never),
+      'The options of sse(handler, options) must be a plain object',
+    ],
+    [
+      'null for options',
+      () => sse(() => {}, null as never),
+      'The options of sse(handler, options) must be a plain object',
+    ],
+    [
+      'an array for options after a handler',
+      () => sse(() => {}, [] as never),
+      'The options of sse(handler, options) must be a plain object',
+    ],
   ])('%s throws', (_, call, cure) => {
-    const error = thrown(call);
+    const error = thrownBy(call);
     expect(error.code).toBe('ERR_SSE_OPTION');
     expect(error.message).toContain(cure);
   });
 
-  test('app.use(sse) instead of app.use(sse()) is said at the first request', async () => {
-    const said = jest.fn();
+  test('app.use(sse) instead of app.use(sse()) is an error at the first request', async () => {
+    const onError = jest.fn();
     const { url } = await serve((app) => {
       app.use(sse as unknown as express.RequestHandler);
       app.use(((error, _req, res, _next) => {
-        said(error.message);
+        onError(error.message);
         res.sendStatus(500);
       }) as express.ErrorRequestHandler);
     });
     expect((await ask(url)).status).toBe(500);
-    expect(said).toHaveBeenCalledWith('sse makes a router: app.use(sse(…)), not app.use(sse).');
+    expect(onError).toHaveBeenCalledWith(
+      'The first argument of sse() must be a handler or options; received an object of IncomingMessage. Mount the router that sse() returns: app.use(sse(…)).',
+    );
   });
 });
 
-describe('right options', () => {
+describe('valid options', () => {
   test.each<[object]>([
     [{}],
     [{ retry: false, heartbeat: false, history: false, maxAge: false, cors: false }],
@@ -199,11 +245,11 @@ describe('right options', () => {
     [{ headers: { 'X-Accel-Buffering': undefined, 'X-A': ['1', '2'] } }],
     [Object.create(null) as object],
     [Object.freeze({ retry: Object.freeze({ min: 1, max: 2 }) })],
-  ])('%j is taken', (options) => {
+  ])('%j is accepted', (options) => {
     expect(() => sse({ onError() {}, ...options })).not.toThrow();
   });
 
-  test('are the caller’s own: they are not written to, and changing them later changes nothing', async () => {
+  test('stay unchanged, and a later change of them changes nothing', async () => {
     const headers: Record<string, string> = { 'X-A': '1' };
     const options = { headers, cors: { origin: 'https://a.example' }, retry: 1234 };
     const before = structuredClone(options);

@@ -24,7 +24,7 @@ const RULES: Readonly<Record<string, string>> = {
   journal: 'node:crypto',
   wire: 'node:http node:net node:zlib type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
-  fanout: 'wire type:journal/journal',
+  fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection: 'api wire options fanout diagnostics node:util type:journal/journal type:node:net type:npm:express',
   hub: 'api wire options fanout diagnostics connection node:crypto type:journal/journal type:node:net',
@@ -38,8 +38,8 @@ const RULES: Readonly<Record<string, string>> = {
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
   metrics: 'api diagnostics http npm:prom-client',
   'http-client': 'node:* npm:eventsource-parser',
-  testing: 'http-client node:* npm:eventsource-parser',
-  cli: 'http-client node:* testing',
+  testing: 'http-client node:*',
+  cli: 'http-client node:*',
 };
 /** The core: what `index` leads to. */
 const CORE = [

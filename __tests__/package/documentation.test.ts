@@ -1,42 +1,40 @@
 /*
- * What the README says is what the code does: its programs are the examples', its tables the sources'.
+ * Compares the documentation with the code: programs with examples/, tables with the sources, links with files and headings.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Script } from 'node:vm';
 import { checkOptions } from '../../lib/options/options.ts';
 
 const root = join(__dirname, '../..');
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
-const readme = read('README.md');
-const lines = readme.split('\n');
-const blocks = [...readme.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(({ index, 1: language = '', 2: text = '' }) => ({
-  under:
-    readme
-      .slice(0, index)
-      .match(/^#+ .*/gm)
-      ?.at(-1) ?? '',
-  language,
-  text: text.trim(),
-}));
+const pages = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((file) => file.endsWith('.md'))
+    .map((file) => `docs/${file}`),
+];
+const papers = [...pages, 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md'];
+const blocks = pages.flatMap(blocksOf);
 
-const tables = [...readme.matchAll(/(?:^\|.*\|\n)+/gm)].map(([table]) => {
-  const [head = [], , ...rows] = table.trim().split('\n').map(cellsOf);
-  return { head, rows };
-});
+const regions = readdirSync(join(root, 'examples'), { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.ts'))
+  .flatMap(regionsOf);
 
 describe('the programs', () => {
-  const examples = readdirSync(join(root, 'examples'), { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.ts'))
-    .map((file) => regionOf(read(join('examples', file))))
-    .filter((region) => region !== undefined);
+  test.each(blocks.filter(({ language }) => language === 'ts'))(
+    '$page, “$under”: is part of an example',
+    ({ text }) => {
+      expect(regions.map((region) => region.text)).toContain(text);
+    },
+  );
 
-  test.each(blocks.filter(({ language }) => language === 'ts'))('under $under, is an example’s', ({ text }) => {
-    expect(examples).toContain(text);
+  test.each(regions)('$file, region “$name”: is shown in the documentation', ({ text }) => {
+    expect(blocks.map((block) => block.text)).toContain(text);
   });
 
   test.each(blocks.filter(({ language }) => language === 'js'))(
-    'under $under, is something that a browser can read',
+    '$page, “$under”: a browser can parse it',
     ({ text }) => {
       expect(() => new Script(text)).not.toThrow();
     },
@@ -48,16 +46,26 @@ describe('the programs', () => {
     ['vcl', 'varnish.vcl'],
     ['caddyfile', 'Caddyfile'],
     ['apache', 'apache.conf'],
-  ])('the recipe for %s is the file that is tested', (proxy, file) => {
-    const recipes = blocks.filter(({ language }) => language === proxy).map(({ text }) => text);
-    expect(recipes).toEqual([read(join('examples/proxies', file)).trim()]);
+  ])('the configuration of %s is the file that the proxy tests run', (proxy, file) => {
+    const shown = blocks.filter(({ language }) => language === proxy).map(({ text }) => text);
+    expect(shown).toEqual([read(join('examples/proxies', file)).trim()]);
   });
 
-  test('the first is there at line 10, and short', () => {
+  test('the first program of the README begins in its first ten lines, and is short', () => {
+    const lines = read('README.md').split('\n');
     expect(lines.slice(0, 10).filter((line) => line.startsWith('```ts'))).toHaveLength(1);
-    const [server, client] = blocks.filter(({ language }) => language !== 'sh');
+    const [server, client] = blocksOf('README.md').filter(({ language }) => language !== 'sh');
     expect(server!.text.split('\n').filter(Boolean).length).toBeLessThanOrEqual(8);
     expect(client!.text.split('\n').length).toBeLessThanOrEqual(3);
+  });
+
+  test('the README has the commands for a fresh clone', () => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+    expect(read('README.md')).toContain('\nnpm ci && npm start\nnpm ci && npm test\n');
+    const commands = papers.flatMap((page) =>
+      [...read(page).matchAll(/\bnpm run ([\w:-]+)/g)].map(([, name]) => name!),
+    );
+    expect(commands.filter((name) => scripts[name] === undefined)).toEqual([]);
   });
 });
 
@@ -66,22 +74,22 @@ describe('the tables', () => {
 
   test('every option is there, with the default that its description has', () => {
     const described = { ...defaultsIn(optionsText, 'SseOptions'), ...prefixed(defaultsIn(optionsText, 'Limits')) };
-    delete described['limits.clientKey']; // told of in perClient's row
-    const told = Object.fromEntries(
-      rowsOf('option', 'unit', 'default', 'edge values').map(([name, , value]) => [name, value]),
+    delete described['limits.clientKey']; // in the row of perClient
+    const written = Object.fromEntries(
+      rowsOf('README.md', 'option', 'unit', 'default', 'values').map(([name, , value]) => [name, value]),
     );
-    expect(told).toEqual(described);
+    expect(written).toEqual(described);
   });
 
   test('every default is the one that is in force', () => {
     const settings = checkOptions({}) as unknown as Record<string, unknown>;
-    const written = rowsOf('option', 'unit', 'default', 'edge values').map(([name = '', , value]) => [
+    const written = rowsOf('README.md', 'option', 'unit', 'default', 'values').map(([name = '', , value]) => [
       name.replace('limits.', ''),
       valueOf(`(${value})`),
     ]);
-    const told = Object.fromEntries(written.filter(([, value]) => value !== undefined));
+    const values = Object.fromEntries(written.filter(([, value]) => value !== undefined));
     const { methods, heartbeat, retry, maxBuffered, slowTimeout, compress, whenFull } = settings;
-    expect(told).toEqual({
+    expect(values).toEqual({
       methods,
       heartbeat,
       retry,
@@ -92,7 +100,7 @@ describe('the tables', () => {
       cors: false,
       maxAge: false,
     });
-    expect([settings.cors, settings.maxAge]).toEqual([undefined, undefined]); // what `false` has become
+    expect([settings.cors, settings.maxAge]).toEqual([undefined, undefined]); // checkOptions() turns `false` into undefined
   });
 
   test.each([
@@ -100,7 +108,9 @@ describe('the tables', () => {
     ['LMDB', 'lib/journal/lmdb/index.ts', 'LmdbJournalOptions'],
     ['Redis', 'lib/journal/redis/index.ts', 'RedisJournalOptions'],
   ])('every option of the journal in %s is there, with its default', (journal, file, type) => {
-    const rows = rowsOf('option', 'journal', 'unit', 'default', '').filter(([, which]) => which === journal);
+    const rows = rowsOf('docs/journals.md', 'option', 'journal', 'unit', 'default', '').filter(
+      ([, which]) => which === journal,
+    );
     const described = defaultsIn(read(file), type);
     for (const name of Object.keys(described))
       described[name] = described[name]!.replace(/ \(.*\)$/, '').replace(/'/g, '');
@@ -110,62 +120,119 @@ describe('the tables', () => {
   test('every error code is there', () => {
     const codes = [...read('lib/errors.ts').matchAll(/^ {2}\| '(ERR_SSE_\w+)'/gm)].map(([, code]) => code);
     expect(codes.length).toBeGreaterThan(10);
-    expect(rowsOf('code', 'when', 'cure').map(([code]) => code)).toEqual(codes);
+    expect(rowsOf('docs/errors.md', 'code', 'when', 'cure').map(([code]) => code)).toEqual(codes);
+  });
+
+  test('every reason for the end of a connection is there', () => {
+    const [type] = /^export type CloseReason = ([^;]*);/m.exec(read('lib/api/connection.ts'))!.slice(1);
+    const reasons = [...type!.matchAll(/'(\w+)'/g)].map(([, reason]) => reason);
+    expect(rowsOf('docs/operating.md', 'reason', 'meaning').map(([reason]) => reason)).toEqual(reasons);
+  });
+
+  test('every metric and every diagnostics channel is there', () => {
+    const sources = ['metrics/metric-definitions.ts', 'metrics/histograms.ts', 'diagnostics/channels.ts'];
+    const names = sources.flatMap(
+      (file) => read(`lib/${file}`).match(/(?<=')(?:sse_\w+|sse-router:[\w-]+)(?=')/g) ?? [],
+    );
+    expect(new Set(names).size).toBeGreaterThan(20);
+    const page = read('docs/operating.md');
+    expect(names.filter((name) => !page.includes(`\`${name}\``) && !page.includes(`\`${name}{`))).toEqual([]);
   });
 
   test('the headers are the ones that are sent', () => {
     const [sent] = /export const HEADERS[^{]*\{([^}]*)\}/.exec(optionsText)!.slice(1);
     for (const [, name, value] of sent!.matchAll(/'([^']+)': '([^']+)'/g))
-      expect(readme).toContain(`\`${name}: ${value}\``);
+      expect(read('docs/proxies.md')).toContain(`\`${name}: ${value}\``);
+  });
+
+  test('every folder of the sources is in the architecture', () => {
+    const [tree] = /^```\nlib\/\n[^]*?^```$/m.exec(read('docs/architecture.md'))!;
+    const folders = readdirSync(join(root, 'lib'), { withFileTypes: true }).filter((item) => item.isDirectory());
+    expect(folders.map(({ name }) => `\n  ${name}/ `).filter((line) => !tree.includes(line))).toEqual([]);
   });
 });
 
-describe('the rest', () => {
-  test('links lead somewhere', () => {
-    const anchors = lines
-      .filter((line) => line.startsWith('#'))
-      .map(
-        (line) =>
-          `#${line
-            .replace(/^#+ /, '')
-            .toLowerCase()
-            .replace(/[^\w\s-]/g, '')
-            .replace(/\s/g, '-')}`,
-      );
-    const links = [...readme.matchAll(/\]\(([^)]+)\)/g)]
-      .map(([, to = '']) => to)
-      .filter((to) => !to.startsWith('https://'));
-    expect(links.filter((to) => (to.startsWith('#') ? !anchors.includes(to) : !existsSync(join(root, to))))).toEqual(
-      [],
-    );
+describe.each(papers)('%s', (page) => {
+  const text = read(page);
+
+  test('every relative link leads to a file and to a heading', () => {
+    const broken = linksIn(text).filter((to) => {
+      const [path = '', anchor] = to.split('#');
+      const file = path === '' ? page : join(dirname(page), path);
+      if (!existsSync(join(root, file))) return true;
+      return anchor !== undefined && !anchorsOf(read(file)).includes(anchor);
+    });
+    expect(broken).toEqual([]);
   });
 
-  test.each(['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md'])(
-    '%s is calm: no pictures in words, no badges',
-    (file) => {
-      const text = read(file);
-      expect(text).not.toMatch(/\p{Extended_Pictographic}/u);
-      expect(text).not.toMatch(/!\[[^\]]*\]\(https?:/);
-      expect(text).not.toMatch(/\b(?:TODO|FIXME|TBD)\b/);
-    },
-  );
+  test('every test file that it names is there', () => {
+    const named = [...text.matchAll(/`(__tests__\/[\w./-]+)`/g)].map(([, file]) => file!);
+    expect(named.filter((file) => !existsSync(join(root, file)))).toEqual([]);
+  });
 
-  test('the newest entry of the changelog is this version', () => {
-    const { version } = JSON.parse(read('package.json'));
-    expect(/^## \[(\d[^\]]*)\]/m.exec(read('CHANGELOG.md'))?.[1]).toBe(version);
+  test('has no emoji, no badges and no open tasks', () => {
+    expect(text).not.toMatch(/\p{Extended_Pictographic}/u);
+    expect(text).not.toMatch(/!\[[^\]]*\]\(https?:/);
+    expect(text).not.toMatch(/\b(?:TODO|FIXME|TBD)\b/);
   });
 });
 
-/** The part of an example that the README shows, as somebody who has installed the package writes it. */
-function regionOf(text: string): string | undefined {
-  return /^\/\/ #region readme\n([^]*?)^\/\/ #endregion/m
-    .exec(text)?.[1]
-    ?.trim()
-    .replace(/'(?:\.\.\/)+lib\/index\.ts'/g, "'sse-router'")
-    .replace(/'(?:\.\.\/)+lib\/([\w-]+)\/index\.ts'/g, "'sse-router/$1'");
+test('the newest entry of the changelog is this version', () => {
+  const { version } = JSON.parse(read('package.json'));
+  expect(/^## \[(\d[^\]]*)\]/m.exec(read('CHANGELOG.md'))?.[1]).toBe(version);
+});
+
+/** The code blocks of a page, each with the heading above it. */
+function blocksOf(page: string): { page: string; under: string; language: string; text: string }[] {
+  const source = read(page);
+  return [...source.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(({ index, 1: language = '', 2: text = '' }) => ({
+    page,
+    under:
+      source
+        .slice(0, index)
+        .match(/^#+ .*/gm)
+        ?.at(-1)
+        ?.replace(/^#+ /, '') ?? '',
+    language,
+    text: text.trim(),
+  }));
 }
 
-/** What each member's description says of its default: `none` where it says nothing. */
+/** The regions of an example, as an application that has installed the package writes them. Regions may be nested. */
+function regionsOf(file: string): { file: string; name: string; text: string }[] {
+  const source = read(join('examples', file));
+  return [...source.matchAll(/^\/\/ #region (\w+)\n/gm)].map(({ 0: start, 1: name = '', index }) => {
+    const from = index + start.length;
+    const to = source.indexOf(`// #endregion ${name}\n`, from);
+    if (to === -1) throw new Error(`examples/${file}: region ${name} has no end.`);
+    const text = source
+      .slice(from, to)
+      .replace(/^\/\/ #(?:end)?region \w+\n/gm, '')
+      .replace(/'(?:\.\.\/)+lib\/index\.ts'/g, "'sse-router'")
+      .replace(/'(?:\.\.\/)+lib\/(?:journal\/)?([\w-]+)\/index\.ts'/g, "'sse-router/$1'");
+    return { file, name, text: text.trim() };
+  });
+}
+
+/** The relative links of a page, pictures included. */
+function linksIn(text: string): string[] {
+  const prose = text.replace(/^```[^]*?^```$/gm, '').replace(/`[^`\n]*`/g, '');
+  return [...prose.matchAll(/\]\(([^)]+)\)/g)].map(([, to = '']) => to).filter((to) => !/^https?:/.test(to));
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchorsOf(text: string): string[] {
+  const headings = text.replace(/^```[^]*?^```$/gm, '').match(/^#+ .*/gm) ?? [];
+  return headings.map((heading) =>
+    heading
+      .replace(/^#+ /, '')
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, '')
+      .replace(/\s/g, '-'),
+  );
+}
+
+/** The default in the description of each member: `none` if it has none. */
 function defaultsIn(text: string, type: string): Record<string, string> {
   const [, body = ''] = new RegExp(`^export interface ${type}\\b.*\\{\\n([^]*?)^\\}`, 'm').exec(text) ?? [];
   const members = [...body.matchAll(/\/\*\*([^]*?)\*\/\n {2}(?:readonly )?(\w+)\?:/g)];
@@ -181,7 +248,7 @@ function prefixed(defaults: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(defaults).map(([name, value]) => [`limits.${name}`, value]));
 }
 
-/** What a default is worth that is written as code; `undefined` for one in words. */
+/** The value of a default that is written as code; `undefined` for a default in words. */
 function valueOf(code: string): unknown {
   try {
     return new Script(code).runInNewContext();
@@ -190,10 +257,12 @@ function valueOf(code: string): unknown {
   }
 }
 
-function rowsOf(...head: string[]): string[][] {
-  const found = tables.filter((table) => table.head.join('|') === head.join('|'));
+/** The rows of the tables of a page that have this head. */
+function rowsOf(page: string, ...head: string[]): string[][] {
+  const tables = [...read(page).matchAll(/(?:^\|.*\|\n)+/gm)].map(([table]) => table.trim().split('\n').map(cellsOf));
+  const found = tables.filter(([first = []]) => first.join('|') === head.join('|'));
   expect(found).toHaveLength(1);
-  return found[0]!.rows;
+  return found[0]!.slice(2);
 }
 
 function cellsOf(row: string): string[] {

@@ -5,7 +5,7 @@ import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
 import { wireTo } from '../fixtures/wire.ts';
 import { appOf, later, listening } from '../fixtures/support.ts';
 import { eventually, pause } from '../fixtures/http.ts';
-import { findPrograms } from './fixtures/programs.ts';
+import { curlPath } from '../fixtures/programs.ts';
 
 async function site(options: SseOptions = {}, handler: (conn: Connection) => unknown = () => {}) {
   const conns: Connection[] = [];
@@ -26,11 +26,6 @@ async function site(options: SseOptions = {}, handler: (conn: Connection) => unk
 }
 
 describe('CLI-11 curl', () => {
-  let program: string;
-  beforeAll(async () => {
-    program = (await findPrograms({ curl: 'curl' })).curl;
-  }, 300_000); // it may have to be installed
-
   interface Curl {
     readonly child: ChildProcess;
     readonly text: string;
@@ -38,7 +33,7 @@ describe('CLI-11 curl', () => {
   }
 
   function curl(...args: string[]): Curl {
-    const child = spawn(program, ['-s', '-S', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(curlPath(), ['-s', '-S', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     later(() => child.kill('SIGKILL'));
     let text = '';
     for (const stream of [child.stdout, child.stderr]) {

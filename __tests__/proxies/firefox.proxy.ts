@@ -18,7 +18,7 @@ let firefox: Firefox;
 
 beforeAll(async () => {
   firefox = await launchFirefox();
-}, 300_000); // it may have to be installed
+}, 60_000);
 afterAll(() => firefox?.stop());
 
 /** What the page keeps of its stream. */

@@ -45,7 +45,7 @@ beforeAll(async () => {
     const [kept, silent] = [await reading(name, edge, '/idle'), await reading(name, edge, '/silent')];
     idle.set(`${name}, ${edge}`, { kept, silent });
   }
-}, 300_000); // they may have to be installed
+}, 120_000);
 afterAll(async () => {
   for (const one of readings) await one.close();
   await origin?.stop(); // before the proxies: Apache would wait for its streams

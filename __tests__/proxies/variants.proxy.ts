@@ -68,7 +68,7 @@ const VARNISH_GZIP: Edits = [
   ['backend default', 'sub vcl_backend_response { set beresp.do_gzip = true; }\nbackend default'],
 ];
 const UNPIPED: Edits = [['return (pipe);', '']];
-// What the README says to write instead.
+// What docs/proxies.md says to write instead.
 const CADDY_REST: Edits = [[CADDY, `@rest not path /events*\n\tencode @rest gzip\n\t${CADDY}`]];
 const VARNISH_REST: Edits = [
   ...UNPIPED,

@@ -7,7 +7,7 @@ import express4 from 'express4';
 import { sse } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 
-/** A listener that opens an event stream and writes these texts, one write each, and leaves it open. */
+/** A listener that opens an event stream, writes each of these texts with one write, and keeps the stream open. */
 function sends(...texts: Array<string | Buffer>) {
   return (_req: IncomingMessage, res: ServerResponse): void => {
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
@@ -16,8 +16,8 @@ function sends(...texts: Array<string | Buffer>) {
   };
 }
 
-describe('what arrives', () => {
-  it('gives events in order with name, data, id and last event id', async () => {
+describe('received events', () => {
+  it('returns events in order with name, data, id and last event id', async () => {
     const body = 'retry: 1234\nid: 1\ndata: a\n\n:hi\nevent: named\ndata: b\ndata: c\n\nid: 3\nid\ndata\n\n';
     const stream = await connect(sends(body));
     expect(stream.status).toBe(200);
@@ -37,7 +37,7 @@ describe('what arrives', () => {
     ['LF', '\n'],
     ['CR', '\r'],
     ['CRLF', '\r\n'],
-  ])('reads %s line ends byte by byte, characters of several bytes included', async (_name, eol) => {
+  ])('reads %s line ends byte by byte, and characters of several bytes', async (_name, eol) => {
     const text = ['\uFEFFid: é1', 'event: größe', 'data: 🦄', 'data: zwei', '', ': c', 'data: last', '', ''].join(eol);
     const stream = await connect((_req: IncomingMessage, res: ServerResponse) => {
       res.writeHead(200, { 'Content-Type': 'text/event-stream' });
@@ -53,19 +53,19 @@ describe('what arrives', () => {
     await stream.close();
   });
 
-  it('takes lines that are cut between CR and LF for one line end', async () => {
+  it('treats a CR and an LF in separate chunks as one line end', async () => {
     const stream = await connect(sends('data: a\r', '\ndata: b\r', '\n\r', '\n', '\ndata: c\r\r'));
     expect((await stream.take(2)).map((event) => event.data)).toEqual(['a\nb', 'c']);
     await stream.close();
   });
 
-  it('parses JSON when asked, and shows the data when it is none', async () => {
+  it('parses JSON on request, and shows data that is not JSON', async () => {
     const stream = await connect<{ tick: { n: number } }>(
       sends('event: tick\ndata: {"n":1}\n\nevent: tick\ndata: {oops\n\n'),
     );
     expect((await stream.next()).json.n).toBe(1);
     const event = await stream.next();
-    expect(() => event.json).toThrow('The data of this tick event is not JSON: {oops');
+    expect(() => event.json).toThrow('The data of this tick event must be JSON; received {oops');
     await stream.close();
   });
 
@@ -81,7 +81,7 @@ describe('what arrives', () => {
     expect(stream.ended).toBe(true);
   });
 
-  it('decodes all that has come of a compressed stream before it tells how that ended', async () => {
+  it('decodes everything that arrived of a compressed stream before it reports the end', async () => {
     const all = Array.from({ length: 2000 }, (_, n) => `data: ${n}\n\n`).join('');
     const stream = await connect((_req: IncomingMessage, res: ServerResponse) => {
       res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Content-Encoding': 'gzip' });
@@ -98,7 +98,7 @@ describe('what arrives', () => {
   it.each([
     ['a HEAD', 'HEAD', 200],
     ['a 204', 'GET', 204],
-  ])('%s has nothing to decode, and ends', async (_what, method, status) => {
+  ])('ends after %s, which has nothing to decode', async (_what, method, status) => {
     const stream = await connect(
       (_req: IncomingMessage, res: ServerResponse) => void res.writeHead(status, { 'Content-Encoding': 'br' }).end(),
       undefined,
@@ -107,14 +107,14 @@ describe('what arrives', () => {
     expect([stream.status, await stream.closed]).toEqual([status, 'end']);
   });
 
-  it('rejects where the connection is closed without an answer, or changes its protocol', async () => {
+  it('rejects if the connection is closed without a response, as after a change of protocol', async () => {
     const switches = (_req: IncomingMessage, res: ServerResponse): void => {
       res.socket!.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n');
     };
     await expect(connect(switches)).rejects.toThrow('without an answer');
   });
 
-  it('decompresses', async () => {
+  it('decompresses a stream', async () => {
     const stream = await connect((_req: IncomingMessage, res: ServerResponse) => {
       res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Content-Encoding': 'gzip' });
       res.end(gzipSync('data: small\n\n'));
@@ -135,7 +135,7 @@ describe('what arrives', () => {
     await stream.close();
   });
 
-  it('hands each event to one of those who wait, first come first served', async () => {
+  it('gives each event to one waiting call, in the order of the calls', async () => {
     let send!: (text: string) => void;
     const stream = await connect((req: IncomingMessage, res: ServerResponse) => {
       sends()(req, res);
@@ -149,8 +149,8 @@ describe('what arrives', () => {
   });
 });
 
-describe('what does not arrive', () => {
-  it('fails with what was received, and points at the line that waited', async () => {
+describe('missing events', () => {
+  it('fails with everything that was received, and its stack contains the test file', async () => {
     const stream = await connect(sends('retry: 5\nid: 7\nevent: tick\ndata: x\n\n:beat\ndata: half'), '/events?a=1');
     await stream.next();
     const error: Error = await stream.next(50).then(
@@ -182,7 +182,7 @@ describe('what does not arrive', () => {
     expect(await stream.body()).toBe('Forbidden');
   });
 
-  it('takes no events from an answer that is no event stream', async () => {
+  it('reads no events from a response that is not an event stream', async () => {
     const stream = await connect((_req: IncomingMessage, res: ServerResponse) => {
       res.writeHead(500, { 'Content-Type': 'text/event-stream' });
       res.end('data: x\n\n');
@@ -191,16 +191,16 @@ describe('what does not arrive', () => {
     expect(stream.events).toEqual([]);
   });
 
-  it('fails when there is no answer, and when there is nobody', async () => {
+  it('fails without a response, and without a server', async () => {
     await expect(connect(() => {}, '/', { timeout: 50 })).rejects.toThrow(/GET http:.*: no answer within 50 ms/);
-    const nobody = http.createServer().listen(0, '127.0.0.1');
-    await once(nobody, 'listening');
-    const { port } = nobody.address() as AddressInfo;
-    await new Promise((resolve) => nobody.close(resolve));
+    const closed = http.createServer().listen(0, '127.0.0.1');
+    await once(closed, 'listening');
+    const { port } = closed.address() as AddressInfo;
+    await new Promise((resolve) => closed.close(resolve));
     await expect(connect(`http://127.0.0.1:${port}`)).rejects.toThrow('ECONNREFUSED');
   });
 
-  it('gives the place of one that gave up to the next', async () => {
+  it('gives an event to the next call after one has timed out', async () => {
     let send!: (text: string) => void;
     const stream = await connect((req: IncomingMessage, res: ServerResponse) => {
       sends()(req, res);
@@ -225,7 +225,7 @@ describe('what does not arrive', () => {
     }
   });
 
-  it('says what to do when fake timers keep the server from answering; what it says works', async () => {
+  it('explains which fake timers keep the server from answering, and the suggested options work', async () => {
     const greeting = () => express().use(sse((conn) => void conn.push('hello'), { heartbeat: 15_000 }));
     try {
       jest.useFakeTimers();
@@ -244,7 +244,7 @@ describe('what does not arrive', () => {
   });
 });
 
-describe('where it connects to', () => {
+describe('targets', () => {
   const events = (req: { url: string }, res: ServerResponse): void => {
     res.writeHead(200, { 'Content-Type': 'text/event-stream' });
     res.write(`data: ${req.url}\n\n`);
@@ -253,7 +253,7 @@ describe('where it connects to', () => {
   it.each([
     ['5', express],
     ['4', express4 as unknown as typeof express],
-  ])('an app of Express %s', async (_version, make) => {
+  ])('connects to an app of Express %s', async (_version, make) => {
     const app = make();
     app.get('/events', events);
     const stream = await connect(app, '/events?x=1');
@@ -264,7 +264,7 @@ describe('where it connects to', () => {
     expect(await missing.body()).toContain('Cannot GET /missing');
   });
 
-  it('a bare router, whose next() and errors are answered', async () => {
+  it('connects to a bare router, and answers what its next() and errors leave open', async () => {
     const router = express.Router();
     router.get('/', events);
     router.get('/broken', () => {
@@ -280,7 +280,7 @@ describe('where it connects to', () => {
     expect((await connect(router, '/missing')).status).toBe(404);
   });
 
-  it('a server that does not listen, and is not made to, by several at once', async () => {
+  it('connects several streams to a server that does not listen, and does not make it listen', async () => {
     const server = http.createServer(events as never);
     const [one, two] = await Promise.all([connect(server, '/1'), connect(server, '/2')]);
     expect(server.listening).toBe(false);
@@ -290,7 +290,7 @@ describe('where it connects to', () => {
     expect(server.listenerCount('connection')).toBe(1);
   });
 
-  it('a server that listens, and goes on to', async () => {
+  it('connects to a server that listens, and does not close it', async () => {
     const server = http.createServer(events as never).listen(0);
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
@@ -306,7 +306,7 @@ describe('where it connects to', () => {
     await new Promise((resolve) => server.close(resolve));
   });
 
-  it('an answer in HTTP/1.0, which ends with the connection', async () => {
+  it('reads a response in HTTP/1.0, which ends with the connection', async () => {
     const server = http.createServer();
     server.on('connection', (socket) => {
       socket.once('data', () => socket.end('HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: old\n\n'));
@@ -317,7 +317,7 @@ describe('where it connects to', () => {
   });
 });
 
-describe('what it asks', () => {
+describe('the request', () => {
   const echo = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     let body = '';
     for await (const chunk of req.setEncoding('latin1')) body += chunk;
@@ -325,7 +325,7 @@ describe('what it asks', () => {
     res.end(`data: ${JSON.stringify({ method: req.method, headers: req.headers, body })}\n\n`);
   };
 
-  it('what browsers ask, unless told otherwise', async () => {
+  it('has the headers of a browser, unless options replace them', async () => {
     const plain = await connect(echo);
     expect((await plain.next()).json).toMatchObject({
       method: 'GET',
@@ -338,7 +338,7 @@ describe('what it asks', () => {
     expect(headers).not.toHaveProperty('last-event-id');
   });
 
-  it('posts', async () => {
+  it('posts JSON and bytes', async () => {
     const json = await connect(echo, '/', { body: { question: 1 } });
     expect((await json.next()).json).toMatchObject({
       method: 'POST',
@@ -358,8 +358,8 @@ describe('what it asks', () => {
   });
 });
 
-describe('how it is lost', () => {
-  it('tells an end from a cut, and close() from both', async () => {
+describe('the end of a stream', () => {
+  it('distinguishes an end, a broken connection and close()', async () => {
     let response!: ServerResponse;
     const open = (req: IncomingMessage, res: ServerResponse): void => {
       sends('data: x\n\n')(req, res);
@@ -384,7 +384,7 @@ describe('how it is lost', () => {
     await expect(closed.next()).rejects.toThrow('closed by this test');
   });
 
-  it('cut() resets the connection, close() does not, and both wait until the server knows', async () => {
+  it('cut() resets the connection, close() does not, and both wait until the server has closed its end', async () => {
     const seen: string[] = [];
     const server = http.createServer((req, res) => {
       sends('data: x\n\n')(req, res);
@@ -402,7 +402,7 @@ describe('how it is lost', () => {
     expect(seen).toEqual(['closed']);
   });
 
-  it('comes back with the last id and its own options', async () => {
+  it('reconnects with the last id and with merged options', async () => {
     const asked: http.IncomingHttpHeaders[] = [];
     const server = http.createServer((req, res) => {
       asked.push(req.headers);
@@ -424,7 +424,7 @@ describe('how it is lost', () => {
     expect(asked[2]).not.toHaveProperty('last-event-id');
   });
 
-  it('pause() stops reading: the server feels it, and resume() gets everything', async () => {
+  it('pause() stops reading, so that the server has to buffer; resume() receives everything', async () => {
     const event = `data: ${'x'.repeat(65_536)}\n\n`;
     let written = 0;
     let response!: ServerResponse;
@@ -456,7 +456,7 @@ describe('how it is lost', () => {
     const streams = await Promise.all(Array.from({ length: 20 }, () => connect(app)));
     await Promise.all(streams.map((stream) => stream.next()));
     await Promise.all(streams.map((stream, n) => (n % 2 === 0 ? stream.close() : stream.cut())));
-    await new Promise((resolve) => setImmediate(resolve)); // libuv drops a closed handle at the end of the turn
+    await new Promise((resolve) => setImmediate(resolve)); // libuv drops a closed handle at the end of the tick
     expect(open()).toEqual(before);
   });
 });

@@ -1,6 +1,6 @@
 /*
- * A second reading of the standard: a reader to its letter, and a linter that is stricter than it.
- * Knows nothing of the package, nor of the parser that its testing kit uses.
+ * A second implementation of the standard: a parser that follows it step by step, and a linter that is stricter than it.
+ * It shares no code with the package, nor with the parser of `sse-router/testing`.
  */
 
 export interface OracleEvent {
@@ -10,7 +10,7 @@ export interface OracleEvent {
 }
 
 /**
- * What a stream of UTF-8 says. [spec] "Interpreting an event stream", step by step.
+ * Parses a stream of UTF-8. [spec] "Interpreting an event stream", step by step.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
 export function oracle(stream: string): { events: OracleEvent[]; retries: number[] } {
@@ -18,7 +18,7 @@ export function oracle(stream: string): { events: OracleEvent[]; retries: number
   const retries: number[] = [];
   let [data, type, id, lastEventId] = ['', '', '', ''];
   const lines = stream.replace(/^\uFEFF/, '').split(/\r\n|\r|\n/);
-  lines.pop(); // a line counts when it has ended
+  lines.pop(); // a line without its end is not processed
   for (const line of lines) {
     if (line === '') {
       lastEventId = id;
@@ -37,19 +37,19 @@ export function oracle(stream: string): { events: OracleEvent[]; retries: number
   return { events, retries };
 }
 
-/** What is wrong with a stream's text: only our fields, in our order, LF only, each event whole and with data. */
+/** Returns what is wrong with a stream: it must have only known fields, in the router's order, LF only, each event whole and with data. */
 export function lint(text: string): string[] {
-  const wrong: string[] = [];
-  if (text.includes('\r')) wrong.push('a CR');
-  if (text.startsWith('\uFEFF')) wrong.push('a byte order mark');
+  const faults: string[] = [];
+  if (text.includes('\r')) faults.push('a CR');
+  if (text.startsWith('\uFEFF')) faults.push('a byte order mark');
   const blocks = text.split('\n\n');
-  const rest = blocks.pop()!; // after the last event only comments and a lone retry may stand, as in front of each
+  const rest = blocks.pop()!; // only comments and a lone retry may follow the last event or precede an event
   for (const block of blocks) {
     const event = block.replace(/^(?:(?::[^\n]*|retry: [0-9]+)\n)*/, '');
     if (!/^(id: [^\n]*\n)?(event: [^\n]*\n)?(retry: [0-9]+\n)?(data: [^\n]*\n)*data: [^\n]*$/.test(event)) {
-      wrong.push(`the block ${JSON.stringify(block.slice(0, 500))}`);
+      faults.push(`the block ${JSON.stringify(block.slice(0, 500))}`);
     }
   }
-  if (!/^(?:(?::[^\n]*|retry: [0-9]+)\n)*$/.test(rest)) wrong.push(`the rest ${JSON.stringify(rest.slice(0, 500))}`);
-  return wrong;
+  if (!/^(?:(?::[^\n]*|retry: [0-9]+)\n)*$/.test(rest)) faults.push(`the rest ${JSON.stringify(rest.slice(0, 500))}`);
+  return faults;
 }

@@ -1,37 +1,31 @@
-// Both ways out of a response, past it to the socket and through it, must put the same bytes on the wire. The fast way is taken
-// where nobody has wrapped `res.write`; a wrapper that only passes on closes it.
+/*
+ * Both paths of a transport, through the response and directly to the socket, must put the same bytes on the wire. The direct path is
+ * used unless `res.write` is wrapped, even by a wrapper that changes nothing.
+ */
 
 import { OutgoingMessage, type IncomingMessage } from 'node:http';
 import { createServer as createTlsServer, request as tlsRequest } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import { certificate } from '../fixtures/certificate.ts';
+import { Random, seedFrom } from '../fixtures/random.ts';
 import type { SseOptions, SseRouter, Connection } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 
-// Counted before the core is loaded: it compares with what it finds then, so this counter does not count as a wrapper.
+// Installed before the package is loaded: the package compares with the methods of that moment, so this spy is no wrapper.
 const write = jest.spyOn(OutgoingMessage.prototype, 'write');
 // oxlint-disable-next-line typescript/no-require-imports -- after the spy
 const { sse } = require('../../lib/index.ts') as typeof import('../../lib/index.ts');
 
-const SEED = Number(process.env.OUTLET_SEED ?? Math.floor(Math.random() * 2 ** 31));
-console.log(`outlet: OUTLET_SEED=${SEED}`);
+const SEED = seedFrom('TRANSPORT_SEED');
 
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
-interface Way {
+interface Setup {
   readonly app: express.Express;
   readonly events: SseRouter;
   readonly connections: Connection[];
 }
 
-function way(wrapped: boolean, options: SseOptions = {}): Way {
+function setUp(wrapped: boolean, options: SseOptions = {}): Setup {
   const app = express();
   const connections: Connection[] = [];
   if (wrapped) {
@@ -55,25 +49,25 @@ function way(wrapped: boolean, options: SseOptions = {}): Way {
 
 const turn = (): Promise<void> => new Promise(setImmediate);
 
-/** What one random program leaves on the wire, ids' random part taken out. */
-async function play({ app, events, connections }: Way, seed: number): Promise<string> {
-  const next = random(seed);
+/** Runs a random program and returns the body, without the random part of the ids. */
+async function play({ app, events, connections }: Setup, seed: number): Promise<string> {
+  const random = new Random(seed);
   const stream = await connect(app, '/events');
   await stream.next();
   const conn = connections[0]!;
-  const text = (): string => ['x', 'a\nb', '€'.repeat(1 + Math.floor(next() * 4000)), ''][Math.floor(next() * 4)]!;
+  const text = (): string => random.of(['x', 'a\nb', '€'.repeat(1 + random.below(4000)), ''])!;
   for (let step = 0; step < 60; step++) {
-    const dice = next();
+    const dice = random.next();
     if (dice < 0.3) conn.push(text());
     else if (dice < 0.6) await events.broadcast({ event: 'n', data: { step, text: text() } });
-    else if (dice < 0.7) await events.broadcast(text(), { to: next() < 0.5 ? 'a' : 'b' });
+    else if (dice < 0.7) await events.broadcast(text(), { to: random.next() < 0.5 ? 'a' : 'b' });
     else if (dice < 0.78) conn.comment(text());
     else if (dice < 0.84) stream.pause();
     else if (dice < 0.9) stream.resume();
     else await turn();
   }
   stream.resume();
-  if (next() < 0.5) conn.end();
+  if (random.next() < 0.5) conn.end();
   else conn.close({ retry: 1234 });
   const body = await stream.body();
   await stream.close();
@@ -81,8 +75,8 @@ async function play({ app, events, connections }: Way, seed: number): Promise<st
   return body.replaceAll(/[0-9a-z]{12}-(\d+)/g, 'epoch-$1');
 }
 
-test('a plain Express response takes the fast way: its own write is never called', async () => {
-  const { app, events } = way(false);
+test('a plain Express response uses the direct path: its own write is never called', async () => {
+  const { app, events } = setUp(false);
   const before = write.mock.calls.length;
   const stream = await connect(app, '/events');
   await stream.next();
@@ -93,8 +87,8 @@ test('a plain Express response takes the fast way: its own write is never called
   await events.close();
 });
 
-test('a wrapped response does not: every write goes through the wrapper', async () => {
-  const { app, events } = way(true);
+test('a wrapped response uses the other path: every write goes through the wrapper', async () => {
+  const { app, events } = setUp(true);
   const stream = await connect(app, '/events');
   await stream.next();
   const before = write.mock.calls.length;
@@ -106,17 +100,17 @@ test('a wrapped response does not: every write goes through the wrapper', async 
 });
 
 test.each(Array.from({ length: 12 }, (_, index) => SEED + index))(
-  'the same bytes both ways, program %i',
+  'the same bytes on both paths, program %i',
   async (seed) => {
-    const fast = await play(way(false), seed);
-    const slow = await play(way(true), seed);
-    expect(fast.length).toBeGreaterThan(200);
-    expect(fast).toBe(slow);
+    const direct = await play(setUp(false), seed);
+    const wrapped = await play(setUp(true), seed);
+    expect(direct.length).toBeGreaterThan(200);
+    expect(direct).toBe(wrapped);
   },
 );
 
-test('the same bytes over TLS, where the fast way is taken too', async () => {
-  const { app, events, connections } = way(false);
+test('the same bytes over TLS, where the direct path is used as well', async () => {
+  const { app, events, connections } = setUp(false);
   const server = createTlsServer(certificate, app);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -139,7 +133,7 @@ test('the same bytes over TLS, where the fast way is taken too', async () => {
   await new Promise((resolve) => server.close(resolve));
 });
 
-test('a router with further layers, and one mounted under parameters, see what Express gives them', async () => {
+test('a router with further layers, and one below route parameters, get the parameters and URLs of Express', async () => {
   const app = express();
   const seen: unknown[] = [];
   const events = sse((conn, req) => {

@@ -1,7 +1,7 @@
 /*
- * WIRE-27: whatever is pushed, it is read back as it was, or `push` throws and writes nothing. 10,000 random messages over an
- * alphabet of everything that the grammar could trip over, for readers that share no line of code.
- * A failure prints its seed: run it again with `SEED=… npx jest wire-property`.
+ * Every message is either read back unchanged, or `push` throws and writes nothing. Checked with 10,000 random messages over an
+ * alphabet of everything that is special in the grammar, and with parsers that share no code.
+ * The seed is printed: `WIRE_SEED=… npx jest round-trip` repeats a run.
  */
 import { EventSource } from 'eventsource';
 import { createParser } from 'eventsource-parser';
@@ -9,12 +9,11 @@ import fc from 'fast-check';
 import { sse, type Message } from '../../lib/index.ts';
 import { encodeMessage, encodeComment, encodeLines, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle, type OracleEvent } from './oracle.ts';
+import { seedFrom } from '../fixtures/random.ts';
 import { appOf, BARE, HEAD, later, listening, opened } from '../fixtures/support.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2_147_483_647);
+const SEED = seedFrom('WIRE_SEED');
 const RUNS = 10_000;
-// Who wants to see this run again needs it, also when it passed
-beforeAll(() => void process.stdout.write(`wire-property seed: ${SEED}\n`));
 
 const nasty = fc.constantFrom(
   ...Array.from('\r\n: \0\u2028\u2029\u0085\v\f\ufeffé€💥adeirtvn019-'),
@@ -30,7 +29,7 @@ const text = fc.array(nasty, { maxLength: 12 }).map((parts) => parts.join(''));
 const tame = fc.array(fc.constantFrom(...Array.from('ab:é €9')), { maxLength: 8 }).map((parts) => parts.join(''));
 const asciiId = fc.array(fc.constantFrom(...Array.from('az09-: ~!')), { maxLength: 8 }).map((parts) => parts.join(''));
 
-/** Mostly what is allowed, at times what is not, often nothing. */
+/** Generates mostly valid values, sometimes invalid ones, and often none. */
 const maybe = (good: fc.Arbitrary<unknown>, bad: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> =>
   fc.oneof(
     { weight: 8, arbitrary: good },
@@ -59,7 +58,7 @@ const message = fc
   })
   .map((fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)));
 
-/** [spec] what UTF-8 and the grammar leave of a text: half pairs become U+FFFD, every break an LF. */
+/** [spec] Returns a text as UTF-8 and the grammar transmit it: half of a surrogate pair becomes U+FFFD, every line break an LF. */
 function asReceived(data: unknown): string {
   const sent = typeof data === 'string' ? data : JSON.stringify(data);
   return Buffer.from(sent)
@@ -74,7 +73,7 @@ interface Pushed {
   data?: unknown;
 }
 
-/** What a client sees of a message that was accepted: an event, unless it is only a retry. */
+/** Returns the event that a client receives for an accepted message; `undefined` if it is only a retry. */
 function expected({ event, id, data, retry }: Pushed, lastEventId: string): OracleEvent | undefined {
   if (data === undefined && (event === undefined || event === null) && retry !== undefined) return undefined;
   return {
@@ -84,7 +83,7 @@ function expected({ event, id, data, retry }: Pushed, lastEventId: string): Orac
   };
 }
 
-/** What eventsource-parser sees of a stream. */
+/** Parses a stream with eventsource-parser. */
 function parsed(stream: string): OracleEvent[] {
   const events: OracleEvent[] = [];
   let lastEventId = '';
@@ -108,7 +107,7 @@ function frameOf(pushed: Pushed): string | undefined {
   }
 }
 
-test(`WIRE-27 a message is read back as it was, or refused: ${RUNS} of them`, () => {
+test(`a message is read back unchanged, or refused: ${RUNS} random messages`, () => {
   let accepted = 0;
   fc.assert(
     fc.property(message, (random) => {
@@ -123,15 +122,15 @@ test(`WIRE-27 a message is read back as it was, or refused: ${RUNS} of them`, ()
     }),
     { seed: SEED, numRuns: RUNS },
   );
-  // Neither outcome is rare, or this would prove nothing.
+  // If one outcome were rare, this test would prove nothing.
   expect(accepted).toBeGreaterThan(RUNS / 10);
   expect(accepted).toBeLessThan(RUNS * 0.9);
 });
 
-test('WIRE-27 lines are one event, a comment none', () => {
+test('lines are one event, and a comment is none', () => {
   fc.assert(
     fc.property(fc.array(fc.oneof(text, fc.integer()), { minLength: 1, maxLength: 4 }), text, (lines, comment) => {
-      const whole = lines.map((line) => asReceived(String(line))).join('\n'); // a CR at the end of a line is a break of its own
+      const whole = lines.map((line) => asReceived(String(line))).join('\n'); // a CR at the end of a line is a line break of its own
       const wire = Buffer.from(encodeComment(comment) + encodeLines(lines)).toString();
       expect(lint(wire)).toEqual([]);
       expect(oracle(wire).events).toEqual([{ type: 'message', data: whole, lastEventId: '' }]);
@@ -141,7 +140,7 @@ test('WIRE-27 lines are one event, a comment none', () => {
   );
 });
 
-test('WIRE-27 the same, all of them through one real stream: what is refused leaves no trace', async () => {
+test('the same messages through one real stream: a refused message changes nothing', async () => {
   const random = fc.sample(message, { seed: SEED, numRuns: RUNS }) as Pushed[];
   const { stream, conn } = await opened(() => {}, BARE);
   const events: OracleEvent[] = [];
@@ -173,11 +172,11 @@ test('WIRE-27 the same, all of them through one real stream: what is refused lea
   ).toEqual(events);
 });
 
-test('WIRE-27 thousands through the `eventsource` client', async () => {
+test('thousands of messages through the client `eventsource`', async () => {
   const random = (fc.sample(message, { seed: SEED, numRuns: RUNS }) as Pushed[]).map((one) => ({
     ...one,
     event: null,
-  })); // named ones need a listener each
+  })); // each name would need a listener of its own
   const sent: OracleEvent[] = [];
   const events = sse((conn) => {
     for (const one of random) {
@@ -186,7 +185,7 @@ test('WIRE-27 thousands through the `eventsource` client', async () => {
       } catch {
         continue;
       }
-      const event = expected(one, ''); // its events tell their own id, or none
+      const event = expected(one, ''); // the client reports the id of the event itself
       if (event) sent.push(event);
     }
     conn.push({ event: 'done' });

@@ -1,9 +1,7 @@
 /*
- * The wire over real sockets: what one frame cannot show. WIRE-05 to WIRE-26 with readers that share no line
- * of code: eventsource-parser (in the testing kit and in `eventsource`), the oracle, and @microsoft/fetch-event-source, which loses
- * empty first lines and byte order marks, but tells what it takes for a message.
- * Decided otherwise by the contract: `{ id }` alone is refused (WIRE-23, frame.test.ts); the number of lines is not limited
- * (WIRE-25), as maxBuffered and the application's own sense are the limits; 131,072 lines is undici's own limit.
+ * Streams over real sockets, read by parsers that share no code: eventsource-parser (in `sse-router/testing` and in `eventsource`),
+ * the oracle, and @microsoft/fetch-event-source, which loses empty first lines and byte order marks, but reports what it takes for
+ * a message. The number of lines of an event is not limited: `maxBuffered` is the limit. (131,072 lines is undici's own limit.)
  */
 import { once } from 'node:events';
 import { getLines, getMessages, type EventSourceMessage } from '@microsoft/fetch-event-source/lib/cjs/parse.js';
@@ -13,7 +11,7 @@ import { sse } from '../../lib/index.ts';
 import { lint, oracle } from './oracle.ts';
 import { another, appOf, BARE, dialled, HEAD, later, listening, opened, turn } from '../fixtures/support.ts';
 
-/** What @microsoft/fetch-event-source makes of a body, cut into pieces of so many bytes. */
+/** Parses a body with @microsoft/fetch-event-source, in pieces of `size` bytes. */
 function readByMicrosoft(body: Uint8Array, size = body.byteLength): EventSourceMessage[] {
   const messages: EventSourceMessage[] = [];
   const feed = getLines(
@@ -27,7 +25,7 @@ function readByMicrosoft(body: Uint8Array, size = body.byteLength): EventSourceM
   return messages;
 }
 
-/** What eventsource-parser makes of a body that arrives byte by byte. */
+/** Parses a body that arrives byte by byte with eventsource-parser. */
 function readBytewise(body: Uint8Array): { event: string | undefined; data: string; id: string | undefined }[] {
   const events: { event: string | undefined; data: string; id: string | undefined }[] = [];
   const parser = createParser({ onEvent: ({ event, data, id }) => events.push({ event, data, id }) });
@@ -37,22 +35,22 @@ function readBytewise(body: Uint8Array): { event: string | undefined; data: stri
 }
 
 const TEXTS: [name: string, data: string, received?: string][] = [
-  ['WIRE-05 every kind of break', 'a\nb\rc\r\nd', 'a\nb\nc\nd'],
-  ['WIRE-05 breaks in front, behind and one after the other', '\r\n\n\ra\r\r\n', '\n\n\na\n\n'],
-  ['WIRE-06 nothing', ''],
-  ['WIRE-06 a line end', '\n'],
-  ['WIRE-07 trailing breaks', 'a\n\n'],
-  ['WIRE-08 leading spaces', '  x'],
-  ['WIRE-08 a colon', ':x'],
-  ['WIRE-08 what looks like fields', 'data: x\nid: 9\nretry: 1\nevent: y\n: z'],
-  ['WIRE-09 breaks of other worlds', 'a\u2028b\u0085c\vd\fe\u2029f'],
-  ['WIRE-10 two, three and four bytes a character', 'é€豆腐💥'],
-  ['WIRE-11 half a pair', 'a\ud83db\ude00', 'a\ufffdb\ufffd'],
-  ['WIRE-12 a NUL', 'a\0b'],
-  ['WIRE-13 a byte order mark', '\ufeffx\ufeff'],
+  ['every kind of line break', 'a\nb\rc\r\nd', 'a\nb\nc\nd'],
+  ['line breaks at the start, at the end and in a row', '\r\n\n\ra\r\r\n', '\n\n\na\n\n'],
+  ['an empty string', ''],
+  ['a line end', '\n'],
+  ['trailing line breaks', 'a\n\n'],
+  ['leading spaces', '  x'],
+  ['a colon', ':x'],
+  ['lines that look like fields', 'data: x\nid: 9\nretry: 1\nevent: y\n: z'],
+  ['other line breaks of Unicode', 'a\u2028b\u0085c\vd\fe\u2029f'],
+  ['characters of two, three and four bytes', 'é€豆腐💥'],
+  ['half of a surrogate pair', 'a\ud83db\ude00', 'a\ufffdb\ufffd'],
+  ['a NUL', 'a\0b'],
+  ['a byte order mark', '\ufeffx\ufeff'],
 ];
 
-test.each(TEXTS)('%s: one event, with just that data, for every reader', async (_name, data, received = data) => {
+test.each(TEXTS)('%s: one event with exactly this data, for every parser', async (_name, data, received = data) => {
   const { stream } = await opened((conn) => void conn.push({ data }, { event: 'end', data: '.' }), BARE);
   expect((await stream.take(2)).map((event) => event.data as string)).toEqual([received, '.']);
   const body = Buffer.from(stream.text);
@@ -62,7 +60,7 @@ test.each(TEXTS)('%s: one event, with just that data, for every reader', async (
   for (const size of [1, 2, 7, body.byteLength]) expect(readByMicrosoft(body, size)).toHaveLength(2);
 });
 
-test('the same, through `eventsource` on a real connection', async () => {
+test('the same data through the client `eventsource`', async () => {
   const events = sse((conn) => {
     conn.push(...TEXTS.map(([, data]) => ({ data })));
     conn.push({ event: ' größe: ✓ ', id: 'an id', data: 'named' });
@@ -78,7 +76,7 @@ test('the same, through `eventsource` on a real connection', async () => {
   expect([named.data, named.lastEventId]).toEqual(['named', 'an id']);
 });
 
-test('WIRE-18 WIRE-19 names and ids arrive as they are; an empty id resets', async () => {
+test('names and ids arrive unchanged; an empty id clears the last event id', async () => {
   const { stream } = await opened(
     (conn) =>
       void conn.push({ event: 'a:b', id: 'x y', data: '1' }, { data: '2' }, { event: ' e ', id: '', data: '3' }),
@@ -96,7 +94,7 @@ test('WIRE-18 WIRE-19 names and ids arrive as they are; an empty id resets', asy
   ]);
 });
 
-test('WIRE-23 neither the opening nor a comment, a heartbeat or a lone retry is a message to anybody', async () => {
+test('neither the opening nor a comment, a heartbeat or a lone retry is a message for any parser', async () => {
   const { stream, conn } = await opened((connection) => void connection.comment('hello'), { ...BARE, heartbeat: 5 });
   conn.push({ retry: 5000 });
   conn.comment('more\n\nlines\n');
@@ -109,7 +107,7 @@ test('WIRE-23 neither the opening nor a comment, a heartbeat or a lone retry is 
   expect(lint(stream.text)).toEqual([]);
 });
 
-test('WIRE-14 two writers, a heartbeat each millisecond and events of 1 MiB: none lands inside another', async () => {
+test('two writers, a heartbeat each millisecond and events of 1 MiB: no event is written inside another', async () => {
   const big = `${'x'.repeat(1 << 19)}\n${'y'.repeat(1 << 19)}`;
   const { stream, conn, events } = await opened(() => {}, { ...BARE, heartbeat: 1, maxBuffered: 2 ** 28 });
   await Promise.all([
@@ -133,7 +131,7 @@ test('WIRE-14 two writers, a heartbeat each millisecond and events of 1 MiB: non
   expect(lint(stream.text)).toEqual([]);
 });
 
-test('WIRE-14 one push is one chunk of the body, however many events, and so is one turn', async () => {
+test('all events of one tick are one chunk of the body', async () => {
   const events = sse(() => {}, BARE);
   later(() => events.close());
   const { port } = await listening(appOf(events));
@@ -147,7 +145,7 @@ test('WIRE-14 one push is one chunk of the body, however many events, and so is 
   expect(chunk.toString()).toBe(`${body.length.toString(16)}\r\n${body}\r\n`);
 });
 
-test('WIRE-26 10,000 pushes in one tick arrive complete and in order', async () => {
+test('10,000 pushes in one tick arrive complete and in order', async () => {
   const { stream } = await opened((conn) => {
     for (let n = 0; n < 10_000; n++) conn.push(n);
   }, BARE);
@@ -155,12 +153,12 @@ test('WIRE-26 10,000 pushes in one tick arrive complete and in order', async () 
   expect(got.map(({ data }) => Number(data))).toEqual(Array.from({ length: 10_000 }, (_, n) => n));
 });
 
-describe('WIRE-24 FL-12 large events', () => {
+describe('large events', () => {
   test.each<[name: string, make: () => string]>([
     ['5 MiB on one line', () => 'x'.repeat(5 << 20)],
     ['10 MiB on two lines', () => `${'x'.repeat(5 << 20)}\n${'é'.repeat(5 << 19)}`],
     ['100,000 lines', () => 'line\n'.repeat(100_000)],
-  ])('%s arrive whole, pushed and broadcast, and what follows keeps its place', async (_name, make) => {
+  ])('%s arrive whole, pushed and broadcast, and later events follow in order', async (_name, make) => {
     const data = make();
     const { stream, conn, events } = await opened(() => {}, BARE);
     conn.push(data);
@@ -179,7 +177,7 @@ describe('WIRE-24 FL-12 large events', () => {
   });
 });
 
-test('WIRE-15 WIRE-16 a stream with everything in it is clean to the letter', async () => {
+test('the linter finds no fault in streams with every kind of frame', async () => {
   const { stream, conn, events, app } = await opened(
     (connection) => {
       connection.join('room');
@@ -202,7 +200,7 @@ test('WIRE-15 WIRE-16 a stream with everything in it is clean to the letter', as
   for (const { text } of [stream, lost, returning]) expect(lint(text)).toEqual([]);
   expect(lost.text).toContain('event: reset\n');
   expect(lost.text).toContain('event: end\n');
-  expect(lint(`${HEAD}id: 1\r\n\r\n`)).not.toEqual([]); // the linter is awake
+  expect(lint(`${HEAD}id: 1\r\n\r\n`)).not.toEqual([]); // the linter finds these faults
   expect(lint('x: 1\n\n')).not.toEqual([]);
   expect(lint('data: a\nid: 1\n\n')).not.toEqual([]);
   expect(lint(':\n\n')).not.toEqual([]);

@@ -1,14 +1,14 @@
 /*
- * One of many servers, on whatever machine: all that they share is the log in Redis.
+ * One of several servers, on any machine. The servers share nothing but the log in Redis.
  */
-import { createClient } from 'redis';
 import { serve } from '../notes-page.ts';
-// #region readme
 import { sse } from '../../lib/index.ts';
+// #region readme
+import { createClient } from 'redis';
 import { redisJournal } from '../../lib/journal/redis/index.ts';
 
 const client = createClient({ url: process.env.REDIS_URL });
 const events = sse({ history: redisJournal(client), retry: 500 });
-// #endregion
+// #endregion readme
 
 process.send?.(await serve(events, 0));

@@ -1,12 +1,12 @@
 /*
- * Two servers that share nothing but a Redis, behind a balancer of a few lines: kill one, and its pages go on at the other
- * without a gap.
+ * Two servers that share nothing but a Redis server, behind a load balancer of a few lines. When one server is killed, its
+ * pages reconnect to the other and miss no event.
  *
- *   npm run example:many-machines                      http://localhost:3000, with a redis-server of its own
- *   REDIS_URL=redis://… npm run example:many-machines  with yours
+ *   npm run example:many-machines                      http://localhost:3000; starts its own redis-server
+ *   REDIS_URL=redis://… npm run example:many-machines  uses this Redis server
  *   curl -d 'Milk is out' http://localhost:3000/notes
- *   curl -X POST http://localhost:3000/kill            or kill -9 one yourself
- *   examples/many-machines/publish.sh 'from a shell'   no Node.js needed to publish
+ *   curl -X POST http://localhost:3000/kill            kills one server; so does kill -9
+ *   examples/many-machines/publish.sh 'from a shell'   publishes without Node.js
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,10 +22,10 @@ if (!redis) {
   process.exit(1);
 }
 
-const servers = new Map<ChildProcess, number>(); // and their ports
-let leaving = false;
+const servers = new Map<ChildProcess, number>(); // with their ports
+let stopping = false;
 
-async function hire(): Promise<void> {
+async function startServer(): Promise<void> {
   const server = fork(program, {
     env: { ...process.env, REDIS_URL: redis!.url },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -33,17 +33,17 @@ async function hire(): Promise<void> {
   servers.set(server, 0);
   server.once('exit', (code, signal) => {
     servers.delete(server);
-    if (leaving) return;
-    console.log(`server ${server.pid} is gone (${signal ?? code})`);
-    if (signal) void hire();
-    else void leave(1); // it has said why
+    if (stopping) return;
+    console.log(`server ${server.pid} exited (${signal ?? code})`);
+    if (signal) void startServer();
+    else void stop(1); // the server has printed the reason
   });
   const port = await new Promise<number>((resolve) => server.once('message', resolve));
   servers.set(server, port);
-  console.log(`server ${server.pid} is there`);
+  console.log(`server ${server.pid} is ready`);
 }
 
-/** Every connection goes to one of the servers that listen. */
+/** Passes each connection to a random server that listens. */
 const balancer = createServer((client) => {
   const ports = [...servers.values()].filter((port) => port > 0);
   const port = ports[Math.floor(Math.random() * ports.length)];
@@ -59,22 +59,22 @@ const balancer = createServer((client) => {
   }
 });
 
-async function leave(code: number): Promise<void> {
-  if (leaving) return;
-  leaving = true;
+async function stop(code: number): Promise<void> {
+  if (stopping) return;
+  stopping = true;
   balancer.close();
   await Promise.all(
     [...servers.keys()].map(async (server) => {
       server.kill('SIGTERM');
-      await once(server, 'exit'); // who is in the map has not exited
+      await once(server, 'exit'); // a server in the map has not exited yet
     }),
   );
   await redis!.stop();
   process.exit(code);
 }
-for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void leave(0));
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0));
 
-await Promise.all([hire(), hire()]);
+await Promise.all([startServer(), startServer()]);
 balancer.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
   console.log(`REDIS_URL=${redis.url}`);
   console.log(`listening on http://localhost:${(balancer.address() as AddressInfo).port}`);

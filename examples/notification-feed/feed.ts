@@ -1,11 +1,11 @@
 /*
- * What the feed says, and to whom: the types of its events, the stream, and the one way to publish.
+ * The stream of the feed: the types of its events, the router, and the function that publishes.
  */
 import type { Request } from 'express';
 import { sse } from '../../lib/index.ts';
 import type { Message } from '../../lib/index.ts';
 
-/** Somebody wrote something. */
+/** A text that a user has written. */
 export interface Notice {
   kind: 'notice';
   at: number;
@@ -13,7 +13,7 @@ export interface Notice {
   text: string;
 }
 
-/** A file in the watched folder came, went or was written. `more`: how many others did at the same moment. */
+/** A file in the watched folder was added, changed or removed. `more`: how many other files changed at the same moment. */
 export interface FileChange {
   kind: 'file';
   at: number;
@@ -23,7 +23,7 @@ export interface FileChange {
   more?: number;
 }
 
-/** A reading of the machine worth telling: `load` (1 minute), `memory` (percent in use), `delay` (ms, event loop, 99th percentile). */
+/** A marked change of the machine: `load` (1 minute), `memory` (percent in use), `delay` (ms, event loop, 99th percentile). */
 export interface Reading {
   kind: 'machine';
   at: number;
@@ -32,12 +32,12 @@ export interface Reading {
   was?: number;
 }
 
-/** `at` is when it was published: the order of the feed is the order of its times. */
+/** `at` is the time of publication, so the order of the feed is the order of its times. */
 export type Entry = Notice | FileChange | Reading;
 
 export type Unpublished = Entry extends infer E ? (E extends Entry ? Omit<E, 'at'> : never) : never;
 
-/** What the meters show now. */
+/** The current values of the meters. */
 export interface Vitals {
   load: number;
   memory: number;
@@ -45,7 +45,7 @@ export interface Vitals {
   readers: number;
 }
 
-/** Entries are broadcast, so they are in the log and can be resumed; the rest is true only now, and pushed. */
+/** Entries are broadcast, so they are in the log and clients are resumed with them. The other events describe the moment and are pushed. */
 type Events = {
   [K in Entry['kind']]: Extract<Entry, { kind: K }>;
 } & {
@@ -57,7 +57,7 @@ type Events = {
 const RETRY = 2000;
 const RECENT = 60;
 
-/** The reader's name, out of the cookie that `identify` in server.ts has made sure of. */
+/** The name of the reader, from the cookie that `identify` in server.ts sets. */
 export const readerOf = (req: Request): string => req.res?.locals.reader as string;
 
 export function makeFeed(cors: { origin: string; credentials: true }) {
@@ -83,7 +83,7 @@ export function makeFeed(cors: { origin: string; credentials: true }) {
     { cors, retry: RETRY, snapshot: () => ({ event: 'snapshot', data: { entries: recent } }) },
   );
 
-  /** Tells everybody how many they are, once for all who came and went in the same turn. */
+  /** Sends the number of readers to all of them, once for all arrivals and departures of one tick. */
   function count(): void {
     if (counting) return;
     counting = true;
@@ -93,7 +93,7 @@ export function makeFeed(cors: { origin: string; credentials: true }) {
     });
   }
 
-  /** What the next one makes stale is not logged, and not queued for who is behind. */
+  /** Sends the meters. The next reading replaces this one, so it is not logged, and not queued for a reader that is behind. */
   function measure(now: Partial<Vitals>): void {
     Object.assign(vitals, now, { readers: events.size });
     for (const conn of events.connections) {

@@ -1,10 +1,10 @@
 /*
- * A feed of what happens on this machine and in this folder, at two origins.
+ * A feed of the events on this machine and in this folder, at two origins.
  *
- *   npm start                    http://localhost:3000 has the feed and a page
- *                                http://localhost:3001 has the same page only, and reads the feed across origins
- *   PORT=4000 npm start          another pair of ports
- *   WATCH=~/notes npm start      another folder to watch
+ *   npm start                    http://localhost:3000 serves the feed and a page
+ *                                http://localhost:3001 serves only the page, which reads the feed across origins
+ *   PORT=4000 npm start          uses ports 4000 and 4001
+ *   WATCH=~/notes npm start      watches this folder
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ import { fileURLToPath } from 'node:url';
 import cors from 'cors';
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
-import { leave } from '../running.ts';
+import { closeServer } from '../running.ts';
 import { makeFeed, readerOf } from './feed.ts';
 import { watchFolder } from './folder.ts';
 import { watchMachine } from './machine.ts';
@@ -27,7 +27,7 @@ const page = join(here, 'page');
 const plot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.esm.js'));
 const html = readFileSync(join(page, 'index.html'), 'utf8');
 
-// The ports first: each origin has to know the other's.
+// The ports come first, because each origin needs the address of the other.
 const port = Number(process.env.PORT ?? 3000);
 const near = await listening(port);
 const far = await listening(port && port + 1);
@@ -53,7 +53,7 @@ app.post('/notices', express.json({ limit: '4kb' }), async (req, res) => {
   res.status(201).json({ id });
 });
 
-/** What the page's buttons do to its own stream: hang up for a while, or end it for good. */
+/** The buttons of the page, for its own stream: disconnect for eight seconds, or end it for good. */
 app.post('/streams/:id/:how', express.json({ limit: '1kb' }), (req, res, next) => {
   const stream = [...feed.events.connections].find(({ id }) => id === req.params.id);
   if (!stream || readerOf(stream.request) !== readerOf(req)) return next();
@@ -64,7 +64,7 @@ app.post('/streams/:id/:how', express.json({ limit: '1kb' }), (req, res, next) =
 });
 pages(app, '', farOrigin);
 
-/** The second origin: the page, and nothing else. */
+/** The second origin: only the page. */
 const elsewhere = express();
 elsewhere.disable('x-powered-by');
 elsewhere.use(policy(nearOrigin));
@@ -88,8 +88,8 @@ async function stop(): Promise<void> {
   unwatchMachine();
   unwatchFolder();
   await feed.events.close({ over: 500 });
-  leave(near);
-  leave(far);
+  closeServer(near);
+  closeServer(far);
 }
 
 function pages(site: Express, feedOrigin: string, otherOrigin: string): void {
@@ -103,7 +103,7 @@ function pages(site: Express, feedOrigin: string, otherOrigin: string): void {
   site.use('/vendor', express.static(plot, { index: false }));
 }
 
-/** Everything from this origin and nothing inline; the second one may read the first one's feed. */
+/** Allows this origin only, and nothing inline. The second origin may also read the feed of the first. */
 function policy(feedOrigin = ''): RequestHandler {
   return helmet({
     contentSecurityPolicy: {
@@ -122,7 +122,7 @@ function policy(feedOrigin = ''): RequestHandler {
   });
 }
 
-/** Who is reading: a cookie without a meaning elsewhere. Ports of one host share cookies; hosts would not. */
+/** Names the reader by a random cookie. Both origins share it, because the ports of one host share cookies. */
 function identify(...[req, res, next]: Parameters<RequestHandler>): void {
   let reader = /(?:^|;\s*)reader=([0-9a-f]{4})(?:;|$)/.exec(req.headers.cookie ?? '')?.[1];
   if (!reader) {
@@ -139,7 +139,7 @@ async function listening(at: number): Promise<Server> {
     await once(server, 'listening');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    console.error(`Port ${at} is in use. Take another: PORT=${at + 1000} npm start`);
+    console.error(`Port ${at} is in use. Choose another: PORT=${at + 1000} npm start`);
     process.exit(1);
   }
   return server;

@@ -1,4 +1,4 @@
-# /etc/varnish/default.vcl. The streams' Cache-Control keeps them out of the cache.
+# /etc/varnish/default.vcl. The Cache-Control header of the streams keeps them out of the cache.
 vcl 4.1;
 
 backend default {
@@ -8,6 +8,6 @@ backend default {
 
 sub vcl_recv {
 	if (req.url ~ "^/events") {
-		return (pipe); # or it is noticed only at the third write that a client has left
+		return (pipe); # without it, a disconnected client is noticed only at the third write
 	}
 }

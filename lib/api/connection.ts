@@ -1,7 +1,7 @@
 /*
- * One open stream, as the application sees it: the contract.
- * Knows messages and Express' request, as types.
- * Invariant: nothing stands here that `stream.ts` does not keep.
+ * The contract of one open stream, as the application uses it.
+ *
+ * Invariant: `ServerConnection` implements every member of the interface.
  */
 
 import type { Request } from 'express';
@@ -9,57 +9,126 @@ import type { AnyEvents, EventMap, Message } from './message.ts';
 import type { Source } from './source.ts';
 
 /**
- * Why a connection is over. `client`: the reader left. `handler`: `close()`, or the handler answered the request itself.
- * `end`: `end()`, or the handler's generator finished. `slow`: it did not keep up. `expired`: `maxAge`. `shutdown`: the router
- * closes. `error`: something threw.
+ * Why a connection has closed:
+ * - `client`: the client disconnected.
+ * - `handler`: the application called `close()`, or the handler answered the request itself.
+ * - `end`: the application called `end()`, or the handler's iterable is exhausted.
+ * - `slow`: the client did not read fast enough; see `maxBuffered` and `slowTimeout`.
+ * - `expired`: the stream reached its `maxAge`.
+ * - `shutdown`: the router was closed.
+ * - `error`: the handler, its iterable, the snapshot or the response threw an error, or the journal did not answer for 30 seconds.
  */
 export type CloseReason = 'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error';
 
-/** What the application has of one open stream. */
+/**
+ * One open stream: the handler receives it, and `events.connections` contains it while it is open.
+ * @example
+ * ```ts
+ * const events = sse<Events>((conn, req, res) => {
+ *   conn.join(`user:${res.locals.user}`);
+ *   conn.push({ event: 'welcome', data: { user: res.locals.user } });
+ *   conn.signal.addEventListener('abort', () => console.log('closed:', conn.signal.reason));
+ * });
+ * ```
+ * @typeParam E - the event map; see {@link EventMap}
+ */
 export interface Connection<E extends EventMap = AnyEvents> {
-  /** Unlike every other connection's, in all processes. */
+  /** Identifies the connection among all connections of all processes: printable ASCII without spaces. */
   readonly id: string;
+  /** The request that opened the stream. */
   readonly request: Request;
-  /** What the client sent as its last event id, decoded; `''` when it sent none. */
+  /**
+   * The id of the last event that the client has received, decoded: the header `Last-Event-ID` or, without it, the query parameter
+   * `lastEventId` (`last_event_id` and `evs_last_event_id` of polyfills). `''` if the client sent none, or more than 1024
+   * characters.
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header
+   */
   readonly lastEventId: string;
-  /** The channels that it has joined. */
+  /** The channels that the connection has joined. The set changes with `join()` and `leave()`; only the router can change it. */
   readonly channels: ReadonlySet<string>;
-  /** The application's own, by connection: an object that starts empty. */
+  /** The application's own data for this connection: an object that is empty at first. */
   readonly state: Record<string, unknown>;
-  /** Aborts when the connection is over; its `reason` is a {@link CloseReason}. Made when first asked for. */
+  /**
+   * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
+   * connection it is aborted already.
+   */
   readonly signal: AbortSignal;
-  /** The bytes that wait for this reader in this process. */
+  /** The bytes of this connection that the kernel has not accepted yet; 0 once the connection is closed. */
   readonly bufferedBytes: number;
+  /**
+   * `connecting` until the router has written the response head, then `open`, and `closed` from the moment that the connection
+   * closes. Bytes of a closed connection may still be in transit.
+   */
   readonly readyState: 'connecting' | 'open' | 'closed';
   /**
-   * Sends one event; the arguments are the lines of its data. Nothing is sent without arguments.
-   * @returns false when the reader is behind ({@link Connection.drained} tells when it is not) or gone.
-   * @throws {SseTypeError} for what cannot be sent, and then nothing of this call is.
+   * Sends one event without a name; the arguments are the lines of its data. A line break inside a string starts a new line of
+   * data. Without arguments nothing is sent. The router writes the event at the end of the tick, together with all others.
+   * A connection closes with the reason `slow` if, at a push, it has more than `maxBuffered` bytes pending from earlier ticks.
+   * @returns Whether the connection is up to date. `false` if it is behind: the event is queued, and {@link Connection.drained}
+   * resolves when the caller may continue. `false` if it is closed: the event is not sent.
+   * @throws {SseTypeError} `ERR_SSE_DATA` for a line that is neither a string nor a finite number, `ERR_SSE_MESSAGE` for lines and
+   * messages in one call. Nothing of the call is sent then.
    */
   push(...lines: (string | number)[]): boolean;
-  /** Sends an event for each message; all of them leave in one write. */
+  /**
+   * Sends one event for each message, all of them in one write.
+   * @returns Whether the connection is up to date, as for lines.
+   * @throws {SseTypeError} `ERR_SSE_MESSAGE`, `ERR_SSE_FIELD`, `ERR_SSE_EVENT`, `ERR_SSE_ID`, `ERR_SSE_RETRY` or `ERR_SSE_DATA`
+   * for a message that cannot be sent. Nothing of the call is sent then. Errors of `serialize` are thrown unchanged.
+   */
   push(...messages: Message<E>[]): boolean;
   /**
-   * Sends what a source yields, at the reader's speed: strings, messages, or bytes, which are read as UTF-8.
-   * Resolves when the source is exhausted or the connection is over; either way the source is released. Rejects with its error.
+   * Sends each item of a source and waits whenever the client is behind, so the source is read at the client's speed. An item is a
+   * string, a message, or a chunk of bytes, which is decoded as UTF-8; one character may span two chunks.
+   * The source is released when it is exhausted, and when the connection closes.
+   * @example
+   * ```ts
+   * await conn.pushAll(createReadStream('build.log'));
+   * ```
+   * @returns A promise that resolves when the source is exhausted or the connection has closed. It rejects with the source's own
+   * error, and with the errors of {@link Connection.push}.
+   * @throws {SseTypeError} `ERR_SSE_SOURCE`, by rejecting, for an argument that cannot be iterated.
    */
   pushAll(source: Source<E>): Promise<void>;
-  /** Sends a comment of one or more lines, which clients ignore. Answers like {@link Connection.push}. */
+  /**
+   * Sends a comment, which clients ignore; each line of the text becomes one comment line. Without a text it is a lone colon.
+   * @returns Whether the connection is up to date, as for {@link Connection.push}.
+   * @throws {SseTypeError} `ERR_SSE_COMMENT` for an argument that is not a string.
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
+   */
   comment(text?: string): boolean;
-  /** Settles when the reader is not behind, or the connection is over. Never rejects. */
+  /** Resolves when the connection is not behind, and when it closes. Never rejects and never stays pending. */
   drained(): Promise<void>;
-  /** Joined before the opening, a returning client gets what it missed of these channels; later: what comes from here on. */
+  /**
+   * Joins channels, so that broadcasts to them reach this connection. If it joins before the stream opens, a returning client
+   * also receives the events that it missed on these channels. After the opening, it receives later events only.
+   * @throws {SseTypeError} `ERR_SSE_CHANNEL` for a name that is not a non-empty string; no channel is joined then.
+   */
   join(...channels: string[]): void;
-  /** A reader that is behind is sent nothing more of them. */
+  /**
+   * Leaves channels. A connection that is behind receives no further event of them, not even one that was broadcast before.
+   * @throws {SseTypeError} `ERR_SSE_CHANNEL` for a name that is not a non-empty string; no channel is left then.
+   */
   leave(...channels: string[]): void;
-  /** Opens the stream at the end of this turn although there is nothing to say yet. */
+  /**
+   * Opens the stream at the end of this tick, although there is nothing to send yet. Without this call the stream opens at the
+   * first push, when the handler's result has settled, or after one `heartbeat`.
+   */
   open(): void;
-  /** Over for now: the client reconnects, after `retry` milliseconds if that is given. What was said before still leaves, as with `end()`. */
+  /**
+   * Closes the connection for now; the client reconnects. What was pushed and broadcast before is still sent, as with
+   * {@link Connection.end}.
+   * @param options - `retry`: the milliseconds until the client reconnects, an integer from 1 to 2147483647. Without it the client
+   * keeps the delay that it has.
+   * @throws {SseTypeError} `ERR_SSE_RETRY` for a `retry` out of range, `ERR_SSE_OPTION` for an unknown option.
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-reconnection-time
+   */
   close(options?: { retry?: number }): void;
   /**
-   * Over for good: the client is told by an `end` event, and answered 204 when it comes back. What was pushed and broadcast before
-   * leaves first, and nothing that is broadcast after. A reader that is behind has one second for it; then its socket is
-   * destroyed, and it comes back.
+   * Closes the connection for good: the client receives an `end` event, and if it reconnects with the id of this event, the router
+   * answers 204. What was pushed and broadcast before is sent first; what is broadcast later is not. A connection that is behind
+   * has one second for this. Then its socket is destroyed, so its client has not received `end` and reconnects.
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#server-sent-events-intro
    */
   end(): void;
 }

@@ -1,42 +1,69 @@
 /*
- * What an application says, as types: messages, and the map that names its events.
- * Knows nothing of any other room, and nothing at run time.
- * Invariant: with an event map a wrong name or payload does not compile; without one nothing is in the way.
+ * The types of what the application sends: messages, the map of its events, snapshots and the options of a broadcast.
+ *
+ * Invariants: nothing of this module exists at run time. With an event map a wrong name or payload does not compile; without one
+ * every name and payload does.
  */
 
-/** An application's events by name: `{ order: Order; tick: number }`. A payload that may be `undefined` may be left out. */
+/**
+ * The payloads of an application's events by name: `{ order: Order; tick: number }`. A payload that may be `undefined` may be
+ * omitted.
+ */
 // oxlint-disable-next-line no-explicit-any -- only `any` lets an interface without an index signature pass as a map
 export type EventMap = Record<string, any>;
 
-/** The map of who has none: every name, every payload. (Only `any` lets a typed router pass where any router will do.) */
+/**
+ * The map of a router without an event map: every name, every payload. (Only `any` makes a typed router assignable to an untyped
+ * one.)
+ */
 // oxlint-disable-next-line no-explicit-any
 export type AnyEvents = any;
 
 /** The fields that every message may have. */
-interface Fields {
-  /** The id that a client sends back as `Last-Event-ID`: printable ASCII, at most 1 KiB. Only on pushes, or with `history: false`. */
+interface CommonFields {
+  /**
+   * The id that the client sends back as `Last-Event-ID`: printable ASCII without leading or trailing spaces, at most 1024
+   * characters; a number is written in decimal. Allowed in `push`, and in `broadcast` only with `history: false`. A connection
+   * that has pushed an id of its own receives broadcasts without an id, so that the client keeps the application's.
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-last-event-id
+   */
   id?: string | number;
-  /** How long the client waits before it reconnects: milliseconds, an integer from 1 to 2147483647. */
+  /**
+   * The time in milliseconds that the client waits before it reconnects: an integer from 1 to 2147483647.
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-reconnection-time
+   */
   retry?: number;
 }
 
 type Payload<T> = undefined extends T ? { data?: T } : { data: T };
 
-/** A message with a name out of the map. */
-type Named<E extends EventMap> = { [K in keyof E & string]: Fields & { event: K } & Payload<E[K]> }[keyof E & string];
+/** A message whose name is in the map. */
+type NamedMessage<E extends EventMap> = {
+  [K in keyof E & string]: CommonFields & { event: K } & Payload<E[K]>;
+}[keyof E & string];
 
-/** A message without a name is a `message` event: to be had where the map has one. */
-type Unnamed<E extends EventMap> = 'message' extends keyof E
-  ? Fields & { event?: undefined } & Payload<E['message']>
+/** A message without a name, which clients receive as a `message` event: with data only if the map has `message`. */
+type UnnamedMessage<E extends EventMap> = 'message' extends keyof E
+  ? CommonFields & { event?: undefined } & Payload<E['message']>
   : { event?: undefined; data?: undefined; id?: undefined; retry: number };
 
 /**
- * One event, or only a `retry`. Strings in `data` are sent as they are, everything else as JSON (see `serialize`).
+ * One event, or only a `retry`.
+ * - `event` is the name: a string without CR, LF and NUL, and neither `error` nor `open`. Without it, or with `''`, clients receive a
+ *   `message` event. The router itself sends `reset`, `checkpoint` and `end`, so use other names.
+ * - `data` is sent unchanged if it is a string, and as JSON otherwise (see the option `serialize`). It may be omitted if there is a
+ *   name; the event then has empty data.
+ *
+ * @example
+ * ```ts
+ * conn.push({ event: 'order', data: { item: 'tea', count: 2 }, id: 7 }, { retry: 5000 });
+ * ```
+ * @typeParam E - the event map; see {@link EventMap}
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
-export type Message<E extends EventMap = AnyEvents> = Named<E> | Unnamed<E>;
+export type Message<E extends EventMap = AnyEvents> = NamedMessage<E> | UnnamedMessage<E>;
 
-/** State for clients that are new or cannot be resumed: a message, a string, some of them, or nothing. */
+/** The state for clients that are new or cannot be resumed: a message, a string, several of them, or nothing. */
 export type Snapshot<E extends EventMap = AnyEvents> =
   | Message<E>
   | string
@@ -44,3 +71,31 @@ export type Snapshot<E extends EventMap = AnyEvents> =
   | null
   | undefined
   | void;
+
+/**
+ * Which connections receive a broadcast, and whether it is stored again. Channel names are non-empty strings.
+ * @example
+ * ```ts
+ * await events.broadcast({ event: 'note', data: note }, { to: ['team:7', 'admins'], except: `user:${author}`, key: note.uuid });
+ * ```
+ */
+export interface BroadcastOptions {
+  /**
+   * One channel or several. Each connection that has joined at least one of them receives the event once. `[]`: no connection.
+   * @defaultValue every connection
+   */
+  to?: string | readonly string[];
+  /**
+   * One channel or several. A connection that has joined one of them does not receive the event, whatever `to` is. `[]`: no
+   * exception.
+   * @defaultValue no exception
+   */
+  except?: string | readonly string[];
+  /**
+   * The application's own name for this broadcast: a non-empty string. A second broadcast with the same key stores nothing and
+   * resolves with the id of the first, so it is safe to repeat one that failed with `ERR_SSE_TIMEOUT`. The journals in memory and
+   * in LMDB remember a key as long as its entry, the journal in Redis for its `keyAge`.
+   * @defaultValue none: every broadcast is stored
+   */
+  key?: string;
+}

@@ -1,11 +1,10 @@
 /*
- * The command line: what was asked for, checked, or why it cannot be done.
- * Knows node:util's parseArgs.
- * Invariant: settings that leave this room need no further check; whatever is wrong is a UsageError that names it.
+ * Parses and checks the command line.
+ * Invariant: the settings that parseArguments returns need no further check; each mistake throws a UsageError that names it.
  */
 import { parseArgs, types } from 'node:util';
 
-/** What `tail` was asked to do. */
+/** The settings of the `tail` command. */
 export interface Settings {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
@@ -15,22 +14,23 @@ export interface Settings {
   readonly heartbeats: boolean;
   readonly doctor: boolean;
   readonly reconnect: boolean;
+  /** Number of events; `Infinity` without a limit. */
   readonly until: number;
   /** Milliseconds; `Infinity` without a limit. */
   readonly timeout: number;
 }
 
-/** The command line cannot be understood. */
+/** The command line is not valid. */
 export class UsageError extends Error {}
 
-/** Half a minute more than nothing at all: long enough to see that a minute of silence is not broken by a heartbeat. */
+/** A minute of silence is a finding, because proxies cut a connection then. The rest is a margin to see whether a heartbeat comes. */
 const DOCTOR_SECONDS = 65;
 
 export const USAGE = 'Usage: sse-router tail [options] URL';
 
 export const HELP = `${USAGE}
 
-Prints the server-sent events of URL as they arrive, reconnects as a browser does, and tells what is wrong on the way.
+Prints the server-sent events of URL as they arrive, reconnects as a browser does, and reports problems of the stream.
 Events go to standard output, everything else to standard error.
 
 Options
@@ -42,14 +42,14 @@ Options
       --until N               stop after N events
       --timeout SECONDS       stop after this time
       --no-reconnect          stop when the stream ends
-      --doctor                tell at the end which hop buffers and what is wrong with the answer
-                              (looks for ${DOCTOR_SECONDS} seconds unless --until or --timeout says otherwise)
+      --doctor                report at the end which proxy buffers and what is wrong with the response
+                              (watches for ${DOCTOR_SECONDS} seconds unless --until or --timeout is given)
   -h, --help                  show this
 
 Exit codes
   0    stopped as asked: the events of --until, the time of --timeout without --until, or the stream is over
   1    --until was not reached: the time was up, or the stream is over
-  2    the command line cannot be understood
+  2    the command line is not valid
   3    the answer is not an event stream: a browser would give up here
   4    no connection
   5    --doctor found something wrong
@@ -58,23 +58,22 @@ Exit codes
 NO_COLOR is respected; without a terminal there is no colour either.
 `;
 
-/** What the command line says; `undefined` when it asks for help. */
-export function settingsFrom(args: readonly string[]): Settings | undefined {
-  const { values, positionals } = parsed(args);
+/** Returns the settings of a command line; `undefined` if it asks for help. */
+export function parseArguments(args: readonly string[]): Settings | undefined {
+  const { values, positionals } = split(args);
   if (values.help) return undefined;
   const [command, address, ...more] = positionals;
   if (command === undefined) throw new UsageError('No command was given.');
-  if (command !== 'tail') throw new UsageError(`Unknown command ${JSON.stringify(command)}: there is only "tail".`);
+  if (command !== 'tail') throw invalid('The command', 'tail', command);
   if (address === undefined) throw new UsageError('No URL was given.');
-  if (more.length > 0) throw new UsageError(`One URL at a time: ${JSON.stringify(more[0])} is one too many.`);
+  if (more.length > 0) throw invalid('The argument of tail', 'one URL', [address, ...more].join(' '));
   const { doctor = false, json = false, heartbeats = false } = values;
-  const until = values.until === undefined ? Infinity : numberFrom('--until', values.until);
-  if (until !== Infinity && !Number.isInteger(until))
-    throw new UsageError(`--until is a whole number, not ${values.until}.`);
-  const unlimited = doctor && until === Infinity ? DOCTOR_SECONDS : Infinity;
+  const until = values.until === undefined ? Infinity : parseNumber('--until', values.until);
+  if (until !== Infinity && !Number.isInteger(until)) throw invalid('--until', 'a whole number', values.until);
+  const defaultSeconds = doctor && until === Infinity ? DOCTOR_SECONDS : Infinity;
   return {
-    url: urlFrom(address),
-    headers: headersFrom(values.header ?? []),
+    url: parseUrl(address),
+    headers: parseHeaders(values.header ?? []),
     post: values.post,
     lastEventId: values['last-event-id'] ?? '',
     json,
@@ -82,11 +81,11 @@ export function settingsFrom(args: readonly string[]): Settings | undefined {
     doctor,
     reconnect: !values['no-reconnect'],
     until,
-    timeout: 1000 * (values.timeout === undefined ? unlimited : numberFrom('--timeout', values.timeout)),
+    timeout: 1000 * (values.timeout === undefined ? defaultSeconds : parseNumber('--timeout', values.timeout)),
   };
 }
 
-function parsed(args: readonly string[]) {
+function split(args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args],
@@ -109,32 +108,35 @@ function parsed(args: readonly string[]) {
   }
 }
 
-function numberFrom(option: string, text: string): number {
+function parseNumber(option: string, text: string): number {
   const number = Number(text);
-  if (!(number > 0 && number < Infinity))
-    throw new UsageError(`${option} is a number above 0, not ${JSON.stringify(text)}.`);
+  if (!(number > 0 && number < Infinity)) throw invalid(option, 'a number above 0', text);
   return number;
 }
 
-function urlFrom(text: string): URL {
-  // `localhost:3000/events` would be a URL whose scheme is "localhost".
+function parseUrl(text: string): URL {
+  // `localhost:3000/events` alone would be a URL whose scheme is "localhost".
   const address = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? text : `http://${text}`;
-  if (!URL.canParse(address)) throw new UsageError(`${JSON.stringify(text)} is not a URL.`);
+  if (!URL.canParse(address)) throw invalid('The URL', 'valid, as in http://localhost:3000/events', text);
   const url = new URL(address);
-  if (!/^https?:$/.test(url.protocol)) throw new UsageError(`The URL is http: or https:, not ${url.protocol}`);
+  if (!/^https?:$/.test(url.protocol)) throw invalid('The URL', 'http: or https:', text);
   return url;
 }
 
-function headersFrom(lines: readonly string[]): Record<string, string> {
+function parseHeaders(lines: readonly string[]): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const line of lines) {
     const match = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
-    if (match === null) throw new UsageError(`--header is 'Name: value', not ${JSON.stringify(line)}.`);
+    if (match === null) throw invalid('--header', "'Name: value'", line);
     const [, name = '', value = ''] = match;
     // oxlint-disable-next-line no-control-regex
     if (/[^\t\x20-\x7e\x80-\xff]/.test(value))
-      throw new UsageError(`The value of --header ${name} has a character that no header can carry.`);
+      throw invalid(`The value of --header ${name}`, 'Latin-1 text without control characters', value);
     headers[name.toLowerCase()] = value;
   }
   return headers;
+}
+
+function invalid(name: string, expected: string, received: unknown): UsageError {
+  return new UsageError(`${name} must be ${expected}; received ${JSON.stringify(received)}.`);
 }

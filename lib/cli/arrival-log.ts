@@ -1,10 +1,10 @@
 /*
- * When things arrived on one connection, and what that looks like: silences, and gaps that came as a burst.
- * Knows nothing of any other room; times are milliseconds since the request, handed in.
- * Invariant: memory stays the same however long the stream lasts.
+ * Records when bytes and events arrived on one connection, and detects silences and bursts after a silence.
+ * All times are in milliseconds since the request; the caller passes them in.
+ * Invariant: the memory is constant, however long the stream lasts.
  */
 
-/** When the milestones of a connection were reached, in milliseconds since the request. */
+/** When a connection reached its milestones, in milliseconds since the request. */
 export interface Milestones {
   connected?: number;
   head?: number;
@@ -12,88 +12,92 @@ export interface Milestones {
   firstEvent?: number;
 }
 
-/** Several events that came together after nothing had come for a while. */
+/** Several events that arrived together after a silence. */
 export interface Burst {
   readonly silence: number;
   readonly events: number;
   readonly bytes: number;
 }
 
-/** Chunks less than this apart arrived together: one write may be several chunks, and a loaded machine reads them late. */
-const TOGETHER = 25;
-/** After less silence than this, events that come together may well have been sent together. */
-const SILENCE = 1000;
-/** Two may have been sent together; three, after a silence, hardly. */
-const EVENTS = 3;
+/** Chunks less than this apart arrived together: one write may become several chunks, and a loaded machine reads them late. */
+const SAME_GROUP_MS = 25;
+/** After a shorter silence, events that arrive together may have been sent together. */
+const MIN_SILENCE_MS = 1000;
+/** Two events may have been sent together; three after a silence are unlikely to have been. */
+const MIN_BURST_EVENTS = 3;
 
-/** A record of one connection. */
-export class Watch {
-  readonly at: Milestones = {};
+/** The record of one connection. */
+export class ArrivalLog {
+  readonly milestones: Milestones = {};
   events = 0;
   ids = 0;
   comments = 0;
   bytes = 0;
-  /** How many gaps came as a burst, not counting what came with the opening. */
+  /** Number of bursts after a silence, without {@link openingBurst}. */
   bursts = 0;
-  /** The one with the most events. */
-  largest: Burst | undefined;
-  /** Of events that came with the opening: a replay when it was quick, held back when it was not. */
-  opening: Burst | undefined;
-  /** How often two heartbeats or more came together: nobody sends them so. */
-  bunched = 0;
+  /** The burst with the most events. */
+  largestBurst: Burst | undefined;
+  /** A burst that came with the first bytes, a second or more after the request. A replay that comes sooner is not recorded. */
+  openingBurst: Burst | undefined;
+  /** How often two or more heartbeats arrived together. No server sends them together. */
+  bunchedHeartbeats = 0;
   #longestSilence = 0;
   #lastByte = 0;
-  #group = { silence: 0, events: 0, comments: 0, bytes: 0, first: true };
+  /** The chunks that arrived together, as far as they have arrived. */
+  #group = { silence: 0, events: 0, heartbeats: 0, bytes: 0, isFirst: true };
 
+  /** Records a chunk. Call it before {@link event} and {@link comment} for what the chunk contains. */
   chunk(now: number, bytes: number): void {
     this.bytes += bytes;
-    const first = this.at.firstByte === undefined;
-    if (first) this.at.firstByte = now;
+    const isFirst = this.milestones.firstByte === undefined;
+    if (isFirst) this.milestones.firstByte = now;
     const silence = now - this.#lastByte;
-    if (first || silence > TOGETHER) {
-      this.#judge();
-      this.#group = { silence, events: 0, comments: 0, bytes: 0, first };
+    if (isFirst || silence > SAME_GROUP_MS) {
+      this.#finishGroup();
+      this.#group = { silence, events: 0, heartbeats: 0, bytes: 0, isFirst };
     }
     this.#longestSilence = this.longestSilence(now);
     this.#lastByte = now;
     this.#group.bytes += bytes;
   }
 
+  /** Records an event. */
   event(now: number, hasId: boolean): void {
-    this.at.firstEvent ??= now;
+    this.milestones.firstEvent ??= now;
     this.events++;
     if (hasId) this.ids++;
     this.#group.events++;
   }
 
+  /** Records a comment; an empty one is a heartbeat. */
   comment(text: string): void {
     this.comments++;
-    if (text.trim() === '') this.#group.comments++;
+    if (text.trim() === '') this.#group.heartbeats++;
   }
 
-  /** The longest time without a byte since the head, the one that lasts at this moment included. */
+  /** Returns the longest time without a byte since the head, including the current silence. */
   longestSilence(now: number): number {
-    const since = Math.max(this.#lastByte, this.at.head ?? now);
+    const since = Math.max(this.#lastByte, this.milestones.head ?? now);
     return Math.max(this.#longestSilence, now - since);
   }
 
-  /** To be called when no more will come, for the last group to be judged. */
+  /** Evaluates the last group. Call it when nothing more will arrive. */
   end(now: number): void {
     this.#longestSilence = this.longestSilence(now);
-    this.#judge();
+    this.#finishGroup();
   }
 
-  #judge(): void {
-    const { silence, events, bytes, comments, first } = this.#group;
-    if (comments > 1) this.bunched++;
-    this.#group.comments = 0;
-    if (events < EVENTS || silence < SILENCE) return;
+  #finishGroup(): void {
+    const { silence, events, bytes, heartbeats, isFirst } = this.#group;
+    if (heartbeats > 1) this.bunchedHeartbeats++;
+    this.#group.heartbeats = 0;
+    if (events < MIN_BURST_EVENTS || silence < MIN_SILENCE_MS) return;
     const burst = { silence, events, bytes };
     this.#group.events = 0;
-    if (first) this.opening = burst;
+    if (isFirst) this.openingBurst = burst;
     else {
       this.bursts++;
-      if (this.largest === undefined || events > this.largest.events) this.largest = burst;
+      if (this.largestBurst === undefined || events > this.largestBurst.events) this.largestBurst = burst;
     }
   }
 }

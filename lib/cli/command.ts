@@ -1,23 +1,24 @@
 /*
- * The command as a whole: connect, print, come back, stop, and say at the end what was found.
- * Knows the other rooms of this folder; its surroundings (outputs, environment, the signal to stop) are handed in.
- * Invariant: settles with an exit code of HELP's list, whatever happens, and leaves nothing open.
+ * The command as a whole: connects, prints, reconnects, stops, and reports the findings at the end.
+ * Outputs, environment variables and the signal to stop are passed in.
+ * Invariant: `run` settles with an exit code that HELP lists, whatever happens, and leaves nothing open.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { types } from 'node:util';
-import { diagnose, diagnoseHead, diagnoseSilence, type Finding, type Head, seconds } from './diagnosis.ts';
-import { hopsOf } from './proxies.ts';
+import type { ParsedEvent } from '../http-client/event-reader.ts';
+import { HELP, parseArguments, type Settings, USAGE, UsageError } from './arguments.ts';
+import type { ArrivalLog } from './arrival-log.ts';
+import { diagnose, diagnoseHead, diagnoseNoResponse, type Finding, formatDuration } from './diagnosis.ts';
 import { type Output, Printer } from './printer.ts';
-import { HELP, type Settings, settingsFrom, USAGE, UsageError } from './arguments.ts';
-import { type Outcome, Visit, type Visitor } from './tail-connection.ts';
-import type { Watch } from './arrival-log.ts';
+import { detectProxies } from './proxies.ts';
+import { type Outcome, type ResponseHead, TailConnection, type TailListener } from './tail-connection.ts';
 
-/** What surrounds a command: a process, or a test. */
-export interface Surroundings {
+/** What a command uses of a process, or of a test. */
+export interface Environment {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Aborted with the name of a signal, or with `EPIPE` when nobody reads any more. */
+  /** Aborted with the name of a signal, or with `EPIPE` when the reader of the output has closed it. */
   readonly signal: AbortSignal;
 }
 
@@ -26,27 +27,29 @@ const NOT_REACHED = 1;
 const USAGE_ERROR = 2;
 const NOT_A_STREAM = 3;
 const NO_CONNECTION = 4;
-const UNWELL = 5;
-const SIGNALS: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143, EPIPE: OK };
+const FOUND_WRONG = 5;
+const SIGNAL_CODES: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143, EPIPE: OK };
 
-/** What browsers wait when the server has not said; Chromium's value. */
-const RETRY = 3000;
-/** No server is asked more often than this, not even with `retry: 0`. */
-const SHORTEST_WAIT = 100;
-/** The longest wait after failures, unless the server asks for a longer one. */
-const LONGEST_WAIT = 30_000;
-/** Timers of Node fire at once when they are set to more. */
-const LONGEST_TIMER = 2 ** 31 - 1;
-/** So much of the wait is added at random, so that many readers do not come back in the same moment. */
+/** The delay before a reconnect if the server sends no `retry:`; Chromium's value. */
+const DEFAULT_RETRY_MS = 3000;
+/** The shortest delay, even with `retry: 0`. */
+const MIN_RETRY_MS = 100;
+/** The longest delay after failures, unless the server asks for a longer one. */
+const MAX_BACKOFF_MS = 30_000;
+/** A timer of Node with a longer delay fires at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** This share of the delay is added at random, so that many clients do not reconnect at the same moment. */
 const JITTER = 0.25;
+/** How many lines of a response that is not an event stream are shown. */
+const MAX_TEXT_LINES = 20;
 
-/** Runs `sse-router` with these arguments. */
-export async function run(args: readonly string[], surroundings: Surroundings): Promise<number> {
-  const { stdout, stderr, env } = surroundings;
+/** Runs `sse-router` with these arguments and returns the exit code. */
+export async function run(args: readonly string[], environment: Environment): Promise<number> {
+  const { stdout, stderr, env } = environment;
   try {
-    const settings = settingsFrom(args);
-    if (settings !== undefined) return await new Tail(settings, surroundings).run();
-    new Printer(stdout, stderr, { json: false, env }).page(HELP);
+    const settings = parseArguments(args);
+    if (settings !== undefined) return await new Tail(settings, environment).run();
+    new Printer(stdout, stderr, { json: false, env }).help(HELP);
     return OK;
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
@@ -55,19 +58,20 @@ export async function run(args: readonly string[], surroundings: Surroundings): 
   }
 }
 
-class Tail implements Visitor {
+class Tail implements TailListener {
   readonly #settings: Settings;
   readonly #printer: Printer;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #found = new Map<string, Finding>();
+  /** By text, so that each finding is reported once, however often the stream reconnects. */
+  readonly #findings = new Map<string, Finding>();
   #events = 0;
-  #retry = RETRY;
+  #retry = DEFAULT_RETRY_MS;
   #failures = 0;
-  #answered = false;
-  #last: Visit | undefined;
+  #hasConnected = false;
+  #lastConnection: TailConnection | undefined;
 
-  constructor(settings: Settings, { stdout, stderr, env, signal }: Surroundings) {
+  constructor(settings: Settings, { stdout, stderr, env, signal }: Environment) {
     this.#settings = settings;
     this.#printer = new Printer(stdout, stderr, { json: settings.json, env });
     this.#signal = this.#stop.signal;
@@ -78,131 +82,131 @@ class Tail implements Visitor {
   async run(): Promise<number> {
     const { timeout, doctor, until } = this.#settings;
     const timer =
-      timeout === Infinity ? undefined : setTimeout(() => this.#stop.abort('time'), Math.min(timeout, LONGEST_TIMER));
+      timeout === Infinity ? undefined : setTimeout(() => this.#stop.abort('time'), Math.min(timeout, MAX_TIMER_MS));
     if (doctor && until === Infinity)
-      this.#printer.say(`looking for ${seconds(timeout)}; interrupt for a verdict at once`);
+      this.#printer.message(`watching for ${formatDuration(timeout)}; interrupt to see the findings now`);
     try {
-      const code = await this.#comeAndGo();
-      return doctor ? this.#verdict(code) : code;
+      const code = await this.#loop();
+      return doctor ? this.#reportFindings(code) : code;
     } finally {
       clearTimeout(timer);
     }
   }
 
-  redirected(to: URL): void {
-    this.#printer.say(`redirected to ${to.href}`);
+  onRedirect(to: URL): void {
+    this.#printer.message(`redirected to ${to.href}`);
   }
 
-  head(head: Head, { at }: Watch): void {
+  onHead(head: ResponseHead, { milestones }: ArrivalLog): void {
     const type = head.headers['content-type'] ?? 'no content type';
-    this.#printer.say(
-      `${head.status} ${type}, connected after ${seconds(at.connected ?? 0)}, head after ${seconds(at.head ?? 0)}`,
-    );
-    for (const finding of diagnoseHead(head)) this.#find(finding);
+    const [connected, received] = [milestones.connected ?? 0, milestones.head ?? 0].map(formatDuration);
+    this.#printer.message(`${head.status} ${type}, connected after ${connected}, head after ${received}`);
+    for (const finding of diagnoseHead(head)) this.#addFinding(finding);
   }
 
-  event(event: Parameters<Printer['event']>[0]): void {
-    if (this.#signal.aborted) return; // more came in the same chunk than was asked for
+  onEvent(event: ParsedEvent): void {
+    if (this.#signal.aborted) return; // the chunk contained more events than --until asks for
     this.#printer.event(event, new Date());
     if (++this.#events >= this.#settings.until) this.#stop.abort('until');
   }
 
-  comment(text: string): void {
+  onComment(text: string): void {
     if (this.#settings.heartbeats && !this.#signal.aborted) this.#printer.comment(text, new Date());
   }
 
-  retry(milliseconds: number): void {
+  onRetry(milliseconds: number): void {
     this.#retry = milliseconds;
   }
 
-  async #comeAndGo(): Promise<number> {
+  async #loop(): Promise<number> {
     let { lastEventId } = this.#settings;
     for (;;) {
-      const visit = new Visit({ ...this.#settings, lastEventId }, this);
-      // oxlint-disable-next-line no-await-in-loop
-      const outcome = await visit.run(this.#signal);
-      ({ lastEventId } = visit);
-      if (visit.head !== undefined) {
-        this.#last = visit;
-        for (const finding of diagnose(visit.head, visit.watch, visit.now())) this.#find(finding);
-      } else if (this.#signal.reason === 'time') this.#find(diagnoseSilence(visit.now()));
-      const code = this.#codeOf(outcome);
+      const connection = new TailConnection({ ...this.#settings, lastEventId }, this);
+      const outcome = await connection.run(this.#signal);
+      ({ lastEventId } = connection);
+      if (connection.head !== undefined) {
+        this.#lastConnection = connection;
+        for (const finding of diagnose(connection.head, connection.arrivals, connection.now()))
+          this.#addFinding(finding);
+      } else if (this.#signal.reason === 'time') this.#addFinding(diagnoseNoResponse(connection.now()));
+      const code = this.#exitCodeAfter(outcome);
       if (code !== undefined) return code;
-      // oxlint-disable-next-line no-await-in-loop
-      await this.#wait(outcome, lastEventId);
-      if (this.#signal.aborted) return this.#stopped();
+      await this.#waitToReconnect(outcome, lastEventId);
+      if (this.#signal.aborted) return this.#exitCodeOfSignal();
     }
   }
 
-  /** The exit code when this was the last connection; nothing when there will be another. */
-  #codeOf(outcome: Outcome): number | undefined {
-    if (this.#signal.aborted) return this.#stopped();
-    if (outcome.kind === 'refused') {
-      this.#printer.say('not an event stream: a browser would give up here', 'red');
-      for (const line of outcome.text.split('\n').slice(0, 20)) this.#printer.say(`  ${line}`);
+  /** Returns the exit code if this was the last connection; `undefined` if another one follows. */
+  #exitCodeAfter(outcome: Outcome): number | undefined {
+    if (this.#signal.aborted) return this.#exitCodeOfSignal();
+    if (outcome.kind === 'not-a-stream') {
+      this.#printer.message('not an event stream: a browser would give up here', 'red');
+      for (const line of outcome.text.split('\n').slice(0, MAX_TEXT_LINES)) this.#printer.message(`  ${line}`);
       return NOT_A_STREAM;
     }
-    if (outcome.kind === 'failed' && !this.#answered) {
-      this.#printer.say(`no connection: ${reason(outcome.error)}`, 'red');
+    if (outcome.kind === 'no-response' && !this.#hasConnected) {
+      this.#printer.message(`no connection: ${messageOf(outcome.error)}`, 'red');
       return NO_CONNECTION;
     }
-    this.#failures = outcome.kind === 'failed' ? this.#failures + 1 : 0;
-    this.#answered = true;
-    if (outcome.kind === 'over') this.#printer.say('204: the server says that there will be no more');
+    this.#failures = outcome.kind === 'no-response' ? this.#failures + 1 : 0;
+    this.#hasConnected = true;
+    if (outcome.kind === 'no-content') this.#printer.message('204: the server ends the stream for good');
     else if (this.#settings.reconnect) return undefined;
-    else this.#printer.say(outcome.kind === 'end' ? 'ended by the server' : 'the connection broke');
+    else this.#printer.message(outcome.kind === 'ended' ? 'ended by the server' : 'the connection broke');
     return this.#settings.until === Infinity ? OK : NOT_REACHED;
   }
 
-  async #wait(outcome: Outcome, lastEventId: string): Promise<void> {
-    const retry = Math.max(this.#retry, SHORTEST_WAIT);
-    const patience = Math.max(retry, Math.min(retry * 2 ** this.#failures, LONGEST_WAIT));
-    const delay = Math.min(patience * (1 + JITTER * Math.random()), LONGEST_TIMER);
-    const what =
-      { end: 'ended by the server', failed: 'no connection' }[outcome.kind as string] ?? 'the connection broke';
-    const how = lastEventId === '' ? 'without an id' : `after id ${lastEventId}`;
-    this.#printer.say(`${what}; back in ${seconds(delay)}, ${how}`, 'yellow');
-    await sleep(delay, undefined, { signal: this.#signal }).catch(() => {}); // aborted: the caller looks
+  async #waitToReconnect(outcome: Outcome, lastEventId: string): Promise<void> {
+    const retry = Math.max(this.#retry, MIN_RETRY_MS);
+    const backoff = Math.max(retry, Math.min(retry * 2 ** this.#failures, MAX_BACKOFF_MS));
+    const delay = Math.min(backoff * (1 + JITTER * Math.random()), MAX_TIMER_MS);
+    const reason =
+      { ended: 'ended by the server', 'no-response': 'no connection' }[outcome.kind as string] ??
+      'the connection broke';
+    const position = lastEventId === '' ? 'without an id' : `after id ${lastEventId}`;
+    this.#printer.message(`${reason}; reconnecting in ${formatDuration(delay)}, ${position}`, 'yellow');
+    await sleep(delay, undefined, { signal: this.#signal }).catch(() => {}); // aborted: the caller checks the signal
   }
 
-  #stopped(): number {
-    const why = String(this.#signal.reason);
-    if (why === 'until') return OK;
-    if (why === 'time') return this.#settings.until === Infinity ? OK : NOT_REACHED;
-    return SIGNALS[why] ?? NOT_REACHED;
+  #exitCodeOfSignal(): number {
+    const reason = String(this.#signal.reason);
+    if (reason === 'until') return OK;
+    if (reason === 'time') return this.#settings.until === Infinity ? OK : NOT_REACHED;
+    return SIGNAL_CODES[reason] ?? NOT_REACHED;
   }
 
-  /** Each finding once, however often the stream came back; without --doctor, at once and without the notes. */
-  #find(finding: Finding): void {
-    if (this.#found.has(finding.what)) return;
-    this.#found.set(finding.what, finding);
+  /** Adds a finding. Without --doctor it is printed at once, unless it is a note. */
+  #addFinding(finding: Finding): void {
+    if (this.#findings.has(finding.text)) return;
+    this.#findings.set(finding.text, finding);
     if (!this.#settings.doctor && finding.level !== 'note') this.#printer.finding(finding);
   }
 
-  #verdict(code: number): number {
-    if (this.#last?.head !== undefined) this.#summary(this.#last.head, this.#last.watch);
-    for (const finding of this.#found.values()) this.#printer.finding(finding);
-    const unwell = [...this.#found.values()].some(({ level }) => level === 'wrong');
-    if (this.#found.size === 0 && code <= NOT_REACHED) this.#printer.say('nothing to complain about', 'green');
-    return unwell && code <= NOT_REACHED ? UNWELL : code;
+  #reportFindings(code: number): number {
+    if (this.#lastConnection?.head !== undefined)
+      this.#reportConnection(this.#lastConnection.head, this.#lastConnection.arrivals);
+    for (const finding of this.#findings.values()) this.#printer.finding(finding);
+    const isWrong = [...this.#findings.values()].some(({ level }) => level === 'wrong');
+    if (this.#findings.size === 0 && code <= NOT_REACHED) this.#printer.message('no problems found', 'green');
+    return isWrong && code <= NOT_REACHED ? FOUND_WRONG : code;
   }
 
-  #summary({ headers }: Head, { at, events, bytes }: Watch): void {
-    const milestones = Object.entries({
-      connected: at.connected,
-      head: at.head,
-      'first byte': at.firstByte,
-      'first event': at.firstEvent,
-    }).map(([name, when]) => `${name} ${when === undefined ? 'never' : seconds(when)}`);
-    const hops = hopsOf(headers).map(({ name, from }) => `${name} (${from})`);
-    this.#printer.say(milestones.join(' → '));
-    this.#printer.say(`on the way: ${hops.length === 0 ? 'nobody that says its name' : hops.join(', ')}`);
-    this.#printer.say(`last connection: ${events} events, ${bytes} bytes`);
+  #reportConnection({ headers }: ResponseHead, { milestones, events, bytes }: ArrivalLog): void {
+    const times = Object.entries({
+      connected: milestones.connected,
+      head: milestones.head,
+      'first byte': milestones.firstByte,
+      'first event': milestones.firstEvent,
+    }).map(([name, time]) => `${name} ${time === undefined ? 'never' : formatDuration(time)}`);
+    const proxies = detectProxies(headers).map(({ name, header }) => `${name} (${header})`);
+    this.#printer.message(times.join(' → '));
+    this.#printer.message(`on the way: ${proxies.length === 0 ? 'no proxy that names itself' : proxies.join(', ')}`);
+    this.#printer.message(`last connection: ${events} events, ${bytes} bytes`);
   }
 }
 
-/** An AggregateError (several addresses, all refused) has no message of its own. */
-function reason(error: Error): string {
+/** An AggregateError (several addresses, all of them refused) has no message of its own. */
+function messageOf(error: Error): string {
   const { errors = [error] } = error as Partial<AggregateError>;
   return errors.map((cause: unknown) => (types.isNativeError(cause) ? cause.message : String(cause))).join('; ');
 }

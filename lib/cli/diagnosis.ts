@@ -1,133 +1,131 @@
 /*
- * What a fresh look at an answer, and at when it arrived, finds wrong.
- * Knows the record of a connection and HTTP's headers; opens nothing and prints nothing.
- * Invariant: the same answer gives the same findings; each says what was seen, and what to do about it.
+ * Finds what is wrong with a response: with its headers, and with the times at which its bytes arrived.
+ * Invariant: the same response gives the same findings; each names what was observed and the cure.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { hopsOf } from './proxies.ts';
-import type { Watch } from './arrival-log.ts';
+import type { ArrivalLog } from './arrival-log.ts';
+import { detectProxies } from './proxies.ts';
+import type { ResponseHead } from './tail-connection.ts';
 
-/** One thing that was found. `wrong` breaks clients, `warning` breaks them somewhere or sometime, `note` is worth knowing. */
+/** One finding. `wrong` breaks clients; `warning` breaks some clients, or breaks them at some time; `note` is information. */
 export interface Finding {
   readonly level: 'wrong' | 'warning' | 'note';
-  readonly what: string;
+  readonly text: string;
   readonly cure: string;
 }
 
-/** The head of an answer. */
-export interface Head {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
-}
+/** nginx, Apache and Varnish close a connection that has been silent for this long; HAProxy closes it a little sooner. */
+const PROXY_TIMEOUT_MS = 60_000;
+/** A user notices a delay longer than this. */
+const SLOW_MS = 1000;
 
-/** Proxies cut a connection that has been silent for this long: nginx, Apache, Varnish; HAProxy a little sooner. */
-const MINUTE = 60_000;
-/** Where it begins to be felt. */
-const SLOW = 1000;
-
-/** Everything that is wrong with the head alone. */
-export function diagnoseHead({ status, headers }: Head): Finding[] {
-  const found: Finding[] = [];
-  if (status === 204)
-    return [note('204: the server says that there will be no more; a browser does not come back', '')];
+/** Returns everything that is wrong with the head alone. */
+export function diagnoseHead({ status, headers }: ResponseHead): Finding[] {
+  const findings: Finding[] = [];
+  if (status === 204) return [note('204: the server ends the stream for good; a browser does not reconnect', '')];
   if (status !== 200) {
-    const what = `status ${status}: a browser gives up for good`;
-    return [wrong(what, 'Answer 200; to send clients away for a while, answer 200 with retry: and end.')];
+    const text = `status ${status}: a browser gives up for good`;
+    return [wrong(text, 'Answer 200; to send clients away for a while, answer 200 with retry: and end.')];
   }
-  found.push(...typeFindings(headers['content-type']), ...cacheFindings(headers));
+  findings.push(...diagnoseType(headers['content-type']), ...diagnoseCaching(headers));
   if (headers['content-length'] !== undefined) {
-    found.push(
+    findings.push(
       wrong(
         `Content-Length: ${headers['content-length']}: this is not a stream`,
         'Send no Content-Length with events.',
       ),
     );
   }
-  const behindNginx = hopsOf(headers).some((hop) => hop.name === 'nginx');
-  // nginx takes the header away as it obeys it, so behind nginx its absence says nothing.
-  if (headers['x-accel-buffering'] !== 'no' && !behindNginx) {
-    found.push(
+  const isBehindNginx = detectProxies(headers).some(({ name }) => name === 'nginx');
+  // nginx removes the header when it obeys it, so behind nginx a missing header means nothing.
+  if (headers['x-accel-buffering'] !== 'no' && !isBehindNginx) {
+    findings.push(
       warning('no X-Accel-Buffering: no', 'Send it: behind an nginx with its default settings nothing would arrive.'),
     );
   }
-  return found;
+  return findings;
 }
 
-/** Everything that is wrong, the times of arrival included. `now` is in milliseconds since the request. */
-export function diagnose(head: Head, watch: Watch, now: number): Finding[] {
-  const found = diagnoseHead(head);
-  if (head.status !== 200) return found;
-  const { at, events } = watch;
-  const held = heldBack(watch);
-  if (held !== undefined) found.push(wrong(held, cureFor(head.headers)));
-  const coding = head.headers['content-encoding'];
-  if (coding !== undefined && coding !== 'identity') {
-    const stuck = held !== undefined || (at.firstByte === undefined && now - (at.head ?? now) > SLOW);
+/** Returns everything that is wrong, the times of arrival included. `now` is in milliseconds since the request. */
+export function diagnose(head: ResponseHead, arrivals: ArrivalLog, now: number): Finding[] {
+  const findings = diagnoseHead(head);
+  if (head.status !== 200) return findings;
+  const { milestones, events } = arrivals;
+  const buffering = bufferingOf(arrivals);
+  if (buffering !== undefined) findings.push(wrong(buffering, bufferingCure(head.headers)));
+  const encoding = head.headers['content-encoding'];
+  if (encoding !== undefined && encoding !== 'identity') {
+    const isStuck =
+      buffering !== undefined || (milestones.firstByte === undefined && now - (milestones.head ?? now) > SLOW_MS);
     const cure = 'Flush after every event (res.flush() of compression), or send Cache-Control: no-transform.';
-    found.push(
-      stuck ? wrong(`compressed (${coding}) without a flush`, cure) : note(`compressed (${coding}), and flushed`, ''),
+    findings.push(
+      isStuck
+        ? wrong(`compressed (${encoding}) without a flush`, cure)
+        : note(`compressed (${encoding}), and flushed`, ''),
     );
   }
-  if (at.head !== undefined && (at.firstByte ?? now) - at.head > SLOW) {
-    const wait =
-      at.firstByte === undefined
+  if (milestones.head !== undefined && (milestones.firstByte ?? now) - milestones.head > SLOW_MS) {
+    const text =
+      milestones.firstByte === undefined
         ? 'no byte has come yet'
-        : `the first byte came ${seconds(at.firstByte - at.head)} after the head`;
-    found.push(
-      warning(wait, 'Send a comment (:) at once: Firefox fires open only then, and it shows that nothing holds back.'),
+        : `the first byte came ${formatDuration(milestones.firstByte - milestones.head)} after the head`;
+    findings.push(
+      warning(text, 'Send a comment (:) at once: Firefox fires open only then, and it shows that nothing buffers.'),
     );
   }
-  const silence = watch.longestSilence(now);
-  if (silence >= MINUTE)
-    found.push(
+  const silence = arrivals.longestSilence(now);
+  if (silence >= PROXY_TIMEOUT_MS)
+    findings.push(
       wrong(
-        `no byte for ${seconds(silence)}`,
-        'Send a heartbeat every 15 seconds: proxies cut what is silent for 50 to 60.',
+        `no byte for ${formatDuration(silence)}`,
+        'Send a heartbeat every 15 seconds: proxies close a connection that is silent for 50 to 60.',
       ),
     );
-  if (events > 0 && watch.ids === 0)
-    found.push(note('no event had an id', 'A client that reconnects has lost what was sent meanwhile.'));
-  return found;
+  if (events > 0 && arrivals.ids === 0)
+    findings.push(note('no event had an id', 'A client that reconnects misses what was sent meanwhile.'));
+  return findings;
 }
 
-/** What it means that not even a head has come, in so many milliseconds. */
-export function diagnoseSilence(waited: number): Finding {
+/** Returns the finding for a server whose head has not come in so many milliseconds. */
+export function diagnoseNoResponse(waited: number): Finding {
   const cure =
-    'Send the head and a comment (:) at once. If the server does, something holds both back: an nginx with its default settings does; send X-Accel-Buffering: no.';
-  return wrong(`no answer within ${seconds(waited)}`, cure);
+    'Send the head and a comment (:) at once. If the server does, a proxy holds both back: an nginx with its default settings does; send X-Accel-Buffering: no.';
+  return wrong(`no answer within ${formatDuration(waited)}`, cure);
 }
 
-/** The words for a hop that buffers, or nothing. */
-function heldBack({ bunched, bursts, largest, opening }: Watch): string | undefined {
-  if (largest !== undefined) {
-    const often = bursts === 1 ? 'once' : `${bursts} times`;
-    return `a gap came as a burst, ${often}: ${seconds(largest.silence)} of nothing, then ${largest.events} events (${largest.bytes} bytes) at once`;
+/** Returns how the arrivals show that something buffers; `undefined` if they do not. */
+function bufferingOf({ bunchedHeartbeats, bursts, largestBurst, openingBurst }: ArrivalLog): string | undefined {
+  if (largestBurst !== undefined) {
+    const { silence, events, bytes } = largestBurst;
+    const count = bursts === 1 ? 'once' : `${bursts} times`;
+    return `a burst after a silence, ${count}: no byte for ${formatDuration(silence)}, then ${events} events (${bytes} bytes) at once`;
   }
-  if (bunched > 0) return 'heartbeats came several at once';
-  if (opening !== undefined)
-    return `nothing for ${seconds(opening.silence)}, then ${opening.events} events (${opening.bytes} bytes) with the opening`;
+  if (bunchedHeartbeats > 0) return 'several heartbeats came at once';
+  if (openingBurst !== undefined) {
+    const { silence, events, bytes } = openingBurst;
+    return `no byte for ${formatDuration(silence)}, then ${events} events (${bytes} bytes) with the opening`;
+  }
   return undefined;
 }
 
-function cureFor(headers: IncomingHttpHeaders): string {
-  const hops = hopsOf(headers);
-  const cures = hops.map(({ name, from, cure }) => `${name} (${from}): ${cure}`);
+function bufferingCure(headers: IncomingHttpHeaders): string {
+  const cures = detectProxies(headers).map(({ name, header, cure }) => `${name} (${header}): ${cure}`);
   if (cures.length === 0) {
     cures.push(
-      'no hop says its name: look for compression without a flush in the server itself, or an HAProxy (option http-no-delay)',
+      'No header names a proxy: look for compression without a flush in the server itself, or an HAProxy (option http-no-delay)',
     );
   }
-  return `Something on the way buffers. ${cures.join(' · ')}`;
+  return `Something between server and client buffers. ${cures.join(' · ')}`;
 }
 
-function typeFindings(type: string | undefined): Finding[] {
+function diagnoseType(type: string | undefined): Finding[] {
   if (type === undefined) return [wrong('no Content-Type', 'Send Content-Type: text/event-stream; charset=utf-8.')];
   const [essence = '', ...parameters] = type.split(';');
   if (essence.trim().toLowerCase() !== 'text/event-stream') {
     return [
       wrong(
         `Content-Type: ${type}`,
-        'Send Content-Type: text/event-stream; charset=utf-8, and only once: browsers give up on anything else.',
+        'Send Content-Type: text/event-stream; charset=utf-8, and only once: browsers give up on any other type.',
       ),
     ];
   }
@@ -147,37 +145,39 @@ function typeFindings(type: string | undefined): Finding[] {
   return [];
 }
 
-function cacheFindings(headers: IncomingHttpHeaders): Finding[] {
+function diagnoseCaching(headers: IncomingHttpHeaders): Finding[] {
   const control = (headers['cache-control'] ?? '').toLowerCase();
   const directives = new Set(control.split(',').map((directive) => directive.trim().split('=')[0]));
   const cache = String(headers['x-cache'] ?? '');
   const cure = 'Send Cache-Control: private, no-cache, no-store, no-transform.';
-  const found: Finding[] = [];
+  const findings: Finding[] = [];
   if (Number(headers.age ?? 0) > 0 || /\bhit\b/i.test(cache)) {
-    found.push(wrong(`this stream came out of a cache (Age: ${headers.age ?? '–'}, X-Cache: ${cache || '–'})`, cure));
+    findings.push(
+      wrong(`this stream came out of a cache (Age: ${headers.age ?? '–'}, X-Cache: ${cache || '–'})`, cure),
+    );
   }
   if (!['no-store', 'no-cache', 'private'].some((directive) => directives.has(directive))) {
-    const what = control === '' ? 'no Cache-Control' : `Cache-Control: ${control}`;
-    found.push(wrong(`cacheable (${what}): a cache may give one client's stream to all others`, cure));
+    const text = control === '' ? 'no Cache-Control' : `Cache-Control: ${control}`;
+    findings.push(wrong(`cacheable (${text}): a cache may give one client's stream to all others`, cure));
   }
   if (!directives.has('no-transform'))
-    found.push(warning('no-transform is missing: a proxy may compress the stream and hold events back', cure));
-  return found;
+    findings.push(warning('no-transform is missing: a proxy may compress the stream and hold events back', cure));
+  return findings;
 }
 
-/** Milliseconds as people say them. */
-export function seconds(milliseconds: number): string {
+/** Formats milliseconds for a person: `20 ms`, `1.5 s`. */
+export function formatDuration(milliseconds: number): string {
   return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 }
 
-function wrong(what: string, cure: string): Finding {
-  return { level: 'wrong', what, cure };
+function wrong(text: string, cure: string): Finding {
+  return { level: 'wrong', text, cure };
 }
 
-function warning(what: string, cure: string): Finding {
-  return { level: 'warning', what, cure };
+function warning(text: string, cure: string): Finding {
+  return { level: 'warning', text, cure };
 }
 
-function note(what: string, cure: string): Finding {
-  return { level: 'note', what, cure };
+function note(text: string, cure: string): Finding {
+  return { level: 'note', text, cure };
 }

@@ -1,31 +1,30 @@
 /*
- * Who stands between us and the server, as far as the answer's headers give it away, and how each is told not to buffer.
- * Knows HTTP's headers.
- * Invariant: nothing is guessed: a hop is named with the header that names it.
+ * Finds the proxies between client and server from the headers of a response, and how to stop each from buffering.
+ * Invariant: nothing is guessed: each proxy is reported with the header that names it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 
-/** A proxy, a cache or a server that has signed the answer. */
-export interface Hop {
+/** A proxy, a cache or a server that names itself in the response. */
+export interface DetectedProxy {
   readonly name: string;
-  /** The header by which it is known. */
-  readonly from: string;
-  /** How it is told to let events through. */
+  /** The header that names it. */
+  readonly header: string;
+  /** How to make it pass events through. */
   readonly cure: string;
 }
 
 /**
- * What is looked for in `Via`, `Server`, `X-Cache` and the like, and what helps: as measured by `npm run test:proxies`, and of
- * Cloudflare, CloudFront and Fastly by their manuals.
+ * The patterns to look for in `Via`, `Server`, `X-Cache` and the like, and the cures: as measured by `npm run test:proxies`; for
+ * Cloudflare, CloudFront and Fastly from their manuals.
  */
-const KNOWN = [
+const KNOWN_PROXIES = [
   { name: 'nginx', pattern: /nginx|openresty/i, cure: 'send X-Accel-Buffering: no, or set proxy_buffering off' },
   { name: 'Varnish', pattern: /varnish/i, cure: 'switch do_gzip off for text/event-stream, or pipe it' },
   {
     name: 'Apache',
     pattern: /apache/i,
-    // Nothing that it does to a stream by HTTP was seen to hold it back: no DEFLATE and no BUFFER.
-    cure: 'by mod_proxy_http it holds nothing back, so look behind it; for FastCGI set flushpackets=on',
+    // Over HTTP nothing was seen to hold a stream back in Apache: neither DEFLATE nor BUFFER.
+    cure: 'mod_proxy_http buffers nothing, so check what is behind it; for FastCGI set flushpackets=on',
   },
   { name: 'Caddy', pattern: /caddy/i, cure: 'leave text/event-stream out of encode' }, // flush_interval does not help
   { name: 'HAProxy', pattern: /haproxy/i, cure: 'set option http-no-delay' },
@@ -42,26 +41,29 @@ const KNOWN = [
   },
 ] as const;
 
-const SIGNED = ['via', 'server', 'x-cache', 'x-served-by', 'x-varnish', 'cf-ray', 'x-amz-cf-id'] as const;
-/** Headers that only one of them sends, whatever their value. */
-const OWN: Readonly<Record<string, string>> = {
+/** `Via` comes first, because it lists the proxies in the order of the path. */
+const NAMING_HEADERS = ['via', 'server', 'x-cache', 'x-served-by', 'x-varnish', 'cf-ray', 'x-amz-cf-id'] as const;
+/** Headers that only one proxy sends, so their value does not matter. */
+const UNIQUE_HEADERS: Readonly<Record<string, string>> = {
   'x-varnish': 'varnish',
   'cf-ray': 'cloudflare',
   'x-amz-cf-id': 'cloudfront',
 };
 
-/** The hops, each once; `Via` first, since it lists them in the order of the way. */
-export function hopsOf(headers: IncomingHttpHeaders): Hop[] {
-  const hops = new Map<string, Hop>();
-  for (const header of SIGNED) {
-    const value = headers[header];
+/** Returns the proxies, each once, in the order of {@link NAMING_HEADERS}. */
+export function detectProxies(headers: IncomingHttpHeaders): DetectedProxy[] {
+  const proxies = new Map<string, DetectedProxy>();
+  for (const name of NAMING_HEADERS) {
+    const value = headers[name];
     if (value === undefined) continue;
-    const from = `${header}: ${String(value)}`;
-    const hint = OWN[header] ?? String(value);
-    const known = KNOWN.filter(({ pattern }) => pattern.test(hint));
-    for (const { name, cure } of known) if (!hops.has(name)) hops.set(name, { name, from, cure });
-    if (known.length === 0 && header === 'via')
-      hops.set(from, { name: 'a proxy', from, cure: 'see its manual on response buffering' });
+    const header = `${name}: ${String(value)}`;
+    const hint = UNIQUE_HEADERS[name] ?? String(value);
+    const matches = KNOWN_PROXIES.filter(({ pattern }) => pattern.test(hint));
+    for (const match of matches) {
+      if (!proxies.has(match.name)) proxies.set(match.name, { name: match.name, header, cure: match.cure });
+    }
+    if (matches.length === 0 && name === 'via')
+      proxies.set(header, { name: 'a proxy', header, cure: 'see its manual on response buffering' });
   }
-  return [...hops.values()];
+  return [...proxies.values()];
 }

@@ -1,185 +1,190 @@
 /*
- * One connection to the server: asked as a browser asks, redirects followed, its content read and timed.
- * Knows node:http's client side and the reading rooms of the testing kit; prints nothing and never comes back by itself.
+ * One connection to the server: sends the request as a browser does, follows redirects, reads the stream and records the times.
  * Invariant: `run()` settles once, when nothing of the connection is left open, and never rejects.
  */
-import { type IncomingMessage, type RequestOptions, request as plainRequest } from 'node:http';
-import { request as secureRequest } from 'node:https';
-import type { Socket } from 'node:net';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { urlToHttpOptions } from 'node:url';
 import { types } from 'node:util';
-import { readContent } from '../testing/body.ts';
-import type { ReceivedEvent } from '../testing/event.ts';
-import { Intake } from '../testing/event-reader.ts';
-import type { Head } from './diagnosis.ts';
-import { Watch } from './arrival-log.ts';
+import { readBody } from '../http-client/body.ts';
+import { EventReader, type ParsedEvent } from '../http-client/event-reader.ts';
+import { isEventStream, sendRequest } from '../http-client/request.ts';
+import { ArrivalLog } from './arrival-log.ts';
 
-/** What is asked for. */
-export interface Errand {
+/** The request of one connection. */
+export interface TailRequest {
   readonly url: URL;
+  /** With names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly post: string | undefined;
   readonly lastEventId: string;
 }
 
-/** Who is told what happens. */
-export interface Visitor {
-  redirected(to: URL): void;
-  head(head: Head, watch: Watch): void;
-  event(event: ReceivedEvent): void;
-  comment(text: string): void;
-  retry(milliseconds: number): void;
+/** The head of a response. */
+export interface ResponseHead {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
 }
 
-/** How a connection went: `refused` is an answer that is not an event stream, `over` a 204, `failed` no answer at all. */
-export type Outcome =
-  | { readonly kind: 'end' | 'cut' | 'over' | 'stopped' }
-  | { readonly kind: 'refused'; readonly text: string }
-  | { readonly kind: 'failed'; readonly error: Error };
+/** Callbacks of a {@link TailConnection}. */
+export interface TailListener {
+  onRedirect(to: URL): void;
+  onHead(head: ResponseHead, arrivals: ArrivalLog): void;
+  onEvent(event: ParsedEvent): void;
+  onComment(text: string): void;
+  onRetry(milliseconds: number): void;
+}
 
-const REDIRECTS = 5;
-/** How much of an answer that is no event stream is shown, and how long it is waited for. */
-const TEXT = 1024;
-const TEXT_WAIT = 1000;
+/** How a connection ended. */
+export type Outcome =
+  /** The server ended the stream, the connection broke, the server answered 204, or the signal aborted. */
+  | { readonly kind: 'ended' | 'broken' | 'no-content' | 'stopped' }
+  /** The response is not an event stream; `text` is the start of it. */
+  | { readonly kind: 'not-a-stream'; readonly text: string }
+  /** There was no response. */
+  | { readonly kind: 'no-response'; readonly error: Error };
+
+const MAX_REDIRECTS = 5;
+/** How many characters of a response that is not an event stream are shown, and how long to wait for them. */
+const MAX_TEXT_LENGTH = 1024;
+const TEXT_TIMEOUT_MS = 1000;
 
 /** One connection. */
-export class Visit {
-  readonly watch = new Watch();
-  head: Head | undefined;
-  readonly #errand: Errand;
-  readonly #visitor: Visitor;
-  readonly #intake: Intake;
-  readonly #started = performance.now();
+export class TailConnection {
+  readonly arrivals = new ArrivalLog();
+  head: ResponseHead | undefined;
+  readonly #request: TailRequest;
+  readonly #listener: TailListener;
+  readonly #reader: EventReader;
+  readonly #startedAt = performance.now();
 
-  constructor(errand: Errand, visitor: Visitor) {
-    this.#errand = errand;
-    this.#visitor = visitor;
-    this.#intake = new Intake(
+  constructor(request: TailRequest, listener: TailListener) {
+    this.#request = request;
+    this.#listener = listener;
+    this.#reader = new EventReader(
       {
-        event: (event) => {
-          this.watch.event(this.now(), event.id !== undefined);
-          visitor.event(event);
+        onEvent: (event) => {
+          this.arrivals.event(this.now(), event.id !== undefined);
+          listener.onEvent(event);
         },
-        comment: (text) => {
-          this.watch.comment(text);
-          visitor.comment(text);
+        onComment: (text) => {
+          this.arrivals.comment(text);
+          listener.onComment(text);
         },
-        retry: (milliseconds) => visitor.retry(milliseconds),
+        onRetry: (milliseconds) => listener.onRetry(milliseconds),
       },
-      errand.lastEventId,
+      request.lastEventId,
     );
   }
 
-  /** The id to come back with. */
+  /** The id for the next connection. */
   get lastEventId(): string {
-    return this.#intake.lastEventId;
+    return this.#reader.lastEventId;
   }
 
-  /** Milliseconds since the request. */
+  /** Returns the milliseconds since the request. */
   now(): number {
-    return performance.now() - this.#started;
+    return performance.now() - this.#startedAt;
   }
 
+  /** Connects and reads until the stream is over or the signal aborts. */
   async run(signal: AbortSignal): Promise<Outcome> {
     try {
-      const response = await this.#follow(this.#errand.url, signal);
-      const outcome = await this.#read(response, signal);
-      response.destroy();
-      return outcome;
+      return await this.#followRedirects(signal);
     } catch (error) {
       if (signal.aborted) return { kind: 'stopped' };
-      return { kind: 'failed', error: types.isNativeError(error) ? error : new Error(String(error)) };
+      return { kind: 'no-response', error: types.isNativeError(error) ? error : new Error(String(error)) };
     } finally {
-      this.watch.end(this.now());
+      this.arrivals.end(this.now());
     }
   }
 
-  async #follow(from: URL, signal: AbortSignal): Promise<IncomingMessage> {
-    let url = from;
-    let { headers, post } = this.#errand;
-    for (let left = REDIRECTS; ; left--) {
-      // oxlint-disable-next-line no-await-in-loop
-      const response = await this.#ask(url, headers, post, signal);
-      const { statusCode = 0 } = response;
-      const { location = '' } = response.headers;
-      const redirected = [301, 302, 303, 307, 308].includes(statusCode) && URL.canParse(location, url.href);
-      if (!redirected || left === 0) return response;
-      response.destroy();
-      const to = new URL(location, url);
-      // As fetch does: what is secret stays with the server that it was meant for, and only 307 and 308 post again.
-      if (to.origin !== url.origin) headers = withoutSecrets(headers);
-      if (statusCode < 307) post = undefined;
-      url = to;
-      this.#visitor.redirected(to);
+  async #followRedirects(signal: AbortSignal): Promise<Outcome> {
+    let { url, headers, post } = this.#request;
+    for (let left = MAX_REDIRECTS; ; left--) {
+      const result = await this.#send({ url, headers, post }, left > 0, signal);
+      if ('kind' in result) return result;
+      const { location, status } = result;
+      // As fetch does: secrets are sent only to the origin that they were given for, and only 307 and 308 repeat a POST.
+      if (location.origin !== url.origin) headers = withoutSecrets(headers);
+      if (status < 307) post = undefined;
+      url = location;
+      this.#listener.onRedirect(location);
     }
   }
 
-  #ask(url: URL, given: Errand['headers'], post: string | undefined, signal: AbortSignal): Promise<IncomingMessage> {
-    const headers: Record<string, string> = {
-      accept: 'text/event-stream',
-      'accept-encoding': 'gzip, deflate, br',
-      'cache-control': 'no-cache',
-      'user-agent': 'sse-router-tail',
-    };
-    if (post !== undefined) headers['content-length'] = String(Buffer.byteLength(post));
-    if (post !== undefined && isJson(post)) headers['content-type'] = 'application/json';
-    // node:http takes one byte a character; browsers send the id in UTF-8.
-    if (this.#errand.lastEventId !== '')
-      headers['last-event-id'] = Buffer.from(this.#errand.lastEventId).toString('latin1');
-    const options: RequestOptions = {
+  /** Sends one request and reads the response, unless that is a redirect. */
+  #send(
+    { url, headers, post }: Pick<TailRequest, 'url' | 'headers' | 'post'>,
+    mayRedirect: boolean,
+    signal: AbortSignal,
+  ): Promise<Redirect | Outcome> {
+    const request = {
+      target: urlToHttpOptions(url),
       method: post === undefined ? 'GET' : 'POST',
-      headers: { ...headers, ...given },
-      agent: false,
+      headers: { 'accept-encoding': 'gzip, deflate, br', 'user-agent': 'sse-router-tail', ...headers },
+      body:
+        post === undefined
+          ? undefined
+          : { bytes: Buffer.from(post), contentType: isJson(post) ? 'application/json' : undefined },
+      lastEventId: this.#request.lastEventId,
       signal,
     };
-    return new Promise((resolve, reject) => {
-      const request = url.protocol === 'https:' ? secureRequest(url, options) : plainRequest(url, options);
-      request.once('socket', (socket: Socket) => {
-        const ready = url.protocol === 'https:' ? 'secureConnect' : 'connect';
-        socket.once(ready, () => (this.watch.at.connected = this.now()));
-      });
-      request.once('response', resolve);
-      request.once('close', () => reject(new Error('the connection was closed without an answer'))); // a 101, say
-      request.on('error', reject); // also what comes after the answer, which the answer tells as well
-      // As bytes: node:http writes the head in the encoding of a body that is a string, and breaks an id beyond ASCII.
-      request.end(post === undefined ? undefined : Buffer.from(post));
+    return sendRequest(request, {
+      onSocket: (socket) => {
+        const event = url.protocol === 'https:' ? 'secureConnect' : 'connect';
+        socket.once(event, () => (this.arrivals.milestones.connected = this.now()));
+      },
+      onResponse: async (response) => {
+        const redirect = mayRedirect ? redirectOf(response, url) : undefined;
+        const result = redirect ?? (await this.#read(response, signal));
+        response.destroy();
+        return result;
+      },
     });
   }
 
-  async #read(response: IncomingMessage, signal: AbortSignal): Promise<Outcome> {
-    this.watch.at.head = this.now();
+  #read(response: IncomingMessage, signal: AbortSignal): Promise<Outcome> {
+    this.arrivals.milestones.head = this.now();
     const head = { status: response.statusCode ?? 0, headers: response.headers };
     this.head = head;
-    const refused = !isEventStream(head);
-    this.#visitor.head(head, this.watch);
-    if (head.status === 204) return { kind: 'over' };
+    const isStream = head.status === 200 && isEventStream(head.headers);
+    this.#listener.onHead(head, this.arrivals);
+    if (head.status === 204) return Promise.resolve({ kind: 'no-content' });
     let text = '';
     const decoder = new TextDecoder();
     return new Promise((resolve) => {
-      const done = (kind: 'end' | 'cut'): void => {
+      const finish = (kind: 'ended' | 'broken'): void => {
         clearTimeout(timer);
-        if (refused) resolve({ kind: 'refused', text });
+        if (!isStream) resolve({ kind: 'not-a-stream', text });
         else resolve({ kind: signal.aborted ? 'stopped' : kind });
       };
-      const timer = refused ? setTimeout(done, TEXT_WAIT, 'cut') : undefined;
-      readContent(response, {
-        chunk: (bytes) => {
-          if (refused) {
-            text = (text + decoder.decode(bytes, { stream: true })).slice(0, TEXT);
-            if (text.length === TEXT) done('cut');
+      const timer = isStream ? undefined : setTimeout(finish, TEXT_TIMEOUT_MS, 'broken');
+      readBody(response, {
+        onChunk: (bytes) => {
+          if (isStream) {
+            this.arrivals.chunk(this.now(), bytes.length);
+            this.#reader.feed(bytes);
             return;
           }
-          this.watch.chunk(this.now(), bytes.length);
-          this.#intake.feed(bytes);
+          text = (text + decoder.decode(bytes, { stream: true })).slice(0, MAX_TEXT_LENGTH);
+          if (text.length === MAX_TEXT_LENGTH) finish('broken');
         },
-        end: () => done('end'),
-        broken: () => done('cut'),
+        onEnd: () => finish('ended'),
+        onBroken: () => finish('broken'),
       });
     });
   }
 }
 
-function isEventStream({ status, headers }: Head): boolean {
-  return status === 200 && /^\s*text\/event-stream\s*(?:;|$)/i.test(headers['content-type'] ?? '');
+interface Redirect {
+  readonly location: URL;
+  readonly status: number;
+}
+
+function redirectOf({ statusCode = 0, headers }: IncomingMessage, from: URL): Redirect | undefined {
+  const { location = '' } = headers;
+  if (![301, 302, 303, 307, 308].includes(statusCode) || !URL.canParse(location, from.href)) return undefined;
+  return { location: new URL(location, from), status: statusCode };
 }
 
 function withoutSecrets({ ...headers }: Record<string, string>): Record<string, string> {

@@ -1,246 +1,157 @@
 /*
- * Where one connection stands in the log, and how it moves on: entry after entry, word after word.
- * Knows the ring, ranges, words and the outlet; its hub only as what it asks of it.
- * Invariants: every entry up to the cursor that is for it was written or precedes its start or its last reset, and none after the
- * cursor was; 'live' means that the cursor is at the head once this turn's entries are handed out; no queue of broadcasts exists.
+ * Writes entries and own pushes to a connection, in order, until the head or until the transport refuses bytes.
+ * The functions change the cursor and what was sent. They never call the application or the connection's methods; they return what
+ * happened, and `ServerConnection` reacts.
+ * Invariants: an own push follows the entries that were in the ring when it was pushed; nothing is written while `blocked`.
  */
 
 import type { Socket } from 'node:net';
-import type { SubscriberGroup } from '../fanout/subscriber-groups.ts';
 import { MembershipHistory } from '../fanout/membership-history.ts';
-import type { DeliveryHost } from './host.ts';
-import type { Entry } from '../journal/journal.ts';
-import type { Transport } from '../wire/transport.ts';
-import type { Packet } from '../wire/packet.ts';
-import type { Outbox } from './outbox.ts';
+import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
+import type { ConnectionState } from './state.ts';
+
+/** What a write came to. */
+export type Progress = typeof NOTHING | typeof CAUGHT_UP | typeof BLOCKED | typeof OVERRUN;
+/** Nothing changes: there was nothing to write, or it was accepted. */
+export const NOTHING = 0;
+/** Everything that was due has been written. */
+export const CAUGHT_UP = 1;
+/** The transport refused bytes that the kernel did not accept either. */
+export const BLOCKED = 2;
+/** The next entry has left the ring. */
+export const OVERRUN = 3;
+
+/** The n up to which entries were written. Live connections share the dispatcher's. */
+export function positionOf(connection: ConnectionState): number {
+  const { source, cursor, host } = connection;
+  return source === 'live' ? Math.max(cursor, host.dispatcher.dispatchedUpTo) : cursor;
+}
+
+/** Writes what is due, entries and own pushes in order, until the head or until the transport refuses bytes. */
+export function writeDue(connection: ConnectionState): Progress {
+  const { source, host, transport, closing } = connection;
+  if (connection.preamblePending || connection.blocked || (source !== 'live' && source !== 'ring')) return NOTHING;
+  const { ring, packets } = host;
+  const head = closing === undefined ? ring.head : closing.limit;
+  let from = positionOf(connection);
+  if (from < ring.first - 1) return OVERRUN;
+  let isBlocked = false;
+  for (let isDone = false; !isDone && !isBlocked;) {
+    let budget = MAX_WRITE_BYTES;
+    let accepted = true;
+    transport.cork();
+    while (budget > 0 && !isDone) {
+      const next = connection.outbox?.nextPosition;
+      if (from < (next ?? head)) {
+        const to = ring.reach(from, next ?? head, budget);
+        const packet = packets.packet(connection, from, to);
+        from = to;
+        if (packet === undefined) continue;
+        accepted = writePacket(connection, packet) && accepted;
+        budget -= packet.payload.byteLength;
+      } else if (next !== undefined) {
+        const text = takeOwn(connection);
+        accepted = writeOwn(connection, text) && accepted;
+        budget -= text.length;
+      } else isDone = true;
+    }
+    transport.uncork();
+    // Node refuses a large write for its size alone. The connection is behind only if the kernel did not accept it.
+    isBlocked = !accepted && transport.bufferedBytes > 0;
+  }
+  connection.cursor = from;
+  if (isBlocked) return BLOCKED;
+  connection.membership = undefined;
+  return CAUGHT_UP;
+}
 
 /**
- * `connecting`: nothing is written yet. `ring`: the cursor is a number of the ring, behind the head. `live`: at the head.
- * `ahead`: its id is newer than this process's head. `waiting`: for the scan of the log. `attached`: carried by the scan.
- * `parked`: it left the scan blocked.
+ * Fast path for a connection that is up to date. Marks the entries (from, to] as sent and returns the socket to write the packet to.
+ * The caller must write before any other code runs, and must call `onWriteRefused()` if the write returns false.
+ * Returns `undefined` when the connection needs `writeDispatched()`.
  */
-export type DeliverySource = 'connecting' | 'ring' | 'live' | 'ahead' | 'waiting' | 'attached' | 'parked' | 'closed';
+export function takeForBatch(
+  connection: ConnectionState,
+  packet: Packet,
+  from: number,
+  to: number,
+  now: number,
+): Socket | undefined {
+  const isInStep = connection.source === 'live' && connection.outbox === undefined && connection.cursor <= from;
+  // Buffered bytes may be the end of the response, if the application has ended it itself: the transport checks that.
+  if (!isInStep || connection.socket?.writableLength !== 0) return undefined;
+  connection.cursor = to;
+  recordSent(connection, packet, now);
+  return connection.socket;
+}
 
-/** The most that one write carries, unless a single event is larger. */
-export const MAX_WRITE_BYTES = 65_536;
+/** Writes a dispatched packet that ends at `to` to a connection whose next entry is the packet's first. */
+export function writeDispatched(connection: ConnectionState, packet: Packet, to: number, now: number): Progress {
+  connection.cursor = to;
+  recordSent(connection, packet, now);
+  return connection.transport.writePacket(packet) ? NOTHING : refused(connection);
+}
 
-export abstract class Cursor {
-  // What lineUp() touches stands together, and comes first: at a thousand readers every line of memory is a cache miss.
-  phase: DeliverySource = 'connecting';
-  /** Its ids are the application's: it gets no positions. */
-  usesAppIds = false;
-  /** What it says of its own and could not write yet. */
-  protected outbox: Outbox | undefined;
-  /** The n up to which it has been served; while live, the hub's `base` if that is higher. */
-  cursor: number;
-  /** The n of the last id that its client was sent. */
-  lastSent: number;
-  /** When it was last written to. */
-  lastWrite: number;
-  /** Where packets go past the outlet, once it is open. */
-  protected socket: Transport['socket'];
-  readonly transport: Transport;
-  readonly hub: DeliveryHost;
-  group: SubscriberGroup<Cursor> | undefined;
-  /** Open, but its first words wait: for a verdict on its id, or for a snapshot. */
-  preamblePending = false;
-  /** The outlet said no, and has not drained yet. */
-  blocked = false;
-  /** The cursor's id, where it is not live. */
-  cursorId: string;
-  /** The n at which it last changed its channels, once open: what it was sent before may have been for others. */
-  channelsChangedAt = 0;
-  /** Nothing after this n is for it; -1: everything is. */
-  protected limit = -1;
-  /** The bytes of its own that were written since the outlet was last seen empty. */
-  protected ownBytes = 0;
-  membership: MembershipHistory | undefined; // while it is behind
+/** Writes what the scan of the log has for the connection up to the entry `id`; without a packet, it only moves the cursor. */
+export function writeReplayed(connection: ConnectionState, packet: Packet | undefined, id: string): Progress {
+  connection.cursorId = id;
+  return packet === undefined || writePacket(connection, packet) ? NOTHING : refused(connection);
+}
 
-  constructor(hub: DeliveryHost, outlet: Transport) {
-    this.hub = hub;
-    this.transport = outlet;
-    this.cursor = hub.ring.head;
-    this.cursorId = hub.ring.headId;
-    this.lastSent = this.cursor;
-    this.lastWrite = hub.now;
+/** Writes what precedes every entry: a `reset`, a snapshot, pushes from before the opening. */
+export function writeFirst(connection: ConnectionState): Progress {
+  if (connection.blocked) return NOTHING;
+  while (connection.outbox?.nextPosition !== undefined && connection.outbox.nextPosition <= connection.cursor) {
+    if (!writeOwn(connection, takeOwn(connection)) && refused(connection) === BLOCKED) return BLOCKED;
   }
+  return NOTHING;
+}
 
-  /** Writing to it threw. */
-  abstract onTransportError(error: unknown): void;
-  /** Goes on after this id, wherever that is. */
-  abstract resumeAfter(id: string): void;
-  /** What it has to go on from is not in the ring any more. */
-  protected abstract onOverrun(): void;
-  protected abstract onBlocked(): void;
-  protected abstract onDrained(): void;
-  /** Everything that was due has been written. */
-  protected abstract onCaughtUp(): void;
+/** Writes every own push that waits, wherever the cursor is: no entry follows. */
+export function writeRest(connection: ConnectionState): void {
+  while (connection.outbox !== undefined) writeOwn(connection, takeOwn(connection));
+}
 
-  /** Where it stands: live ones with the hub. */
-  get position(): number {
-    return this.phase === 'live' ? Math.max(this.cursor, this.hub.dispatchedUpTo) : this.cursor;
-  }
+/** Writes text of this connection alone. @returns whether the transport takes more */
+export function writeOwn(connection: ConnectionState, text: string | Buffer): boolean {
+  const { host, transport } = connection;
+  connection.lastWrite = host.timer.now;
+  connection.ownBytes = transport.bufferedBytes === 0 ? text.length : connection.ownBytes + text.length;
+  host.counters.bytes += text.length;
+  return transport.writeText(text);
+}
 
-  /** Writes down where it stands, before the ring that knows it is gone. */
-  saveCursorId(): void {
-    if (this.phase === 'live') this.cursorId = this.hub.ring.idAt(this.position) as string;
-  }
+/** Takes the next own push out of the outbox, which must not be empty. */
+export function takeOwn(connection: ConnectionState): string | Buffer {
+  const text = connection.outbox!.take();
+  if (connection.outbox!.size === 0) connection.outbox = undefined;
+  return text;
+}
 
-  /** Whether others who want the same entries may share its packets. */
-  get canSharePackets(): boolean {
-    return this.membership === undefined;
-  }
+/** Whether a refusal means that the connection is behind: the kernel did not accept everything either. */
+export function refused({ transport }: ConnectionState): typeof BLOCKED | typeof NOTHING {
+  return transport.bufferedBytes > 0 ? BLOCKED : NOTHING;
+}
 
-  /** Whether an entry is for it. */
-  wants(entry: Entry): boolean {
-    const audience = this.group!;
-    return this.membership === undefined ? audience.matches(entry) : this.membership.matches(entry, audience.channels);
-  }
+/** Makes channels count as joined or left from here on, and not for the entries that a connection behind the head still receives. */
+export function recordChannelChange(connection: ConnectionState, channels: readonly string[]): void {
+  const { journal, ring } = connection.host;
+  connection.cursor = positionOf(connection);
+  connection.channelsChangedAt = connection.cursor;
+  if (connection.source === 'live') return;
+  connection.membership ??= new MembershipHistory((a, b) => journal.compare(a, b));
+  connection.membership.record(channels, ring.headId);
+}
 
-  /** Writes what is due, entry after entry and word after word, until the head or until the outlet says no. */
-  writeDue(): void {
-    if (this.preamblePending || this.blocked || (this.phase !== 'live' && this.phase !== 'ring')) return;
-    const { ring } = this.hub;
-    const head = this.limit === -1 ? ring.head : this.limit;
-    let from = this.position;
-    if (from < ring.first - 1) return this.onOverrun();
-    for (let done = false; !done && !this.blocked;) {
-      let budget = MAX_WRITE_BYTES;
-      let more = true;
-      this.transport.cork();
-      while (budget > 0 && !done) {
-        const due = this.outbox?.nextPosition;
-        if (from < (due ?? head)) {
-          const to = ring.reach(from, due ?? head, budget);
-          const packet = this.hub.packets.packet(this, from, to);
-          from = to;
-          if (packet === undefined) continue;
-          more = this.#writePacket(packet) && more;
-          budget -= packet.payload.byteLength;
-        } else if (due !== undefined) {
-          const text = this.takeOwn();
-          more = this.write(text) && more;
-          budget -= text.length;
-        } else done = true;
-      }
-      this.transport.uncork();
-      // A large write is refused for its size alone; the reader is behind only if the kernel did not take it.
-      if (!more && this.transport.bufferedBytes > 0) this.onBlock();
-    }
-    this.cursor = from;
-    this.phase = this.blocked ? 'ring' : 'live';
-    if (this.blocked) this.cursorId = ring.idAt(from) as string;
-    else {
-      this.membership = undefined;
-      this.onCaughtUp();
-    }
-  }
+function writePacket(connection: ConnectionState, packet: Packet): boolean {
+  const { counters, timer } = connection.host;
+  recordSent(connection, packet, timer.now);
+  counters.events += packet.entryCount;
+  counters.bytes += packet.payload.byteLength;
+  return connection.transport.writePacket(packet);
+}
 
-  /**
-   * A live reader's part of one hand-out of (from, to], the shortest way: it counts as served, and this is where the packet has to be
-   * written to before anybody's code runs, {@link onWriteRefused} if that said no. `undefined`: it takes {@link writeDispatched}.
-   */
-  takeForBatch(packet: Packet, from: number, to: number, now: number): Socket | undefined {
-    const isInStep = this.phase === 'live' && this.outbox === undefined && this.cursor <= from;
-    // Where something waits it may be the end, that the application has made itself: `deliver` asks.
-    if (!isInStep || this.socket?.writableLength !== 0) return undefined;
-    this.#recordDispatched(packet, to, now);
-    return this.socket;
-  }
-
-  /** The same, whatever is in its way. @returns whether it was this packet that was written */
-  writeDispatched(packet: Packet, from: number, to: number, now: number): boolean {
-    if (this.phase !== 'live' || this.cursor >= to) return false;
-    if (this.outbox !== undefined || this.cursor > from) {
-      this.writeDue();
-      return false;
-    }
-    this.#recordDispatched(packet, to, now);
-    if (!this.transport.writePacket(packet)) this.onWriteRefused();
-    return true;
-  }
-
-  /** What was written last was more than it wanted: it is behind, if the kernel has not taken it. */
-  onWriteRefused(): void {
-    if (this.transport.bufferedBytes === 0) return;
-    this.phase = 'ring';
-    this.cursorId = this.hub.ring.idAt(this.cursor) as string;
-    this.onBlock();
-  }
-
-  #recordDispatched(packet: Packet, to: number, now: number): void {
-    this.cursor = to;
-    if (packet.lastN > 0) this.lastSent = packet.lastN;
-    this.lastWrite = now;
-  }
-
-  /** What the scan of the log has for it, up to the entry with this id. */
-  writeReplayed(packet: Packet | undefined, id: string): void {
-    this.cursorId = id;
-    if (packet === undefined || this.#writePacket(packet) || this.transport.bufferedBytes === 0) return;
-    this.phase = 'parked';
-    this.onBlock();
-  }
-
-  /** The log has lost what came after `id`: what is newer there now comes after any joining. */
-  protected truncateMembership(id: string): void {
-    this.membership?.truncate(id);
-  }
-
-  /** Nothing of the past of later joined channels is owed any more. */
-  protected clearMembership(): void {
-    this.membership = undefined;
-  }
-
-  /** Channels joined or left while it is behind are so from here on, and not in the past. */
-  protected recordChange(channels: readonly string[]): void {
-    this.cursor = this.position;
-    if (this.phase === 'live') return;
-    const { journal, ring } = this.hub;
-    (this.membership ??= new MembershipHistory((a, b) => journal.compare(a, b))).record(channels, ring.headId);
-  }
-
-  /** Writes everything of its own that waits, cursor or not: nothing follows. */
-  protected writeRest(): void {
-    while (this.outbox !== undefined) this.write(this.takeOwn());
-  }
-
-  protected write(text: string | Buffer): boolean {
-    this.lastWrite = this.hub.now;
-    this.ownBytes = this.transport.bufferedBytes === 0 ? text.length : this.ownBytes + text.length;
-    this.hub.counters.bytes += text.length;
-    return this.transport.writeText(text);
-  }
-
-  protected takeOwn(): string | Buffer {
-    const text = this.outbox!.take();
-    if (this.outbox!.size === 0) this.outbox = undefined;
-    return text;
-  }
-
-  #writePacket(packet: Packet): boolean {
-    if (packet.lastN > 0) this.lastSent = packet.lastN;
-    this.lastWrite = this.hub.now;
-    this.hub.counters.events += packet.entryCount;
-    this.hub.counters.bytes += packet.payload.byteLength;
-    return this.transport.writePacket(packet);
-  }
-
-  protected onBlock(): void {
-    this.blocked = true;
-    this.onBlocked();
-    this.transport.onceDrained(() => this.#onTransportDrained());
-  }
-
-  #onTransportDrained(): void {
-    if (!this.blocked || this.phase === 'closed' || this.transport.responseState === 'ended') return; // by the application itself
-    this.blocked = false;
-    try {
-      if (this.phase === 'parked') this.resumeAfter(this.cursorId);
-      else this.writeDue();
-      if (!this.blocked) this.onDrained();
-    } catch (error) {
-      this.onTransportError(error);
-    }
-  }
+function recordSent(connection: ConnectionState, packet: Packet, now: number): void {
+  if (packet.lastN > 0) connection.lastSent = packet.lastN;
+  connection.lastWrite = now;
 }

@@ -1,68 +1,67 @@
 /*
- * What a connection says of its own and could not write yet, in order with what is broadcast.
- * Knows nothing of any other room.
- * Invariant: words leave in the order in which they were said, each after the entries that were in the ring by then.
+ * Own pushes of one connection that could not be written yet, in order with the broadcasts.
+ * Invariant: pushes leave in the order in which they were made, each after the entries that were in the ring by then.
  */
 
-/** Words, and the n of the entry after which they come; 0: before everything. */
+/** Text, and the n of the entry that it follows; 0: it precedes every entry. */
 interface OutboxItem {
-  at: number;
+  after: number;
   readonly text: string | Buffer;
 }
 
 export class Outbox {
-  #text = ''; // of this turn: joined, it leaves in one write
-  #at = 0;
-  #queue: OutboxItem[] | undefined; // what came before it
-  #queued = 0;
+  #text = ''; // of this tick: joined, it leaves in one write
+  #after = 0;
+  #sealed: OutboxItem[] | undefined; // what precedes it
+  #sealedSize = 0;
 
-  /** How much waits here: exact bytes for what was {@link seal | shelved}, UTF-16 units for this turn's. */
+  /** The size of everything: exact bytes for what was {@link seal | sealed}, UTF-16 units for this tick's text. */
   get size(): number {
-    return this.#queued + this.#text.length;
+    return this.#sealedSize + this.#text.length;
   }
 
-  /** The n after which the next words come; `undefined` when there are none. */
+  /** The n of the entry that the next text follows; `undefined` when there is none. */
   get nextPosition(): number | undefined {
-    return this.#queue ? this.#queue[0]!.at : this.#text === '' ? undefined : this.#at;
+    return this.#sealed ? this.#sealed[0]!.after : this.#text === '' ? undefined : this.#after;
   }
 
-  add(text: string, at: number): void {
-    if (this.#text !== '' && this.#at !== at) this.#move(this.#text);
-    this.#at = at;
+  add(text: string, after: number): void {
+    if (this.#text !== '' && this.#after !== after) this.#push(this.#text);
+    this.#after = after;
     this.#text += text;
   }
 
-  /** Puts these before all others, but behind what was put there earlier. */
+  /** Puts text in front of everything except earlier text that was put there. */
   addFirst(text: string): void {
-    const queue = (this.#queue ??= []);
-    const behind = queue.findIndex((piece) => piece.at > 0);
-    queue.splice(behind === -1 ? queue.length : behind, 0, { at: 0, text });
-    this.#queued += text.length;
+    const items = (this.#sealed ??= []);
+    const index = items.findIndex(({ after }) => after > 0);
+    items.splice(index === -1 ? items.length : index, 0, { after: 0, text });
+    this.#sealedSize += text.length;
   }
 
-  /** What was said first now comes before every entry. */
+  /** Makes the next text precede every entry. */
   moveToFront(): void {
-    if (this.#queue) this.#queue[0]!.at = 0;
-    else this.#at = 0;
+    if (this.#sealed) this.#sealed[0]!.after = 0;
+    else this.#after = 0;
   }
 
-  /** No entry after `n` is to be waited for. */
+  /** Makes no text wait for an entry after `n`: the log has lost those. */
   truncate(n: number): void {
-    for (const piece of this.#queue ?? []) piece.at = Math.min(piece.at, n);
-    this.#at = Math.min(this.#at, n);
+    for (const item of this.#sealed ?? []) item.after = Math.min(item.after, n);
+    this.#after = Math.min(this.#after, n);
   }
 
-  /** The end of a turn in which they could not leave: from here on they are counted as bytes. */
+  /** Ends the tick: text that could not be written counts as bytes from here on. */
   seal(): void {
-    if (this.#text !== '') this.#move(Buffer.from(this.#text));
+    if (this.#text !== '') this.#push(Buffer.from(this.#text));
   }
 
-  /** Takes the next. There must be some. */
+  /** Takes the next text. There must be one. */
   take(): string | Buffer {
-    if (this.#queue) {
-      const { text } = this.#queue.shift() as OutboxItem;
-      if (this.#queue.length === 0) this.#queue = undefined;
-      this.#queued -= text.length;
+    if (this.#sealed) {
+      const { text } = this.#sealed.shift() as OutboxItem;
+      if (this.#sealed.length === 0) this.#sealed = undefined;
+      this.#sealedSize -= text.length;
       return text;
     }
     const text = this.#text;
@@ -70,9 +69,9 @@ export class Outbox {
     return text;
   }
 
-  #move(text: string | Buffer): void {
-    (this.#queue ??= []).push({ at: this.#at, text });
-    this.#queued += text.length;
+  #push(text: string | Buffer): void {
+    (this.#sealed ??= []).push({ after: this.#after, text });
+    this.#sealedSize += text.length;
     this.#text = '';
   }
 }

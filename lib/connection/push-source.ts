@@ -1,67 +1,66 @@
 /*
- * Whatever yields messages, poured into a connection at its reader's speed.
- * Knows errors, and what a connection is as a type.
- * Invariant: a source is released when the connection is over, also while it is being waited for.
+ * `pushAll()`: reads a source of messages at the speed of the connection's client.
+ * Invariant: the source is released when the connection ends, also while it is being waited for.
  */
 
 import type { Connection } from '../api/connection.ts';
-import { describe, SseTypeError } from '../errors.ts';
 import type { Message } from '../api/message.ts';
 import { isPromiseLike } from '../api/source.ts';
+import { describe, SseTypeError } from '../errors.ts';
 
-/** After so many items others have their turn, however fast the source and the reader are. */
+/** After this many items the event loop continues, however fast the source and the client are. */
 const ITEMS_PER_YIELD = 256;
 
 interface SourceIterator {
   next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>;
-  /** Lets go of the source; never awaited, as a generator that is waiting for something does not listen. */
+  /** Releases the source. It is never awaited: a generator that waits for something does not react. */
   release(): void;
 }
 
-/** @throws {SseTypeError} `ERR_SSE_SOURCE`, and what the source throws. */
+/** Pushes everything that the source yields. @throws {SseTypeError} `ERR_SSE_SOURCE`, and the errors of the source. */
 export async function pipeSource(connection: Connection, source: unknown): Promise<void> {
-  const steps = iterate(source);
+  const iterator = iterate(source);
   const decoder = new TextDecoder();
-  // One promise for "it is over" in a race with each step would hold every step's item for as long as the connection lasts.
+  // One promise for the end of the connection, raced with each step, would keep every step's item until that end.
   let wake: (() => void) | undefined;
   const { signal } = connection;
   const stop = (): void => {
-    steps.release();
+    iterator.release();
     wake?.();
   };
   if (signal.aborted) return stop();
   signal.addEventListener('abort', stop, { once: true });
-  /* oxlint-disable no-await-in-loop -- one after the other is the point */
+  /* oxlint-disable no-await-in-loop -- items are pushed in sequence */
   try {
     for (let taken = 1; ; taken++) {
-      if (signal.aborted) return steps.release(); // while its reader was waited for
-      const asked = steps.next();
-      const step = isPromiseLike(asked)
+      if (signal.aborted) return iterator.release(); // while its client was waited for
+      const pending = iterator.next();
+      const step = isPromiseLike(pending)
         ? await new Promise<IteratorResult<unknown> | undefined>((resolve, reject) => {
             wake = () => resolve(undefined);
-            asked.then(resolve, reject);
+            pending.then(resolve, reject);
           })
-        : asked;
+        : pending;
       if (step === undefined) return;
-      if (signal.aborted) return steps.release(); // again: a generator that has ended it itself did not listen
+      if (signal.aborted) return iterator.release(); // again: a generator that ended the connection itself did not react
       if (step.done) break;
-      if (!pushOne(connection, step.value, decoder)) await connection.drained();
+      if (!pushItem(connection, step.value, decoder)) await connection.drained();
       if (taken % ITEMS_PER_YIELD === 0) await new Promise(setImmediate);
     }
     const rest = decoder.decode();
     if (rest !== '') connection.push(rest);
     /* oxlint-enable no-await-in-loop */
   } catch (error) {
-    steps.release();
-    if (!signal.aborted) throw error; // a source that complains of having been released is not news
+    iterator.release();
+    if (!signal.aborted) throw error; // an error because of the release has no meaning
   } finally {
     signal.removeEventListener('abort', stop);
   }
 }
 
-function pushOne(connection: Connection, item: unknown, decoder: InstanceType<typeof TextDecoder>): boolean {
+function pushItem(connection: Connection, item: unknown, decoder: InstanceType<typeof TextDecoder>): boolean {
   if (!(item instanceof Uint8Array)) return connection.push(item as Message);
-  const text = decoder.decode(item, { stream: true }); // a character may be spread over two chunks
+  const text = decoder.decode(item, { stream: true }); // two chunks may share a character
   return text === '' || connection.push(text);
 }
 
@@ -74,7 +73,7 @@ function iterate(source: unknown): SourceIterator {
   }
   throw new SseTypeError(
     'ERR_SSE_SOURCE',
-    `pushAll() takes something to iterate (a generator, an array, a readable stream), and this is ${describe(source)}.`,
+    `The source of pushAll() must be a generator, an array or a readable stream; received ${describe(source)}. Use push() for one message.`,
   );
 }
 
@@ -90,19 +89,19 @@ function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, sour
     next: () => iterator.next(),
     release: () => {
       if ('destroy' in source && typeof source.destroy === 'function') {
-        // Before it is first asked nobody hears of its errors, and what nobody hears ends the process.
+        // Before its first read, a readable has no listener for errors, and an error without a listener ends the process.
         if ('on' in source && typeof source.on === 'function') source.on('error', ignore);
         source.destroy(); // a readable that waits for data
       }
       try {
         void Promise.resolve(iterator.return?.()).catch(ignore);
       } catch {
-        // a generator's own clean-up: the connection is over, nobody waits for it
+        // An error of the generator's own clean-up: the connection has ended, and no caller waits.
       }
     },
   };
 }
 
 function ignore(): void {
-  // what a released source says is not news
+  // An error of a released source has no meaning.
 }

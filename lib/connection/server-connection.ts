@@ -1,48 +1,71 @@
 /*
- * What the application holds of one open response: what it says and joins.
- * Knows its life, frames, channels and sources; its hub only as what it asks of it.
- * Invariant: what cannot be sent is an exception before anything of it is; what was said in a turn leaves in one write.
+ * One open response: the object that the application receives, and the state machine of its life.
+ * Invariants: only this class writes `lifecycle` and `source`. Nothing is written before the end of the tick in which the stream
+ * opens. A connection ends once, for one reason. An invalid message throws before any part of it is sent.
+ * docs/architecture.md has the table of all transitions.
  */
 
 import { inspect } from 'node:util';
-import type { Request } from 'express';
-import { ReadOnlySet } from '../fanout/read-only-set.ts';
-import { rejectUnknownKeys } from '../validation/validate.ts';
-import { checkChannels } from '../options/channel-names.ts';
-import type { Connection } from '../api/connection.ts';
-import { MAX_WRITE_BYTES } from './delivery.ts';
+import type { Connection, CloseReason } from '../api/connection.ts';
+import { isPromiseLike, isSource } from '../api/source.ts';
+import { headersAlreadySent } from '../diagnostics/error-reporter.ts';
 import { describe, SseTypeError } from '../errors.ts';
+import { ReadOnlySet } from '../fanout/read-only-set.ts';
+import type { Entry, ResetReason } from '../journal/journal.ts';
+import { checkChannels } from '../options/channel-names.ts';
+import { randomDelay } from '../options/delay-range.ts';
+import { rejectUnknownKeys } from '../validation/validate.ts';
 import {
+  checkpointEvent,
   checkRetry,
-  encodeMessage,
   encodeComment,
   encodeLines,
+  encodeMessage,
   endEvent,
+  HEARTBEAT,
   idLine,
+  insertId,
   retryLine,
 } from '../wire/event-stream.ts';
-import type { ConnectionRequest, ConnectionHost } from './host.ts';
-import { Life } from './life.ts';
+import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
 import type { Transport } from '../wire/transport.ts';
-import { pipeSource } from './push-source.ts';
-import { isSource, isPromiseLike } from '../api/source.ts';
+import {
+  BLOCKED,
+  CAUGHT_UP,
+  NOTHING,
+  OVERRUN,
+  type Progress,
+  positionOf,
+  recordChannelChange,
+  refused,
+  takeOwn,
+  writeDispatched,
+  writeDue,
+  writeFirst,
+  writeOwn,
+  writeReplayed,
+  writeRest,
+} from './delivery.ts';
+import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
+import { pipeSource } from './push-source.ts';
+import { getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
+import { type ConnectionRequest, ConnectionState } from './state.ts';
 
-const NO_CHANNELS = new ReadOnlySet<string>();
+const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
+/** node:http hands what it was given to the socket only at the end of the tick, so its count is read then. */
+const NOT_READ = -1;
 
-export class ServerConnection extends Life implements Connection {
-  readonly request: Request;
-  #state: Record<string, unknown> | undefined;
-  #tick = 0; // in which it last said something
-  #sentInTick = 0; // how much in it
-
-  constructor(hub: ConnectionHost, outlet: Transport, admission: ConnectionRequest, number: number) {
-    super(hub, outlet, admission, number);
-    this.request = admission.request;
+export class ServerConnection extends ConnectionState implements Connection {
+  constructor(host: ConnectionHost, transport: Transport, request: ConnectionRequest, serial: number) {
+    const { maxAge } = host.settings;
+    super(host, transport, request, serial, maxAge ? host.timer.now + randomDelay(maxAge) : 0);
   }
 
+  // ---- What the application calls
+
   get id(): string {
-    return this.hub.nameOf(this.serial);
+    return this.host.idOf(this.serial);
   }
 
   get channels(): ReadonlySet<string> {
@@ -50,33 +73,45 @@ export class ServerConnection extends Life implements Connection {
   }
 
   get state(): Record<string, unknown> {
-    return (this.#state ??= {});
+    return (this.userState ??= {});
   }
 
   get bufferedBytes(): number {
     return this.isClosed ? 0 : this.transport.bufferedBytes + (this.outbox?.size ?? 0);
   }
 
+  get readyState(): 'connecting' | 'open' | 'closed' {
+    return this.lifecycle === 'closing' ? 'closed' : this.lifecycle;
+  }
+
+  get signal(): AbortSignal {
+    if (this.abortController === undefined) {
+      this.abortController = new AbortController();
+      if (this.isClosed) this.abortController.abort(this.closing!.reason);
+    }
+    return this.abortController.signal;
+  }
+
   push(...items: unknown[]): boolean {
     if (this.isClosed) return false;
     if (items.length === 0) return !this.isBehind;
     let text = '';
-    let own = this.usesAppIds;
+    let { usesAppIds } = this;
     if (typeof items[0] === 'object' && items[0] !== null) {
       for (const message of items) {
         if (typeof message !== 'object') {
           throw new SseTypeError(
             'ERR_SSE_MESSAGE',
-            `push() takes messages or lines, not both in one call, and after a message came ${describe(message)}: call it twice.`,
+            `Every argument of push() after a message must be a message; received ${describe(message)}. Push lines in a call of their own.`,
           );
         }
-        const { id, body } = encodeMessage(message, this.hub.settings.serialize);
-        if (id !== undefined) own = true;
+        const { id, body } = encodeMessage(message, this.host.settings.serialize);
+        if (id !== undefined) usesAppIds = true;
         text += id === undefined ? body : idLine(id) + body;
       }
     } else text = encodeLines(items as (string | number)[]);
-    this.usesAppIds = own;
-    return this.#send(text);
+    this.usesAppIds = usesAppIds;
+    return this.#enqueue(text);
   }
 
   pushAll(source: unknown): Promise<void> {
@@ -84,20 +119,23 @@ export class ServerConnection extends Life implements Connection {
   }
 
   comment(text?: string): boolean {
-    return !this.isClosed && this.#send(encodeComment(text));
+    return !this.isClosed && this.#enqueue(encodeComment(text));
+  }
+
+  drained(): Promise<void> {
+    if (this.isClosed || !this.isBehind) return Promise.resolve();
+    return new Promise((resolve) => (this.drainWaiters ??= []).push(resolve));
   }
 
   join(...channels: string[]): void {
     checkChannels(channels);
     const added = [...new Set(channels)].filter((channel) => !this.channels.has(channel));
     if (added.length === 0 || this.isClosed) return;
-    if (this.phase !== 'connecting') {
-      this.writeDue(); // what came before is for the channels of before
-      this.recordChange(added);
-      this.channelsChangedAt = this.position;
-      if (this.lastEventId !== '' && !this.usesAppIds && this.hub.resumable) this.hub.onLateJoin(this);
+    if (this.lifecycle === 'open') {
+      if (!this.#changeChannels(added)) return;
+      if (this.lastEventId !== '' && getsPositions(this)) this.host.onLateJoin();
     }
-    this.hub.onChannelsChanged(this, [...this.channels, ...added]);
+    this.host.onChannelsChanged(this, [...this.channels, ...added]);
   }
 
   leave(...channels: string[]): void {
@@ -105,12 +143,12 @@ export class ServerConnection extends Life implements Connection {
     const before = [...this.channels];
     const kept = before.filter((channel) => !channels.includes(channel));
     if (kept.length === before.length || this.isClosed) return;
-    if (this.phase !== 'connecting') {
-      this.writeDue();
-      this.recordChange(before.filter((channel) => channels.includes(channel)));
-      this.channelsChangedAt = this.position;
-    }
-    this.hub.onChannelsChanged(this, kept);
+    const left = before.filter((channel) => channels.includes(channel));
+    if (this.lifecycle !== 'open' || this.#changeChannels(left)) this.host.onChannelsChanged(this, kept);
+  }
+
+  open(): void {
+    if (this.lifecycle === 'connecting') this.host.dispatcher.scheduleFlush(this);
   }
 
   close(options: { retry?: number } = {}): void {
@@ -123,53 +161,495 @@ export class ServerConnection extends Life implements Connection {
     this.beginClose('end', endEvent());
   }
 
-  protected get hasSnapshot(): boolean {
-    return this.hub.settings.snapshot !== undefined;
+  /** Shows nothing of the request, whose headers contain secrets. */
+  [inspect.custom](): string {
+    return `Connection { id: '${this.id}', readyState: '${this.readyState}', channels: ${this.channels.size}, bufferedBytes: ${this.bufferedBytes} }`;
   }
 
-  protected snapshot(): string | Promise<string> {
-    const state: unknown = this.hub.settings.snapshot!(this as Connection, this.request);
-    return isPromiseLike(state) ? state.then((settled) => this.#frames(settled)) : this.#frames(state);
+  // ---- Opening
+
+  /** Whether the application can no longer use the connection. Its last bytes may still be on their way. */
+  get isClosed(): boolean {
+    return this.lifecycle === 'closing' || this.lifecycle === 'closed';
   }
 
-  #send(text: string): boolean {
-    const { hub } = this;
-    if (this.#tick !== hub.tick) {
-      this.#tick = hub.tick;
-      this.#sentInTick = 0;
+  /** Whether nothing has been written yet, and something may be. */
+  get isUnopened(): boolean {
+    return this.source === 'none' && (this.lifecycle === 'connecting' || this.lifecycle === 'closing');
+  }
+
+  /** Runs at the end of a tick in which the connection had something to write. */
+  flush(): void {
+    if (this.lifecycle === 'closed') return;
+    if (this.isUnopened) {
+      if (!this.#writeHead()) return;
+    } else {
+      this.#advance(writeDue(this));
+      this.outbox?.seal();
+      if (this.stall?.acceptedBytes === NOT_READ) this.stall.acceptedBytes = this.transport.acceptedBytes;
     }
-    if (this.phase !== 'live' && this.phase !== 'connecting') {
-      // What was said in this turn does not count: a healthy reader survives any burst, and any single event.
-      const held = (this.outbox?.size ?? 0) + Math.min(this.transport.bufferedBytes, this.ownBytes) - this.#sentInTick;
-      if (held > hub.settings.maxBuffered) {
-        this.abort('slow');
-        return false;
-      }
-    }
-    this.#sentInTick += text.length;
-    (this.outbox ??= new Outbox()).add(text, hub.ring.head);
-    if (this.outbox.size >= MAX_WRITE_BYTES && this.phase === 'live') this.writeDue();
-    hub.scheduleFlush(this);
-    return !this.isBehind;
+    const { closing } = this;
+    if (closing === undefined) this.#resolveDrained();
+    else if (this.preamblePending) closing.isWaiting = true;
+    else this.#completeClose(closing.reason === 'error');
   }
 
-  #frames(state: unknown): string {
-    if (state === undefined || state === null) return '';
-    if (typeof state === 'string' || !isSource(state)) return this.#frame(state);
+  /** Writes the response head and the first bytes. @returns false if there was no response to write to, or if it has ended since */
+  #writeHead(): boolean {
+    const { transport, host } = this;
+    const { responseState } = transport;
+    if (responseState) {
+      if (responseState === 'begun' && this.outbox) host.report(headersAlreadySent(), this);
+      this.abandon('handler');
+      return false;
+    }
+    const { retry } = host.settings;
+    // Firefox fires `open` only at the first byte of the body. No blank line: @microsoft/fetch-event-source would report a message.
+    transport.open(this.padding + HEARTBEAT + (retry ? retryLine(randomDelay(retry)) : ''));
+    this.lastWrite = host.timer.now;
+    if (this.closing === undefined) host.onOpened(this);
+    else host.onOpenedAndClosed(this, this.closing.reason);
+    if (this.#hasEnded) return false; // a subscriber of the diagnostics channel has ended it
+    if (this.lifecycle === 'connecting') this.lifecycle = 'open';
+    this.source = 'ring';
+    this.#start();
+    transport.flush();
+    this.socket = transport.socket;
+    return !this.#hasEnded;
+  }
+
+  /** Composes the first bytes: those of a returning client, of a fresh one with a snapshot, or of a fresh one. */
+  #start(): void {
+    this.outbox?.moveToFront(); // what was pushed before the opening precedes everything else
+    const { ring, settings } = this.host;
+    // Without a log nothing can be missed: the connection begins where the ring does.
+    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.first - 1);
+    if (this.lastEventId !== '' && getsPositions(this)) {
+      this.preamblePending = true;
+      this.resumeAfter(this.lastEventId);
+    } else if (settings.snapshot !== undefined) this.#startAtHead(undefined, '');
+    else if (getsPositions(this)) this.#writePreamble((pushed) => insertId(pushed, this.cursorId));
+    else this.#advance(writeDue(this));
+  }
+
+  // ---- Resume
+
+  /** Continues after the entry with this id, wherever it is. */
+  resumeAfter(id: string): void {
+    this.cursorId = id;
+    this.startEpoch++;
+    const place = locate(this, id);
+    if (typeof place === 'number') this.continueInRing(place);
+    else if (place === 'older') this.#enqueueReplay();
+    else {
+      this.source = 'ahead';
+      this.host.replayer.awaitAhead(this);
+    }
+  }
+
+  /** Continues in the ring after n. `lastSent`: the n of the last id that the client has; 0 if the ring does not have it. */
+  continueInRing(n: number, lastSent: number = n): void {
+    this.cursor = n;
+    this.lastSent = lastSent;
+    this.source = 'ring';
+    if (this.preamblePending) this.confirmPosition();
+    else this.#advance(writeDue(this));
+  }
+
+  /** The log has the client's id: the first bytes may leave, and the missed entries follow. */
+  confirmPosition(): void {
+    if (!this.preamblePending) return;
+    this.host.counters.resumes.resumed++;
+    this.#writePreamble((pushed) => pushed);
+  }
+
+  /** The scan of the log has reached the connection's id. */
+  onReplayStarted(): void {
+    this.source = 'replaying';
+    this.confirmPosition();
+  }
+
+  /** The scan has read up to the entry `id`; the packet has what of it is for this connection. */
+  onReplayPage(packet: Packet | undefined, id: string): void {
+    this.#advance(writeReplayed(this, packet, id));
+  }
+
+  /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
+  reset(reason: ResetReason, lastEventId: string = this.cursorId): void {
+    if (this.source === 'none') return; // a connection that has not started looks its id up when it does
+    this.host.counters.resumes[reason]++;
+    this.#startAtHead(reason, lastEventId);
+    this.host.onReset(this, reason, lastEventId);
+  }
+
+  /** Saves the position before the ring is cut back: live connections share the dispatcher's. */
+  saveCursor(): void {
+    this.cursor = positionOf(this);
+  }
+
+  /** Saves the id of the position before the ring that knows it is replaced. */
+  saveCursorId(): void {
+    if (this.source === 'live') this.cursorId = this.host.ring.idAt(positionOf(this)) as string;
+  }
+
+  /** The journal has restarted: the ring is new, and no entry of the previous ring is known to be in the log. */
+  onJournalRestart(reason: ResetReason): void {
+    if (!isInLog(this) || (reason !== 'lost' && this.membership !== undefined)) return this.reset(reason);
+    if (this.source === 'paused') return; // it looks its id up when it has drained
+    this.host.replayer.remove(this);
+    this.resumeAfter(this.cursorId); // the connection was not in the ring: its id may be in the log as it is now
+  }
+
+  /** The ring has been cut back to n: the log lost the entries in `removed`. */
+  onJournalRewind(n: number, removed: readonly Entry[]): void {
+    const common = this.host.ring.idAt(n) as string;
+    this.outbox?.truncate(n);
+    if (this.closing !== undefined) this.closing.limit = Math.min(this.closing.limit, n);
+    this.membership?.truncate(common);
+    if (this.lifecycle === 'closed') return;
+    const effect = rewind(this, n, removed);
+    if (effect === 'unaffected') return;
+    if (isInLog(this)) {
+      if (effect === 'reset') return this.reset('diverged');
+      if (this.source === 'paused') return; // it looks its id up when it has drained
+      this.host.replayer.remove(this);
+      return this.resumeAfter(this.cursorId);
+    }
+    const lastEventId = removed[this.cursor - n - 1]!.id;
+    this.cursor = n;
+    this.cursorId = common;
+    this.lastSent = n;
+    if (this.source === 'none') return;
+    if (effect === 'reset') return this.reset('diverged', lastEventId);
+    if (getsPositions(this)) (this.outbox ??= new Outbox()).addFirst(checkpointEvent(common)); // the client's id may be lost
+    this.#advance(writeDue(this));
+  }
+
+  /** Asks the replayer for entries older than the ring. What precedes every entry is written first, or the scan would overtake it. */
+  #enqueueReplay(): void {
+    this.source = 'queued';
+    if (!this.preamblePending) this.#advance(writeFirst(this));
+    if (this.source !== 'queued') return; // it blocked, or its transport ended it
+    if (this.blocked) this.source = 'paused';
+    else this.host.replayer.enqueue(this);
+  }
+
+  /** Starts at the head, with the application's snapshot if there is one. */
+  #startAtHead(reason: ResetReason | undefined, lastEventId: string): void {
+    const { ring, replayer, settings } = this.host;
+    replayer.remove(this);
+    this.membership = undefined;
+    this.source = 'ring';
+    this.cursor = ring.head;
+    this.cursorId = ring.headId;
+    this.lastSent = this.cursor;
+    this.preamblePending = true;
+    const epoch = ++this.startEpoch;
+    const { cursorId } = this;
+    const write = (snapshot: string): void =>
+      this.#writePreamble((pushed) => {
+        const position = getsPositions(this) ? cursorId : undefined; // the snapshot may have brought an id of its own
+        return preamble(reason, lastEventId, position, snapshot, pushed);
+      });
+    if (settings.snapshot === undefined) return write('');
+    const isCurrent = (): boolean => epoch === this.startEpoch && !this.#hasEnded;
+    try {
+      const snapshot = this.#snapshot();
+      if (typeof snapshot !== 'string') {
+        snapshot
+          .then((text) => isCurrent() && write(text))
+          .then(undefined, (error: unknown) => isCurrent() && this.closeWithError(error));
+      } else if (isCurrent()) write(snapshot); // the function may have ended the connection
+    } catch (error) {
+      this.closeWithError(error);
+    }
+  }
+
+  /** Writes the first bytes; `compose` makes them out of what was pushed before the opening. */
+  #writePreamble(compose: (pushed: string) => string): void {
+    this.preamblePending = false;
+    const pushed = !this.started && this.outbox?.nextPosition === 0 ? String(takeOwn(this)) : '';
+    this.started = true;
+    const text = compose(pushed);
+    if (text !== '') (this.outbox ??= new Outbox()).addFirst(text);
+    this.#advance(this.source === 'ring' ? writeDue(this) : writeFirst(this));
+  }
+
+  #snapshot(): string | Promise<string> {
+    const { settings } = this.host;
+    const snapshot: unknown = settings.snapshot!(this as Connection, this.request);
+    return isPromiseLike(snapshot) ? snapshot.then((settled) => this.#encodeAll(settled)) : this.#encodeAll(snapshot);
+  }
+
+  #encodeAll(snapshot: unknown): string {
+    if (snapshot === undefined || snapshot === null) return '';
+    if (typeof snapshot === 'string' || !isSource(snapshot)) return this.#encode(snapshot);
     let text = '';
-    for (const message of state as Iterable<unknown>) text += this.#frame(message);
+    for (const message of snapshot as Iterable<unknown>) text += this.#encode(message);
     return text;
   }
 
-  #frame(message: unknown): string {
-    const { id, body } = encodeMessage(message, this.hub.settings.serialize);
+  #encode(message: unknown): string {
+    const { id, body } = encodeMessage(message, this.host.settings.serialize);
     if (id === undefined) return body;
     this.usesAppIds = true;
     return idLine(id) + body;
   }
 
-  /** Says nothing of the request, whose headers are secrets. */
-  [inspect.custom](): string {
-    return `Connection { id: '${this.id}', readyState: '${this.readyState}', channels: ${this.channels.size}, bufferedBytes: ${this.bufferedBytes} }`;
+  // ---- Delivery
+
+  /** The write that `takeForBatch()` prepared was refused. */
+  onWriteRefused(): void {
+    this.#advance(refused(this));
+  }
+
+  /**
+   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them.
+   * @returns whether this packet was written; other writes count themselves
+   */
+  writeDispatched(packet: Packet, from: number, to: number, now: number): boolean {
+    if (this.source !== 'live' || this.cursor >= to) return false;
+    const isInStep = this.outbox === undefined && this.cursor <= from;
+    this.#advance(isInStep ? writeDispatched(this, packet, to, now) : writeDue(this));
+    return isInStep;
+  }
+
+  /** Reacts to the outcome of a write. */
+  #advance(progress: Progress): void {
+    if (progress === NOTHING || this.#hasEnded) return;
+    switch (progress) {
+      case CAUGHT_UP:
+        this.source = 'live';
+        if (!this.closeNow()) this.#resolveDrained();
+        return;
+      case BLOCKED:
+        if (this.source === 'live' || this.source === 'ring') {
+          this.source = 'ring';
+          this.cursorId = this.host.ring.idAt(this.cursor) as string;
+        } else if (this.source !== 'ahead') {
+          this.source = 'paused';
+          this.host.replayer.remove(this);
+        }
+        this.#onBlocked();
+        return;
+      case OVERRUN:
+        if (this.host.settings.resumable) this.#enqueueReplay();
+        else this.abort('slow'); // there is no log to continue from
+    }
+  }
+
+  #onBlocked(): void {
+    const { dispatcher, registry, timer } = this.host;
+    this.blocked = true;
+    if (!this.isClosed) registry.setBehind(this, true);
+    this.stall = { acceptedBytes: NOT_READ, since: timer.now };
+    dispatcher.scheduleFlush(this);
+    timer.wakeAt(timer.now + this.#sweepInterval);
+    this.transport.onceDrained(() => this.#onDrained());
+  }
+
+  #onDrained(): void {
+    // The application itself may have ended the response.
+    if (!this.blocked || this.#hasEnded || this.transport.responseState === 'ended') return;
+    this.blocked = false;
+    try {
+      if (this.source === 'paused') this.resumeAfter(this.cursorId);
+      else this.#advance(writeDue(this));
+      if (!this.blocked) this.host.registry.setBehind(this, false);
+    } catch (error) {
+      this.onTransportError(error);
+    }
+  }
+
+  /** Whether `push()` advises the application to wait. */
+  get isBehind(): boolean {
+    return this.blocked || (this.outbox !== undefined && this.outbox.size >= MAX_WRITE_BYTES);
+  }
+
+  #resolveDrained(): void {
+    if (this.drainWaiters === undefined || (!this.isClosed && this.isBehind)) return;
+    const waiters = this.drainWaiters;
+    this.drainWaiters = undefined;
+    for (const resolve of waiters) resolve();
+  }
+
+  #enqueue(text: string): boolean {
+    const { dispatcher, ring, settings } = this.host;
+    if (this.pushTick !== dispatcher.tick) {
+      this.pushTick = dispatcher.tick;
+      this.pushedInTick = 0;
+    }
+    if (this.source !== 'live' && !this.isUnopened) {
+      // Pushes of this tick do not count: a healthy client survives any burst and any single event.
+      const waiting =
+        (this.outbox?.size ?? 0) + Math.min(this.transport.bufferedBytes, this.ownBytes) - this.pushedInTick;
+      if (waiting > settings.maxBuffered) {
+        this.abort('slow');
+        return false;
+      }
+    }
+    this.pushedInTick += text.length;
+    (this.outbox ??= new Outbox()).add(text, ring.head);
+    if (this.outbox.size >= MAX_WRITE_BYTES && this.source === 'live') this.#advance(writeDue(this));
+    dispatcher.scheduleFlush(this);
+    return !this.isBehind;
+  }
+
+  /** Writes the entries of the previous channels, then makes these channels count as changed. @returns false if a write ended it */
+  #changeChannels(changed: readonly string[]): boolean {
+    this.#advance(writeDue(this));
+    if (this.isClosed) return false;
+    recordChannelChange(this, changed);
+    return true;
+  }
+
+  // ---- Time
+
+  /** Does what is due at `now`. @returns when the connection must be swept again */
+  onSweep(now: number): number {
+    const { heartbeat, slowTimeout } = this.host.settings;
+    const expiresAt = this.expiresAt === 0 ? Infinity : this.expiresAt;
+    if (now >= expiresAt) {
+      this.beginClose('expired');
+      return Infinity;
+    }
+    if (this.lifecycle === 'connecting') {
+      if (now - this.lastWrite >= heartbeat) this.open();
+      return Math.min(expiresAt, this.lastWrite + heartbeat);
+    }
+    if (this.transport.bufferedBytes > 0) {
+      const { acceptedBytes } = this.transport;
+      if (this.stall?.acceptedBytes !== acceptedBytes) this.stall = { acceptedBytes, since: now };
+      else if (now - this.stall.since >= slowTimeout) this.abort('slow');
+      return Math.min(expiresAt, this.stall.since + slowTimeout, now + this.#sweepInterval);
+    }
+    this.stall = undefined;
+    if (now - this.lastWrite >= heartbeat) this.#heartbeat();
+    return Math.min(expiresAt, this.lastWrite + heartbeat);
+  }
+
+  /** How often a connection that is behind is swept: a client that took its last byte just after a sweep is closed a quarter late. */
+  get #sweepInterval(): number {
+    const { slowTimeout, heartbeat } = this.host.settings;
+    return Math.ceil(Math.min(slowTimeout, heartbeat) / 4);
+  }
+
+  /** Ends the silence: with a checkpoint if the channels were quiet, because the client's id would grow too old to resume. */
+  #heartbeat(): void {
+    this.#advance(writeDue(this));
+    const { ring, counters } = this.host;
+    counters.heartbeats++;
+    const needsCheckpoint = this.source === 'live' && getsPositions(this) && this.lastSent < ring.head;
+    if (needsCheckpoint) this.lastSent = ring.head;
+    writeOwn(this, needsCheckpoint ? checkpointEvent(ring.headId) : HEARTBEAT);
+  }
+
+  // ---- End
+
+  /** Ends the connection in order: what was pushed leaves first, then `finalFrame`, then the end of the body. */
+  beginClose(reason: CloseReason, finalFrame = ''): void {
+    if (this.isClosed) return;
+    const { dispatcher, registry, ring } = this.host;
+    this.closing = { reason, finalFrame, limit: ring.head, deadline: 0, isWaiting: false };
+    registry.addClosing(this);
+    let hasEnded = false;
+    // An exception in this tick may still turn a connection that has not opened into an error's answer.
+    if (this.lifecycle === 'connecting') dispatcher.scheduleFlush(this);
+    else hasEnded = this.#endResponse(reason === 'error');
+    if (this.isClosed) return; // its transport threw
+    this.lifecycle = hasEnded ? 'closed' : 'closing';
+    this.#announceClose(reason);
+  }
+
+  /** Closes the connection after an error that no caller receives. */
+  closeWithError(error: unknown): void {
+    this.host.report(error, this);
+    if (!this.closeNow()) this.beginClose('error');
+  }
+
+  /** Completes a close that waits, without what it waits for. @returns whether the response has its end now */
+  closeNow(): boolean {
+    if (!this.closing?.isWaiting || this.blocked) return false;
+    this.#completeClose(true);
+    return true;
+  }
+
+  /** Ends the connection at once: nothing more is written. */
+  abort(reason: CloseReason): void {
+    if (this.isClosed) return;
+    this.transport.destroy();
+    this.abandon(reason);
+  }
+
+  /** Leaves the response to the handler, to the error handler, or to nobody. */
+  abandon(reason: CloseReason): void {
+    const { registry, replayer } = this.host;
+    const wasClosed = this.isClosed;
+    replayer.remove(this);
+    this.source = 'none';
+    this.lifecycle = 'closed';
+    this.outbox = undefined;
+    if (!wasClosed) {
+      this.closing = { reason, finalFrame: '', limit: 0, deadline: 0, isWaiting: false };
+      this.#announceClose(reason);
+    } else this.closing!.isWaiting = false;
+    registry.removeClosing(this);
+  }
+
+  /** The response has ended, or its client has disconnected. */
+  onResponseClosed(): void {
+    this.abandon(this.isUnopened && this.transport.responseState ? 'handler' : 'client');
+  }
+
+  /** A write threw, which only wrappers of the response do. */
+  onTransportError(error: unknown): void {
+    this.host.report(error, this);
+    if (!this.isClosed) return this.abort('error');
+    // The sweep destroys the socket at the deadline: what was written before may still be on its way.
+    this.host.replayer.remove(this);
+    this.source = 'none';
+    this.lifecycle = 'closed';
+    this.closing!.isWaiting = false;
+  }
+
+  get #hasEnded(): boolean {
+    return this.lifecycle === 'closed';
+  }
+
+  #completeClose(force: boolean): void {
+    if (!this.#hasEnded && this.#endResponse(force)) this.lifecycle = 'closed';
+  }
+
+  /**
+   * Ends the response. A connection that is behind waits first, unless `force` is set: after `end()` the client does not
+   * reconnect, so anything unsent would be lost.
+   * @returns whether the response has its end now
+   */
+  #endResponse(force: boolean): boolean {
+    const { host, transport } = this;
+    const closing = this.closing!;
+    closing.isWaiting = false;
+    try {
+      this.#advance(writeDue(this));
+      if (this.#hasEnded) return true; // its cursor was overrun
+      if (this.source === 'ring' && !this.preamblePending) closing.isWaiting = !force && this.cursor < closing.limit;
+      else closing.isWaiting = !force && closing.reason === 'end' && (this.preamblePending || isInLog(this));
+      if (closing.isWaiting) return false;
+      writeRest(this);
+      if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
+      host.replayer.remove(this);
+      this.source = 'none';
+      transport.end(closing.reason === 'shutdown');
+      return true;
+    } catch (error) {
+      this.onTransportError(error); // the caller may be the hub's timer
+      return false;
+    }
+  }
+
+  #announceClose(reason: CloseReason): void {
+    this.host.onClosed(this, reason);
+    this.abortController?.abort(reason);
+    this.#resolveDrained();
   }
 }

@@ -1,7 +1,7 @@
 /*
- * What happens, for whoever observes the process: `node:diagnostics_channel`, and a look inside for this package's own tools.
- * Knows the types of what it tells.
- * Invariant: without a subscriber nothing is made, let alone published.
+ * The diagnostics channels of a router, and the interface through which the inspector reads a router's internals.
+ *
+ * Invariant: without a subscriber no message is created.
  *
  * @see https://nodejs.org/api/diagnostics_channel.html
  */
@@ -10,40 +10,45 @@ import { channel, type Channel } from 'node:diagnostics_channel';
 import type { CloseReason, Connection } from '../api/connection.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 
-/** `sse-router:open`: a stream has opened. */
+/** Published on `sse-router:open` when a stream has opened. */
 export interface ConnectionOpened {
   readonly router: object;
   readonly connection: Connection;
 }
 
-/** `sse-router:close`: a stream that had opened is over. */
+/** Published on `sse-router:close` when a stream that had opened closes. */
 export interface ConnectionClosed extends ConnectionOpened {
   readonly reason: CloseReason;
 }
 
-/** `sse-router:reset`: a client was told that its past is gone. */
+/** Published on `sse-router:reset` when a client receives a `reset`, because the events that it missed are gone. */
 export interface ConnectionReset extends ConnectionOpened {
   readonly reason: ResetReason;
   readonly lastEventId: string;
 }
 
-/** `sse-router:broadcast`: a message of this process is in the log; `ms`: how long the journal took. */
+/** Published on `sse-router:broadcast` when a message of this process is in the log. */
 export interface BroadcastStored {
   readonly router: object;
   readonly id: string;
   readonly to: readonly string[] | undefined;
   readonly except: readonly string[] | undefined;
+  /** The size of the entry's body. */
   readonly bytes: number;
+  /** The time that the journal took, in milliseconds. */
   readonly ms: number;
 }
 
-/** `sse-router:hand-out`: entries were written to everybody here who is not behind; `ms`: since the first of them came out of the log. */
+/** Published on `sse-router:hand-out` when entries have been written to all connections of this process that are not behind. */
 export interface EntriesDispatched {
   readonly router: object;
+  /** The number of entries. */
   readonly entries: number;
+  /** The time since the first of them came out of the log, in milliseconds. */
   readonly ms: number;
 }
 
+/** The channels. Their names are public. */
 export const channels = {
   open: channel('sse-router:open'),
   close: channel('sse-router:close'),
@@ -52,34 +57,38 @@ export const channels = {
   handOut: channel('sse-router:hand-out'),
 } as const;
 
-/** Publishes what happened to a connection, if anybody listens. */
+/** Publishes an event of a connection if the channel has subscribers. */
 export function publish(
-  where: Channel,
+  channel: Channel,
   router: object,
   connection: Connection,
   reason?: CloseReason | ResetReason,
   lastEventId?: string,
 ): void {
-  if (!where.hasSubscribers) return;
-  where.publish({ router, connection, ...(reason && { reason }), ...(lastEventId !== undefined && { lastEventId }) });
+  if (!channel.hasSubscribers) return;
+  channel.publish({ router, connection, ...(reason && { reason }), ...(lastEventId !== undefined && { lastEventId }) });
 }
 
-/** What the inspector sees that the public contract does not show. */
+/** The internals of a router that the inspector shows and the public contract does not. */
 export interface Introspection {
-  /** Whether the router ends its streams and takes no more. */
+  /** Whether the router is shutting down: it closes its streams and admits no more. */
   readonly closing: boolean;
-  /** The newest entries in this process, newest first. */
+  /** Returns the newest entries in this process, at most `max`, newest first. */
   recent(max: number): readonly Entry[];
-  /** The stretch of the log that is in this process. */
+  /** Describes the part of the log that is in this process. */
   log(): { readonly oldest: string; readonly head: string; readonly entries: number; readonly bytes: number };
-  /** More of a connection: how long it has been open (ms), the last id that its client was sent ('' for none known), where it stands. */
+  /** Describes a connection. */
   describe(connection: Connection): {
+    /** The time since it was admitted, in milliseconds. */
     readonly age: number;
+    /** The last id that was sent to its client; '' if it is not known. */
     readonly lastId: string;
+    /** Where its next entry comes from. */
     readonly phase: string;
+    /** Whether it is behind. */
     readonly behind: boolean;
   };
 }
 
-/** Where a router keeps its {@link Introspection}; the same in every copy of this package. */
+/** The property of a router that holds its {@link Introspection}; it is the same in every copy of this package. */
 export const INTROSPECT: unique symbol = Symbol.for('sse-router.insight') as never;

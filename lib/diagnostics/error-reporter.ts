@@ -1,7 +1,7 @@
 /*
- * Where errors go for which nobody waits.
- * Knows nothing of the package but what a promise is.
- * Invariant: each is told once; what the telling itself throws or rejects with ends as a warning, never as a crash.
+ * Reports the errors that no caller can catch.
+ *
+ * Invariant: each error is reported once. If `onError` itself throws or rejects, that error becomes a warning, never a crash.
  */
 
 import { inspect } from 'node:util';
@@ -9,7 +9,7 @@ import type { Connection } from '../api/connection.ts';
 import { SseError } from '../errors.ts';
 import { isPromiseLike } from '../api/source.ts';
 
-/** Tells the application, or, where it does not listen, whoever reads the process's warnings. */
+/** Passes an error to the application's `onError` or, without one, emits a warning of the process. */
 export function report(
   onError: ((error: unknown, conn?: Connection) => unknown) | undefined,
   error: unknown,
@@ -17,10 +17,10 @@ export function report(
 ): void {
   if (onError === undefined) return warn(error);
   try {
-    const told: unknown = onError(error, conn);
-    if (isPromiseLike(told)) told.then(undefined, warn);
-  } catch (second) {
-    warn(second);
+    const result: unknown = onError(error, conn);
+    if (isPromiseLike(result)) result.then(undefined, warn);
+  } catch (secondError) {
+    warn(secondError);
   }
 }
 
@@ -28,23 +28,26 @@ function warn(error: unknown): void {
   try {
     process.emitWarning(error instanceof Error ? error : String(error));
   } catch {
-    // Node takes no error of another realm, and under Jest all errors of the application are of another.
+    // Node refuses an error of another realm, and under Jest every error of the application is of another realm.
     process.emitWarning(inspect(error));
   }
 }
 
-/** A handler that makes its clients lose what they missed should hear of it; once, as it does so for every client. */
+/**
+ * Warns that a handler makes its clients lose the events that they missed. Called once per router, because such a handler does it
+ * for every client.
+ */
 export function warnOfLateJoin(): void {
   process.emitWarning(
-    'A returning client joined a channel after its stream had opened: what it missed there is not sent. Join before the first push, or before the handler returns.',
+    'A returning client joined a channel after its stream had opened, so the events that it missed on this channel are not sent. Join before the first push, or before the handler returns.',
     { code: 'SSE_JOINED_LATE' },
   );
 }
 
-/** A handler that sends the head and pushes as well has said something that nobody will read. */
-export function headIsOut(): SseError {
+/** Returns the error for a handler that sends the response head itself and also pushes: its pushes are lost. */
+export function headersAlreadySent(): SseError {
   return new SseError(
     'ERR_SSE_HEADERS_SENT',
-    'The handler has sent the head itself (writeHead, flushHeaders or write), so nothing that it pushed can be: leave the head to the stream, and set headers with res.setHeader().',
+    'The response head must be left to the router; the handler sent it (writeHead, flushHeaders or write), so its pushes are lost. Set headers with res.setHeader(), or do not push.',
   );
 }

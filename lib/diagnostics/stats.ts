@@ -1,48 +1,49 @@
 /*
- * What a router has counted.
- * Knows the reasons for which connections end and positions are reset, as types.
- * Invariant: counting costs an addition; nothing here walks over connections.
+ * The counters and gauges of a router.
+ *
+ * Invariant: counting costs one addition; no figure is computed by a walk over all connections.
  */
 
 import type { CloseReason } from '../api/connection.ts';
 import type { ResetReason } from '../journal/journal.ts';
 
-/** Counters since the router was made, and gauges of now. Numbers only: what a graph or an alarm is made of. */
+/** Counters since the router was made, and gauges of the present state: plain numbers, for graphs and alarms. */
 export interface SseStats {
-  /** Open connections. */
+  /** Gauge: open connections. */
   connections: number;
-  /** Requests whose stream has not opened yet. */
+  /** Gauge: admitted requests whose stream has not opened yet. */
   connecting: number;
-  /** Channels with at least one member. */
+  /** Gauge: channels with at least one member. */
   channels: number;
-  /** Connections whose reader is behind. */
+  /** Gauge: connections that are behind, because their client does not read fast enough. */
   behind: number;
-  /** Bytes that wait for those that are behind. */
+  /** Gauge: bytes that are pending for the connections that are behind. */
   bufferedBytes: number;
-  /** Entries in the ring, and their bytes. */
+  /** Gauge: entries in the ring, the newest of the log that this process holds. */
   ringEntries: number;
+  /** Gauge: bytes of these entries. */
   ringBytes: number;
-  /** 1 while the journal is open and its engine answers, else 0. */
+  /** Gauge: 1 while the journal is open and its engine answers, otherwise 0. */
   journalUp: number;
-  /** Connections opened. */
+  /** Counter: streams that have opened. */
   opened: number;
-  /** Connections that are over, by reason. */
+  /** Counter: streams that had opened and have closed, by reason. */
   closed: Record<CloseReason, number>;
-  /** Messages that `broadcast` has put into the log. */
+  /** Counter: messages that `broadcast` has stored in the log. */
   broadcasts: number;
-  /** Broadcast events written to connections: one for each that got it. */
+  /** Counter: broadcast events written to connections, one for each event and connection. */
   events: number;
-  /** Bytes of events and comments written to connections, without HTTP's framing. */
+  /** Counter: bytes of events and comments written to connections, without the framing of HTTP. */
   bytes: number;
-  /** Returning clients that were resumed, and connections that were reset, by reason. */
+  /** Counter: returning clients that were resumed, and resets by reason. */
   resumes: Record<'resumed' | ResetReason, number>;
-  /** Requests sent away, by the limit that was reached, or because the router closes. */
+  /** Counter: refused requests, by the limit that was reached; `shutdown`: the router is closing. */
   refused: Record<'connections' | 'perClient' | 'shutdown', number>;
-  /** Heartbeats and checkpoints written to silent connections. */
+  /** Counter: heartbeats and checkpoints written to silent connections. */
   heartbeats: number;
 }
 
-/** The counters among them. */
+/** The counters, as the router increments them. */
 export class Counters {
   opened = 0;
   broadcasts = 0;

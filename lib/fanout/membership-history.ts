@@ -1,41 +1,43 @@
 /*
- * What a reader joins and leaves while it is behind, and when.
- * Knows the journal's entries and their order.
- * Invariant: an entry is judged by the channels of its own time, however often they have changed since.
+ * Records which channels a connection joins and leaves while it is behind, and at which position of the log.
+ *
+ * Invariant: whether an entry is for the connection depends on the channels at the position of the entry, however often they have
+ * changed since.
  */
 
 import type { Entry } from '../journal/journal.ts';
 
+/** The changes of one connection's channels while it is behind. */
 export class MembershipHistory {
   readonly #compare: (a: string, b: string) => number;
-  /** For each channel, the head's id at each change. */
+  /** For each channel the id of the head at each of its changes. */
   readonly #changes = new Map<string, string[]>();
 
   constructor(compare: (a: string, b: string) => number) {
     this.#compare = compare;
   }
 
-  /** These were joined or left when this was the newest id. */
+  /** Records that these channels were joined or left when `head` was the newest id. */
   record(channels: readonly string[], head: string): void {
     for (const channel of channels) {
       const ids = this.#changes.get(channel) ?? [];
-      if (ids.at(-1) === head) ids.pop(); // and back
+      if (ids.at(-1) === head) ids.pop(); // two changes at one position cancel each other
       else ids.push(head);
       this.#changes.set(channel, ids);
     }
   }
 
-  /** Whether an entry is for who is in these channels now; of a channel that it has left nothing more is. */
+  /** Whether an entry is for a connection that is now in these channels. No entry of a channel that it has left is. */
   matches({ id, to, except }: Entry, channels: ReadonlySet<string>): boolean {
     const wasIn = (channel: string): boolean => {
-      const since = this.#changes.get(channel)?.filter((head) => this.#compare(id, head) <= 0).length ?? 0;
-      return channels.has(channel) === (since % 2 === 0);
+      const laterChanges = this.#changes.get(channel)?.filter((head) => this.#compare(id, head) <= 0).length ?? 0;
+      return channels.has(channel) === (laterChanges % 2 === 0);
     };
     if (except?.some(wasIn)) return false;
     return to === undefined || to.some((channel) => channels.has(channel) && wasIn(channel));
   }
 
-  /** The log has lost what came after `id`: what is newer there now comes after any change. */
+  /** Moves changes after `id` back to it: the log has lost the entries after `id`, and its new ones come after every change. */
   truncate(id: string): void {
     for (const [channel, ids] of this.#changes) {
       this.#changes.set(

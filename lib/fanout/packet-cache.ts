@@ -1,25 +1,18 @@
 /*
- * A stretch of the ring as packets: one for all whom the same entries of it concern.
- * Knows the ring and packets.
- * Invariant: entries that go to many are joined once, however many connections they go to.
+ * Builds the packets for ranges of the ring, and caches them. Connections that want the same entries of a range share one packet.
+ *
+ * Invariant: the same entries are joined once, however many connections receive them.
  */
 
 import type { Entry } from '../journal/journal.ts';
 import { isEvent, Packet } from '../wire/packet.ts';
+import { type PacketReceiver, wants } from './packet-receiver.ts';
 import type { Ring } from './ring.ts';
 
-/** Packets kept for the next who asks: reconnecting clients come in herds, all with the same id. */
+/** Packets are kept for a while, because clients reconnect in large groups and with the same id. */
 const MAX_CACHED_PACKETS = 64;
 
-/** Who a packet is for. */
-export interface PacketReceiver {
-  /** Who wants the same as it, if `shares`. */
-  readonly group: object | undefined;
-  readonly canSharePackets: boolean;
-  readonly usesAppIds: boolean;
-  wants(entry: Entry): boolean;
-}
-
+/** The packets of the most recent ranges of a ring. */
 export class PacketCache {
   readonly #ring: Ring;
   readonly #resumable: boolean;
@@ -27,15 +20,16 @@ export class PacketCache {
   #from = -1;
   #to = -1;
   #entries: readonly Entry[] = [];
-  #plain = true; // none of them is for some only
-  readonly #chosen = new Map<object | undefined, string>(); // what of them each audience wants: a herd asks once
+  #isForAll = true; // none of the entries has a `to` or `except`
+  /** For each group the entries that it wants, as a string of 0 and 1: evaluated once per group, not per connection. */
+  readonly #selections = new Map<object | undefined, string>();
 
   constructor(ring: Ring, resumable: boolean) {
     this.#ring = ring;
     this.#resumable = resumable;
   }
 
-  /** The entries (from, to]. */
+  /** Returns the entries (from, to]. */
   entries(from: number, to: number): readonly Entry[] {
     if (from !== this.#from || to !== this.#to) {
       const entries: Entry[] = [];
@@ -43,43 +37,44 @@ export class PacketCache {
       this.#from = from;
       this.#to = to;
       this.#entries = entries;
-      this.#plain = entries.every((entry) => entry.to === undefined && entry.except === undefined);
-      this.#chosen.clear();
+      this.#isForAll = entries.every((entry) => entry.to === undefined && entry.except === undefined);
+      this.#selections.clear();
     }
     return this.#entries;
   }
 
-  /** What of (from, to] is for this receiver; `undefined`: nothing. */
+  /** Returns the entries of (from, to] that the receiver wants, as one packet; `undefined` if it wants none. */
   packet(receiver: PacketReceiver, from: number, to: number): Packet | undefined {
     const entries = this.entries(from, to);
-    let chosen = '';
-    if (!this.#plain) {
-      // Receivers share a packet when they want the same of these entries, whichever channels they have joined.
-      const known = receiver.canSharePackets ? this.#chosen.get(receiver.group) : undefined;
-      chosen = known ?? entries.map((entry) => (receiver.wants(entry) ? '1' : '0')).join('');
-      if (known === undefined && receiver.canSharePackets) this.#chosen.set(receiver.group, chosen);
-      if (!chosen.includes('1')) return undefined;
+    let selection = '';
+    if (!this.#isForAll) {
+      // Receivers that want the same entries share a packet, whichever channels they have joined.
+      const { group, membership } = receiver;
+      const cached = membership === undefined ? this.#selections.get(group) : undefined;
+      selection = cached ?? entries.map((entry) => (wants(receiver, entry) ? '1' : '0')).join('');
+      if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
+      if (!selection.includes('1')) return undefined;
     }
     const withIds = this.#resumable && !receiver.usesAppIds;
-    const key = `${from} ${to} ${withIds} ${chosen}`;
+    const key = `${from} ${to} ${withIds} ${selection}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
-      const isWanted = (index: number): boolean => chosen === '' || chosen[index] === '1';
-      const last = entries.findLastIndex((entry, index) => isWanted(index) && isEvent(entry));
+      const isWanted = (index: number): boolean => selection === '' || selection[index] === '1';
+      const lastIndex = entries.findLastIndex((entry, index) => isWanted(index) && isEvent(entry));
       const wanted = entries.filter((_, index) => isWanted(index));
-      packet = Packet.fromEntries(wanted, withIds, last === -1 ? 0 : from + 1 + last);
+      packet = Packet.fromEntries(wanted, withIds, lastIndex === -1 ? 0 : from + 1 + lastIndex);
       this.#packets.set(key, packet);
       if (this.#packets.size > MAX_CACHED_PACKETS) this.#packets.delete(this.#packets.keys().next().value as string);
     }
     return packet;
   }
 
-  /** The numbers have changed their meaning, or what is kept is not worth it. */
+  /** Drops all packets: the numbers now identify other entries, or the packets are not worth their memory. */
   clear(): void {
     this.#packets.clear();
     this.#from = -1;
     this.#to = -1;
     this.#entries = [];
-    this.#chosen.clear();
+    this.#selections.clear();
   }
 }

@@ -1,28 +1,29 @@
 /*
- * The newest entries of the journal in this process, and where a cursor stands among them.
- * Knows the journal's types.
- * Invariant: it is a stretch of the log without a hole, (floor, head]; `n` counts its entries and never stands for two of them
- * at once; nothing leaves before it has been settled.
+ * A ring buffer of the newest entries of the journal in this process, numbered by `n`.
+ *
+ * Invariants: the entries are the part (floor, head] of the log, without a gap. A number `n` identifies one entry at most. No entry
+ * is dropped before the dispatcher has settled it.
  */
 
+import { Deque } from '../journal/deque.ts';
 import type { Entry, JournalWindow } from '../journal/journal.ts';
 
-/** How much a ring holds, whichever is reached first. */
+/** The size of a ring. It drops its oldest entries when it exceeds either limit. */
 export interface RingLimits {
   readonly entries: number;
   readonly bytes: number;
 }
 
+/** A ring buffer of entries. */
 export class Ring {
   readonly #limits: RingLimits;
   readonly #compare: (a: string, b: string) => number;
-  #entries: (Entry | undefined)[] = [];
-  #start = 0; // where the oldest stands in #entries: shifting by one each time would cost the length
-  #first = 1; // its n
-  #floor = ''; // the id just before it
+  readonly #entries = new Deque<Entry>();
+  #first = 1; // the n of the oldest entry
+  #floor = ''; // the id just before the oldest entry
   #bytes = 0;
-  #lost = 0; // the newest n that the log is known to have let go
-  #settled = 0;
+  #trimmedUpTo = 0; // the newest n that the log is known to have dropped
+  #settledUpTo = 0;
 
   constructor(limits: RingLimits, compare: (a: string, b: string) => number) {
     this.#limits = limits;
@@ -34,107 +35,106 @@ export class Ring {
     return this.#first;
   }
 
-  /** The n of the newest entry; one less than `first` when there is none. */
+  /** The n of the newest entry; `first - 1` if the ring is empty. */
   get head(): number {
-    return this.#first + this.#entries.length - this.#start - 1;
+    return this.#first + this.#entries.length - 1;
   }
 
+  /** The id of the newest entry; the floor's if the ring is empty. */
   get headId(): string {
     return this.idAt(this.head) as string;
   }
 
+  /** The size of all bodies in the ring. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Everything anew, from a window of the log. Counting goes on, so that an older n is never mistaken. */
+  /** Replaces all entries by a window of the log. Numbers continue to grow, so that no earlier n identifies a new entry. */
   fill(window: JournalWindow): void {
-    this.#first = this.head + 2; // past the old head too, or who stands there would seem to stand on the new floor
-    this.#entries = [];
-    this.#start = 0;
+    this.#first = this.head + 2; // skips a number: a position at the old head must not equal the new floor
+    this.#entries.clear();
     this.#bytes = 0;
     this.#floor = window.floor;
-    this.#lost = this.#first - 2;
+    this.#trimmedUpTo = this.#first - 2;
     for (const entry of window.entries) this.push(entry);
     this.settle(this.head);
   }
 
+  /** Appends an entry. The ring may exceed its limits until {@link Ring.settle}. */
   push(entry: Entry): void {
     this.#entries.push(entry);
     this.#bytes += entry.body.byteLength;
   }
 
-  /** Everything up to `n` has been written to who is live: what is over the limits may go. */
+  /** Marks the entries up to `n` as written to all live connections, and drops of them what exceeds the limits. */
   settle(n: number): void {
-    this.#settled = n;
+    this.#settledUpTo = n;
     while (
       this.#first <= n &&
-      (this.head - this.#first >= this.#limits.entries || this.#bytes > this.#limits.bytes || this.#first <= this.#lost)
+      (this.head - this.#first >= this.#limits.entries ||
+        this.#bytes > this.#limits.bytes ||
+        this.#first <= this.#trimmedUpTo)
     ) {
-      const oldest = this.#entries[this.#start] as Entry;
-      this.#entries[this.#start++] = undefined;
+      const oldest = this.#entries.shift() as Entry;
       this.#first++;
       this.#floor = oldest.id;
       this.#bytes -= oldest.body.byteLength;
     }
-    if (this.#start > 1024 && this.#start * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#start);
-      this.#start = 0;
-    }
   }
 
-  /** The log has let go of everything up to `id`. */
+  /** Marks the entries up to `id` as dropped by the log. */
   trim(id: string): void {
-    // A full log lets go of one entry for each that comes: the next in line, nearly always.
-    const next = Math.max(this.#lost + 1, this.#first);
+    // A full log drops one entry for each that it stores, so `id` is nearly always the next one: no search is needed.
+    const next = Math.max(this.#trimmedUpTo + 1, this.#first);
     const n = this.idAt(next) === id ? next : this.locate(id);
-    if (n === undefined || n <= this.#lost) return;
-    this.#lost = n;
-    this.settle(this.#settled);
+    if (n === undefined || n <= this.#trimmedUpTo) return;
+    this.#trimmedUpTo = n;
+    this.settle(this.#settledUpTo);
   }
 
-  /** What came after `n` is not in the log. */
+  /** Removes the entries after `n`, which are no longer in the log. */
   truncate(n: number): void {
     while (this.head > n) this.#bytes -= (this.#entries.pop() as Entry).body.byteLength;
-    this.#settled = Math.min(this.#settled, n);
+    this.#settledUpTo = Math.min(this.#settledUpTo, n);
   }
 
-  /** The entry numbered `n`, which must be in the ring. */
+  /** Returns the entry `n`, which must be in the ring. */
   at(n: number): Entry {
-    return this.#entries[this.#start + n - this.#first] as Entry;
+    return this.#entries.at(n - this.#first) as Entry;
   }
 
-  /** The id of position `n`, the floor's included; `undefined` for what is not in the ring. */
+  /** Returns the id of the position `n`, which may be the floor; `undefined` if it is not in the ring. */
   idAt(n: number): string | undefined {
-    return n === this.#first - 1 ? this.#floor : this.#entries[this.#start + n - this.#first]?.id;
+    return n === this.#first - 1 ? this.#floor : this.#entries.at(n - this.#first)?.id;
   }
 
-  /** The n of an id that is in the ring and, as far as is known here, in the log. */
+  /** Returns the n of an id that is in the ring and, as far as this process can tell, in the log; otherwise `undefined`. */
   find(id: string): number | undefined {
     const n = this.locate(id);
-    return n !== undefined && n <= this.#lost && n !== this.head ? undefined : n;
+    return n !== undefined && n <= this.#trimmedUpTo && n !== this.head ? undefined : n;
   }
 
-  /** How far one write may go from `from`: to `limit`, or to where the bodies make `bytes`, one entry at least. */
+  /** Returns the last n of one write after `from`: at least one entry, up to `limit`, until the bodies amount to `bytes`. */
   reach(from: number, limit: number, bytes: number): number {
     let n = from;
     for (let sum = 0; n < limit && sum < bytes; sum += this.at(n).body.byteLength) n++;
     return n;
   }
 
-  /** The ids from the newest down to the floor. */
+  /** Yields the ids from the newest down to the floor. */
   *ids(): Generator<string> {
     for (let n = this.head; n >= this.#first - 1; n--) yield this.idAt(n) as string;
   }
 
-  /** The n of an id that is in the ring, whether the log still has it or not. */
+  /** Returns the n of an id that is in the ring, whether or not it is still in the log; otherwise `undefined`. */
   locate(id: string): number | undefined {
     let low = this.#first - 1;
     let high = this.head;
     while (low <= high) {
       const middle = (low + high) >> 1;
       const order = this.#compare(this.idAt(middle) as string, id);
-      if (order === 0) return this.idAt(middle) === id ? middle : undefined; // another life of the log may count alike
+      if (order === 0) return this.idAt(middle) === id ? middle : undefined; // an earlier log may have used the same numbers
       if (order < 0) low = middle + 1;
       else high = middle - 1;
     }

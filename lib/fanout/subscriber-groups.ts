@@ -1,13 +1,13 @@
 /*
- * Who listens to what: connections that have joined the same channels are one audience, and are served as one.
- * Knows the journal's entries and packets; its members are opaque.
- * Invariant: a member is in exactly one audience, and an audience without members is forgotten.
+ * Groups the connections that have joined the same channels, so that one decision and one packet serve all of them.
+ *
+ * Invariants: a member is in exactly one group. A group without members does not exist.
  */
 
 import type { Entry } from '../journal/journal.ts';
 import { addTo, ReadOnlySet } from './read-only-set.ts';
 
-/** Those who have joined exactly these channels. */
+/** The members that have joined exactly these channels. */
 export class SubscriberGroup<M> {
   readonly key: string;
   readonly channels = new ReadOnlySet<string>();
@@ -18,61 +18,63 @@ export class SubscriberGroup<M> {
     for (const channel of channels) addTo(this.channels, channel);
   }
 
-  /** Whether an entry is for this audience. */
+  /** Whether an entry is for the members of this group. */
   matches({ to, except }: Entry): boolean {
     if (to !== undefined && !to.some((channel) => this.channels.has(channel))) return false;
     return except === undefined || !except.some((channel) => this.channels.has(channel));
   }
 }
 
+/** All groups of one router. */
 export class SubscriberGroups<M> {
   readonly #byKey = new Map<string, SubscriberGroup<M>>();
   readonly #byChannel = new Map<string, Set<SubscriberGroup<M>>>();
 
-  /** How many channels have somebody in them. */
+  /** The number of channels that have at least one member. */
   get channelCount(): number {
     return this.#byChannel.size;
   }
 
-  /** Puts a member among those with these channels, and out of where it was. */
+  /** Moves a member to the group of these channels, which is created if necessary, and returns this group. */
   assign(member: M, from: SubscriberGroup<M> | undefined, channels: readonly string[]): SubscriberGroup<M> {
     const sorted = channels.length > 1 ? channels.toSorted() : channels;
-    const key = sorted.length === 0 ? '' : JSON.stringify(sorted); // where every connection begins
-    let audience = this.#byKey.get(key);
-    if (audience === undefined) {
-      audience = new SubscriberGroup(key, sorted);
-      this.#byKey.set(key, audience);
-      for (const channel of sorted) this.#in(channel).add(audience);
+    const key = sorted.length === 0 ? '' : JSON.stringify(sorted); // the group of every new connection
+    let group = this.#byKey.get(key);
+    if (group === undefined) {
+      group = new SubscriberGroup(key, sorted);
+      this.#byKey.set(key, group);
+      for (const channel of sorted) this.#groupsOf(channel).add(group);
     }
-    audience.members.add(member);
-    if (from !== undefined && from !== audience) this.remove(member, from);
-    return audience;
+    group.members.add(member);
+    if (from !== undefined && from !== group) this.remove(member, from);
+    return group;
   }
 
-  remove(member: M, audience: SubscriberGroup<M>): void {
-    audience.members.delete(member);
-    if (audience.members.size > 0) return;
-    this.#byKey.delete(audience.key);
-    for (const channel of audience.channels) {
-      const those = this.#in(channel);
-      those.delete(audience);
-      if (those.size === 0) this.#byChannel.delete(channel);
+  /** Removes a member from its group. */
+  remove(member: M, group: SubscriberGroup<M>): void {
+    group.members.delete(member);
+    if (group.members.size > 0) return;
+    this.#byKey.delete(group.key);
+    for (const channel of group.channels) {
+      const groups = this.#groupsOf(channel);
+      groups.delete(group);
+      if (groups.size === 0) this.#byChannel.delete(channel);
     }
   }
 
-  /** The audiences that any of these entries may be for. */
+  /** Returns the groups that at least one of these entries may be for. `except` is not considered. */
   candidatesFor(entries: readonly Entry[]): Iterable<SubscriberGroup<M>> {
-    const those = new Set<SubscriberGroup<M>>();
+    const candidates = new Set<SubscriberGroup<M>>();
     for (const { to } of entries) {
       if (to === undefined) return this.#byKey.values();
-      for (const channel of to) for (const audience of this.#byChannel.get(channel) ?? []) those.add(audience);
+      for (const channel of to) for (const group of this.#byChannel.get(channel) ?? []) candidates.add(group);
     }
-    return those;
+    return candidates;
   }
 
-  #in(channel: string): Set<SubscriberGroup<M>> {
-    let those = this.#byChannel.get(channel);
-    if (those === undefined) this.#byChannel.set(channel, (those = new Set()));
-    return those;
+  #groupsOf(channel: string): Set<SubscriberGroup<M>> {
+    let groups = this.#byChannel.get(channel);
+    if (groups === undefined) this.#byChannel.set(channel, (groups = new Set()));
+    return groups;
   }
 }

@@ -1,7 +1,7 @@
 /*
- * Who may read a stream from another origin: the `cors` package, checked at set-up, and a refusal before the handler runs.
- * Knows errors, and Express' requests.
- * Invariant: a foreign origin gets no place and no allowing header; what no browser accepts does not start.
+ * Applies the `cors` package to requests, and finds the requests of origins that may not read the stream.
+ *
+ * Invariant: a request of such an origin occupies no connection and gets no header that allows anything.
  */
 
 import cors, { type CorsOptions } from 'cors';
@@ -9,47 +9,55 @@ import type { Request, Response } from 'express';
 import { appendVary } from './header-set.ts';
 import { isSameOrigin } from './same-origin.ts';
 
-/** What became of a request: it may go on, its origin may not read the stream, or it failed. */
+/** The result for a request: it may continue, its origin may not read the stream, or the application's check failed. */
 export type CorsResult = 'pass' | 'foreign' | { readonly error: unknown };
 
-/** Puts the CORS headers on an answer, whatever it will be, and tells whether it may be a stream. */
+/** Sets the CORS headers of a response, whatever it will be, and decides whether its request may open a stream. */
 export class CorsPolicy {
-  readonly #open: boolean;
-  readonly #varies: boolean;
-  readonly #credentials: boolean;
+  readonly #allowsEveryOrigin: boolean;
+  readonly #variesByOrigin: boolean;
+  readonly #allowsCredentials: boolean;
   readonly #apply: (req: Request, res: Response, next: (error?: unknown) => void) => void;
 
   constructor(options: CorsOptions) {
-    this.#open = options.origin === '*' || options.origin === true;
-    this.#varies = options.origin !== '*';
-    this.#credentials = options.credentials === true;
-    // The answer to a preflight is ours, or a foreign one would be told yes.
-    const all: CorsOptions = { ...options, preflightContinue: true };
+    this.#allowsEveryOrigin = options.origin === '*' || options.origin === true;
+    this.#variesByOrigin = options.origin !== '*';
+    this.#allowsCredentials = options.credentials === true;
+    // The router answers preflights itself: `cors` would answer one of a foreign origin with success.
+    const corsOptions: CorsOptions = { ...options, preflightContinue: true };
     const { origin } = options;
-    // Who has been answered while a function thinks gets no headers any more: they would throw into the application's own callback.
+    // If the request was answered during an asynchronous origin function, setting headers would throw inside the application's
+    // callback.
     this.#apply =
       typeof origin !== 'function'
-        ? cors(all)
+        ? cors(corsOptions)
         : (req, res, next) =>
             cors({
-              ...all,
-              origin: (from, tell) => origin(from, (error, is) => res.headersSent || tell(error, is)),
+              ...corsOptions,
+              origin: (requestOrigin, callback) =>
+                origin(requestOrigin, (error, allowed) => res.headersSent || callback(error, allowed)),
             })(req, res, next);
   }
 
-  check(req: Request, res: Response, answer: (verdict: CorsResult) => void): void {
+  /** Sets the headers and calls back with the result, later if the application's origin function is asynchronous. */
+  check(req: Request, res: Response, callback: (result: CorsResult) => void): void {
     const { origin } = req.headers;
-    if (this.#varies) appendVary(res, 'Origin'); // `cors` leaves it out where a function has refused
+    if (this.#variesByOrigin) appendVary(res, 'Origin'); // `cors` omits it if a function has refused
     res.removeHeader('Access-Control-Allow-Origin'); // an application-wide cors() in front may have allowed more
     this.#apply(req, res, (error?: unknown) => {
-      if (error !== undefined && error !== null) return answer({ error });
+      if (error !== undefined && error !== null) return callback({ error });
       const allowed = res.getHeader('Access-Control-Allow-Origin');
-      // A function may answer '*' as well; with credentials no browser takes that, so nor is it a yes here.
-      if (origin === undefined || this.#open || allowed === origin || (allowed === '*' && !this.#credentials))
-        return answer('pass');
-      if (isSameOrigin(req, origin)) return answer('pass');
+      // A function may also return '*'. With credentials no browser accepts that, so it allows nothing here.
+      if (
+        origin === undefined ||
+        this.#allowsEveryOrigin ||
+        allowed === origin ||
+        (allowed === '*' && !this.#allowsCredentials)
+      )
+        return callback('pass');
+      if (isSameOrigin(req, origin)) return callback('pass');
       for (const name of res.getHeaderNames()) if (name.startsWith('access-control-')) res.removeHeader(name);
-      answer('foreign');
+      callback('foreign');
     });
   }
 }

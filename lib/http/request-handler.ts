@@ -1,15 +1,18 @@
 /*
- * The way of a request: its path is right, then its origin, its method, what it accepts, whether there is room; then the handler.
- * Knows options, the hub, streams and answers, and Express' requests as types.
- * Invariant: requests never throw; the handler runs only for a request that may have a stream.
+ * Handles a request to the router: checks its origin, its method, what it accepts and the limits, then admits it and runs the
+ * application's handler.
+ *
+ * Invariants: no request throws; errors go to Express. The handler runs only for a request that may open a stream.
  */
 
 import accepts from 'accepts';
 import type { NextFunction, Request, Response } from 'express';
-import { END_ID, sendEmpty, sendError, sendUnavailable, sendRetryLater } from './responses.ts';
+import { sendEmpty, sendError, sendUnavailable, sendRetryLater } from './responses.ts';
 import type { Connection } from '../api/connection.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
-import { describe, SseError, SseTypeError } from '../errors.ts';
+import { SseError } from '../errors.ts';
+import { invalid } from '../validation/validate.ts';
+import { END_EVENT_ID } from '../wire/event-stream.ts';
 import { GzipTransport } from '../wire/gzip-transport.ts';
 import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import type { Hub } from '../hub/hub.ts';
@@ -19,82 +22,85 @@ import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request-i
 import { isSource, isPromiseLike } from '../api/source.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 
-/** Marks a socket with the stream that it is busy with; shared by all copies of this package in a process. */
+/** The property of a socket that holds its connection; it is the same in every copy of this package in a process. */
 const SOCKET_CONNECTION: unique symbol = Symbol.for('sse-router.stream') as never;
 
-/** The application's handler, whose answer may be something to wait for or to iterate. */
-type Handler = (conn: Connection, req: Request, res: Response) => unknown;
+/** The application's handler. Its result may be a promise, a source, or a promise of a source. */
+type ConnectionHandler = (conn: Connection, req: Request, res: Response) => unknown;
 
-/** A request that is to become a stream. */
+/** A request that has passed every check but the limits. */
 interface PendingRequest {
   readonly req: Request;
   readonly res: Response;
   readonly next: NextFunction;
-  readonly heading: HeaderSet;
+  readonly headers: HeaderSet;
+  /** Whether its stream is compressed. */
   readonly gzip: boolean;
   readonly lastEventId: string;
   readonly padding: string;
 }
 
-const GZIP: HeaderLayer = { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' };
-const IDENTITY: HeaderLayer = { Vary: 'Accept-Encoding' };
+const GZIP_LAYER: HeaderLayer = { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' };
+const IDENTITY_LAYER: HeaderLayer = { Vary: 'Accept-Encoding' };
 
+/** Handles the requests of one router. */
 export class RequestHandler {
   readonly #hub: Hub;
   readonly #settings: Settings;
-  readonly #handler: Handler | undefined;
-  readonly #heading: HeaderSet | undefined; // undefined: each request has its own
-  readonly #gzipHeading: HeaderSet | undefined;
-  readonly #standard = new HeaderSet(HEADERS);
-  readonly #crossOrigin: CorsPolicy | undefined;
-  readonly #allow: string;
+  readonly #handler: ConnectionHandler | undefined;
+  readonly #headers: HeaderSet | undefined; // undefined: the application computes them for each request
+  readonly #gzipHeaders: HeaderSet | undefined;
+  readonly #defaultHeaders = new HeaderSet(HEADERS);
+  readonly #cors: CorsPolicy | undefined;
+  readonly #allowedMethods: string;
 
-  constructor(hub: Hub, settings: Settings, handler: Handler | undefined) {
+  constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
     this.#settings = settings;
     this.#handler = handler;
     if (typeof settings.headers !== 'function') {
-      this.#heading = new HeaderSet(HEADERS, settings.headers, settings.compress ? IDENTITY : {});
-      this.#gzipHeading = new HeaderSet(HEADERS, settings.headers, GZIP);
+      this.#headers = new HeaderSet(HEADERS, settings.headers, settings.compress ? IDENTITY_LAYER : {});
+      this.#gzipHeaders = new HeaderSet(HEADERS, settings.headers, GZIP_LAYER);
     }
-    this.#crossOrigin = settings.cors && new CorsPolicy(settings.cors);
+    this.#cors = settings.cors && new CorsPolicy(settings.cors);
     const get = settings.methods.includes('GET') ? ['GET', 'HEAD'] : [];
-    this.#allow = [...get, ...(settings.methods.includes('POST') ? ['POST'] : []), 'OPTIONS'].join(', ');
+    this.#allowedMethods = [...get, ...(settings.methods.includes('POST') ? ['POST'] : []), 'OPTIONS'].join(', ');
   }
 
+  /** Answers a request, with a stream if it may have one. */
   handle(req: Request, res: Response, next: NextFunction): void {
     if (res.headersSent || res.writableEnded) {
       next(
         new SseError(
           'ERR_SSE_HEADERS_SENT',
-          `${req.method} ${pathOf(req)}: the answer was begun before the stream could be.`,
+          `The response to ${req.method} ${pathOf(req)} must be unsent when the router receives it; received one whose head was sent. Find the middleware in front that answers, and set headers there with res.setHeader().`,
         ),
       );
       return;
     }
-    if (this.#crossOrigin === undefined) this.#checkRequest(req, res, next);
-    else this.#crossOrigin.check(req, res, (verdict) => this.#onCorsResult(verdict, req, res, next));
+    if (this.#cors === undefined) this.#checkRequest(req, res, next);
+    else this.#cors.check(req, res, (result) => this.#onCorsResult(result, req, res, next));
   }
 
-  #onCorsResult(verdict: CorsResult, req: Request, res: Response, next: NextFunction): void {
-    if (res.headersSent) return; // somebody has answered while the verdict was waited for
-    if (typeof verdict === 'object') next(verdict.error);
-    else if (verdict === 'pass') this.#checkRequest(req, res, next);
+  #onCorsResult(result: CorsResult, req: Request, res: Response, next: NextFunction): void {
+    if (res.headersSent) return; // the application has answered during an asynchronous check of the origin
+    if (typeof result === 'object') next(result.error);
+    else if (result === 'pass') this.#checkRequest(req, res, next);
     else sendError(res, 403, 'This origin may not read this stream.');
   }
 
   #checkRequest(req: Request, res: Response, next: NextFunction): void {
     const { method } = req;
     if (method === 'OPTIONS') {
-      res.setHeader('Allow', this.#allow);
+      res.setHeader('Allow', this.#allowedMethods);
       if (this.#settings.cors?.preflightContinue) next();
       else sendEmpty(res, this.#settings.cors?.optionsSuccessStatus ?? 204);
       return;
     }
-    const opens = (this.#settings.methods as readonly string[]).includes(method === 'HEAD' ? 'GET' : method);
-    if (!opens) {
-      res.setHeader('Allow', this.#allow);
-      sendError(res, 405, `${method} opens no stream here; ${this.#allow} may.`);
+    const opensStream = (this.#settings.methods as readonly string[]).includes(method === 'HEAD' ? 'GET' : method);
+    if (!opensStream) {
+      res.setHeader('Allow', this.#allowedMethods);
+      sendError(res, 405, `${method} opens no stream here; ${this.#allowedMethods} may.`);
       return;
     }
     const { accept } = req.headers;
@@ -107,132 +113,136 @@ export class RequestHandler {
       sendError(res, 406, 'There is only text/event-stream here.');
       return;
     }
-    let heading: HeaderSet;
+    let headers: HeaderSet;
     let gzip: boolean;
     try {
-      heading = this.#heading ?? this.#headingFor(req);
-      gzip = this.#settings.compress && !heading.has('content-encoding') && accepts(req).encodings(['gzip']) === 'gzip';
+      headers = this.#headers ?? this.#headersFor(req);
+      gzip = this.#settings.compress && !headers.has('content-encoding') && accepts(req).encodings(['gzip']) === 'gzip';
     } catch (error) {
       next(error);
       return;
     }
-    if (gzip) heading = this.#gzipHeading ?? this.#headingFor(req, GZIP);
+    if (gzip) headers = this.#gzipHeaders ?? this.#headersFor(req, GZIP_LAYER);
     if (method === 'HEAD') {
-      heading.apply(res);
+      headers.apply(res);
       res.end();
       return;
     }
     const query = queryOf(req);
     const lastEventId = lastEventIdOf(req, query);
-    const arrival: PendingRequest = { req, res, next, heading, gzip, lastEventId, padding: paddingOf(query) };
-    if (lastEventId === END_ID) sendEmpty(res, 204); // the one answer after which an EventSource does not come back
-    else if (this.#hub.opener.isOpen) this.#admit(arrival);
+    const pending: PendingRequest = { req, res, next, headers, gzip, lastEventId, padding: paddingOf(query) };
+    // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
+    if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
+    else if (this.#hub.opener.isOpen) this.#admit(pending);
     else {
-      void this.#hub.opener.whenOpen().then((is) => {
+      void this.#hub.opener.whenOpen().then((isOpen) => {
         if (res.headersSent) return;
-        if (is) this.#admit(arrival);
-        else this.#sendAway(res, 'not ready');
+        if (isOpen) this.#admit(pending);
+        else this.#sendRetryLater(res, 'not ready');
       });
     }
   }
 
-  #admit({ req, res, next, heading, gzip, lastEventId, padding }: PendingRequest): void {
-    // Gone while a middleware, an origin's verdict or the journal was waited for: its 'close' has been, and does not come again.
+  #admit({ req, res, next, headers, gzip, lastEventId, padding }: PendingRequest): void {
+    // The client may have disconnected during a middleware, an origin check or the opening of the journal. Its 'close' event has
+    // been emitted then, and is not emitted again.
     if (res.destroyed || req.socket.destroyed) return;
     let client: string | undefined;
     try {
-      client = this.#clientOf(req);
+      client = this.#clientKeyOf(req);
     } catch (error) {
       next(error);
       return;
     }
-    const full = this.#hub.closing ? 'shutdown' : this.#hub.registry.limitReached(client);
-    if (full !== undefined) {
-      this.#refuse(res, full);
+    const limit = this.#hub.isClosing ? 'shutdown' : this.#hub.registry.limitReached(client);
+    if (limit !== undefined) {
+      this.#refuse(res, limit);
       return;
     }
     const socket = req.socket as typeof req.socket & { [SOCKET_CONNECTION]?: Connection };
-    const alone = req.httpVersionMajor < 2; // on HTTP/2 many streams share a socket, and none waits for another
-    if (alone && socket[SOCKET_CONNECTION] !== undefined && socket[SOCKET_CONNECTION].readyState !== 'closed') {
-      this.#sendAway(res, 'this socket has a stream already');
+    const ownsSocket = req.httpVersionMajor < 2; // on HTTP/2 streams share a socket, and none waits for another
+    if (ownsSocket && socket[SOCKET_CONNECTION] !== undefined && socket[SOCKET_CONNECTION].readyState !== 'closed') {
+      this.#sendRetryLater(res, 'this socket has a stream already');
       return;
     }
-    const plain = new ResponseTransport(res, heading);
-    const outlet = gzip ? new GzipTransport(plain) : plain;
-    const stream = this.#hub.admit(outlet, { request: req, lastEventId, padding, client });
-    if (alone) socket[SOCKET_CONNECTION] = stream as Connection;
-    // Only the response tells reliably: `req` closes when its body has been read. A response that waits its turn tells
-    // nothing on Node 20 and 22 when its client leaves, so there the socket is watched.
-    res.on('close', () => stream.onResponseClosed());
-    if (isQueued(res)) req.socket.once('close', () => stream.onResponseClosed());
-    this.#handle(stream, req, res, next);
+    const plain = new ResponseTransport(res, headers);
+    const transport = gzip ? new GzipTransport(plain) : plain;
+    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client });
+    if (ownsSocket) socket[SOCKET_CONNECTION] = conn as Connection;
+    // Only the response's 'close' means that the client has disconnected: `req` closes when its body has been read. A response that
+    // is queued behind another emits no 'close' for its client on Node 20 and 22, so the router watches the socket as well.
+    res.on('close', () => conn.onResponseClosed());
+    if (isQueued(res)) req.socket.once('close', () => conn.onResponseClosed());
+    this.#runHandler(conn, req, res, next);
   }
 
-  #headingFor(req: Request, more: HeaderLayer = this.#settings.compress ? IDENTITY : {}): HeaderSet {
+  #headersFor(req: Request, encoding: HeaderLayer = this.#settings.compress ? IDENTITY_LAYER : {}): HeaderSet {
     const { headers } = this.#settings;
-    return new HeaderSet(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, more);
+    return new HeaderSet(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, encoding);
   }
 
-  #clientOf(req: Request): string | undefined {
+  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`. */
+  #clientKeyOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
     if (limits.perClient === Infinity) return undefined;
     if (!clientKey) return clientOf(req.ip ?? req.socket.remoteAddress);
     const key: unknown = clientKey(req);
     if (typeof key !== 'object' || key === null) return String(key);
-    // All promises read alike: everybody would be one client.
-    throw new SseTypeError('ERR_SSE_OPTION', `limits.clientKey returns a string, and this is ${describe(key)}.`);
+    // Every promise has the same text, so all requests would count as one client.
+    const cure = 'Await what it needs in a middleware in front, and put it on the request.';
+    throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
   }
 
-  #refuse(res: Response, full: 'shutdown' | 'connections' | 'perClient'): void {
+  #refuse(res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
     const { whenFull, retry } = this.#settings;
-    this.#hub.counters.refused[full]++;
-    const why = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[full];
-    if (whenFull === 'retry' || full === 'shutdown') this.#sendAway(res, why);
-    else sendUnavailable(res, full === 'connections' ? 503 : 429, why, retry);
+    this.#hub.counters.refused[limit]++;
+    const reason = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[limit];
+    if (whenFull === 'retry' || limit === 'shutdown') this.#sendRetryLater(res, reason);
+    else sendUnavailable(res, limit === 'connections' ? 503 : 429, reason, retry);
   }
 
-  #handle(stream: ServerConnection, req: Request, res: Response, next: NextFunction): void {
+  #runHandler(conn: ServerConnection, req: Request, res: Response, next: NextFunction): void {
     let result: unknown;
     try {
-      result = this.#handler?.(stream as Connection, req, res);
+      result = this.#handler?.(conn as Connection, req, res);
     } catch (error) {
-      this.#failed(error, stream, next);
+      this.#onHandlerFailed(error, conn, next);
       return;
     }
     if (isPromiseLike(result)) {
       result.then(
-        (settled: unknown) => this.#settled(settled, stream, next),
-        (error: unknown) => this.#failed(error, stream, next),
+        (settled: unknown) => this.#onHandlerSettled(settled, conn, next),
+        (error: unknown) => this.#onHandlerFailed(error, conn, next),
       );
-    } else this.#settled(result, stream, next);
+    } else this.#onHandlerSettled(result, conn, next);
   }
 
-  #settled(result: unknown, stream: ServerConnection, next: NextFunction): void {
+  #onHandlerSettled(result: unknown, conn: ServerConnection, next: NextFunction): void {
     if (!isSource(result)) {
-      stream.open();
+      conn.open();
       return;
     }
-    stream.pushAll(result).then(
-      () => stream.end(),
-      (error: unknown) => this.#failed(error, stream, next),
+    conn.pushAll(result).then(
+      () => conn.end(),
+      (error: unknown) => this.#onHandlerFailed(error, conn, next),
     );
   }
 
-  /** Before the opening an exception is Express' to answer, afterwards the stream's end; nobody reads its text. */
-  #failed(error: unknown, stream: ServerConnection, next: NextFunction): void {
-    if (stream.phase === 'connecting') {
-      stream.abandon('error');
-      next(error || new Error('The handler failed without saying why.')); // next(undefined) is no error to Express
-    } else if (stream.readyState !== 'closed') stream.closeWithError(error);
-    else if (!isAbort(error)) this.#hub.report(error, stream);
+  /** Passes an error to Express before the opening, and closes the connection after it. The client never receives its text. */
+  #onHandlerFailed(error: unknown, conn: ServerConnection, next: NextFunction): void {
+    if (conn.isUnopened) {
+      conn.abandon('error');
+      next(error || new Error('The handler threw or rejected without an error.')); // Express ignores next(undefined)
+    } else if (conn.readyState !== 'closed') conn.closeWithError(error);
+    else if (!isAbortReason(error)) this.#hub.report(error, conn);
   }
 
-  #sendAway(res: Response, why: string): void {
-    sendRetryLater(res, this.#heading ?? this.#standard, why, this.#settings.retry);
+  #sendRetryLater(res: Response, reason: string): void {
+    sendRetryLater(res, this.#headers ?? this.#defaultHeaders, reason, this.#settings.retry);
   }
 }
 
-/** What `conn.signal` makes of what a handler was waiting for. */
-function isAbort(error: unknown): boolean {
+/** Whether an error comes from `conn.signal`: its reason, which is a string, or the AbortError of what a handler awaited. */
+function isAbortReason(error: unknown): boolean {
   return typeof error === 'string' || (error instanceof Error && error.name === 'AbortError');
 }

@@ -1,47 +1,46 @@
 /*
- * What a request says of itself, beyond what Express has read.
- * Knows node:http's requests, and nothing of the package.
- * Invariant: whatever a client sends, what leaves here is text; nothing of it is echoed.
+ * Reads from a request what Express does not: its path, its last event id, its padding, and the client that it counts as.
+ *
+ * Invariant: every result is text, whatever the client sent. The padding is a constant, so it echoes nothing of the request.
  */
 
 import { isIPv6 } from 'node:net';
 import type { Request } from 'express';
+import { MAX_ID_LENGTH } from '../wire/event-stream.ts';
 
-/** Longer ids are nobody's: a frame does not take them either. */
-const ID_MAX = 1024;
-/** What Yaffle's and amvtek's polyfills wait for before they believe in a stream, in some browsers. */
+/** The bytes that the polyfills of Yaffle and amvtek need, in some browsers, before they read a stream. */
 const PADDING = `:${' '.repeat(2056)}\n`;
 
-/** The path without its query, as the router sees it: '/' where a router is mounted. */
+/** Returns the path without its query, relative to the mount point of the router: '/' for the mount point itself. */
 export function pathOf(req: Request): string {
   const { url } = req;
-  // [spec] A request to a proxy names the host as well, and every server takes that: RFC 9112 3.2.2.
+  // [spec] A request to a proxy contains the host as well, and every server must accept that: RFC 9112 3.2.2.
   if (!url.startsWith('/')) return req.path;
   const query = url.indexOf('?');
   return query === -1 ? url : url.slice(0, query);
 }
 
-/** What the client says it has seen last: the header, failing that the query; '' for nothing. */
+/** Returns the id of the last event that the client received: from the header or, without it, the query; '' if there is none. */
 export function lastEventIdOf(req: Request, query: URLSearchParams | undefined): string {
   const header = req.headers['last-event-id'];
-  const id = typeof header === 'string' && header !== '' ? decode(header) : fromQuery(query);
-  return id.length > ID_MAX ? '' : id;
+  const id = typeof header === 'string' && header !== '' ? decodeHeader(header) : idFromQuery(query);
+  return id.length > MAX_ID_LENGTH ? '' : id; // no event has a longer id
 }
 
-/** The query, if there is one. (Express' own may have been replaced by the application's parser.) */
+/** Returns the query, if there is one. (The application may have replaced Express' parser, so `req.query` may be anything.) */
 export function queryOf(req: Request): URLSearchParams | undefined {
-  const at = req.url.indexOf('?');
-  return at === -1 ? undefined : new URLSearchParams(req.url.slice(at + 1));
+  const start = req.url.indexOf('?');
+  return start === -1 ? undefined : new URLSearchParams(req.url.slice(start + 1));
 }
 
-/** The bytes that a polyfill asked to have in front; '' for everybody else. */
+/** Returns the padding that a polyfill requests in the query; '' for every other client. */
 export function paddingOf(query: URLSearchParams | undefined): string {
   if (query === undefined) return '';
   const padding = query.get('padding');
   return query.has('evs_preamble') || (padding !== null && padding !== 'false' && padding !== '0') ? PADDING : '';
 }
 
-/** Who an address counts as: all of one IPv6 network's hosts are one client, as it may have as many as it likes. */
+/** Returns the client that an address counts as. All addresses of an IPv6 /64 are one client, because one host may use any of them. */
 export function clientOf(address: string | undefined): string {
   if (address === undefined) return 'unknown';
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
@@ -50,9 +49,9 @@ export function clientOf(address: string | undefined): string {
   const [head = '', tail] = (address.split('%', 1)[0] as string).split('::');
   const groups = head === '' ? [] : head.split(':');
   if (tail !== undefined) {
-    const rest = tail === '' ? [] : tail.split(':');
-    while (groups.length + rest.length < 8) groups.push('0');
-    groups.push(...rest);
+    const tailGroups = tail === '' ? [] : tail.split(':');
+    while (groups.length + tailGroups.length < 8) groups.push('0');
+    groups.push(...tailGroups);
   }
   return `${groups
     .slice(0, 4)
@@ -60,9 +59,9 @@ export function clientOf(address: string | undefined): string {
     .join(':')}::/64`;
 }
 
-/** Browsers send UTF-8, undici and eventsource-client Latin-1; Node hands over both as Latin-1. */
-function decode(header: string): string {
-  // oxlint-disable-next-line no-control-regex -- ASCII is the same in both
+/** Decodes a header. Browsers send UTF-8, undici and eventsource-client send Latin-1, and Node decodes both as Latin-1. */
+function decodeHeader(header: string): string {
+  // oxlint-disable-next-line no-control-regex -- ASCII is the same in both encodings
   if (/^[\0-\x7f]*$/.test(header)) return header;
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(header, 'latin1'));
@@ -71,9 +70,9 @@ function decode(header: string): string {
   }
 }
 
-function fromQuery(query: URLSearchParams | undefined): string {
+function idFromQuery(query: URLSearchParams | undefined): string {
   for (const name of ['lastEventId', 'last_event_id', 'evs_last_event_id']) {
-    // The last of several is the newest: reconnecting-eventsource adds its own to what the page has put there.
+    // The last of several is the newest: reconnecting-eventsource appends its own to the one that the page has set.
     const id = query?.getAll(name).at(-1);
     if (id) return id;
   }

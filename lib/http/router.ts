@@ -1,18 +1,16 @@
 /*
- * An Express request becomes a connection, then the handler's.
- * Knows Express, options, the gate and the hub. The only room of the core that makes something of Express'.
- * Invariant: set-up throws, at once and with the cure; a router hides none of Express' own members.
+ * `sse()`: an Express router whose requests become connections. The only module of the core that runs Express.
+ * Invariants: set-up throws at once, with the cure. The router hides no member of Express' `Router`.
  */
 
 import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
-import { rejectUnknownKeys } from '../validation/validate.ts';
-import type { BroadcastOptions } from '../hub/publish.ts';
+import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
+import { broadcast, broadcastWithin } from '../hub/publish.ts';
 import type { Connection } from '../api/connection.ts';
 import { checkOver, shutDown } from '../hub/shutdown.ts';
-import { SseTypeError, describe } from '../errors.ts';
 import { RequestHandler } from './request-handler.ts';
 import { Hub } from '../hub/hub.ts';
-import type { AnyEvents, EventMap, Message } from '../api/message.ts';
+import type { AnyEvents, BroadcastOptions, EventMap, Message } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
 import { pathOf } from './request-info.ts';
 import { introspection } from '../hub/introspection.ts';
@@ -20,10 +18,12 @@ import { INTROSPECT } from '../diagnostics/channels.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
 
 /**
- * What the application does with each connection, once per request. It may join channels and push, answer the request itself
- * (`res.sendStatus(403)`) or throw to Express' error handling, as long as the stream has not opened; that it does at the end of
- * the turn of the first push, when what this returns has settled, or at the latest after one `heartbeat`. What it returns to
- * iterate is sent, and then the stream is over for good.
+ * Handles one connection; the router calls it once per request.
+ *
+ * Before the stream opens, the handler may join channels, push, answer the request itself (`res.sendStatus(403)`) or throw to
+ * Express' error handling. The stream opens at the end of the tick of the first push, or when the returned value settles, or at the
+ * latest after one `heartbeat`. If the handler returns something to iterate, the router sends its items and then ends the
+ * connection for good, as with `conn.end()`.
  */
 export type SseHandler<E extends EventMap = AnyEvents> = (
   conn: Connection<E>,
@@ -31,7 +31,7 @@ export type SseHandler<E extends EventMap = AnyEvents> = (
   res: Response,
 ) => Handled | Promise<Handled> | Iterable<Message<E> | string> | AsyncIterable<Message<E> | string>;
 
-/** What a handler may return that says nothing: `return conn.push(…)` and `return res.sendStatus(403)` are written by habit. */
+/** Return values without a meaning: `return conn.push(…)` and `return res.sendStatus(403)` are common. */
 type Handled = void | boolean | Response;
 
 /** What {@link SseRouter.within} accepts. */
@@ -46,12 +46,13 @@ export interface TransactionalBroadcast<E extends EventMap = AnyEvents> {
   broadcast(message: string | Message<E>, options?: BroadcastOptions): Promise<void>;
 }
 
-/** What `app.use('/events', events)` mounts, and what other routes broadcast with. */
+/** The router that `sse()` returns: `app.use('/events', events)` mounts it, and other routes broadcast with it. */
 export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
   /**
-   * Sends an event to everyone, or to those who have joined one of the channels in `to` and none of those in `except`.
-   * @returns its id, once it is in the log; with the log in memory, every connection of this process has been given it by then.
-   * @throws {SseTypeError | SseError} by rejecting; then nothing was sent, unless the code is `ERR_SSE_TIMEOUT`.
+   * Sends an event to every connection, or to those that have joined a channel in `to` and none in `except`, in every process that
+   * shares the journal.
+   * @returns The event's id, once the log has it. With the journal in memory, the event has been delivered by then.
+   * @throws {SseTypeError | SseError} By rejecting; then nothing was sent, unless the code is `ERR_SSE_TIMEOUT`.
    */
   broadcast(message: string | Message<E>, options?: BroadcastOptions): Promise<string>;
   /**
@@ -65,28 +66,31 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
   within(transaction: Transaction): TransactionalBroadcast<E>;
   /** The open connections of this process. */
   readonly connections: ReadonlySet<Connection<E>>;
-  /** How many there are. */
+  /** The number of open connections of this process. */
   readonly size: number;
-  /** The id of the last event that this process has seen: put it into a page before loading its state, connect with `?lastEventId=`. */
+  /**
+   * The id of the newest event that this process has delivered. To lose no event between a page's state and its stream, put the
+   * position into the page before you load the state, then connect with `?lastEventId=`. `''` before the journal is open.
+   */
   readonly position: string;
-  /** Counters since the start and gauges of now, as plain numbers. */
+  /** Counters since the start and gauges of this moment, as plain numbers. */
   stats(): SseStats;
   /**
-   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`; newcomers are sent to come back
-   * later. Resolves when none is left and the journal is closed. Called again it returns the same promise.
+   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. New requests are answered so that
+   * their clients try again later. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
    */
   close(options?: { over?: number }): Promise<void>;
 }
 
 /**
- * Makes a router that answers with event streams.
+ * Creates a router that answers with event streams.
  * @example
  * ```ts
  * const events = sse((conn) => { conn.push('hello'); });
  * app.use('/events', events);
  * ```
- * @typeParam E - The event map, given and never guessed: the first message seen would be taken for all there are.
- * @throws {SseTypeError} at once, for every option that cannot be meant.
+ * @typeParam E - The events and their data. It is never inferred: the first message would define all events.
+ * @throws {SseTypeError} At once, for every invalid option.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 export function sse<E extends EventMap = AnyEvents>(
@@ -111,8 +115,8 @@ export function sse<E extends EventMap = AnyEvents>(
   bypassRouterLoop(router, enter);
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
-    broadcast: { value: (message: unknown, to?: BroadcastOptions) => hub.broadcast(message, to) },
-    within: { value: (transaction: unknown) => ({ broadcast: hub.within(transaction) }) },
+    broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
+    within: { value: (transaction: unknown) => ({ broadcast: broadcastWithin(hub, transaction) }) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },
@@ -132,8 +136,8 @@ export function sse<E extends EventMap = AnyEvents>(
 }
 
 /**
- * Lets a request that is for the stream itself step past the router's own loop over its layers, as long as there is but one: what
- * that loop leaves behind costs each connection 700 bytes for as long as it lasts. Path and parameters are the mounting's by then.
+ * Lets a request for the stream itself bypass the router's own loop over its layers, as long as there is only one layer. Each pass of
+ * that loop keeps 700 bytes per connection as long as the connection lasts. Mounting has set path and parameters by then.
  */
 function bypassRouterLoop(router: Router, enter: Middleware): void {
   const looping = router as Router & { handle: Middleware };
@@ -143,15 +147,15 @@ function bypassRouterLoop(router: Router, enter: Middleware): void {
     try {
       return enter(req, res, next);
     } catch (error) {
-      return next(error); // as the loop would
+      return next(error); // as the loop does
     }
   };
 }
 
-/** Whether the router was given to a route (`app.get('/events', events)`), which leaves the path as it is. */
+/** Whether the router is a route's handler (`app.get('/events', events)`): a route does not shorten the path. */
 function isHandlerOf(req: Request, router: Router): boolean {
   const stack = (req.route as { stack?: readonly { handle: { stack?: unknown } }[] } | undefined)?.stack;
-  // By its layers where somebody has wrapped the route's handlers, as express-async-errors does.
+  // The layers are compared because packages such as express-async-errors wrap the handlers of routes.
   return stack !== undefined && stack.some(({ handle }) => handle === router || handle.stack === router.stack);
 }
 
@@ -159,20 +163,22 @@ function checkCall<E extends EventMap>(
   first: unknown,
   second: unknown,
 ): { handler: SseHandler<E> | undefined; options: SseOptions<E> } {
-  const say = (text: string): SseTypeError => new SseTypeError('ERR_SSE_OPTION', text);
   if (typeof first === 'object' && first !== null && 'headers' in first && 'httpVersion' in first) {
-    throw say('sse makes a router: app.use(sse(…)), not app.use(sse).');
+    const cure = 'Mount the router that sse() returns: app.use(sse(…)).';
+    throw invalid('The first argument of sse()', 'a handler or options', first, { cure });
   }
   const isOptions = typeof first === 'object' && first !== null && !Array.isArray(first);
   if (first !== undefined && typeof first !== 'function' && !isOptions) {
-    throw say(`sse(handler, options): the handler is a function, and this is ${describe(first)}.`);
+    throw invalid('The handler of sse(handler, options)', 'a function', first, {
+      cure: 'Leave it out, or pass (conn, req) => …',
+    });
   }
   if (isOptions && second !== undefined) {
-    throw say(`sse(handler, options): the handler comes first; after options came ${describe(second)}.`);
+    throw invalid('The second argument of sse(options)', 'left out', second, {
+      cure: 'Pass the handler first: sse(handler, options).',
+    });
   }
-  if (second !== undefined && (typeof second !== 'object' || second === null || Array.isArray(second))) {
-    throw say(`sse(handler, options): the options are an object, and this is ${describe(second)}.`);
-  }
+  if (second !== undefined) plainObject('The options of sse(handler, options)', second, '{ cors: … }');
   return {
     handler: typeof first === 'function' ? (first as SseHandler<E>) : undefined,
     options: ((isOptions ? first : second) ?? {}) as SseOptions<E>,

@@ -1,56 +1,48 @@
 /*
- * The turns of a hub: what was broadcast and said in one turn of the event loop leaves at its end, joined.
- * Knows the ring, ranges, audiences and readers.
- * Invariants: an entry is handed out before any later one; everything up to `base` has been written to, or left with, each reader;
- * no slice of it holds the event loop for long.
+ * The ticks of a hub: what was broadcast and pushed in one tick of the event loop leaves at its end, joined.
+ * Invariants: an entry is dispatched before any later one. Every entry up to `dispatchedUpTo` was written to each live connection,
+ * or the connection is behind and continues by itself. No slice of the work holds the event loop for long.
  */
 
-import type { SubscriberGroups } from '../fanout/subscriber-groups.ts';
-import type { Packet } from '../wire/packet.ts';
-import type { PacketCache } from '../fanout/packet-cache.ts';
-import { MAX_WRITE_BYTES } from '../connection/delivery.ts';
-import type { Cursor } from '../connection/delivery.ts';
-import type { Ring } from '../fanout/ring.ts';
+import { takeForBatch } from '../connection/delivery.ts';
+import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Counters } from '../diagnostics/stats.ts';
+import type { PacketCache } from '../fanout/packet-cache.ts';
+import type { Ring } from '../fanout/ring.ts';
+import type { SubscriberGroups } from '../fanout/subscriber-groups.ts';
+import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
+import type { SweepTimer } from './sweep-timer.ts';
 import { WriteBatch } from './write-batch.ts';
 
-/** How long a hand-out may hold the event loop before others have a turn: milliseconds. */
+/** How long one slice may hold the event loop. */
 const MAX_SLICE_MS = 10;
-/** How much may wait for the end of a turn: an endless loop of `await broadcast()` lets none come. */
+/** How much may wait for the end of a tick: an endless loop of `await broadcast()` prevents that end. */
 const MAX_TICK_ENTRIES = 1000;
 const MAX_TICK_BYTES = 262_144;
-/** How many flushes, which are large, and how many writes go between two looks at the clock. */
+/** How many flushes, which take long, and how many writes there are between two looks at the time. */
 const FLUSHES_PER_YIELD = 16;
 const WRITES_PER_YIELD = 64;
 
-/** Who has something to say at the end of a turn. */
-export interface Flushable {
-  flushQueued: boolean;
-  flush(): void;
-  /** Writing to it threw: that is its end, and nobody else's. */
-  onTransportError(error: unknown): void;
-}
-
-/** What a hand-out asks of its hub. */
-export interface DispatcherHost {
-  /** Something is about to be written. @returns the time */
-  onTickStart(): number;
+/** The parts of the hub that the dispatcher uses. */
+interface Parts {
+  readonly ring: Ring;
+  readonly packets: PacketCache;
+  readonly groups: SubscriberGroups<ServerConnection>;
+  readonly timer: Pick<SweepTimer, 'refresh'>;
   readonly counters: Counters;
-  /** So many entries have been handed out, so long after the first of them came. */
-  onDispatched(entries: number, ms: number): void;
 }
 
-/** Entries of the ring, (from, to], on their way to everybody. */
+/** The entries (from, to] of the ring while they are dispatched. */
 class Segment {
   readonly from: number;
   readonly to: number;
-  /** What those of an audience share. */
+  /** The packet that the connections of the current group share. */
   shared: Packet | undefined;
-  /** What those wait for who have lined up, and the others. */
+  /** The packet of the connections in the batch and in `others`. */
   packet: Packet | undefined;
-  /** Who wants it too, and is not written to with the rest. */
-  others: Cursor[] = [];
-  /** How many have been handed it, or asked whether they want it. */
+  /** The connections that receive the packet and cannot be in the batch. */
+  others: ServerConnection[] = [];
+  /** How many connections have been considered. */
   steps = 0;
   events = 0;
   bytes = 0;
@@ -60,7 +52,7 @@ class Segment {
     this.to = to;
   }
 
-  /** So many have been sent this. */
+  /** Counts a packet that was written to some receivers. */
   count(packet: Packet, receivers: number): void {
     this.events += packet.entryCount * receivers;
     this.bytes += packet.payload.byteLength * receivers;
@@ -68,52 +60,50 @@ class Segment {
 }
 
 export class Dispatcher {
-  /** Everything up to this n has been handed to who is live. */
+  /** Every entry up to this n has been dispatched to the live connections. */
   dispatchedUpTo: number;
-  /** Counts the turns. */
+  /** Counts the ticks. */
   tick = 1;
-  readonly #ring: Ring;
-  readonly #range: PacketCache;
-  readonly #audiences: SubscriberGroups<Cursor>;
-  readonly #host: DispatcherHost;
-  readonly #volley = new WriteBatch();
+  readonly #parts: Parts;
+  readonly #onDispatched: (entries: number, ms: number) => void;
+  readonly #batch = new WriteBatch();
   #now = 0;
-  #speakers: Flushable[] = [];
-  #spoken = 0; // of those
-  #bytes = 0; // of entries that wait for the end of the turn
-  #since = 0; // when the first of them came
-  #scheduled = false;
-  #running = false;
+  #flushQueue: ServerConnection[] = [];
+  #flushed = 0; // of the queue
+  #tickBytes = 0; // of entries that wait for the end of the tick
+  #firstAppendAt = 0; // when the first of them was appended; 0: none waits
+  #isScheduled = false;
+  #isRunning = false;
   #work: Generator<void, void> | undefined;
 
-  constructor(ring: Ring, range: PacketCache, audiences: SubscriberGroups<Cursor>, host: DispatcherHost) {
-    this.#ring = ring;
-    this.#range = range;
-    this.#audiences = audiences;
-    this.#host = host;
-    this.dispatchedUpTo = ring.head;
+  /** @param onDispatched Called with the number of entries dispatched, and the time since the first of them was appended. */
+  constructor(parts: Parts, onDispatched: (entries: number, ms: number) => void) {
+    this.#parts = parts;
+    this.#onDispatched = onDispatched;
+    this.dispatchedUpTo = parts.ring.head;
   }
 
-  /** This one has something to say at the end of the turn. */
-  scheduleFlush(speaker: Flushable): void {
-    if (!speaker.flushQueued) {
-      speaker.flushQueued = true;
-      this.#speakers.push(speaker);
+  /** Flushes the connection at the end of this tick. */
+  scheduleFlush(connection: ServerConnection): void {
+    if (!connection.flushQueued) {
+      connection.flushQueued = true;
+      this.#flushQueue.push(connection);
     }
     this.#schedule();
   }
 
-  /** The ring has grown by so many bytes. */
+  /** The ring has grown by this many bytes. */
   onAppended(bytes: number): void {
-    if (this.#since === 0) this.#since = performance.now();
-    this.#bytes += bytes;
-    const much = this.#ring.head - this.dispatchedUpTo > MAX_TICK_ENTRIES || this.#bytes > MAX_TICK_BYTES;
-    const canGoOn = this.#work === undefined || this.#spoken === 0; // not in the midst of own words
-    if (much && canGoOn && !this.#running) this.#run(true);
+    if (this.#firstAppendAt === 0) this.#firstAppendAt = performance.now();
+    this.#tickBytes += bytes;
+    const waiting = this.#parts.ring.head - this.dispatchedUpTo;
+    const isTooMuch = waiting > MAX_TICK_ENTRIES || this.#tickBytes > MAX_TICK_BYTES;
+    const isFlushing = this.#work !== undefined && this.#flushed > 0;
+    if (isTooMuch && !isFlushing && !this.#isRunning) this.#runSlice(true);
     else this.#schedule();
   }
 
-  /** The ring is another: nothing of what was being handed out is to be gone on with. */
+  /** Makes n the position: the ring was replaced or cut back, so work in progress ends. */
   resetTo(n: number): void {
     this.dispatchedUpTo = n;
     this.#work = undefined;
@@ -121,21 +111,21 @@ export class Dispatcher {
   }
 
   #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
     setImmediate(() => {
-      this.#scheduled = false;
+      this.#isScheduled = false;
       this.tick++;
-      this.#run();
+      this.#runSlice(false);
     });
   }
 
-  /** `within`: in the midst of a turn, in which nobody's own words leave, or a stream would open before its tick is over. */
-  #run(within = false): void {
-    this.#now = this.#host.onTickStart();
-    this.#running = true;
+  /** @param midTick Whether the tick has not ended. Own pushes are not flushed then; flushing would open a stream too early. */
+  #runSlice(midTick: boolean): void {
+    this.#now = this.#parts.timer.refresh();
+    this.#isRunning = true;
     const start = performance.now();
-    const work = (this.#work ??= this.#steps(within));
+    const work = (this.#work ??= this.#run(midTick));
     for (;;) {
       if (work.next().done) {
         if (this.#work === work) this.#work = undefined;
@@ -143,90 +133,91 @@ export class Dispatcher {
       }
       if (work !== this.#work || performance.now() - start > MAX_SLICE_MS) break;
     }
-    this.#running = false;
-    if (this.#work !== undefined || this.#speakers.length > 0 || this.dispatchedUpTo < this.#ring.head)
-      this.#schedule();
+    this.#isRunning = false;
+    const hasMore = this.#work !== undefined || this.#flushQueue.length > 0;
+    if (hasMore || this.dispatchedUpTo < this.#parts.ring.head) this.#schedule();
   }
 
-  /** Own words first: they may be older than what was broadcast in the same turn, and bring their reader up to the head. */
-  *#steps(within: boolean): Generator<void, void> {
-    const { counters } = this.#host;
-    for (const until = within ? 0 : this.#speakers.length; this.#spoken < until;) {
-      const speaker = this.#speakers[this.#spoken++]!;
-      speaker.flushQueued = false;
+  /** Flushes, then dispatches: own pushes may be older than the broadcasts of the tick, and a flush moves its connection to the head. */
+  *#run(midTick: boolean): Generator<void, void> {
+    const { ring, packets, groups, counters } = this.#parts;
+    for (const until = midTick ? 0 : this.#flushQueue.length; this.#flushed < until;) {
+      const connection = this.#flushQueue[this.#flushed++]!;
+      connection.flushQueued = false;
       try {
-        speaker.flush();
+        connection.flush();
       } catch (error) {
-        speaker.onTransportError(error);
+        connection.onTransportError(error);
       }
-      if (this.#spoken % FLUSHES_PER_YIELD === 0) yield;
+      if (this.#flushed % FLUSHES_PER_YIELD === 0) yield;
     }
-    this.#speakers = this.#speakers.slice(this.#spoken);
-    this.#spoken = 0;
-    this.#bytes = 0;
-    const since = this.#since;
+    this.#flushQueue = this.#flushQueue.slice(this.#flushed);
+    this.#flushed = 0;
+    this.#tickBytes = 0;
+    const firstAppendAt = this.#firstAppendAt;
     const first = this.dispatchedUpTo;
-    this.#since = 0;
-    while (this.dispatchedUpTo < this.#ring.head) {
+    this.#firstAppendAt = 0;
+    while (this.dispatchedUpTo < ring.head) {
       const from = this.dispatchedUpTo;
-      const to = this.#ring.reach(from, this.#ring.head, MAX_WRITE_BYTES);
-      const stretch = new Segment(from, to);
-      for (const audience of this.#audiences.candidatesFor(this.#range.entries(from, to))) {
-        stretch.shared = undefined;
-        const readers = audience.members.values();
-        while (this.#dispatchTo(stretch, readers)) {
-          this.#flushBatch(stretch);
+      const to = ring.reach(from, ring.head, MAX_WRITE_BYTES);
+      const segment = new Segment(from, to);
+      for (const group of groups.candidatesFor(packets.entries(from, to))) {
+        segment.shared = undefined;
+        const members = group.members.values();
+        while (this.#dispatchTo(segment, members)) {
+          this.#writeBatch(segment);
           yield;
         }
       }
-      this.#flushBatch(stretch);
-      counters.events += stretch.events;
-      counters.bytes += stretch.bytes;
+      this.#writeBatch(segment);
+      counters.events += segment.events;
+      counters.bytes += segment.bytes;
       this.dispatchedUpTo = to;
-      this.#ring.settle(to);
+      ring.settle(to);
     }
-    if (this.dispatchedUpTo > first) this.#host.onDispatched(this.dispatchedUpTo - first, performance.now() - since);
+    const dispatched = this.dispatchedUpTo - first;
+    if (dispatched > 0) this.#onDispatched(dispatched, performance.now() - firstAppendAt);
   }
 
   /**
-   * Hands a stretch to these readers, until it is time for a look at the clock. @returns whether there may be more of them
-   * (No generator: what is kept for going on costs each write 0.05 µs there. A Set's iterator bears being left and come back to.)
+   * Dispatches a segment to these connections until it is time to look at the clock. @returns whether there may be more of them
+   * (This is no generator: the state that a generator keeps costs each write 0.05 µs. A Set's iterator can be left and continued.)
    */
-  #dispatchTo(stretch: Segment, readers: Iterable<Cursor>): boolean {
-    const { from, to } = stretch;
-    const range = this.#range;
+  #dispatchTo(segment: Segment, members: Iterable<ServerConnection>): boolean {
+    const { from, to } = segment;
+    const { packets } = this.#parts;
     const now = this.#now;
-    for (const reader of readers) {
-      if (reader.phase !== 'live') continue;
-      const packet = reader.usesAppIds
-        ? range.packet(reader, from, to)
-        : (stretch.shared ??= range.packet(reader, from, to));
-      const isTime = ++stretch.steps % WRITES_PER_YIELD === 0;
-      if (packet === undefined) return isTime; // nobody here wants any of it
-      if (packet !== stretch.packet) {
-        this.#flushBatch(stretch);
-        stretch.packet = packet;
+    for (const connection of members) {
+      if (connection.source !== 'live') continue;
+      const packet = connection.usesAppIds
+        ? packets.packet(connection, from, to)
+        : (segment.shared ??= packets.packet(connection, from, to));
+      const mustYield = ++segment.steps % WRITES_PER_YIELD === 0;
+      if (packet === undefined) return mustYield; // the group receives nothing of this segment
+      if (packet !== segment.packet) {
+        this.#writeBatch(segment);
+        segment.packet = packet;
       }
-      const socket = reader.takeForBatch(packet, from, to, now);
-      if (socket === undefined) stretch.others.push(reader);
-      else this.#volley.add(reader, socket);
-      if (isTime) return true;
+      const socket = takeForBatch(connection, packet, from, to, now);
+      if (socket === undefined) segment.others.push(connection);
+      else this.#batch.add(connection, socket);
+      if (mustYield) return true;
     }
     return false;
   }
 
-  /** Writes the packet to all who have lined up for it, and then to the others: what those write to may call anything. */
-  #flushBatch(stretch: Segment): void {
-    const { from, to, packet, others } = stretch;
+  /** Writes the packet to the batch, then to the others: a write to those may call any code. */
+  #writeBatch(segment: Segment): void {
+    const { from, to, packet, others } = segment;
     if (packet === undefined) return;
-    stretch.count(packet, this.#volley.size);
-    this.#volley.writeAll(packet.chunk);
-    stretch.others = [];
-    for (const reader of others) {
+    segment.count(packet, this.#batch.size);
+    this.#batch.writeAll(packet.chunk);
+    segment.others = [];
+    for (const connection of others) {
       try {
-        if (reader.writeDispatched(packet, from, to, this.#now)) stretch.count(packet, 1);
+        if (connection.writeDispatched(packet, from, to, this.#now)) segment.count(packet, 1);
       } catch (error) {
-        reader.onTransportError(error);
+        connection.onTransportError(error);
       }
     }
   }

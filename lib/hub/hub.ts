@@ -1,140 +1,107 @@
 /*
- * Who is connected, and the one way by which a broadcast reaches them: into the journal, and out of it.
- * Knows streams, audiences, the ring, turns, the clock and the journal's contract; neither Express nor an engine.
- * Invariant: what the journal tells is all that is handed out, in its order, here as in every other process.
+ * The parts of one router, and what happens when the journal delivers entries or a connection changes.
+ * Invariant: the hub dispatches what the journal delivers and nothing else, in the journal's order, as in every other process.
  */
 
 import { randomBytes } from 'node:crypto';
-import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
-import { Replayer } from './replayer.ts';
-import { toEntry, type BroadcastOptions } from './publish.ts';
 import type { CloseReason, Connection } from '../api/connection.ts';
-import { SseError, SseTypeError } from '../errors.ts';
-import { Dispatcher } from './dispatcher.ts';
-import type { Entry, Follower, Journal, ResetReason, JournalWindow } from '../journal/journal.ts';
-import { JournalOpener } from './journal-opener.ts';
+import type { ConnectionHost } from '../connection/host.ts';
+import { ServerConnection } from '../connection/server-connection.ts';
+import type { ConnectionRequest } from '../connection/state.ts';
+import { channels, publish } from '../diagnostics/channels.ts';
+import { report, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
+import { Counters, type SseStats } from '../diagnostics/stats.ts';
+import { SseError } from '../errors.ts';
+import { PacketCache } from '../fanout/packet-cache.ts';
+import { Ring, type RingLimits } from '../fanout/ring.ts';
+import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
+import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
 import type { Transport } from '../wire/transport.ts';
-import { PacketCache } from '../fanout/packet-cache.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { JournalOpener } from './journal-opener.ts';
 import { Registry } from './registry.ts';
-import { Ring } from '../fanout/ring.ts';
-import { channels, publish } from '../diagnostics/channels.ts';
-import { Counters, type SseStats } from '../diagnostics/stats.ts';
-import type { Cursor } from '../connection/delivery.ts';
-import type { ConnectionRequest, ConnectionHost } from '../connection/host.ts';
-import { report, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
-import { ServerConnection } from '../connection/server-connection.ts';
+import { Replayer } from './replayer.ts';
+import { SweepTimer } from './sweep-timer.ts';
 
-/** What 8,000 clients that come back at once are served from without asking the engine. */
-const RING = { entries: 16_384, bytes: 16_777_216 };
+/** 8,000 clients that return at once are served from this, without a read from the engine. */
+const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
+
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
   readonly journal: Journal;
-  readonly resumable: boolean;
+  readonly opener: JournalOpener;
   readonly ring: Ring;
   readonly packets: PacketCache;
+  readonly groups = new SubscriberGroups<ServerConnection>();
+  readonly dispatcher: Dispatcher;
   readonly replayer: Replayer;
-  readonly counters = new Counters();
+  readonly timer: SweepTimer;
   readonly registry: Registry;
-  readonly opener: JournalOpener;
-  now = 0;
-  /** Whom observers are told it is about. */
+  readonly counters = new Counters();
+  /** The object that diagnostics messages name as their source. */
   router: object = this;
-  /** Nobody is admitted any more. */
-  closing = false;
-  readonly #audiences = new SubscriberGroups<Cursor>();
-  readonly #dispatcher: Dispatcher;
+  /** Whether the router shuts down: it admits no more requests. */
+  isClosing = false;
   readonly #name = randomBytes(6).toString('base64url');
-  #number = 0;
+  #lastSerial = 0;
   #unfollow: (() => void) | undefined;
-  #warned = false;
+  #hasWarnedOfLateJoin = false;
 
-  constructor(settings: Settings) {
+  constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
+    const { journal, resumable, limits } = settings;
     this.settings = settings;
-    this.journal = settings.journal;
-    this.resumable = settings.resumable;
-    this.ring = new Ring(RING, (a, b) => this.journal.compare(a, b));
-    this.packets = new PacketCache(this.ring, this.resumable);
+    this.journal = journal;
+    this.opener = new JournalOpener(journal, (error) => this.report(error));
+    this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
+    this.packets = new PacketCache(this.ring, resumable);
+    this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
+    this.registry = new Registry(limits, this.counters, this.timer);
+    this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
-    this.opener = new JournalOpener(this.journal, (error) => this.report(error));
-    this.registry = new Registry(settings.limits, this.counters, (now) => this.#look(now));
-    this.#dispatcher = new Dispatcher(this.ring, this.packets, this.#audiences, this);
-  }
-
-  get dispatchedUpTo(): number {
-    return this.#dispatcher.dispatchedUpTo;
-  }
-
-  get tick(): number {
-    return this.#dispatcher.tick;
   }
 
   /** The id to put into a page before its state is loaded; '' before the journal is open, and without history. */
   get position(): string {
-    return this.resumable && this.opener.isOpen ? this.ring.headId : '';
+    return this.settings.resumable && this.opener.isOpen ? this.ring.headId : '';
   }
 
   /** Opens the journal and follows it. */
   async open(): Promise<void> {
-    const window = await this.opener.open(RING.entries);
+    const window = await this.opener.open(RING_LIMITS.entries);
     if (window === undefined) return;
     this.ring.fill(window);
-    this.#dispatcher.resetTo(this.ring.head);
+    this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
     this.opener.markOpen();
   }
 
-  admit(outlet: Transport, admission: ConnectionRequest): ServerConnection {
-    this.now = this.registry.timer.now();
-    const stream = new ServerConnection(this, outlet, admission, ++this.#number);
-    stream.group = this.#audiences.assign(stream, undefined, []);
-    this.registry.addConnecting(stream);
-    this.registry.timer.wakeAt(stream.onSweep(this.now));
-    return stream;
+  /** Closes the journal and stops everything that would still run. */
+  async close(): Promise<void> {
+    this.opener.stop();
+    this.#unfollow?.();
+    this.replayer.close();
+    this.timer.stop();
+    this.counters.journalUp = false;
+    await this.journal.close();
   }
 
-  /** Puts a message into the log. Resolves with its id once it is there. */
-  async broadcast(message: unknown, options?: BroadcastOptions): Promise<string> {
-    const { id, entry } = toEntry(message, options, this.settings); // at once: what is changed after the call changes nothing
-    if (!this.opener.isOpen && !(await this.opener.whenOpen())) {
-      throw new SseError(
-        'ERR_SSE_JOURNAL',
-        'The journal is closed, or could not be opened in time (onError, or a warning of the process, has the reason): nothing was stored.',
-      );
-    }
-    const observed = channels.broadcast.hasSubscribers;
-    const start = observed ? performance.now() : 0;
-    const position = await this.journal.append(entry);
-    this.counters.broadcasts++;
-    if (observed) {
-      const { to, except, body } = entry;
-      const ms = performance.now() - start;
-      channels.broadcast.publish({ router: this.router, id: position, to, except, bytes: body.byteLength, ms });
-    }
-    return this.resumable ? position : id;
-  }
-
-  /** Writes messages into the journal as part of a transaction of the application. */
-  within(transaction: unknown): (message: unknown, options?: BroadcastOptions) => Promise<void> {
-    if (this.journal.within === undefined) {
-      throw new SseTypeError(
-        'ERR_SSE_OPTION',
-        'within() needs a journal with transactions; received one without. Set history to postgresJournal(pool) of sse-router/postgres.',
-      );
-    }
-    const joined = this.journal.within(transaction);
-    return async (message, options) => {
-      await joined.append(toEntry(message, options, this.settings).entry);
-      this.counters.broadcasts++;
-    };
+  /** Makes a connection of a request, at the head as it is now. */
+  admit(transport: Transport, request: ConnectionRequest): ServerConnection {
+    const now = this.timer.refresh();
+    const connection = new ServerConnection(this, transport, request, ++this.#lastSerial);
+    connection.group = this.groups.assign(connection, undefined, []);
+    this.registry.addConnecting(connection);
+    this.timer.wakeAt(connection.onSweep(now));
+    return connection;
   }
 
   stats(): SseStats {
     const { journalUp, ...counted } = this.counters;
     return {
       ...this.registry.gauges,
-      channels: this.#audiences.channelCount,
+      channels: this.groups.channelCount,
       ringEntries: this.ring.head - this.ring.first + 1,
       ringBytes: this.ring.bytes,
       journalUp: journalUp ? 1 : 0,
@@ -145,15 +112,15 @@ export class Hub implements ConnectionHost, Follower {
     };
   }
 
-  /** Lets go of the journal. */
-  async close(): Promise<void> {
-    this.opener.stop();
-    this.#unfollow?.();
-    this.replayer.close();
-    this.registry.timer.stop();
-    this.counters.journalUp = false;
-    await this.journal.close();
+  idOf(serial: number): string {
+    return `${this.#name}-${serial.toString(36)}`;
   }
+
+  report(error: unknown, connection?: ServerConnection): void {
+    report(this.settings.onError, error, connection as Connection | undefined);
+  }
+
+  // ---- The journal calls these (see `Follower`)
 
   entries(batch: readonly Entry[]): void {
     let bytes = 0;
@@ -161,7 +128,7 @@ export class Hub implements ConnectionHost, Follower {
       this.ring.push(entry);
       bytes += entry.body.byteLength;
     }
-    this.#dispatcher.onAppended(bytes);
+    this.dispatcher.onAppended(bytes);
     this.replayer.onAppended();
   }
 
@@ -171,24 +138,28 @@ export class Hub implements ConnectionHost, Follower {
 
   rewind(id: string): void {
     const n = this.ring.locate(id);
-    if (n === undefined)
-      throw new SseError('ERR_SSE_JOURNAL', `A journal rewinds to one of known(), and this is ${JSON.stringify(id)}.`);
-    const gone = this.packets.entries(n, this.ring.head);
-    const streams = [...this.registry.allWithClosing()]; // who is ended meanwhile leaves the registry
-    for (const stream of streams) stream.cursor = stream.position;
+    if (n === undefined) {
+      throw new SseError(
+        'ERR_SSE_JOURNAL',
+        `The id of rewind() must be one of known(); received ${JSON.stringify(id)}. Call restart() if no known id is in the log.`,
+      );
+    }
+    const removed = this.packets.entries(n, this.ring.head);
+    const connections = [...this.registry.allWithClosing()]; // a connection that ends meanwhile leaves the registry
+    for (const connection of connections) connection.saveCursor();
     this.ring.truncate(n);
     this.packets.clear();
-    this.#dispatcher.resetTo(Math.min(this.dispatchedUpTo, n));
-    for (const stream of streams) stream.onJournalRewind(n, gone);
+    this.dispatcher.resetTo(Math.min(this.dispatcher.dispatchedUpTo, n));
+    for (const connection of connections) connection.onJournalRewind(n, removed);
   }
 
   restart(window: JournalWindow, reason: ResetReason): void {
-    const streams = [...this.registry.open]; // who is ended meanwhile leaves the registry
-    for (const stream of streams) stream.saveCursorId();
+    const connections = [...this.registry.open]; // a connection that ends meanwhile leaves the registry
+    for (const connection of connections) connection.saveCursorId();
     this.ring.fill(window);
     this.packets.clear();
-    this.#dispatcher.resetTo(this.ring.head);
-    for (const stream of streams) stream.onJournalRestart(reason);
+    this.dispatcher.resetTo(this.ring.head);
+    for (const connection of connections) connection.onJournalRestart(reason);
   }
 
   status(up: boolean, error?: Error): void {
@@ -200,65 +171,41 @@ export class Hub implements ConnectionHost, Follower {
     this.ring.trim(id);
   }
 
-  scheduleFlush(stream: ServerConnection): void {
-    this.#dispatcher.scheduleFlush(stream);
+  // ---- A connection calls these (see `ConnectionHost`)
+
+  onOpened(connection: ServerConnection): void {
+    this.registry.markOpened(connection);
+    publish(channels.open, this.router, connection);
+    this.timer.wakeAt(connection.onSweep(this.timer.now));
   }
 
-  onOpened(stream: ServerConnection): void {
-    this.registry.markOpened(stream);
-    publish(channels.open, this.router, stream);
-    this.registry.timer.wakeAt(stream.onSweep(this.now));
+  onClosed(connection: ServerConnection, reason: CloseReason): void {
+    this.groups.remove(connection, connection.group!);
+    if (this.registry.markClosed(connection, reason)) publish(channels.close, this.router, connection, reason);
   }
 
-  onClosed(stream: ServerConnection, reason: CloseReason): void {
-    this.#audiences.remove(stream, stream.group!);
-    if (this.registry.markClosed(stream, reason)) publish(channels.close, this.router, stream, reason);
-  }
-
-  onOpenedAndClosed(stream: ServerConnection, reason: CloseReason): void {
+  onOpenedAndClosed(connection: ServerConnection, reason: CloseReason): void {
     this.counters.opened++;
     this.counters.closed[reason]++;
-    publish(channels.open, this.router, stream);
-    publish(channels.close, this.router, stream, reason);
+    publish(channels.open, this.router, connection);
+    publish(channels.close, this.router, connection, reason);
   }
 
-  onChannelsChanged(stream: ServerConnection, channels: readonly string[]): void {
-    stream.group = this.#audiences.assign(stream, stream.group, channels);
+  onChannelsChanged(connection: ServerConnection, names: readonly string[]): void {
+    connection.group = this.groups.assign(connection, connection.group, names);
   }
 
-  wakeAt(at: number): void {
-    this.registry.timer.wakeAt(at);
-  }
-
-  onReset(stream: ServerConnection, reason: ResetReason, lastEventId: string): void {
-    publish(channels.reset, this.router, stream, reason, lastEventId);
+  onReset(connection: ServerConnection, reason: ResetReason, lastEventId: string): void {
+    publish(channels.reset, this.router, connection, reason, lastEventId);
   }
 
   onLateJoin(): void {
-    if (this.#warned) return;
-    this.#warned = true;
+    if (this.#hasWarnedOfLateJoin) return;
+    this.#hasWarnedOfLateJoin = true;
     warnOfLateJoin();
   }
 
-  nameOf(number: number): string {
-    return `${this.#name}-${number.toString(36)}`;
-  }
-
-  onTickStart(): number {
-    return (this.now = this.registry.timer.now());
-  }
-
-  onDispatched(entries: number, ms: number): void {
+  #onDispatched(entries: number, ms: number): void {
     if (channels.handOut.hasSubscribers) channels.handOut.publish({ router: this.router, entries, ms });
-  }
-
-  report(error: unknown, stream?: ServerConnection): void {
-    report(this.settings.onError, error, stream as Connection | undefined);
-  }
-
-  /** What is due for the hub itself, when all connections are looked at. */
-  #look(now: number): number {
-    this.now = now;
-    return this.replayer.expire(now);
   }
 }

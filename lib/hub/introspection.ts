@@ -1,19 +1,18 @@
 /*
- * A look inside a hub, for the inspector.
- * Knows the hub and streams.
- * Invariant: looking changes nothing, and costs nothing while nobody looks.
+ * What the inspector reads of a hub beyond the public contract.
+ * Invariant: reading changes nothing, and costs nothing while there is no reader.
  */
 
+import type { ServerConnection } from '../connection/server-connection.ts';
+import type { Introspection } from '../diagnostics/channels.ts';
 import type { Entry } from '../journal/journal.ts';
 import type { Hub } from './hub.ts';
-import type { Introspection } from '../diagnostics/channels.ts';
-import type { ServerConnection } from '../connection/server-connection.ts';
 
 export function introspection(hub: Hub): Introspection {
-  const { ring } = hub;
+  const { ring, timer } = hub;
   return {
     get closing() {
-      return hub.closing;
+      return hub.isClosing;
     },
     recent(max) {
       const entries: Entry[] = [];
@@ -27,12 +26,12 @@ export function introspection(hub: Hub): Introspection {
       bytes: ring.bytes,
     }),
     describe(connection) {
-      const stream = connection as unknown as ServerConnection;
+      const { openedAt, usesAppIds, lastSent, source, blocked } = connection as unknown as ServerConnection;
       return {
-        age: hub.registry.timer.now() - stream.openedAt,
-        lastId: stream.usesAppIds ? '' : (ring.idAt(stream.lastSent) ?? ''),
-        phase: stream.phase,
-        behind: stream.blocked,
+        age: timer.read() - openedAt,
+        lastId: usesAppIds ? '' : (ring.idAt(lastSent) ?? ''),
+        phase: source,
+        behind: blocked,
       };
     },
   };

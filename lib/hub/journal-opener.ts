@@ -1,21 +1,21 @@
 /*
  * The time until the journal is open.
- * Knows the journal's contract.
- * Invariant: it is tried until it works or the hub is closed; nobody waits for longer than ten seconds.
+ * Invariant: opening is tried until it succeeds or the router closes; no caller waits longer than ten seconds.
  */
 
 import type { Journal, JournalWindow } from '../journal/journal.ts';
 
-/** How long a request or a broadcast waits: milliseconds. */
+/** How long a request or a broadcast waits. */
 const OPEN_TIMEOUT_MS = 10_000;
-/** The longest pause between two tries: milliseconds. */
+/** The pause after the first failed try. It doubles with each further one, up to the maximum. */
+const RETRY_DELAY_MS = 100;
 const MAX_RETRY_DELAY_MS = 5000;
 
 export class JournalOpener {
   readonly #journal: Journal;
   readonly #onError: (error: unknown) => void;
-  readonly #waiting = new Set<(is: boolean) => void>();
-  #isDone = false;
+  readonly #waiters = new Set<(isOpen: boolean) => void>();
+  #isOpen = false;
   #isStopped = false;
 
   constructor(journal: Journal, onError: (error: unknown) => void) {
@@ -24,53 +24,53 @@ export class JournalOpener {
   }
 
   get isOpen(): boolean {
-    return this.#isDone;
+    return this.#isOpen;
   }
 
-  /** Opens the journal. Resolves with its newest entries, or with nothing when it was stopped first. */
-  async open(max: number): Promise<JournalWindow | undefined> {
-    for (let pause = 100; !this.#isStopped; pause = Math.min(pause * 2, MAX_RETRY_DELAY_MS)) {
-      /* oxlint-disable no-await-in-loop -- one try after the other */
+  /** Opens the journal. Resolves with its newest entries, or with `undefined` if it was stopped first. */
+  async open(maxEntries: number): Promise<JournalWindow | undefined> {
+    for (let delay = RETRY_DELAY_MS; !this.#isStopped; delay = Math.min(delay * 2, MAX_RETRY_DELAY_MS)) {
+      /* oxlint-disable no-await-in-loop -- the tries follow each other */
       try {
         await this.#journal.open();
-        const window = await this.#journal.window(max);
+        const window = await this.#journal.window(maxEntries);
         return this.#isStopped ? undefined : window;
       } catch (error) {
         if (this.#isStopped) return undefined;
         this.#onError(error);
-        await new Promise((resolve) => setTimeout(resolve, pause).unref());
+        await new Promise((resolve) => setTimeout(resolve, delay).unref());
       }
       /* oxlint-enable no-await-in-loop */
     }
     return undefined;
   }
 
-  /** It is followed: whoever waited may go on. */
+  /** The hub follows the journal: waiting callers continue. */
   markOpen(): void {
-    this.#isDone = true;
-    this.#tell(true);
+    this.#isOpen = true;
+    this.#settle(true);
   }
 
   stop(): void {
     this.#isStopped = true;
-    this.#tell(false);
+    this.#settle(false);
   }
 
-  /** Whether it is open, now or within ten seconds. */
+  /** Resolves with whether the journal is open, now or within ten seconds. */
   whenOpen(): Promise<boolean> {
-    if (this.#isDone || this.#isStopped) return Promise.resolve(this.#isDone);
+    if (this.#isOpen || this.#isStopped) return Promise.resolve(this.#isOpen);
     return new Promise((resolve) => {
-      const tell = (is: boolean): void => {
+      const settle = (isOpen: boolean): void => {
         clearTimeout(timer);
-        this.#waiting.delete(tell);
-        resolve(is);
+        this.#waiters.delete(settle);
+        resolve(isOpen);
       };
-      const timer = setTimeout(tell, OPEN_TIMEOUT_MS, false).unref();
-      this.#waiting.add(tell);
+      const timer = setTimeout(settle, OPEN_TIMEOUT_MS, false).unref();
+      this.#waiters.add(settle);
     });
   }
 
-  #tell(is: boolean): void {
-    for (const tell of [...this.#waiting]) tell(is); // oxlint-disable-line no-useless-spread -- each takes itself out
+  #settle(isOpen: boolean): void {
+    for (const settle of [...this.#waiters]) settle(isOpen); // oxlint-disable-line no-useless-spread -- each removes itself
   }
 }

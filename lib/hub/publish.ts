@@ -1,55 +1,87 @@
 /*
- * A message for many, as an entry of the log.
- * Knows frames, channels and errors.
- * Invariant: it is encoded once, and before anything is stored.
+ * `broadcast()`: a message becomes an entry of the log, at once or with a transaction of the application.
+ * Invariant: a message is encoded once, and before anything is stored.
  */
 
-import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
-import { channelsOf } from '../options/channel-names.ts';
-import { SseTypeError, describe } from '../errors.ts';
-import { encodeMessage, idLine } from '../wire/event-stream.ts';
+import type { BroadcastOptions } from '../api/message.ts';
+import { channels } from '../diagnostics/channels.ts';
+import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
+import { channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
-
-/** Who gets a broadcast. Without `to`: everyone; `to: []`: nobody. `except` takes away. */
-export interface BroadcastOptions {
-  to?: string | readonly string[];
-  except?: string | readonly string[];
-  /** The application's own name for this broadcast: a second one with the same key is not stored again. */
-  key?: string;
-}
+import { nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
+import { encodeMessage, idLine } from '../wire/event-stream.ts';
+import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 
-/** @throws {SseTypeError} for a message that cannot be sent, and for names that are no channels' */
-export function toEntry(
+/** Appends a message to the log. Resolves with its id once the log has it. */
+export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
+  const { opener, journal, settings, counters, router } = hub;
+  const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
+  if (!opener.isOpen && !(await opener.whenOpen())) {
+    throw new SseError(
+      'ERR_SSE_JOURNAL',
+      'The journal is closed or could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+    );
+  }
+  const isObserved = channels.broadcast.hasSubscribers;
+  const start = isObserved ? performance.now() : 0;
+  const position = await journal.append(entry);
+  counters.broadcasts++;
+  if (isObserved) {
+    const { to, except, body } = entry;
+    const ms = performance.now() - start;
+    channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
+  }
+  return settings.resumable ? position : id;
+}
+
+/**
+ * Returns a `broadcast()` that makes its entries part of a transaction of the application.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction.
+ */
+export function broadcastWithin(
+  { journal, settings, counters }: Hub,
+  transaction: unknown,
+): (message: unknown, options?: BroadcastOptions) => Promise<void> {
+  if (journal.within === undefined) {
+    throw new SseTypeError(
+      'ERR_SSE_OPTION',
+      'within() needs a journal with transactions, and this one has none. Set history to postgresJournal(pool) of sse-router/postgres.',
+    );
+  }
+  const joined = journal.within(transaction);
+  return async (message, options) => {
+    await joined.append(toEntry(message, options, settings).entry);
+    counters.broadcasts++;
+  };
+}
+
+/** @throws {SseTypeError} for a message that cannot be sent, and for invalid channel names */
+function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
   { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
 ): { id: string; entry: NewEntry } {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalid('broadcast(message, options): options', 'an object such as { to: … }', options);
-  }
-  rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach everyone
+  rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
   const { to, except, key } = options;
   const { id, body } = encodeMessage(message, serialize);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',
-      `The log gives a broadcast its id, so it cannot bring its own (${JSON.stringify(id)}): leave it out, or set history: false.`,
+      `The id of a broadcast must be the log's; received ${JSON.stringify(id)}. Leave it out, or set history: false.`,
     );
   }
-  if (key !== undefined && (typeof key !== 'string' || key === '')) {
-    throw new SseTypeError('ERR_SSE_OPTION', `key is a string that is not empty, and this is ${describe(key)}.`);
-  }
-  const entry: NewEntry & { to?: readonly string[]; except?: readonly string[]; key?: string } = {
+  if (key !== undefined) nonEmptyString('key', key, { cure: 'Leave it out for a broadcast without a key.' });
+  const entry: { to?: readonly string[]; except?: readonly string[]; key?: string; body: Uint8Array } = {
     body: Buffer.from(id === undefined ? body : idLine(id) + body),
   };
-  // A member that is there and undefined would be something else than one that is not, to an engine that writes entries down.
-  const audience = channelsOf(to);
-  if (audience !== undefined) entry.to = audience;
-  const others = channelsOf(except);
-  if (others !== undefined && others.length > 0) entry.except = others;
+  // For an engine that writes entries down, a member with the value undefined differs from a missing one.
+  const receivers = channelsOf(to);
+  if (receivers !== undefined) entry.to = receivers;
+  const excepted = channelsOf(except);
+  if (excepted !== undefined && excepted.length > 0) entry.except = excepted;
   if (key !== undefined) entry.key = key;
   return { id: id ?? '', entry };
 }

@@ -1,21 +1,22 @@
 /*
- * Who is here: connecting, open, leaving, behind; how many of whom; and what has been counted.
- * Knows lives, the clock and the counters.
- * Invariant: a life is in at most one of connecting, open and leaving, and in none of them once its response is done with.
+ * The connections of one router by their state, and the sweep that checks each of them.
+ * Invariant: a connection is in at most one of connecting, open and closing, and in none of them once its response has ended.
  */
 
-import { addTo, removeFrom, ReadOnlySet } from '../fanout/read-only-set.ts';
-import { SweepTimer } from './sweep-timer.ts';
 import type { CloseReason } from '../api/connection.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Counters } from '../diagnostics/stats.ts';
+import { addTo, ReadOnlySet, removeFrom } from '../fanout/read-only-set.ts';
+import type { Sweep, SweepTimer } from './sweep-timer.ts';
 
-/** What is still to be taken when a stream ends has this long, before its socket is destroyed: milliseconds. */
+/** How long a closing connection may take to send what is due, before its socket is destroyed. */
 const CLOSE_TIMEOUT_MS = 1000;
-/** How long one look at all connections may hold the event loop: milliseconds. */
+/** How long a sweep may hold the event loop. */
 const MAX_SLICE_MS = 10;
+/** How many connections are checked between two looks at the time. */
+const CHECKS_PER_YIELD = 64;
 
-/** How many may be here. */
+/** How many connections a router admits. */
 export interface ConnectionLimits {
   readonly connections: number;
   readonly perClient: number;
@@ -23,100 +24,102 @@ export interface ConnectionLimits {
 
 export class Registry {
   readonly open = new ReadOnlySet<ServerConnection>();
-  readonly timer: SweepTimer;
-  readonly #room: ConnectionLimits;
+  readonly #limits: ConnectionLimits;
   readonly #counters: Counters;
+  readonly #timer: Pick<SweepTimer, 'read' | 'wakeAt'>;
   readonly #connecting = new Set<ServerConnection>();
-  readonly #closing = new Map<ServerConnection, number>(); // ended, and until when that may take
+  readonly #closing = new Set<ServerConnection>();
   readonly #behind = new Set<ServerConnection>();
-  readonly #clients = new Map<string, number>(); // places per client, where they are limited
+  /** The number of connections per client, where that is limited. */
+  readonly #clients = new Map<string, number>();
   #onEmpty: (() => void) | undefined;
-  /** A look at everybody that has not come to its end. (A Set's iterator bears that the set changes.) */
-  #round: { readonly streams: Iterator<ServerConnection>; next: number; looked: number } | undefined;
+  /** A sweep that has not reached its end. (A Set's iterator continues although the Set changes.) */
+  #sweeping: { readonly connections: Iterator<ServerConnection>; next: number; checked: number } | undefined;
 
-  /** `onLook` is called before anything is looked at, and answers when it has something due itself. */
-  constructor(room: ConnectionLimits, counters: Counters, onLook: (now: number) => number) {
-    this.#room = room;
+  constructor(limits: ConnectionLimits, counters: Counters, timer: Pick<SweepTimer, 'read' | 'wakeAt'>) {
+    this.#limits = limits;
     this.#counters = counters;
-    this.timer = new SweepTimer((now) => this.#look(now, onLook(now)));
+    this.#timer = timer;
   }
 
-  /** How many have a place: those that are open, and those whose handler is at work. */
+  /** How many connections count for the limits: those that are open, and those whose handler runs. */
   get admitted(): number {
     return this.open.size + this.#connecting.size;
   }
 
-  /** What is to be read off it now. */
   get gauges(): { connections: number; connecting: number; behind: number; bufferedBytes: number } {
     let bufferedBytes = 0;
-    for (const stream of this.#behind) bufferedBytes += stream.bufferedBytes;
+    for (const connection of this.#behind) bufferedBytes += connection.bufferedBytes;
     return { connections: this.open.size, connecting: this.#connecting.size, behind: this.#behind.size, bufferedBytes };
   }
 
-  /** Every stream that has a place. */
+  /** Yields every connection that counts for the limits. */
   *all(): Generator<ServerConnection> {
     yield* this.#connecting;
     yield* this.open;
   }
 
-  /** Those too that are over and have not had their last word: who was ended before it had begun, or waits for its snapshot. */
+  /** Yields also the connections that are closed for the application but have bytes to send, or have not opened yet. */
   *allWithClosing(): Generator<ServerConnection> {
     yield* this.all();
-    yield* this.#closing.keys();
+    yield* this.#closing;
   }
 
-  /** Why this client gets no place, if it gets none. */
+  /** The limit that this client's next connection would exceed, if there is one. */
   limitReached(client: string | undefined): 'connections' | 'perClient' | undefined {
-    if (this.admitted >= this.#room.connections) return 'connections';
+    if (this.admitted >= this.#limits.connections) return 'connections';
     if (client === undefined) return undefined;
-    return (this.#clients.get(client) ?? 0) >= this.#room.perClient ? 'perClient' : undefined;
+    return (this.#clients.get(client) ?? 0) >= this.#limits.perClient ? 'perClient' : undefined;
   }
 
-  addConnecting(stream: ServerConnection): void {
-    if (stream.client !== undefined) this.#clients.set(stream.client, (this.#clients.get(stream.client) ?? 0) + 1);
-    this.#connecting.add(stream);
+  addConnecting(connection: ServerConnection): void {
+    const { client } = connection;
+    if (client !== undefined) this.#clients.set(client, (this.#clients.get(client) ?? 0) + 1);
+    this.#connecting.add(connection);
   }
 
-  markOpened(stream: ServerConnection): void {
-    this.#connecting.delete(stream);
-    addTo(this.open, stream);
+  markOpened(connection: ServerConnection): void {
+    this.#connecting.delete(connection);
+    addTo(this.open, connection);
     this.#counters.opened++;
   }
 
-  setBehind(stream: ServerConnection, is: boolean): void {
-    if (is) this.#behind.add(stream);
-    else this.#behind.delete(stream);
+  setBehind(connection: ServerConnection, isBehind: boolean): void {
+    if (isBehind) this.#behind.add(connection);
+    else this.#behind.delete(connection);
   }
 
-  /** Its end is on its way, and has its time. */
-  addClosing(stream: ServerConnection): void {
-    const until = this.timer.now() + CLOSE_TIMEOUT_MS;
-    this.#closing.set(stream, until);
-    this.timer.wakeAt(until);
+  /** Sets the deadline of a connection's close. */
+  addClosing(connection: ServerConnection): void {
+    const deadline = this.#timer.read() + CLOSE_TIMEOUT_MS;
+    connection.closing!.deadline = deadline;
+    this.#closing.add(connection);
+    this.#timer.wakeAt(deadline);
   }
 
-  /** It gives up its place. @returns whether it was open */
-  markClosed(stream: ServerConnection, reason: CloseReason): boolean {
-    this.#behind.delete(stream);
-    this.#connecting.delete(stream);
-    if (stream.client !== undefined) {
-      const places = this.#clients.get(stream.client) ?? 0;
-      if (places > 1) this.#clients.set(stream.client, places - 1);
-      else this.#clients.delete(stream.client);
+  /** Frees the connection's place in the limits. @returns whether it was open */
+  markClosed(connection: ServerConnection, reason: CloseReason): boolean {
+    const { client } = connection;
+    this.#behind.delete(connection);
+    this.#connecting.delete(connection);
+    if (client !== undefined) {
+      const count = this.#clients.get(client) ?? 0;
+      if (count > 1) this.#clients.set(client, count - 1);
+      else this.#clients.delete(client);
     }
-    const wasOpen = removeFrom(this.open, stream);
+    const wasOpen = removeFrom(this.open, connection);
     if (wasOpen) this.#counters.closed[reason]++;
     this.#notifyIfEmpty();
     return wasOpen;
   }
 
-  /** Its response is done with. */
-  removeClosing(stream: ServerConnection): void {
-    this.#closing.delete(stream);
+  /** The connection's response has ended. */
+  removeClosing(connection: ServerConnection): void {
+    this.#closing.delete(connection);
     this.#notifyIfEmpty();
   }
 
-  /** Resolves when nobody is left, not even one who is being ended. */
+  /** Resolves when no connection is left, closing ones included. */
   whenEmpty(): Promise<void> {
     return new Promise((resolve) => {
       this.#onEmpty = resolve;
@@ -129,32 +132,42 @@ export class Registry {
   }
 
   /**
-   * Does what is due: heartbeats, ages, the slow, those who may not take longer to end. A look that takes too long goes on where
-   * it stopped once others have had their turn: begun anew, it would never reach the last of many.
+   * Does what is due for each connection: heartbeats, `maxAge`, slow clients, close deadlines. A sweep that takes too long continues
+   * where it stopped, after the event loop has run. If it began again, it would never reach the last of many connections.
+   * @param next When something else of the hub is due.
    */
-  #look(now: number, due: number): { next: number; looked: number } {
+  sweep(now: number, next: number): Sweep {
     const start = performance.now();
-    let leaving = due;
-    for (const [stream, until] of this.#closing) {
-      if (now < until) leaving = Math.min(leaving, until);
-      else if (stream.closeNow()) this.addClosing(stream);
-      else {
-        this.#closing.delete(stream);
-        stream.transport.destroy();
-      }
-    }
-    const round = (this.#round ??= { streams: this.all(), next: Infinity, looked: 0 });
-    for (let step = round.streams.next(); !step.done; step = round.streams.next()) {
-      const stream = step.value;
+    const nextDeadline = Math.min(next, this.#sweepClosing(now));
+    const sweep = (this.#sweeping ??= { connections: this.all(), next: Infinity, checked: 0 });
+    for (let step = sweep.connections.next(); !step.done; step = sweep.connections.next()) {
+      const connection = step.value;
       try {
-        round.next = Math.min(round.next, stream.onSweep(now));
+        sweep.next = Math.min(sweep.next, connection.onSweep(now));
       } catch (error) {
-        stream.onTransportError(error);
+        connection.onTransportError(error);
       }
-      if (++round.looked % 64 === 0 && performance.now() - start > MAX_SLICE_MS) return { next: now, looked: 0 };
+      if (++sweep.checked % CHECKS_PER_YIELD === 0 && performance.now() - start > MAX_SLICE_MS) {
+        return { next: now, checked: 0 };
+      }
     }
-    this.#round = undefined;
+    this.#sweeping = undefined;
     this.#notifyIfEmpty();
-    return { next: Math.min(round.next, leaving), looked: round.looked };
+    return { next: Math.min(sweep.next, nextDeadline), checked: sweep.checked };
+  }
+
+  /** Completes or aborts the closes whose deadline has passed. @returns the next deadline */
+  #sweepClosing(now: number): number {
+    let next = Infinity;
+    for (const connection of this.#closing) {
+      const { deadline } = connection.closing!;
+      if (now < deadline) next = Math.min(next, deadline);
+      else if (connection.closeNow()) this.addClosing(connection);
+      else {
+        this.#closing.delete(connection);
+        connection.transport.destroy();
+      }
+    }
+    return next;
   }
 }

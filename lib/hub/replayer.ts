@@ -1,238 +1,244 @@
 /*
- * The one scan of the log for all connections that are older than the ring, and the waiting room of those that are newer.
- * Knows the journal's contract, readers and runs.
- * Invariant: a reader is attached to the scan only where the scan meets its id in the log; that meeting is the proof of its id.
+ * Reads the log for the connections whose cursor is not in the ring: one shared scan for all that are older than the ring, and a
+ * waiting list for those that are newer.
+ * Invariant: a connection joins the scan only where the scan finds its id in the log. This proves that the id is valid.
  */
 
+import type { ServerConnection } from '../connection/server-connection.ts';
 import { SseError } from '../errors.ts';
-import type { Entry, ReadResult } from '../journal/journal.ts';
-import { MAX_WRITE_BYTES } from '../connection/delivery.ts';
-import type { DeliveryHost } from '../connection/host.ts';
-import type { Reader } from '../connection/resume.ts';
+import type { Ring } from '../fanout/ring.ts';
+import type { Entry, Journal, ReadResult } from '../journal/journal.ts';
+import { MAX_WRITE_BYTES } from '../wire/packet.ts';
 import { ReplayBatch } from './replay-batch.ts';
+import type { SweepTimer } from './sweep-timer.ts';
 
-/** Entries read at once: a hundred at a time cost 40 % of the throughput, more only memory. */
+/** Entries per read: pages of a hundred reduced the throughput by 40 %, larger pages only take more memory. */
 const PAGE_SIZE = 1000;
-/** How long an engine that does not answer is waited for before the stream is ended. A browser then comes back by itself. */
+/** How long an engine may not answer before the connection is closed. A browser then reconnects by itself. */
 const ANSWER_TIMEOUT_MS = 30_000;
-/** Between two tries of an engine that does not answer. */
+/** The pause after a failed read. */
 const RETRY_DELAY_MS = 500;
-
+/** How often waiting connections are checked for {@link ANSWER_TIMEOUT_MS}. */
+const CHECK_INTERVAL_MS = 1000;
 /**
- * Between two passes others have as long as the pass took, this at most: milliseconds. libuv accepts one connection a turn, and a
- * turn of the scan is a page: of 2,000 clients about twelve came in during each pass, and waited for the next one.
+ * Between two scans there is a pause as long as the scan took, at most this long. libuv accepts one connection a tick, and a tick of
+ * the scan is a page: of 2,000 clients about twelve arrived during each scan, and waited for the next one.
  */
 const MAX_GATHER_MS = 250;
-
-/** How long it may hold the event loop before others have a turn: milliseconds. 8,000 writes in one go took 0.3 s. */
+/** How long the scan may hold the event loop: 8,000 writes at once took 0.3 s. */
 const MAX_SLICE_MS = 10;
 
-export class Replayer {
-  readonly #hub: DeliveryHost;
-  readonly #waiting = new Map<string, Set<Reader>>();
-  readonly #ahead = new Set<Reader>();
-  readonly #attached = new Set<Reader>();
-  readonly #since = new Map<Reader, number>(); // of all who wait for the engine
-  #scanning = false;
-  #turned = 0; // when others last had a turn
-  #answered = 0; // when the engine last answered the scan: the hub's milliseconds
-  #closed = false;
+/** The parts of the hub that the replayer uses. */
+interface Parts {
+  readonly journal: Pick<Journal, 'compare' | 'read'>;
+  readonly ring: Pick<Ring, 'find' | 'headId'>;
+  readonly timer: Pick<SweepTimer, 'now' | 'wakeAt'>;
+}
 
-  constructor(hub: DeliveryHost) {
-    this.#hub = hub;
+export class Replayer {
+  readonly #parts: Parts;
+  /** Connections that wait for the scan, by the id that they wait for. */
+  readonly #queued = new Map<string, Set<ServerConnection>>();
+  /** Connections whose id is confirmed and newer than the ring. */
+  readonly #ahead = new Set<ServerConnection>();
+  /** Connections that the scan writes to. */
+  readonly #replaying = new Set<ServerConnection>();
+  /** Every connection here, and since when. */
+  readonly #since = new Map<ServerConnection, number>();
+  #isScanning = false;
+  #yieldedAt = 0; // when the event loop last ran
+  #answeredAt = 0; // when the engine last answered the scan: the timer's milliseconds
+  #isClosed = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
   }
 
-  /** How many are behind the ring or ahead of it. */
+  /** How many connections are here. */
   get size(): number {
     return this.#since.size;
   }
 
-  /** Takes a reader whose `at` is not in the ring and not newer than it. */
-  enqueue(reader: Reader): void {
-    if (reader.blocked) {
-      reader.phase = 'parked';
-      return;
-    }
-    reader.phase = 'waiting';
-    this.#mark(reader);
-    const those = this.#waiting.get(reader.cursorId);
-    if (those) those.add(reader);
-    else this.#waiting.set(reader.cursorId, new Set([reader]));
-    if (!this.#scanning) void this.#scan();
+  /** Takes a connection whose `cursorId` is neither in the ring nor newer than it. */
+  enqueue(connection: ServerConnection): void {
+    this.#add(connection);
+    const { cursorId } = connection;
+    const others = this.#queued.get(cursorId);
+    if (others) others.add(connection);
+    else this.#queued.set(cursorId, new Set([connection]));
+    if (!this.#isScanning) void this.#scan();
   }
 
-  /** Takes a reader whose `at` is newer than the ring's head: this process lags, or the id is not of this log. */
-  awaitAhead(reader: Reader): void {
-    reader.phase = 'ahead';
-    this.#mark(reader);
-    void this.#verify(reader, reader.cursorId);
+  /** Takes a connection whose `cursorId` is newer than the ring's head: this process lags, or the id is not of this log. */
+  awaitAhead(connection: ServerConnection): void {
+    this.#add(connection);
+    void this.#verify(connection, connection.cursorId);
   }
 
-  /** Lets go of a reader, whatever it waits for. */
-  remove(reader: Reader): void {
-    if (!this.#since.has(reader)) return;
-    this.#leave(reader);
-    const those = this.#waiting.get(reader.cursorId);
-    if (those?.delete(reader) && those.size === 0) this.#waiting.delete(reader.cursorId);
+  /** Removes a connection, whatever it waits for. */
+  remove(connection: ServerConnection): void {
+    if (!this.#since.has(connection)) return;
+    this.#forget(connection);
+    const queued = this.#queued.get(connection.cursorId);
+    if (queued?.delete(connection) && queued.size === 0) this.#queued.delete(connection.cursorId);
   }
 
-  /** The ring has new entries: those ahead of it may be in it now. */
+  /** The ring has new entries: it may contain the ids of connections that were ahead of it. */
   onAppended(): void {
-    for (const reader of this.#ahead) this.#join(reader);
+    for (const connection of this.#ahead) this.#continueInRing(connection);
   }
 
-  /** Ends who has waited too long: its client comes back. @returns when to look again */
+  /** Closes connections that have waited too long; their clients reconnect. @returns when to call this again */
   expire(now: number): number {
-    const why = `The journal has not answered for ${ANSWER_TIMEOUT_MS} ms: the stream is ended.`;
-    for (const [reader, since] of this.#since) {
-      // A long way through the log is no silence; who is ahead of this process waits for something else.
-      const from = reader.phase === 'ahead' ? since : Math.max(since, this.#answered);
-      if (now - from >= ANSWER_TIMEOUT_MS) reader.closeWithError(new SseError('ERR_SSE_TIMEOUT', why));
+    const message = `The journal did not answer within ${ANSWER_TIMEOUT_MS} ms, so the stream was closed. The client reconnects; check the journal's engine.`;
+    for (const [connection, since] of this.#since) {
+      // A long way through the log is no silence. A connection that is ahead of this process does not wait for the scan.
+      const silentSince = connection.source === 'ahead' ? since : Math.max(since, this.#answeredAt);
+      if (now - silentSince >= ANSWER_TIMEOUT_MS) connection.closeWithError(new SseError('ERR_SSE_TIMEOUT', message));
     }
-    return this.size > 0 ? now + 1000 : Infinity;
+    return this.size > 0 ? now + CHECK_INTERVAL_MS : Infinity;
   }
 
   close(): void {
-    this.#closed = true;
+    this.#isClosed = true;
   }
 
-  #mark(reader: Reader): void {
-    if (this.#since.has(reader)) return;
-    this.#since.set(reader, this.#hub.now);
-    this.#hub.wakeAt(this.#hub.now + 1000); // so that the hub's time moves on
+  #add(connection: ServerConnection): void {
+    if (this.#since.has(connection)) return;
+    const { timer } = this.#parts;
+    this.#since.set(connection, timer.now);
+    timer.wakeAt(timer.now + CHECK_INTERVAL_MS); // so that the timer's clock advances
   }
 
-  #leave(reader: Reader): void {
-    this.#since.delete(reader);
-    this.#ahead.delete(reader);
-    this.#attached.delete(reader);
+  #forget(connection: ServerConnection): void {
+    this.#since.delete(connection);
+    this.#ahead.delete(connection);
+    this.#replaying.delete(connection);
   }
 
-  async #verify(reader: Reader, id: string): Promise<void> {
-    const result = await this.#read(id, 0, () => reader.phase === 'ahead' && reader.cursorId === id);
-    if (result === undefined || reader.phase !== 'ahead' || reader.cursorId !== id) return;
+  /** Asks the log whether it has an id that is newer than the ring. */
+  async #verify(connection: ServerConnection, id: string): Promise<void> {
+    const isCurrent = (): boolean => connection.source === 'ahead' && connection.cursorId === id;
+    const result = await this.#read(id, 0, isCurrent);
+    if (result === undefined || !isCurrent()) return;
     if (!result.ok) {
-      this.#leave(reader);
-      safely(reader, () => reader.reset(result.reason));
+      this.#forget(connection);
+      guarded(connection, () => connection.reset(result.reason));
       return;
     }
-    this.#ahead.add(reader);
-    safely(reader, () => reader.confirmPosition());
-    this.#join(reader);
+    this.#ahead.add(connection);
+    guarded(connection, () => connection.confirmPosition());
+    this.#continueInRing(connection);
   }
 
-  #join(reader: Reader): void {
-    const { ring, journal } = this.#hub;
-    const n = ring.find(reader.cursorId);
-    if (n === undefined && journal.compare(ring.headId, reader.cursorId) < 0) return; // still ahead
-    this.#leave(reader);
-    // Not in the ring, and not ahead of it: the ring went past it without it.
-    safely(reader, () => (n === undefined ? reader.resumeAfter(reader.cursorId) : reader.continueInRing(n)));
+  #continueInRing(connection: ServerConnection): void {
+    const { ring, journal } = this.#parts;
+    const { cursorId } = connection;
+    const n = ring.find(cursorId);
+    if (n === undefined && journal.compare(ring.headId, cursorId) < 0) return; // still ahead
+    this.#forget(connection);
+    // Neither in the ring nor ahead of it: the ring has passed the id without having it.
+    guarded(connection, () => (n === undefined ? connection.resumeAfter(cursorId) : connection.continueInRing(n)));
   }
 
   async #scan(): Promise<void> {
-    this.#scanning = true;
-    while (this.#waiting.size > 0 && !this.#closed) {
+    this.#isScanning = true;
+    while (this.#queued.size > 0 && !this.#isClosed) {
       const start = performance.now();
       await this.#scanOnce();
-      const took = Math.min(performance.now() - start, MAX_GATHER_MS);
-      if (this.#waiting.size > 0 && took >= 1) await new Promise((resolve) => setTimeout(resolve, took).unref());
+      const pause = Math.min(performance.now() - start, MAX_GATHER_MS);
+      if (this.#queued.size > 0 && pause >= 1) await new Promise((resolve) => setTimeout(resolve, pause).unref());
     }
-    this.#scanning = false;
+    this.#isScanning = false;
   }
 
-  /** One way through the log, from the oldest id that is waited for to where the ring begins. */
+  /** Reads the log once, from the oldest id in the queue to where the ring begins. */
   async #scanOnce(): Promise<void> {
-    const { journal, ring } = this.#hub;
-    let at = [...this.#waiting.keys()].reduce((a, b) => (journal.compare(b, a) < 0 ? b : a));
-    for (let first = true; ; first = false) {
-      const result = await this.#read(at, PAGE_SIZE, () => this.#attached.size > 0 || this.#waiting.has(at));
+    const { journal, ring, timer } = this.#parts;
+    let at = [...this.#queued.keys()].reduce((a, b) => (journal.compare(b, a) < 0 ? b : a));
+    for (let isFirst = true; ; isFirst = false) {
+      const result = await this.#read(at, PAGE_SIZE, () => this.#replaying.size > 0 || this.#queued.has(at));
       if (result === undefined) return;
-      this.#turned = performance.now();
-      this.#answered = this.#hub.now;
+      this.#yieldedAt = performance.now();
+      this.#answeredAt = timer.now;
       if (!result.ok) {
-        const those = [...(this.#waiting.get(at) ?? []), ...this.#attached];
-        this.#waiting.delete(at);
-        for (const reader of those) this.#leave(reader);
-        for (const reader of those) safely(reader, () => reader.reset(result.reason));
+        const connections = [...(this.#queued.get(at) ?? []), ...this.#replaying];
+        this.#queued.delete(at);
+        for (const connection of connections) this.#forget(connection);
+        for (const connection of connections) guarded(connection, () => connection.reset(result.reason));
         return;
       }
-      if (first) this.#attach(at);
+      if (isFirst) this.#startReplay(at);
       at = await this.#writePage(result.entries, at);
       if (ring.find(at) !== undefined || result.entries.length === 0) return this.#handOver(at);
-      if (this.#attached.size === 0) return;
-      await this.#yieldToEventLoop(); // a journal in memory answers within the turn, and others must have theirs
+      if (this.#replaying.size === 0) return;
+      await this.#yieldToEventLoop(); // a journal in memory answers within the tick
     }
   }
 
-  /** Writes a page to the attached, in runs that end where somebody attaches or a write is full. */
+  /** Writes a page, in batches that end where a connection joins the scan or a write is full. @returns the last entry's id */
   async #writePage(entries: readonly Entry[], from: string): Promise<string> {
-    let run: Entry[] = [];
-    let size = 0;
+    let batch: Entry[] = [];
+    let bytes = 0;
     let at = from;
     for (const entry of entries) {
-      run.push(entry);
-      size += entry.body.byteLength;
+      batch.push(entry);
+      bytes += entry.body.byteLength;
       at = entry.id;
-      if (size < MAX_WRITE_BYTES && !this.#waiting.has(at)) continue;
-      await this.#write(new ReplayBatch(run), at);
-      this.#attach(at);
-      run = [];
-      size = 0;
+      if (bytes < MAX_WRITE_BYTES && !this.#queued.has(at)) continue;
+      await this.#writeBatch(new ReplayBatch(batch), at);
+      this.#startReplay(at);
+      batch = [];
+      bytes = 0;
     }
-    if (run.length > 0) await this.#write(new ReplayBatch(run), at);
+    if (batch.length > 0) await this.#writeBatch(new ReplayBatch(batch), at);
     return at;
   }
 
-  /** (Who is dropped in a pause is passed over: it has been asked to go on from where it stands.) */
-  async #write(run: ReplayBatch, at: string): Promise<void> {
-    for (const reader of this.#attached) {
-      const packet = run.packet(reader);
-      safely(reader, () => reader.writeReplayed(packet, at));
-      if (reader.phase !== 'attached') this.#leave(reader); // parked: it comes back when it has drained
-      if (performance.now() - this.#turned > MAX_SLICE_MS) await this.#yieldToEventLoop();
+  /** (A connection that blocks or ends removes itself. One that another caller removed in a pause continues from its own position.) */
+  async #writeBatch(batch: ReplayBatch, at: string): Promise<void> {
+    for (const connection of this.#replaying) {
+      const packet = batch.packet(connection);
+      guarded(connection, () => connection.onReplayPage(packet, at));
+      if (performance.now() - this.#yieldedAt > MAX_SLICE_MS) await this.#yieldToEventLoop();
     }
   }
 
-  /** The scan has come to where the ring begins, or the log ends: they go on by themselves. */
+  /** The scan has reached the ring, or the end of the log: each connection continues by itself. */
   async #handOver(at: string): Promise<void> {
-    let n = this.#hub.ring.find(at);
-    for (const reader of this.#attached) {
-      this.#leave(reader);
-      safely(reader, () => (n === undefined ? reader.resumeAfter(at) : reader.continueInRing(n, 0)));
-      if (performance.now() - this.#turned <= MAX_SLICE_MS) continue;
+    const { ring } = this.#parts;
+    let n = ring.find(at);
+    for (const connection of this.#replaying) {
+      this.#forget(connection);
+      guarded(connection, () => (n === undefined ? connection.resumeAfter(at) : connection.continueInRing(n, 0)));
+      if (performance.now() - this.#yieldedAt <= MAX_SLICE_MS) continue;
       await this.#yieldToEventLoop();
-      n = this.#hub.ring.find(at);
+      n = ring.find(at);
     }
   }
 
-  /** Others have a turn. */
   async #yieldToEventLoop(): Promise<void> {
-    this.#turned = await new Promise((resolve) => setImmediate(() => resolve(performance.now())));
+    this.#yieldedAt = await new Promise((resolve) => setImmediate(() => resolve(performance.now())));
   }
 
-  /** Everyone who waits at exactly this id goes along from here. */
-  #attach(at: string): void {
-    const those = this.#waiting.get(at);
-    if (!those) return;
-    this.#waiting.delete(at);
-    for (const reader of those) {
-      reader.phase = 'attached';
-      this.#attached.add(reader);
-      safely(reader, () => reader.confirmPosition());
-      if (!reader.blocked || reader.phase !== 'attached') continue; // blocked by its first words alone
-      this.#leave(reader);
-      reader.phase = 'parked';
+  /** The scan is at this id: the connections that wait for it join. */
+  #startReplay(at: string): void {
+    const connections = this.#queued.get(at);
+    if (!connections) return;
+    this.#queued.delete(at);
+    for (const connection of connections) {
+      this.#replaying.add(connection);
+      guarded(connection, () => connection.onReplayStarted());
     }
   }
 
-  /** Asks the journal until it answers, or until nobody wants to know any more. */
-  async #read(after: string, limit: number, wanted: () => boolean): Promise<ReadResult | undefined> {
-    while (wanted() && !this.#closed) {
+  /** Reads until the journal answers, or until no connection needs the answer. */
+  async #read(after: string, limit: number, isNeeded: () => boolean): Promise<ReadResult | undefined> {
+    while (isNeeded() && !this.#isClosed) {
       try {
-        return await this.#hub.journal.read(after, limit);
+        return await this.#parts.journal.read(after, limit);
       } catch {
-        // The engine is down: that is not the readers' fault, and they stay. Who waits too long is ended by the hub.
+        // The engine is down. This is not the clients' fault, so they stay connected. expire() closes those that wait too long.
         await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
       }
     }
@@ -240,11 +246,11 @@ export class Replayer {
   }
 }
 
-/** What one reader's response throws is that reader's end, and not the scan's. */
-function safely(reader: Reader, act: () => void): void {
+/** An error of one connection's response ends this connection, and not the scan. */
+function guarded(connection: ServerConnection, act: () => void): void {
   try {
     act();
   } catch (error) {
-    reader.onTransportError(error);
+    connection.onTransportError(error);
   }
 }

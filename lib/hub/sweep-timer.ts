@@ -1,49 +1,63 @@
 /*
- * The one timer of a hub: heartbeats, ages, slowness and last seconds are all looked for when it fires.
- * Knows nothing of any other room.
- * Invariant: it never keeps a process alive, never goes back with the wall clock, and fires at most as often as there is need.
+ * The clock and the one timer of a hub: heartbeats, `maxAge`, slow clients and close deadlines are all checked when it fires.
+ * Invariant: the timer never keeps a process alive, does not follow changes of the wall clock, and fires only as often as needed.
  */
 
 import { MAX_TIMER_MS } from '../validation/validate.ts';
 
-/** A look at `n` connections costs about 20 ns each: every n/100 ms that is 0.2 % of the time. */
+/** A check of one connection costs about 20 ns. A sweep of n connections at most every n/100 ms therefore takes 0.2 % of the time. */
 const CONNECTIONS_PER_MS = 100;
 
-export class SweepTimer {
-  readonly #start = performance.now();
-  readonly #sweep: (now: number) => { readonly next: number; readonly looked: number };
-  #timer: NodeJS.Timeout | undefined;
-  #at = Infinity;
-  #pause = 1;
+/** What a sweep came to. */
+export interface Sweep {
+  /** When something is due next: milliseconds of the timer's clock; Infinity: never. */
+  readonly next: number;
+  /** How many connections it checked. */
+  readonly checked: number;
+}
 
-  /** `look` does what is due, and tells when something is due next and how many it looked at. */
-  constructor(look: (now: number) => { readonly next: number; readonly looked: number }) {
-    this.#sweep = look;
+export class SweepTimer {
+  /** Whole milliseconds since the timer was created, as of the last {@link refresh}. An object holds an integer without a box. */
+  now = 0;
+  readonly #start = performance.now();
+  readonly #sweep: (now: number) => Sweep;
+  #timeout: NodeJS.Timeout | undefined;
+  #wakesAt = Infinity;
+  #minDelay = 1;
+
+  /** @param sweep Does what is due. */
+  constructor(sweep: (now: number) => Sweep) {
+    this.#sweep = sweep;
   }
 
-  /** Whole milliseconds since this clock was made: small enough to be kept in an object without a box of its own. */
-  now(): number {
+  /** Reads the clock: whole milliseconds since the timer was created. */
+  read(): number {
     return Math.trunc(performance.now() - this.#start);
   }
 
-  /** Something is due at `at`. */
-  wakeAt(at: number): void {
-    if (at >= this.#at) return;
-    clearTimeout(this.#timer);
-    this.#at = at;
-    const wait = Math.max(at - this.now(), this.#pause);
-    this.#timer = setTimeout(() => this.#fire(), Math.min(wait, MAX_TIMER_MS)).unref();
+  /** Reads the clock into {@link now}. */
+  refresh(): number {
+    return (this.now = this.read());
+  }
+
+  /** Sweeps at this time at the latest. */
+  wakeAt(time: number): void {
+    if (time >= this.#wakesAt) return;
+    clearTimeout(this.#timeout);
+    this.#wakesAt = time;
+    const delay = Math.max(time - this.read(), this.#minDelay);
+    this.#timeout = setTimeout(() => this.#fire(), Math.min(delay, MAX_TIMER_MS)).unref();
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
-    this.#at = Infinity;
+    clearTimeout(this.#timeout);
+    this.#wakesAt = Infinity;
   }
 
   #fire(): void {
-    this.#at = Infinity;
-    const { next, looked } = this.#sweep(this.now());
-    this.#pause = Math.max(1, Math.ceil(looked / CONNECTIONS_PER_MS));
+    this.#wakesAt = Infinity;
+    const { next, checked } = this.#sweep(this.refresh());
+    this.#minDelay = Math.max(1, Math.ceil(checked / CONNECTIONS_PER_MS));
     if (next < Infinity) this.wakeAt(next);
   }
 }

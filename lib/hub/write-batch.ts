@@ -1,46 +1,44 @@
 /*
- * One chunk to many sockets, one write right behind the other.
- * Knows cursors.
- * Invariant: between a reader's lining up and its write nobody's code runs; what the kernel did not take, or threw, is dealt with after.
+ * One chunk to many sockets, in one loop of writes.
+ * Invariant: no other code runs between `takeForBatch()` of a connection and its write. Refusals and errors are handled afterwards.
  */
 
 import type { Socket } from 'node:net';
-import type { Cursor } from '../connection/delivery.ts';
+import type { ServerConnection } from '../connection/server-connection.ts';
 
 /**
- * The kernel's part of a write leaves little of us in the processor's caches: writes follow one another with nothing but themselves
- * between. At a thousand readers that costs 0.3 µs less of 10 than a look at each before its own write, and 0.7 µs less where each
- * has joined a channel of its own.
+ * Each write system call evicts our data from the CPU cache, so the dispatcher checks all connections first and then writes in one
+ * tight loop. With 1,000 connections this saves 0.3 of 10 µs per write, and 0.7 µs when each has a channel of its own.
  */
 export class WriteBatch {
-  readonly #readers: (Cursor | undefined)[] = [];
+  readonly #connections: (ServerConnection | undefined)[] = [];
   readonly #sockets: (Socket | undefined)[] = [];
-  /** How many have lined up. */
+  /** How many writes the batch has. */
   size = 0;
 
-  add(reader: Cursor, socket: Socket): void {
-    this.#readers[this.size] = reader;
+  add(connection: ServerConnection, socket: Socket): void {
+    this.#connections[this.size] = connection;
     this.#sockets[this.size++] = socket;
   }
 
-  /** Writes this to everyone who has lined up. */
+  /** Writes the chunk to every socket and empties the batch. */
   writeAll(chunk: Buffer): void {
     const { size } = this;
-    const readers = this.#readers;
+    const connections = this.#connections;
     const sockets = this.#sockets;
-    let failed: [Cursor, unknown][] | undefined;
+    let failed: [ServerConnection, unknown][] | undefined;
     for (let i = 0; i < size; i++) {
       const socket = sockets[i]!;
       try {
-        // Not writable: its 'close' is on the way.
-        if (!(socket.writable && socket.write(chunk))) readers[i]!.onWriteRefused();
+        // A socket that is not writable emits 'close' soon.
+        if (!(socket.writable && socket.write(chunk))) connections[i]!.onWriteRefused();
       } catch (error) {
-        (failed ??= []).push([readers[i]!, error]);
+        (failed ??= []).push([connections[i]!, error]);
       }
     }
-    readers.fill(undefined); // the arrays are used again, and hold nobody meanwhile
+    connections.fill(undefined); // the arrays are used again and must not keep connections alive until then
     sockets.fill(undefined);
     this.size = 0;
-    for (const [reader, error] of failed ?? []) reader.onTransportError(error);
+    for (const [connection, error] of failed ?? []) connection.onTransportError(error);
   }
 }

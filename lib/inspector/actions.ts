@@ -1,40 +1,43 @@
 /*
- * What the page can do: end a connection, and publish a test event where that is allowed.
- * Knows the package from outside, and Express.
- * Invariant: what cannot be done is answered with a status and a sentence, never with a stack.
+ * The actions of the page: close a connection, and publish a test event if that is enabled.
+ * Invariant: an action that fails is answered with a status and a sentence, never with a stack.
  */
 
 import type { Request, Response } from 'express';
 import type { Connection } from '../api/connection.ts';
+import { describe } from '../errors.ts';
 import type { SseRouter } from '../http/router.ts';
 
-/** `close`: over for now, the client reconnects. `end`: over for good. */
-export function act(events: SseRouter) {
+/** Returns the handler that closes a connection. After `close` the client reconnects, after `end` it does not. */
+export function closeConnection(events: SseRouter) {
   return (req: Request, res: Response): void => {
-    const { id, how } = req.params;
-    const connection = find(events.connections, id as string);
-    if (how !== 'close' && how !== 'end') res.status(404).json({ error: 'There is close, and there is end.' });
-    else if (connection === undefined) res.status(404).json({ error: 'This connection is over already.' });
+    const { id, action } = req.params;
+    const connection = findConnection(events.connections, id as string);
+    if (action !== 'close' && action !== 'end') {
+      res.status(404).json({ error: `The action must be close or end; received ${describe(action)}.` });
+    } else if (connection === undefined) res.status(404).json({ error: 'This connection is closed already.' });
     else {
-      if (how === 'end') connection.end();
+      if (action === 'end') connection.end();
       else connection.close();
       res.sendStatus(204);
     }
   };
 }
 
-export function find(connections: ReadonlySet<Connection>, id: string): Connection | undefined {
+/** Returns the connection with this id; `undefined` if it is not open. */
+export function findConnection(connections: ReadonlySet<Connection>, id: string): Connection | undefined {
   for (const connection of connections) if (connection.id === id) return connection;
   return undefined;
 }
 
-export function publishTest(events: SseRouter) {
+/** Returns the handler that broadcasts a test event. */
+export function publishTestEvent(events: SseRouter) {
   return async (req: Request, res: Response): Promise<void> => {
     const { event, data, to } = (req.body ?? {}) as { event?: unknown; data?: unknown; to?: unknown };
     if (typeof event !== 'string' || typeof data !== 'string' || !isNames(to)) {
-      res
-        .status(400)
-        .json({ error: 'A test event is { event: string, data: string, to: string[] }; all may be empty.' });
+      res.status(400).json({
+        error: `The body must be { event: string, data: string, to: string[] }, all of which may be empty; received ${describe(req.body)}.`,
+      });
       return;
     }
     try {

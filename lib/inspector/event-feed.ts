@@ -1,19 +1,23 @@
 /*
- * The last events of the log, for somebody to read.
- * Knows the insight, entries and views; of the wire only what `frame.ts` writes: `event: ` and `data: ` lines.
- * Invariant: what is shown of an event is bounded, and so is how far back it is looked for.
+ * The last events of the log, as one viewer sees them.
+ * Of the wire format it reads only what `wire/event-stream.ts` writes: `event: ` and `data: ` lines.
+ * Invariant: what is shown of an event is bounded, and so is the number of entries that are searched.
  */
 
-import type { Entry } from '../journal/journal.ts';
 import type { Introspection } from '../diagnostics/channels.ts';
+import type { Entry } from '../journal/journal.ts';
 import type { View } from './view-query.ts';
 
-const NEAR = 64; // entries that are looked at in a quiet second
-const FAR = 2000; // and at most
-const SHOWN = 60;
-const PREVIEW = 600; // bytes of a body
+/** How many entries are searched first, enough for a second with few events; and how many at most. */
+const FIRST_SEARCH = 64;
+const MAX_SEARCH = 2000;
+/** How many events a viewer gets at once. */
+const MAX_EVENTS = 60;
+const PREVIEW_BYTES = 600;
+const MAX_CHANNELS = 8;
 
-export interface Shown {
+/** An event as the page shows it. */
+export interface ShownEvent {
   readonly id: string;
   readonly event: string;
   readonly data: string;
@@ -22,43 +26,46 @@ export interface Shown {
   readonly except: readonly string[] | undefined;
 }
 
-/** The newest that pass, newest first, and how many more there were. */
-export interface Fresh {
-  readonly entries: readonly Shown[];
+/** The newest events that pass the filters, newest first, and how many more there were. */
+export interface EventBatch {
+  readonly entries: readonly ShownEvent[];
   readonly skipped: number;
 }
 
-/** One viewer's place in the log. */
-export class Reading {
-  readonly #insight: Introspection;
+/** The events that one viewer has not got yet. */
+export class EventFeed {
+  readonly #introspection: Introspection;
   readonly #view: View;
-  #last = '';
+  #lastId = '';
 
-  constructor(insight: Introspection, view: View) {
-    this.#insight = insight;
+  constructor(introspection: Introspection, view: View) {
+    this.#introspection = introspection;
     this.#view = view;
   }
 
-  /** What has come since the last time; the first time: the newest of all. */
-  next(): Fresh {
-    const first = this.#last === '';
-    const fresh = this.#since();
-    this.#last = fresh[0]?.id ?? this.#last;
-    const passed = fresh.filter((entry) => this.#passes(entry));
-    return { entries: passed.slice(0, SHOWN).map(shownOf), skipped: first ? 0 : Math.max(0, passed.length - SHOWN) };
+  /** Returns the events since the last call; at the first call, the newest of all. */
+  next(): EventBatch {
+    const isFirst = this.#lastId === '';
+    const entries = this.#newEntries();
+    this.#lastId = entries[0]?.id ?? this.#lastId;
+    const matching = entries.filter((entry) => this.#matches(entry));
+    return {
+      entries: matching.slice(0, MAX_EVENTS).map(shownEventOf),
+      skipped: isFirst ? 0 : Math.max(0, matching.length - MAX_EVENTS),
+    };
   }
 
-  #since(): readonly Entry[] {
-    for (const far of [NEAR, FAR]) {
-      const recent = this.#insight.recent(this.#last === '' ? FAR : far);
-      const at = recent.findIndex(({ id }) => id === this.#last);
-      if (at !== -1) return recent.slice(0, at);
-      if (recent.length < far || far === FAR) return recent;
+  #newEntries(): readonly Entry[] {
+    for (const count of [FIRST_SEARCH, MAX_SEARCH]) {
+      const recent = this.#introspection.recent(this.#lastId === '' ? MAX_SEARCH : count);
+      const index = recent.findIndex(({ id }) => id === this.#lastId);
+      if (index !== -1) return recent.slice(0, index);
+      if (recent.length < count || count === MAX_SEARCH) return recent;
     }
     return [];
   }
 
-  #passes(entry: Entry): boolean {
+  #matches(entry: Entry): boolean {
     const { channel, name } = this.#view;
     if (channel !== undefined && !entry.to?.some(channel)) return false;
     return name === undefined || name(nameOf(textOf(entry)));
@@ -66,30 +73,31 @@ export class Reading {
 }
 
 function textOf({ body }: Entry): string {
-  return Buffer.from(body.buffer, body.byteOffset, Math.min(body.byteLength, PREVIEW))
+  return Buffer.from(body.buffer, body.byteOffset, Math.min(body.byteLength, PREVIEW_BYTES))
     .toString()
-    .replace(/\uFFFD+$/, ''); // cut within a character
+    .replace(/\uFFFD+$/, ''); // the preview may end within a character
 }
 
-// Not `^` and `.`: to a pattern U+2028 and U+2029 are line ends too, and to the wire they are data.
+// Not `^` and `.`: a pattern takes U+2028 and U+2029 for line ends too, but in an event stream they are data.
 function nameOf(text: string): string {
   return /(?<![^\n])event: ([^\n]*)/.exec(text.split('\ndata: ', 1)[0]!)?.[1] ?? 'message';
 }
 
-function shownOf(entry: Entry): Shown {
+function shownEventOf(entry: Entry): ShownEvent {
   const text = textOf(entry);
   const data = [...text.matchAll(/(?<![^\n])data: ([^\n]*)/g)].map(([, line]) => line).join('\n');
   const size = entry.body.byteLength;
   return {
     id: entry.id,
     event: nameOf(text),
-    data: size > PREVIEW ? `${data}…` : data,
+    data: size > PREVIEW_BYTES ? `${data}…` : data,
     size,
-    to: few(entry.to),
-    except: few(entry.except),
+    to: firstOf(entry.to),
+    except: firstOf(entry.except),
   };
 }
 
-function few(channels: readonly string[] | undefined): readonly string[] | undefined {
-  return channels && channels.length > 8 ? [...channels.slice(0, 8), `and ${channels.length - 8} more`] : channels;
+function firstOf(channels: readonly string[] | undefined): readonly string[] | undefined {
+  if (channels === undefined || channels.length <= MAX_CHANNELS) return channels;
+  return [...channels.slice(0, MAX_CHANNELS), `and ${channels.length - MAX_CHANNELS} more`];
 }

@@ -1,7 +1,6 @@
 /*
- * A page that shows what is going on in a router: mount it behind your own authorisation.
- * Knows Express, the package from outside, and the insight that a router leaves to this package's own tools.
- * Invariants: who looks changes nothing and reads no secrets; while nobody looks nothing runs.
+ * A page that shows the state of a router. Applications mount it behind their own authorisation.
+ * Invariants: viewing changes nothing and shows no secrets; without viewers nothing runs.
  */
 
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
@@ -9,51 +8,59 @@ import { boolean, rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import { sse, type SseRouter } from '../http/router.ts';
 import { INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
-import { act, publishTest } from './actions.ts';
+import { closeConnection, publishTestEvent } from './actions.ts';
 import { ASSETS } from './assets/index.ts';
-import { isForeign, ownHeaders, sameOriginJson } from './security.ts';
+import { isCrossOrigin, requireSameOriginJson, setSecurityHeaders } from './security.ts';
 import { viewOf } from './view-query.ts';
-import { Watch } from './viewers.ts';
+import { Viewers } from './viewers.ts';
 
-/** What the page may do besides looking. */
+/** What the page can do besides showing the router. */
 export interface InspectorOptions {
-  /** Whether it has a form that broadcasts a test event to real clients. @defaultValue `false` */
+  /** Whether the page has a form that broadcasts a test event to real clients. @defaultValue `false` */
   publish?: boolean;
 }
 
 /**
- * Makes the page: connections, rates, queues, the journal, the last events; and a way to end a connection.
+ * Returns a router that serves the page: connections, rates, queues, the journal, the last events; and a way to close a connection.
  * @example
  * ```ts
  * app.use('/_events', requireAdmin, inspector(events));
  * ```
- * @throws {SseTypeError} `ERR_SSE_OPTION` at once, for what is not a router and for options that cannot be meant.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` at once, if the argument is not a router of this package or an option is not valid.
  */
 export function inspector<E extends EventMap = AnyEvents>(
   router: SseRouter<E>,
   options: InspectorOptions = {},
 ): Router {
-  const { events, insight, publish } = checkCall(router, options);
-  const watch = new Watch(events, insight, publish);
-  const feed = sse((conn, req) => watch.enter(conn, viewOf(req)), { history: false, retry: { min: 1000, max: 2000 } });
-  watch.onClosing = () => void feed.close();
+  const { events, introspection, publish } = checkArguments(router, options);
+  const viewers = new Viewers(events, introspection, publish);
+  const feed = sse((conn, req) => viewers.add(conn, viewOf(req)), {
+    history: false,
+    retry: { min: 1000, max: 2000 },
+  });
+  viewers.onRouterClosed = () => void feed.close();
 
   const page = express.Router();
   for (const [path, { type, text }] of Object.entries(ASSETS)) {
-    page.get(path, ownHeaders, (req, res) => {
-      if (path === '/' && isBare(req)) res.redirect(308, withSlash(req));
+    page.get(path, setSecurityHeaders, (req, res) => {
+      if (path === '/' && lacksSlash(req)) res.redirect(308, withSlash(req));
       else res.set('Cache-Control', 'no-cache').type(type).send(text);
     });
   }
-  page.use('/feed', ownHeaders, (req, res, next) => (isForeign(req) ? res.sendStatus(403) : feed(req, res, next)));
-  page.post('/connections/:id/:how', ownHeaders, sameOriginJson, act(events));
-  if (publish) page.post('/publish', ownHeaders, sameOriginJson, publishTest(events));
-  page.use(tellClient);
+  page.use('/feed', setSecurityHeaders, (req, res, next) =>
+    isCrossOrigin(req) ? res.sendStatus(403) : feed(req, res, next),
+  );
+  page.post('/connections/:id/:action', setSecurityHeaders, requireSameOriginJson, closeConnection(events));
+  if (publish) page.post('/publish', setSecurityHeaders, requireSameOriginJson, publishTestEvent(events));
+  page.use(answerClientError);
   return page;
 }
 
-/** Relative addresses need the slash: /_events is answered with /_events/, wherever that is, also behind a proxy's prefix. */
-function isBare(req: Request): boolean {
+/**
+ * Whether the address of the page lacks the slash that its relative addresses need. `/_events` is redirected to `/_events/`,
+ * with a relative location that is right behind the prefix of a proxy too.
+ */
+function lacksSlash(req: Request): boolean {
   return !req.originalUrl.split('?', 1)[0]!.endsWith('/');
 }
 
@@ -62,8 +69,8 @@ function withSlash(req: Request): string {
   return `./${path.slice(path.lastIndexOf('/') + 1)}/${query === undefined ? '' : `?${query}`}`;
 }
 
-/** What is wrong with a body is told to the page; everything else is the application's. */
-function tellClient(
+/** Answers an error of the request body as JSON for the page. All other errors go to the application. */
+function answerClientError(
   error: { status?: number; message?: string },
   _req: Request,
   res: Response,
@@ -73,12 +80,18 @@ function tellClient(
   res.status(error.status).json({ error: error.message });
 }
 
-function checkCall(events: unknown, options: unknown): { events: SseRouter; insight: Introspection; publish: boolean } {
-  const insight = (events as { [INTROSPECT]?: Introspection } | null | undefined)?.[INTROSPECT];
-  if (insight === undefined) throw invalid('inspector(events): events', 'a router that sse() has made', events);
+function checkArguments(
+  events: unknown,
+  options: unknown,
+): { events: SseRouter; introspection: Introspection; publish: boolean } {
+  const introspection = (events as { [INTROSPECT]?: Introspection } | null | undefined)?.[INTROSPECT];
+  if (introspection === undefined) {
+    throw invalid('inspector(events): events', 'a router that sse() has returned', events);
+  }
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options);
   }
   rejectUnknownKeys('option of inspector()', options, { publish: true });
-  return { events: events as SseRouter, insight, publish: boolean('publish', (options as InspectorOptions).publish) };
+  const publish = boolean('publish', (options as InspectorOptions).publish);
+  return { events: events as SseRouter, introspection, publish };
 }

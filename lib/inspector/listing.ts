@@ -1,63 +1,66 @@
 /*
- * The connections, a page at a time, and one in full.
- * Knows connections, the insight, views and masking.
- * Invariant: all may be counted, but only a page of them is ever looked at closely or written down.
+ * The connections, one page at a time, and the details of one connection.
+ * Invariant: all connections may be counted, but only those of one page are described.
  */
 
 import type { Request } from 'express';
 import type { Connection } from '../api/connection.ts';
 import type { Introspection } from '../diagnostics/channels.ts';
-import { addressOf, headersOf } from './redaction.ts';
+import { redactHeaders, redactUrl } from './redaction.ts';
 import type { Filter, Order, View } from './view-query.ts';
 
-const ROWS = 25;
-const CHANNELS = 4; // in a row
-const TOP = 16; // channels by members
-const ALL_CHANNELS = 200; // of one connection
+const ROWS_PER_PAGE = 25;
+const MAX_CHANNELS_PER_ROW = 4;
+/** How many channels of one connection its details show. */
+const MAX_CHANNELS = 200;
+/** How many channels {@link channelCounts} returns. */
+const MAX_COUNTS = 16;
 
+/** One page of connections. */
 export interface Listing {
   readonly total: number;
   readonly offset: number;
   readonly rows: readonly ReturnType<typeof rowOf>[];
 }
 
-export function listing(connections: ReadonlySet<Connection>, insight: Introspection, view: View): Listing {
-  const found = sorted(
+/** Returns the page of connections that a viewer asks for. */
+export function listing(connections: ReadonlySet<Connection>, introspection: Introspection, view: View): Listing {
+  const matching = sorted(
     view.channel === undefined ? [...connections] : membersOf(connections, view.channel),
     view.order,
   );
-  const last = Math.max(0, Math.ceil(found.length / ROWS) - 1);
-  const offset = Math.min(view.page, last) * ROWS;
+  const lastPage = Math.max(0, Math.ceil(matching.length / ROWS_PER_PAGE) - 1);
+  const offset = Math.min(view.page, lastPage) * ROWS_PER_PAGE;
   return {
-    total: found.length,
+    total: matching.length,
     offset,
-    rows: found.slice(offset, offset + ROWS).map((connection) => rowOf(connection, insight)),
+    rows: matching.slice(offset, offset + ROWS_PER_PAGE).map((connection) => rowOf(connection, introspection)),
   };
 }
 
 function membersOf(connections: ReadonlySet<Connection>, channel: Filter): Connection[] {
-  const known = new Map<ReadonlySet<string>, boolean>(); // members of the same channels share a set of them
+  const matches = new Map<ReadonlySet<string>, boolean>(); // members of the same channels share one set
   return [...connections].filter(({ channels }) => {
-    let is = known.get(channels);
-    if (is === undefined) known.set(channels, (is = [...channels].some(channel)));
-    return is;
+    let isMatch = matches.get(channels);
+    if (isMatch === undefined) matches.set(channels, (isMatch = [...channels].some(channel)));
+    return isMatch;
   });
 }
 
-function sorted(found: Connection[], order: Order): Connection[] {
-  if (order === 'newest') return found.toReversed();
-  if (order === 'oldest') return found; // as they came
-  const queued = new Map(found.map((connection) => [connection, connection.bufferedBytes]));
-  return found.toSorted((a, b) => queued.get(b)! - queued.get(a)!);
+function sorted(connections: Connection[], order: Order): Connection[] {
+  if (order === 'newest') return connections.toReversed();
+  if (order === 'oldest') return connections; // the order of a Set
+  const queued = new Map(connections.map((connection) => [connection, connection.bufferedBytes]));
+  return connections.toSorted((a, b) => queued.get(b)! - queued.get(a)!);
 }
 
-function rowOf(connection: Connection, insight: Introspection) {
-  const { age, lastId, phase, behind } = insight.describe(connection);
+function rowOf(connection: Connection, introspection: Introspection) {
+  const { age, lastId, phase, behind } = introspection.describe(connection);
   const { id, channels, bufferedBytes: queued } = connection;
-  const names = [...channels].slice(0, CHANNELS);
+  const names = [...channels].slice(0, MAX_CHANNELS_PER_ROW);
   return {
     id,
-    address: clientOf(connection.request),
+    address: clientAddressOf(connection.request),
     age,
     channels: names,
     more: channels.size - names.length,
@@ -68,40 +71,40 @@ function rowOf(connection: Connection, insight: Introspection) {
   };
 }
 
-/** One connection, without its secrets. */
-export function details(connection: Connection, insight: Introspection) {
+/** Returns the details of one connection, without secrets. */
+export function details(connection: Connection, introspection: Introspection) {
   const { request, lastEventId, channels } = connection;
-  if (connection.readyState === 'closed') return { id: connection.id, over: String(connection.signal.reason) };
-  const { remoteAddress: peer, remotePort: port } = request.socket;
+  if (connection.readyState === 'closed') return { id: connection.id, closed: String(connection.signal.reason) };
+  const { remoteAddress = 'unknown', remotePort = 'unknown' } = request.socket;
   return {
-    ...rowOf(connection, insight),
-    channels: [...channels].slice(0, ALL_CHANNELS),
-    more: Math.max(0, channels.size - ALL_CHANNELS),
-    peer: `${peer ?? 'unknown'} port ${port ?? 'unknown'}`,
+    ...rowOf(connection, introspection),
+    channels: [...channels].slice(0, MAX_CHANNELS),
+    more: Math.max(0, channels.size - MAX_CHANNELS),
+    peer: `${remoteAddress} port ${remotePort}`,
     lastEventId,
-    asked: `${request.method} ${addressOf(request.originalUrl ?? request.url)} HTTP/${request.httpVersion}`,
-    headers: headersOf(request.headers),
+    requestLine: `${request.method} ${redactUrl(request.originalUrl ?? request.url)} HTTP/${request.httpVersion}`,
+    headers: redactHeaders(request.headers),
   };
 }
 
-/** The client as Express sees it, behind the proxies that it trusts. */
-function clientOf(request: Request): string {
+/** Returns the client's address as Express determines it, which may be behind the proxies that Express trusts. */
+function clientAddressOf(request: Request): string {
   return request.ip ?? request.socket.remoteAddress ?? 'unknown';
 }
 
-/** The channels with the most members. */
-export function census(connections: ReadonlySet<Connection>): {
+/** Returns the channels with the most members, and the number of connections that are in no channel. */
+export function channelCounts(connections: ReadonlySet<Connection>): {
   readonly none: number;
   readonly top: readonly [string, number][];
 } {
-  const alike = new Map<ReadonlySet<string>, number>();
-  for (const { channels } of connections) alike.set(channels, (alike.get(channels) ?? 0) + 1);
+  const countsBySet = new Map<ReadonlySet<string>, number>();
+  for (const { channels } of connections) countsBySet.set(channels, (countsBySet.get(channels) ?? 0) + 1);
   const members = new Map<string, number>();
   let none = 0;
-  for (const [channels, count] of alike) {
+  for (const [channels, count] of countsBySet) {
     if (channels.size === 0) none += count;
     for (const channel of channels) members.set(channel, (members.get(channel) ?? 0) + count);
   }
-  const top = [...members].toSorted(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, TOP);
+  const top = [...members].toSorted(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, MAX_COUNTS);
   return { none, top };
 }

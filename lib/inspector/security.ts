@@ -1,7 +1,7 @@
 /*
- * What keeps other people's pages out: the inspector's own headers, and what a request that changes something must show.
- * Knows Express' requests and responses.
- * Invariants: the page loads nothing from elsewhere and is framed by nobody; no other origin's page acts or reads through it.
+ * Protects the inspector from pages of other origins: its response headers, and the checks of a request that changes something.
+ * Invariants: the page loads nothing from another origin, and no page can frame it; a page of another origin can neither read nor act
+ * through it.
  */
 
 import express, { type NextFunction, type Request, type RequestHandler, type Response } from 'express';
@@ -18,8 +18,8 @@ const POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-/** On our own answers only, and in place of what helmet has put there for the application's pages. */
-export function ownHeaders(_req: Request, res: Response, next: NextFunction): void {
+/** Sets the headers of the inspector's own responses, in place of those that helmet has set for the application's pages. */
+export function setSecurityHeaders(_req: Request, res: Response, next: NextFunction): void {
   res.set({
     'Content-Security-Policy': POLICY,
     'Cross-Origin-Resource-Policy': 'same-origin',
@@ -27,24 +27,24 @@ export function ownHeaders(_req: Request, res: Response, next: NextFunction): vo
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
   });
-  res.removeHeader('Access-Control-Allow-Origin'); // an application-wide cors() is not meant for this
+  res.removeHeader('Access-Control-Allow-Origin'); // a cors() of the whole application is not meant for this page
   next();
 }
 
-/** Whether a browser says that another origin's page asks. */
-export function isForeign(req: Request): boolean {
+/** Whether the request comes from a page of another origin, by the headers that a browser sends. */
+export function isCrossOrigin(req: Request): boolean {
   return req.headers.origin !== undefined || req.headers['sec-fetch-site'] !== undefined
     ? !isSameOrigin(req, req.headers.origin)
     : false;
 }
 
-const parse: RequestHandler = express.json({ limit: '256kb' });
+const parseJson: RequestHandler = express.json({ limit: '256kb' });
 
-/** A request that changes something: from our own page, by its script, as JSON, which no form of another site can send. */
-export function sameOriginJson(req: Request, res: Response, next: NextFunction): void {
+/** Accepts a request that changes something only from the inspector's own page, and only as JSON, which no form of another site can send. */
+export function requireSameOriginJson(req: Request, res: Response, next: NextFunction): void {
   if (!isSameOrigin(req, req.headers.origin)) {
     res.status(403).json({ error: 'Only the inspector’s own page may do this.' });
   } else if (!req.is('application/json')) {
-    res.status(415).json({ error: 'The body is JSON, and says so: Content-Type: application/json.' });
-  } else parse(req, res, next);
+    res.status(415).json({ error: 'The body must be JSON with Content-Type: application/json.' });
+  } else parseJson(req, res, next);
 }

@@ -1,21 +1,22 @@
 /*
- * How often something costly may be done: so that it takes at most a hundredth of the time.
- * Knows nothing of any other room.
- * Invariant: what took long is not done again soon, however many connections there are.
+ * Limits how often costly work runs, so that it takes at most one hundredth of the time.
+ * Invariant: work that took long does not run again soon, however many connections there are.
  */
 
-const SHARE = 100;
+/** The pause after the work, in multiples of the time that it took. */
+const PAUSE_FACTOR = 100;
 
-export class Pace {
-  #next = 0;
+/** The throttle of one kind of work. */
+export class Throttle {
+  #nextStart = 0;
 
-  /** Does it, unless it is too soon. */
+  /** Runs the work and returns its result; `undefined` if it is too early. */
   run<T>(work: () => T): T | undefined {
     const start = performance.now();
-    if (start < this.#next) return undefined;
+    if (start < this.#nextStart) return undefined;
     const result = work();
     const end = performance.now();
-    this.#next = end + (end - start) * SHARE;
+    this.#nextStart = end + (end - start) * PAUSE_FACTOR;
     return result;
   }
 }

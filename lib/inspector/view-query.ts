@@ -1,27 +1,28 @@
 /*
- * What one viewer looks at: the filters, the order and page of the connections, and the one that is selected.
- * Knows requests.
- * Invariant: whatever a query says becomes a view; what makes no sense becomes the default.
+ * The view of one viewer, from the query of its request: the filters, the order and page of the connections, and the selected one.
+ * Invariant: every query gives a view; a value that is not valid gives the default.
  */
 
 import type { IncomingMessage } from 'node:http';
 
 export type Order = 'oldest' | 'newest' | 'queued';
-/** Whether a name passes. */
+/** Whether a name matches. */
 export type Filter = (name: string) => boolean;
 
+/** What one viewer sees. */
 export interface View {
-  /** `undefined`: every channel, and none. */
+  /** `undefined`: connections of all channels, and of none. */
   readonly channel: Filter | undefined;
-  /** Of events. */
+  /** The filter of event names. */
   readonly name: Filter | undefined;
   readonly order: Order;
   /** From 0. */
   readonly page: number;
-  /** A connection's id; '' for none. */
+  /** The id of the selected connection; `''` for none. */
   readonly selected: string;
 }
 
+/** Returns the view that a request asks for. */
 export function viewOf(req: IncomingMessage): View {
   const query = new URLSearchParams(req.url?.split('?', 2)[1]);
   const order = query.get('order');
@@ -35,7 +36,7 @@ export function viewOf(req: IncomingMessage): View {
   };
 }
 
-/** A name, or the beginning of one and a star. */
+/** Returns the filter for a whole name, or for the beginning of one followed by a star. */
 function filterOf(text: string | null): Filter | undefined {
   if (text === null || text === '') return undefined;
   if (!text.endsWith('*')) return (name) => name === text;

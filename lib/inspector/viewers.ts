@@ -1,65 +1,68 @@
 /*
- * Who looks, and what they are told each second.
- * Knows the inspected router from outside and by its insight; its viewers are connections of another router.
- * Invariants: the timer runs only while somebody looks, and keeps no process alive; a viewer that is behind is told less, not more.
+ * The viewers of the page, which are connections of a router of its own, and what they receive each second.
+ * Invariants: the timer runs only while there are viewers, and does not keep the process alive; a viewer that is behind receives less,
+ * not more.
  */
 
 import type { Connection } from '../api/connection.ts';
 import type { Introspection } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
-import { find } from './actions.ts';
-import { Reading } from './event-feed.ts';
-import { census, details, listing } from './listing.ts';
-import { Pace } from './throttle.ts';
+import { findConnection } from './actions.ts';
+import { EventFeed } from './event-feed.ts';
+import { channelCounts, details, listing } from './listing.ts';
 import { Sampler, type Sample } from './sampler.ts';
+import { Throttle } from './throttle.ts';
 import type { View } from './view-query.ts';
 
-const TICK = 1000; // ms
+const SAMPLE_INTERVAL_MS = 1000;
 
 interface Viewer {
   readonly conn: Connection;
   readonly view: View;
-  readonly reading: Reading;
-  readonly pace: Pace;
+  readonly feed: EventFeed;
+  readonly listingThrottle: Throttle;
   readonly selected: Connection | undefined;
 }
 
-export class Watch {
-  /** The inspected router is closed, and everybody has gone: the viewers are to go, too. */
-  onClosing = (): void => {};
+/** All viewers of one inspected router. */
+export class Viewers {
+  /** Called when the inspected router is closed and its last connection too. The viewers have nothing more to see then. */
+  onRouterClosed = (): void => {};
   readonly #events: SseRouter;
-  readonly #insight: Introspection;
+  readonly #introspection: Introspection;
   readonly #publish: boolean;
   readonly #sampler: Sampler;
-  readonly #census = new Pace();
+  readonly #countThrottle = new Throttle();
   readonly #viewers = new Set<Viewer>();
-  #channels: ReturnType<typeof census> = { none: 0, top: [] };
+  #channels: ReturnType<typeof channelCounts> = { none: 0, top: [] };
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(events: SseRouter, insight: Introspection, publish: boolean) {
+  constructor(events: SseRouter, introspection: Introspection, publish: boolean) {
     this.#events = events;
-    this.#insight = insight;
+    this.#introspection = introspection;
     this.#publish = publish;
     this.#sampler = new Sampler(events);
   }
 
-  enter(conn: Connection, view: View): void {
+  /** Adds a viewer and sends it the current state. */
+  add(conn: Connection, view: View): void {
     const { connections } = this.#events;
-    const selected = view.selected === '' ? undefined : find(connections, view.selected);
-    const viewer = { conn, view, selected, reading: new Reading(this.#insight, view), pace: new Pace() };
+    const selected = view.selected === '' ? undefined : findConnection(connections, view.selected);
+    const feed = new EventFeed(this.#introspection, view);
+    const viewer = { conn, view, selected, feed, listingThrottle: new Throttle() };
     this.#viewers.add(viewer);
-    conn.signal.addEventListener('abort', () => this.#leave(viewer), { once: true });
+    conn.signal.addEventListener('abort', () => this.#remove(viewer), { once: true });
     if (this.#viewers.size === 1) this.#start();
     const hello = { publish: this.#publish, process: process.pid, points: this.#sampler.points };
     conn.push({ event: 'hello', data: hello });
     if (view.selected !== '' && !selected) {
-      conn.push({ event: 'selected', data: { id: view.selected, over: 'gone' } });
+      conn.push({ event: 'selected', data: { id: view.selected, closed: 'unknown' } });
     }
-    this.#look(); // before the first tick there are no rates, but everything else
-    this.#tell(viewer, this.#figures(undefined));
+    this.#countChannels(); // before the first sample there are no rates, but everything else
+    this.#send(viewer, this.#figures(undefined));
   }
 
-  #leave(viewer: Viewer): void {
+  #remove(viewer: Viewer): void {
     this.#viewers.delete(viewer);
     if (this.#viewers.size > 0) return;
     clearInterval(this.#timer);
@@ -68,36 +71,36 @@ export class Watch {
 
   #start(): void {
     this.#sampler.start();
-    this.#timer = setInterval(() => this.#tick(), TICK).unref();
+    this.#timer = setInterval(() => this.#onInterval(), SAMPLE_INTERVAL_MS).unref();
   }
 
-  #tick(): void {
+  #onInterval(): void {
     const sample = this.#sampler.take();
-    this.#look();
+    this.#countChannels();
     const figures = this.#figures(sample);
-    for (const viewer of this.#viewers) if (viewer.conn.bufferedBytes === 0) this.#tell(viewer, figures);
-    if (sample.stats.connections === 0 && this.#insight.closing) this.onClosing();
+    for (const viewer of this.#viewers) if (viewer.conn.bufferedBytes === 0) this.#send(viewer, figures);
+    if (sample.stats.connections === 0 && this.#introspection.closing) this.onRouterClosed();
   }
 
-  #look(): void {
-    this.#channels = this.#census.run(() => census(this.#events.connections)) ?? this.#channels;
+  #countChannels(): void {
+    this.#channels = this.#countThrottle.run(() => channelCounts(this.#events.connections)) ?? this.#channels;
   }
 
   #figures(sample: Sample | undefined) {
     return {
       ...sample,
       stats: sample?.stats ?? this.#events.stats(),
-      log: this.#insight.log(),
+      log: this.#introspection.log(),
       channels: this.#channels,
     };
   }
 
-  #tell({ conn, view, reading, pace, selected }: Viewer, figures: object): void {
+  #send({ conn, view, feed, listingThrottle, selected }: Viewer, figures: object): void {
     conn.push({ event: 'figures', data: figures });
-    const list = pace.run(() => listing(this.#events.connections, this.#insight, view));
-    if (list !== undefined) conn.push({ event: 'connections', data: list });
-    const fresh = reading.next();
-    if (fresh.entries.length > 0) conn.push({ event: 'entries', data: fresh });
-    if (selected !== undefined) conn.push({ event: 'selected', data: details(selected, this.#insight) });
+    const page = listingThrottle.run(() => listing(this.#events.connections, this.#introspection, view));
+    if (page !== undefined) conn.push({ event: 'connections', data: page });
+    const batch = feed.next();
+    if (batch.entries.length > 0) conn.push({ event: 'entries', data: batch });
+    if (selected !== undefined) conn.push({ event: 'selected', data: details(selected, this.#introspection) });
   }
 }

@@ -1,120 +1,119 @@
 /*
- * What is told: every gauge and counter, by name, in Prometheus' units.
- * Knows the figures of a router, as types.
- * Invariants: names never change without a major version; a label's values are the keys of a closed list.
+ * The definitions of all gauges and counters: their names, in Prometheus' units, and how to read them from a router's stats.
+ * Invariants: names never change without a major version; the values of a label are the keys of a closed list.
  */
 
 import type { SseStats } from '../diagnostics/stats.ts';
 
-interface Reading {
+interface Sample {
   readonly labels?: Readonly<Record<string, string>>;
   readonly value: number;
 }
 
-interface Figure {
+interface MetricDefinition {
   readonly name: string;
   readonly help: string;
   readonly label?: string;
-  /** How the processes of a cluster are told as one, where it is not their sum. */
+  /** How prom-client's AggregatorRegistry combines the processes of a cluster; the sum if it is left out. */
   readonly aggregator?: 'min';
-  readonly read: (stats: SseStats) => readonly Reading[];
+  readonly read: (stats: SseStats) => readonly Sample[];
 }
 
-export const GAUGES: readonly Figure[] = [
+export const GAUGES: readonly MetricDefinition[] = [
   {
     name: 'sse_connections',
     help: 'Open connections.',
-    read: ({ connections }) => only(connections),
+    read: ({ connections }) => single(connections),
   },
   {
     name: 'sse_connections_connecting',
     help: 'Requests whose stream has not opened yet.',
-    read: ({ connecting }) => only(connecting),
+    read: ({ connecting }) => single(connecting),
   },
   {
     name: 'sse_connections_behind',
-    help: 'Open connections whose reader is behind.',
-    read: ({ behind }) => only(behind),
+    help: 'Open connections that are behind because their client reads slowly.',
+    read: ({ behind }) => single(behind),
   },
   {
     name: 'sse_queued_bytes',
-    help: 'Bytes that wait for readers that are behind.',
-    read: ({ bufferedBytes }) => only(bufferedBytes),
+    help: 'Bytes queued for connections that are behind.',
+    read: ({ bufferedBytes }) => single(bufferedBytes),
   },
   {
     name: 'sse_channels',
     help: 'Channels with at least one member.',
-    read: ({ channels }) => only(channels),
+    read: ({ channels }) => single(channels),
   },
   {
     name: 'sse_ring_entries',
-    help: "The journal's entries that this process holds.",
-    read: ({ ringEntries }) => only(ringEntries),
+    help: 'Journal entries that this process holds in memory.',
+    read: ({ ringEntries }) => single(ringEntries),
   },
   {
     name: 'sse_ring_bytes',
-    help: "Bytes of the journal's entries that this process holds.",
-    read: ({ ringBytes }) => only(ringBytes),
+    help: 'Bytes of the journal entries that this process holds in memory.',
+    read: ({ ringBytes }) => single(ringBytes),
   },
   {
     name: 'sse_journal_up',
     help: "1 while the journal's engine answers, else 0.",
     aggregator: 'min',
-    read: ({ journalUp }) => only(journalUp),
+    read: ({ journalUp }) => single(journalUp),
   },
 ];
 
-export const COUNTERS: readonly Figure[] = [
+export const COUNTERS: readonly MetricDefinition[] = [
   {
     name: 'sse_connections_opened_total',
     help: 'Connections opened.',
-    read: ({ opened }) => only(opened),
+    read: ({ opened }) => single(opened),
   },
   {
     name: 'sse_connections_closed_total',
-    help: 'Connections that are over, by the reason.',
+    help: 'Connections closed, by reason.',
     label: 'reason',
-    read: ({ closed }) => by('reason', closed),
+    read: ({ closed }) => labelled('reason', closed),
   },
   {
     name: 'sse_connections_refused_total',
-    help: 'Requests sent away, by the limit that was reached, or because the router closes.',
+    help: 'Requests refused, by the limit that was reached, or because the router shuts down.',
     label: 'limit',
     read: ({ refused: { connections, perClient, shutdown } }) =>
-      by('limit', { connections, per_client: perClient, shutdown }),
+      labelled('limit', { connections, per_client: perClient, shutdown }),
   },
   {
     name: 'sse_broadcasts_total',
-    help: 'Messages that this process has put into the journal.',
-    read: ({ broadcasts }) => only(broadcasts),
+    help: 'Messages that this process has appended to the journal.',
+    read: ({ broadcasts }) => single(broadcasts),
   },
   {
     name: 'sse_events_delivered_total',
-    help: 'Broadcast events written to connections, one for each that got it.',
-    read: ({ events }) => only(events),
+    help: 'Broadcast events written to connections; an event counts once for each connection.',
+    read: ({ events }) => single(events),
   },
   {
     name: 'sse_delivered_bytes_total',
-    help: "Bytes of events and comments written to connections, without HTTP's framing.",
-    read: ({ bytes }) => only(bytes),
+    help: 'Bytes of events and comments written to connections, without the framing of HTTP.',
+    read: ({ bytes }) => single(bytes),
   },
   {
     name: 'sse_resumes_total',
-    help: 'Returning clients: resumed, or why they were told to reset instead.',
+    help: 'Clients that reconnected: resumed, or the reason of the reset that they received.',
     label: 'outcome',
-    read: ({ resumes }) => by('outcome', resumes),
+    read: ({ resumes }) => labelled('outcome', resumes),
   },
   {
     name: 'sse_heartbeats_total',
-    help: 'Heartbeats and checkpoints written to silent connections.',
-    read: ({ heartbeats }) => only(heartbeats),
+    help: 'Heartbeats and checkpoints written to idle connections.',
+    read: ({ heartbeats }) => single(heartbeats),
   },
 ];
 
-function only(value: number): Reading[] {
+function single(value: number): Sample[] {
   return [{ value }];
 }
 
-function by(label: string, values: Readonly<Record<string, number>>): Reading[] {
+function labelled(label: string, values: Readonly<Record<string, number>>): Sample[] {
   return Object.entries(values).map(([key, value]) => ({ labels: { [label]: key }, value }));
 }

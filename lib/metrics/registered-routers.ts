@@ -1,7 +1,6 @@
 /*
- * The routers of one registry.
- * Knows routers and registries by what is asked of them here.
- * Invariants: a router is counted once; nothing is kept outside of the registry that it belongs to.
+ * The routers of one prom-client registry.
+ * Invariants: each router is in a registry once; nothing is stored outside the registry.
  */
 
 import type { Registry } from 'prom-client';
@@ -9,69 +8,85 @@ import { SseTypeError } from '../errors.ts';
 import type { SseRouter } from '../http/router.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
 
-/** What finds them again by the registry: on one of the metrics, so that it goes when the registry is cleared. */
-const SOURCES = Symbol.for('sse-router.metrics');
-const ANCHOR = 'sse_connections';
+/** The key of the routers on one of the registry's metrics. So they are dropped when the registry is cleared. */
+const ROUTERS = Symbol.for('sse-router.metrics');
+/** The metric that carries the routers. */
+const ANCHOR_METRIC = 'sse_connections';
 
 export type Labels = { readonly router?: string };
 
-interface Source {
+interface RegisteredRouter {
   readonly events: SseRouter;
   readonly labels: Labels;
 }
 
-export class Sources {
+/** The routers of one registry, with their labels. */
+export class RegisteredRouters {
   readonly #registry: Registry;
-  readonly #sources = new Map<object, Source>();
-  #read: readonly { labels: Labels; stats: SseStats }[] | undefined;
+  readonly #routers = new Map<object, RegisteredRouter>();
+  #stats: readonly { labels: Labels; stats: SseStats }[] | undefined;
 
   constructor(registry: Registry) {
     this.#registry = registry;
   }
 
-  static of(registry: Registry): Sources | undefined {
-    return (registry.getSingleMetric(ANCHOR) as { [SOURCES]?: Sources } | undefined)?.[SOURCES];
+  /** Returns the routers of a registry; `undefined` if it has none. */
+  static of(registry: Registry): RegisteredRouters | undefined {
+    return (registry.getSingleMetric(ANCHOR_METRIC) as { [ROUTERS]?: RegisteredRouters } | undefined)?.[ROUTERS];
   }
 
-  keep(metric: object): void {
-    if (this.#registry.getSingleMetric(ANCHOR) === metric) Object.defineProperty(metric, SOURCES, { value: this });
+  /** Attaches the routers to a metric of the registry if it is the anchor. */
+  attachTo(metric: object): void {
+    if (this.#registry.getSingleMetric(ANCHOR_METRIC) === metric)
+      Object.defineProperty(metric, ROUTERS, { value: this });
   }
 
-  /** Whether the registry still has them: clearing it lets go of everything. */
+  /** Whether the routers are still in the registry. They are not after it has been cleared. */
   get isRegistered(): boolean {
-    return Sources.of(this.#registry) === this;
+    return RegisteredRouters.of(this.#registry) === this;
   }
 
-  add(events: SseRouter, router: string | undefined): Labels {
-    const before = this.#sources.get(events);
-    if (before !== undefined) {
-      const as = before.labels.router === undefined ? '' : ` as ${JSON.stringify(before.labels.router)}`;
-      throw new SseTypeError('ERR_SSE_OPTION', `metrics(): this registry has this router already${as}: call it once.`);
-    }
-    for (const { labels } of this.#sources.values()) {
-      if (labels.router !== undefined && router !== undefined && labels.router !== router) continue;
+  /** Adds a router and returns its labels. */
+  add(events: SseRouter, name: string | undefined): Labels {
+    const registered = this.#routers.get(events);
+    if (registered !== undefined) {
+      const { router } = registered.labels;
+      const label = router === undefined ? '' : ` as ${JSON.stringify(router)}`;
       throw new SseTypeError(
         'ERR_SSE_OPTION',
-        labels.router === router && router !== undefined
-          ? `metrics(): this registry has another router as ${JSON.stringify(router)}: give each a name of its own.`
-          : "metrics(): this registry has another router already: give each a name, metrics(events, registry, { router: 'feed' }).",
+        `metrics(events, registry): events must be a router that is not in this registry; received one that it has already${label}. Call metrics() once for each router.`,
       );
     }
-    const labels = router === undefined ? {} : { router };
-    this.#sources.set(events, { events, labels });
+    const names = [...this.#routers.values()].map(({ labels }) => labels.router);
+    if (name !== undefined && names.includes(name)) {
+      throw new SseTypeError(
+        'ERR_SSE_OPTION',
+        `metrics(events, registry, { router }): router must be unique in its registry; received ${JSON.stringify(name)}, the name of another router. Choose another name.`,
+      );
+    }
+    if (names.length > 0 && (name === undefined || names.includes(undefined))) {
+      throw new SseTypeError(
+        'ERR_SSE_OPTION',
+        "metrics(events, registry): each router must have a name if its registry has more than one; received a router without one. Give each a name, as in metrics(events, registry, { router: 'feed' }).",
+      );
+    }
+    const labels = name === undefined ? {} : { router: name };
+    this.#routers.set(events, { events, labels });
     return labels;
   }
 
+  /** Returns the labels of a router; `undefined` if it is not in this registry. */
   labelsOf(router: object): Labels | undefined {
-    return this.#sources.get(router)?.labels;
+    return this.#routers.get(router)?.labels;
   }
 
-  /** Everybody's figures; asked for by each metric, made once for all that are collected in one turn. */
-  read(): readonly { labels: Labels; stats: SseStats }[] {
-    if (this.#read === undefined) {
-      this.#read = [...this.#sources.values()].map(({ events, labels }) => ({ labels, stats: events.stats() }));
-      void Promise.resolve().then(() => (this.#read = undefined)); // queueMicrotask may be a test's, and never call
+  /** Returns the stats of all routers. Every metric calls this; they are read once for all metrics of the same tick. */
+  readStats(): readonly { labels: Labels; stats: SseStats }[] {
+    if (this.#stats === undefined) {
+      this.#stats = [...this.#routers.values()].map(({ events, labels }) => ({ labels, stats: events.stats() }));
+      // Not queueMicrotask: a test may have faked it, and it would never call back.
+      void Promise.resolve().then(() => (this.#stats = undefined));
     }
-    return this.#read;
+    return this.#stats;
   }
 }

@@ -1,23 +1,19 @@
 /*
- * The names of channels.
- * Knows errors.
- * Invariant: a name is a string that is not empty; what it means is the application's.
+ * Checks the names of channels.
+ *
+ * Invariant: a channel name is a non-empty string; only the application gives it a meaning.
  */
 
-import { describe, SseTypeError } from '../errors.ts';
+import { nonEmptyString } from '../validation/validate.ts';
+
+const DETAILS = { code: 'ERR_SSE_CHANNEL', cure: "Pass a name, for example 'room:7'." } as const;
 
 /** @throws {SseTypeError} `ERR_SSE_CHANNEL` */
 export function checkChannels(channels: readonly unknown[]): asserts channels is readonly string[] {
-  for (const channel of channels) {
-    if (typeof channel === 'string' && channel !== '') continue;
-    throw new SseTypeError(
-      'ERR_SSE_CHANNEL',
-      `A channel's name is a string that is not empty, and this is ${describe(channel)}.`,
-    );
-  }
+  for (const channel of channels) nonEmptyString('The name of a channel', channel, DETAILS);
 }
 
-/** One name or several, as a list; `undefined` stays. @throws {SseTypeError} `ERR_SSE_CHANNEL` */
+/** Returns one name or several as a list; `undefined` stays `undefined`. @throws {SseTypeError} `ERR_SSE_CHANNEL` */
 export function channelsOf(given: unknown): readonly string[] | undefined {
   if (given === undefined) return undefined;
   const channels: readonly unknown[] = Array.isArray(given) ? given : [given];

@@ -1,42 +1,48 @@
 /*
- * Spans of milliseconds, and a value out of one: what keeps a herd from moving in step.
- * Knows nothing of any other room.
- * Invariant: each connection gets a value of its own.
+ * Ranges of milliseconds, and a random delay within one.
+ *
+ * Invariant: each connection gets a delay of its own, so that clients that lost their connections together do not all reconnect in
+ * the same instant.
  */
 
 import { randomInt } from 'node:crypto';
-import { SseTypeError } from '../errors.ts';
-import { rejectUnknownKeys, positiveInteger } from '../validation/validate.ts';
+import { invalid, positiveInteger, rejectUnknownKeys } from '../validation/validate.ts';
 
-/** A span of milliseconds, out of which each connection gets its own value. */
+/** A range of milliseconds. Each connection gets a random value between `min` and `max`, both included. */
 export interface DelayRange {
+  /** An integer from 1 to 2147483647. */
   readonly min: number;
+  /** An integer from `min` to 2147483647. */
   readonly max: number;
 }
 
 /** @deprecated Use {@link DelayRange}. */
 export type Span = DelayRange;
 
-/** What is told to who is sent away where the application leaves the delay to the clients: none would be a herd. */
+/**
+ * The reconnection delay where the application sets none. Refused clients get it even with `retry: false`, because without a
+ * delay they would all reconnect in the same instant.
+ */
 export const DEFAULT_RETRY: DelayRange = { min: 2000, max: 5000 };
 
-/** A random value out of a span. */
+/** Returns a random integer from the range. */
 export function randomDelay({ min, max }: DelayRange): number {
   return randomInt(min, max + 1);
 }
 
-/** One number of milliseconds, or two between which each gets its own. */
-export function checkDelayRange(name: string, value: unknown): DelayRange {
+/** Checks a number of milliseconds, or a range of them. @throws {SseTypeError} `ERR_SSE_OPTION` */
+export function checkDelayRange(name: string, value: unknown, cure: string): DelayRange {
   if (typeof value !== 'object' || value === null) {
-    const ms = positiveInteger(name, value, 'milliseconds, { min, max } or false');
-    return { min: ms, max: ms };
+    const delay = positiveInteger(name, value, 'milliseconds', { alternative: ', { min, max } or false', cure });
+    return { min: delay, max: delay };
   }
   rejectUnknownKeys(`part of ${name}`, value, { min: true, max: true });
   const { min, max } = value as DelayRange;
+  const details = { cure: `Give both ends of the range: ${name}: { min: 2000, max: 5000 }.` };
   const checked = {
-    min: positiveInteger(`${name}.min`, min, 'milliseconds'),
-    max: positiveInteger(`${name}.max`, max, 'milliseconds'),
+    min: positiveInteger(`${name}.min`, min, 'milliseconds', details),
+    max: positiveInteger(`${name}.max`, max, 'milliseconds', details),
   };
   if (min <= max) return checked;
-  throw new SseTypeError('ERR_SSE_OPTION', `${name}.min (${min}) is at most ${name}.max (${max}).`);
+  throw invalid(`${name}.min`, `at most ${name}.max, which is ${max}`, min, { cure: 'Exchange the two.' });
 }

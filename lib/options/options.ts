@@ -1,22 +1,23 @@
 /*
- * Every option: type, unit, default, check, and nothing else.
- * Knows errors, frames' limits and the journal's contract.
- * Invariant: set-up throws, with the value seen and the cure; what leaves here needs no further check.
+ * The options of `sse()`: their types, units, defaults and checks.
+ *
+ * Invariants: an invalid option throws when the router is made, before anything is opened. Settings need no further check.
  */
 
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
 import type { Request } from 'express';
 import {
-  optionalFunction,
-  limit,
   boolean,
-  rejectUnknownKeys,
-  positiveInteger,
   invalid,
+  limit,
+  oneOf,
+  optionalFunction,
+  plainObject,
+  positiveInteger,
+  rejectUnknownKeys,
 } from '../validation/validate.ts';
 import { checkCors } from './cors-options.ts';
-import { describe, SseTypeError } from '../errors.ts';
 import { serializeDefault, type Serialize } from '../wire/event-stream.ts';
 import { canGzip } from '../wire/gzip-transport.ts';
 import type { Journal } from '../journal/journal.ts';
@@ -25,58 +26,138 @@ import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
 import { DEFAULT_RETRY, checkDelayRange, type DelayRange } from './delay-range.ts';
 
-/** Header values by name; `undefined` removes one that would otherwise be sent. */
+/**
+ * Header values by name: a string, or a list of strings, which are sent as one header line each. `undefined` removes a header that
+ * would otherwise be sent.
+ */
 export type HeaderValues = Record<string, string | readonly string[] | undefined>;
 
-/** How many may be connected at once. */
+/** How many connections may be open at the same time. */
 export interface Limits {
-  /** Connections in all, those still connecting included. No limit by default. */
+  /**
+   * The largest number of connections, those that are still connecting included: an integer from 1 to 2147483647, or `Infinity`.
+   * @defaultValue none
+   */
   connections?: number;
-  /** Connections per client. No limit by default. */
+  /**
+   * The largest number of connections per client: an integer from 1 to 2147483647, or `Infinity`.
+   * @defaultValue none
+   */
   perClient?: number;
-  /** Who counts as one client: by default `req.ip` (so set Express' `trust proxy`), of an IPv6 address its /64. */
+  /**
+   * Returns the key under which a request is counted for `perClient`. If it throws, the error goes to Express.
+   * @defaultValue `req.ip`, an IPv6 address cut to its /64; so set Express' `trust proxy` behind a proxy
+   */
   clientKey?: (req: Request) => string;
   /**
-   * What who is over the limit gets. `'retry'`: 200 with a jittered `retry` and an end, as a browser gives up for ever on any
-   * other status. `'reject'`: 503 (or 429 per client) with a jittered `Retry-After`, for clients that are not browsers.
+   * How a request over the limit is answered. `'retry'`: 200 with an empty stream and a random `retry`, because a browser gives up
+   * for ever after any other status. `'reject'`: 503 (429 for `perClient`) with a random `Retry-After`, for clients that are not
+   * browsers.
    * @defaultValue `'retry'`
    */
   whenFull?: 'retry' | 'reject';
 }
 
-/** The options of `sse()`. What is left out, or `undefined`, has its default. */
+/**
+ * The options of `sse()`. An option that is left out, or is `undefined`, has its default. An unknown or invalid option throws.
+ * @example
+ * ```ts
+ * const events = sse<Events>((conn, req, res) => conn.join(`user:${res.locals.user}`), {
+ *   history: { size: 10_000, maxAge: 600_000 }, // 10 minutes
+ *   snapshot: async () => ({ event: 'stock', data: await stock() }),
+ *   limits: { perClient: 10 },
+ * });
+ * ```
+ * @typeParam E - the event map; see {@link EventMap}
+ */
 export interface SseOptions<E extends EventMap = AnyEvents> {
-  /** Headers of the stream: adds, overrides without regard to case, and removes with `undefined`. `Vary` is appended to. */
+  /**
+   * Headers of the stream, or a function that returns them for a request. They override the defaults without regard to case;
+   * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
+   * @defaultValue none
+   */
   headers?: HeaderValues | ((req: Request) => HeaderValues);
-  /** The `cors` package's options. `true`: every origin, without credentials. @defaultValue `false` */
+  /**
+   * The options of the `cors` package. `true` allows every origin, without credentials. With an origin that is a string, a list, a
+   * pattern or a function, a request of another origin is answered 403 before the handler runs; the router's own origin passes.
+   * @defaultValue `false`
+   * @see https://www.npmjs.com/package/cors
+   */
   cors?: boolean | CorsOptions;
-  /** The methods that open a stream. @defaultValue `['GET']` */
+  /**
+   * The methods that open a stream. HEAD (with GET) and OPTIONS are always answered, any other method with 405.
+   * @defaultValue `['GET']`
+   */
   methods?: readonly ('GET' | 'POST')[];
-  /** Milliseconds before a client reconnects; a span gives each its own; `false` leaves it to the client. @defaultValue `{ min: 2000, max: 5000 }` */
+  /**
+   * The milliseconds that a client waits before it reconnects: an integer from 1 to 2147483647, or a range, from which each
+   * connection gets its own value. `false` sends none, so that the client decides.
+   * @defaultValue `{ min: 2000, max: 5000 }`
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-reconnection-time
+   */
   retry?: number | DelayRange | false;
-  /** Milliseconds of silence before a comment is sent. `false`: never. @defaultValue 15000 */
+  /**
+   * The milliseconds of silence after which the router sends a comment: an integer from 1 to 2147483647. After the same time a
+   * stream opens although its handler is still running. `false`: never, and proxies then close quiet streams.
+   * @defaultValue 15000
+   * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
+   */
   heartbeat?: number | false;
-  /** What can be resumed: bounds for the log in memory, another {@link Journal}, or `false`: ids are the application's. @defaultValue 1024 entries, 5 minutes, 16 MiB */
+  /**
+   * What clients can be resumed from: limits of the log in memory, another {@link Journal}, or `false`. With `false` nothing is
+   * resumed by the router, and the ids of events are the application's own.
+   * @defaultValue 1024 entries, 5 minutes, 16 MiB
+   */
   history?: false | MemoryJournalOptions | Journal;
-  /** State for clients that are new or cannot be resumed. Called at an exact position: what is broadcast later follows it. */
+  /**
+   * Returns the state for a client that is new or cannot be resumed. It is called at an exact position of the log: everything that
+   * is broadcast later follows the state. If it throws or rejects, the error goes to `onError` and the connection closes.
+   * @defaultValue none
+   */
   snapshot?: (conn: Connection<E>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
-  /** Bytes of its own pushes that one slow reader may hold from one turn to the next before it is cut. @defaultValue 1048576 */
+  /**
+   * The bytes of its own pushes that one slow connection may have pending from earlier ticks: an integer from 1 to 2147483647. A
+   * push with more than this pending closes the connection with the reason `slow`.
+   * @defaultValue 1048576
+   */
   maxBuffered?: number;
-  /** Milliseconds that a reader may take no byte while something waits for it. @defaultValue 30000 */
+  /**
+   * The milliseconds for which a socket may accept no byte while data is pending: an integer from 1 to 2147483647. Then the
+   * connection closes with the reason `slow`, and its client reconnects.
+   * @defaultValue 30000
+   */
   slowTimeout?: number;
-  /** Milliseconds that a stream may live; a span gives each its own; `false`: for ever. @defaultValue `false` */
+  /**
+   * The milliseconds after which a stream closes with the reason `expired`: an integer from 1 to 2147483647, or a range, from which
+   * each connection gets its own value. `false`: never.
+   * @defaultValue `false`
+   */
   maxAge?: number | DelayRange | false;
-  /** How many may be connected. @defaultValue no limits */
+  /**
+   * How many connections may be open at the same time.
+   * @defaultValue no limits
+   */
   limits?: Limits;
-  /** Whether clients that accept gzip get it, each broadcast deflated once for all. @defaultValue `false` */
+  /**
+   * Whether the stream is compressed for clients that accept gzip. Each broadcast is compressed once, however many connections it
+   * goes to. `true` needs Node.js 20.15 or 22.2 or later.
+   * @defaultValue `false`
+   */
   compress?: boolean;
-  /** Turns `data` into text. @defaultValue strings as they are, everything else as JSON */
+  /**
+   * Turns the `data` of a message into text. Lines that are pushed as strings are not passed to it.
+   * @defaultValue strings as they are, everything else as JSON
+   */
   serialize?: Serialize;
-  /** Is told once of everything that goes wrong where nobody waits for it. @defaultValue a warning of the process */
+  /**
+   * Called once for each error that no caller can catch: the journal's, and what a handler or a snapshot throws after the opening.
+   * The text of an error is never sent to a client.
+   * @defaultValue a warning of the process
+   */
   onError?: (error: unknown, conn?: Connection<E>) => void;
 }
 
-/** The options, checked, with every default in its place. */
+/** The checked options, with every default filled in. */
 export interface Settings {
   readonly headers: HeaderValues | ((req: Request) => HeaderValues);
   readonly cors: CorsOptions | undefined;
@@ -89,7 +170,7 @@ export interface Settings {
   readonly maxBuffered: number;
   readonly slowTimeout: number;
   readonly maxAge: DelayRange | undefined;
-  readonly limits: { readonly connections: number; readonly perClient: number };
+  readonly limits: { readonly connections: number; readonly perClient: number }; // Infinity: none
   readonly clientKey: ((req: Request) => string) | undefined;
   readonly whenFull: 'retry' | 'reject';
   readonly compress: boolean;
@@ -97,15 +178,23 @@ export interface Settings {
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
 }
 
-/** What a stream says of itself unless the application says otherwise. Each has its reason in the README's proxy table. */
+/** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
 export const HEADERS: Readonly<HeaderValues> = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'private, no-cache, no-store, no-transform',
   'X-Accel-Buffering': 'no',
 };
 
-// The compiler keeps this list complete.
-const KNOWN: Record<keyof Required<SseOptions>, true> = {
+const METHODS = ['GET', 'POST'] as const;
+const DEFAULT_HEARTBEAT_MS = 15_000;
+const DEFAULT_MAX_BUFFERED_BYTES = 1_048_576;
+const DEFAULT_SLOW_TIMEOUT_MS = 30_000;
+
+/** Headers of the body's length, which node:http frames itself. */
+const FRAMING_HEADERS = /^(content-length|transfer-encoding|trailer)$/i;
+
+// The compiler keeps these lists complete.
+const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   headers: true,
   cors: true,
   methods: true,
@@ -128,93 +217,120 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
   whenFull: true,
 };
 
-/** @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`, before anything is opened. */
+/**
+ * Checks the options of `sse()`, before anything is opened.
+ * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
+ */
 export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
-  rejectUnknownKeys('option', options, KNOWN);
-  const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, heartbeat = 15_000 } = options;
-  const { maxBuffered = 1_048_576, slowTimeout = 30_000, maxAge = false } = options;
-  if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
-    throw invalid('limits', 'an object', limits);
+  rejectUnknownKeys('option', options, KNOWN_OPTIONS);
+  const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, maxAge = false } = options;
+  const { heartbeat = DEFAULT_HEARTBEAT_MS, slowTimeout = DEFAULT_SLOW_TIMEOUT_MS } = options;
+  const { maxBuffered = DEFAULT_MAX_BUFFERED_BYTES } = options;
+  plainObject('limits', limits, '{ connections: … }');
   rejectUnknownKeys('limit', limits, KNOWN_LIMITS);
-  if (!Array.isArray(methods) || methods.length === 0) throw invalid('methods', "a list of 'GET' and 'POST'", methods);
-  for (const method of methods as readonly unknown[])
-    if (method !== 'GET' && method !== 'POST') throw invalid('each of methods', "'GET' or 'POST'", method);
+  checkMethods(methods);
   if (typeof headers !== 'function') checkHeaders(headers);
-  const { whenFull } = limits;
-  if (whenFull !== undefined && whenFull !== 'retry' && whenFull !== 'reject') {
-    throw invalid('limits.whenFull', "'retry' or 'reject'", whenFull);
-  }
   return {
     headers,
     methods,
-    retry: retry === false ? undefined : checkDelayRange('retry', retry),
-    heartbeat: heartbeat === false ? Infinity : positiveInteger('heartbeat', heartbeat, 'milliseconds, or false'),
-    snapshot: optionalFunction('snapshot', options.snapshot) as Settings['snapshot'],
-    maxBuffered: positiveInteger('maxBuffered', maxBuffered, 'bytes'),
-    slowTimeout: positiveInteger('slowTimeout', slowTimeout, 'milliseconds'),
-    maxAge: maxAge === false ? undefined : checkDelayRange('maxAge', maxAge),
+    retry: retry === false ? undefined : checkDelayRange('retry', retry, 'Leave it out for 2000 to 5000.'),
+    heartbeat: checkHeartbeat(heartbeat),
+    snapshot: optionalFunction('snapshot', options.snapshot, {
+      cure: 'It returns the state: snapshot: () => ({ data: … }).',
+    }) as Settings['snapshot'],
+    maxBuffered: positiveInteger('maxBuffered', maxBuffered, 'bytes', {
+      cure: `Leave it out for ${DEFAULT_MAX_BUFFERED_BYTES}.`,
+    }),
+    slowTimeout: positiveInteger('slowTimeout', slowTimeout, 'milliseconds', {
+      cure: `Leave it out for ${DEFAULT_SLOW_TIMEOUT_MS}.`,
+    }),
+    maxAge: maxAge === false ? undefined : checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.'),
     limits: {
       connections: limit('limits.connections', limits.connections),
       perClient: limit('limits.perClient', limits.perClient),
     },
-    clientKey: optionalFunction('limits.clientKey', limits.clientKey),
-    whenFull: whenFull ?? 'retry',
-    compress: gzip(options.compress),
-    serialize: optionalFunction('serialize', options.serialize) ?? serializeDefault,
-    onError: optionalFunction('onError', options.onError) as Settings['onError'],
+    clientKey: optionalFunction('limits.clientKey', limits.clientKey, {
+      cure: 'Leave it out to count by req.ip.',
+    }),
+    whenFull: limits.whenFull === undefined ? 'retry' : oneOf('limits.whenFull', limits.whenFull, ['retry', 'reject']),
+    compress: checkCompress(options.compress),
+    serialize: optionalFunction('serialize', options.serialize, { cure: 'Leave it out for JSON.' }) ?? serializeDefault,
+    onError: optionalFunction('onError', options.onError, {
+      cure: 'Leave it out for a warning of the process.',
+    }) as Settings['onError'],
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
-    journal: history(options.history), // last: nothing is made when something is wrong
+    journal: checkHistory(options.history), // last: no journal is made if another option is invalid
   };
 }
 
-/** @throws {SseTypeError} `ERR_SSE_HEADER` */
+/** Checks the headers of a stream. @throws {SseTypeError} `ERR_SSE_OPTION` or `ERR_SSE_HEADER` */
 export function checkHeaders(headers: unknown): HeaderValues {
   if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers) {
-    throw invalid('headers', 'an object of names and values, or a function that returns one', headers);
+    const cure = "For example: headers: { 'X-Robots-Tag': 'noindex' }.";
+    throw invalid('headers', 'an object of names and values, or a function that returns one', headers, { cure });
   }
-  for (const [name, value] of Object.entries(headers as HeaderValues)) {
-    if (/^(content-length|transfer-encoding|trailer)$/i.test(name)) {
-      throw new SseTypeError('ERR_SSE_HEADER', `headers: a stream cannot have ${JSON.stringify(name)}: leave it out.`);
-    }
-    const values: readonly unknown[] = Array.isArray(value) ? value : [value];
-    try {
-      validateHeaderName(name);
-      for (const one of values) if (one !== undefined) validateHeaderValue(name, text(one));
-    } catch (error) {
-      throw new SseTypeError(
-        'ERR_SSE_HEADER',
-        `headers: ${JSON.stringify(name)} cannot be sent with ${describe(value)}: ${(error as Error).message}.`,
-        { cause: error },
-      );
-    }
-  }
+  for (const [name, value] of Object.entries(headers as HeaderValues)) checkHeader(name, value);
   return headers as HeaderValues;
 }
 
-function text(value: unknown): string {
-  if (typeof value === 'string') return value;
-  throw new TypeError('a value is a string or a list of strings');
+function checkHeader(name: string, value: unknown): void {
+  const code = 'ERR_SSE_HEADER';
+  if (FRAMING_HEADERS.test(name)) {
+    const expectation = 'other than Content-Length, Transfer-Encoding and Trailer';
+    const cure = 'The length of a stream is not known: leave it out.';
+    throw invalid('Each name in headers', expectation, name, { code, cure });
+  }
+  const option = `headers[${JSON.stringify(name)}]`;
+  const values: readonly unknown[] = Array.isArray(value) ? value : [value];
+  for (const item of values) {
+    if (item === undefined || typeof item === 'string') continue;
+    throw invalid(option, 'a string or a list of strings', item, { code, cure: 'Convert it with String().' });
+  }
+  try {
+    validateHeaderName(name);
+    for (const item of values) if (item !== undefined) validateHeaderValue(name, item as string);
+  } catch (cause) {
+    const cure = `${(cause as Error).message}.`;
+    throw invalid(option, 'a name and a value that HTTP allows', value, { code, cause, cure });
+  }
 }
 
-function gzip(value: unknown): boolean {
+function checkMethods(methods: unknown): void {
+  const cure = "Leave it out for ['GET'].";
+  if (!Array.isArray(methods) || methods.length === 0) {
+    throw invalid('methods', "a list of 'GET' and 'POST'", methods, { cure });
+  }
+  for (const method of methods as readonly unknown[]) oneOf('Each of methods', method, METHODS, { cure });
+}
+
+function checkHeartbeat(heartbeat: unknown): number {
+  if (heartbeat === false) return Infinity;
+  return positiveInteger('heartbeat', heartbeat, 'milliseconds', {
+    alternative: ' or false',
+    cure: `Leave it out for ${DEFAULT_HEARTBEAT_MS}.`,
+  });
+}
+
+function checkCompress(value: unknown): boolean {
   const compress = boolean('compress', value);
   if (!compress || canGzip) return compress;
-  throw new SseTypeError(
-    'ERR_SSE_OPTION',
-    `compress needs Node 20.15 or 22.2 (zlib.crc32), and this is ${process.version}.`,
-  );
+  throw invalid('compress', `false on Node.js ${process.version}, which has no zlib.crc32`, compress, {
+    cure: 'Use Node.js 20.15 or 22.2 or later.',
+  });
 }
 
-function history(value: unknown): Journal {
+function checkHistory(value: unknown): Journal {
   if (value === undefined || value === false) return memoryJournal();
-  if (typeof value !== 'object' || value === null) throw invalid('history', 'false, bounds or a journal', value);
-  if (typeof (value as Journal).append === 'function') {
-    for (const method of ['open', 'window', 'read', 'follow', 'compare', 'isId', 'close'] as const) {
-      if (typeof (value as Journal)[method] !== 'function')
-        throw invalid(`history.${method}`, 'a function', (value as Journal)[method]);
-    }
-    return value as Journal;
+  if (typeof value !== 'object' || value === null) {
+    const cure = 'Leave it out for a log in memory.';
+    throw invalid('history', 'false, an object of limits such as { size: 1024 }, or a journal', value, { cure });
   }
-  return memoryJournal(value);
+  if (typeof (value as Journal).append !== 'function') return memoryJournal(value);
+  for (const method of ['open', 'window', 'read', 'follow', 'compare', 'isId', 'close'] as const) {
+    if (typeof (value as Journal)[method] === 'function') continue;
+    const cure = 'A journal implements every method of the Journal interface.';
+    throw invalid(`history.${method}`, 'a function', (value as Journal)[method], { cure });
+  }
+  return value as Journal;
 }

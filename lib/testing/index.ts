@@ -1,5 +1,6 @@
 /**
- * A testing kit for any server of server-sent events: a real connection, every event in order, nothing left open.
+ * A testing kit for any server of server-sent events. It opens real connections, returns every event in order, and leaves
+ * nothing open.
  *
  * @packageDocumentation
  */

@@ -1,55 +1,56 @@
 /*
- * One open stream in a test: what arrives on it, and the ways to lose it.
- * Knows node:http's client side, Intake and Waiting; where it leads to, and how to get there again, is given to it.
- * Invariant: events come out once, in the order of the wire; when `closed` has settled, nothing of the stream is left open.
+ * One open stream in a test: what arrives on it, and the ways to close it.
+ * Invariant: each event comes out once, in the order of arrival.
+ * Invariant: when `closed` has settled, nothing of the stream is left open.
  */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { readBody } from '../http-client/body.ts';
+import { EventReader } from '../http-client/event-reader.ts';
+import { isEventStream } from '../http-client/request.ts';
 import type { ConnectOptions } from './connect.ts';
-import { readContent } from './body.ts';
-import type { ReceivedEvent, TestEvent } from './event.ts';
-import { Intake } from './event-reader.ts';
-import { report } from './failure-message.ts';
-import { heldBack, Waiting } from './waiter.ts';
+import { ReceivedEvent, type TestEvent } from './event.ts';
+import { failureMessage } from './failure-message.ts';
+import { fakeTimerHint, Waiter } from './waiter.ts';
 
-/** How a stream went: the server ended it, the TCP connection broke (or `cut()` broke it), or `close()` was called. */
+/** How a stream ended: the server ended it, the TCP connection broke (or `cut()` broke it), or `close()` was called. */
 export type StreamOver = 'end' | 'cut' | 'close';
 
-/** @internal What a stream is made of. */
+/** @internal The parts of a stream that `connect()` provides. */
 export interface StreamParts<Events> {
   readonly response: IncomingMessage;
   readonly socket: Socket;
   readonly request: string;
   readonly lastEventId: string;
   readonly timeout: number;
-  readonly leave: () => Promise<void>;
+  readonly release: () => Promise<void>;
   readonly reopen: (options: ConnectOptions) => Promise<TestStream<Events>>;
 }
 
-const WORDS = { end: 'ended by the server', cut: 'the connection broke', close: 'closed by this test' };
+const OUTCOMES = { end: 'ended by the server', cut: 'the connection broke', close: 'closed by this test' };
 
-/** A real connection to a server of events. Made by `connect()`. */
+/** A real connection to a server of events, opened by `connect()`. */
 export class TestStream<Events = Record<string, any>> {
-  /** The answer's status. An answer that is not an event stream is no error: `body()` has its text. */
+  /** The status of the response. A response that is not an event stream is not an error; `body()` returns its text. */
   readonly status: number;
-  /** The answer's headers, their names in lower case. */
+  /** The headers of the response, with names in lower case. */
   readonly headers: IncomingHttpHeaders;
   /** All comments so far, in order; a heartbeat `:\n` is `''`. */
   readonly comments: readonly string[];
   /** All events so far, whether taken or not. */
   readonly events: readonly TestEvent<Events>[];
   readonly #parts: StreamParts<Events>;
-  readonly #intake: Intake;
-  readonly #waiting = new Waiting();
+  readonly #reader: EventReader;
+  readonly #waiter = new Waiter();
   readonly #comments: string[] = [];
   readonly #events: TestEvent<Events>[] = [];
   readonly #chunks: Buffer[] = [];
   #taken = 0;
   #retry: number | undefined;
   #paused = false;
-  #over: StreamOver | undefined;
+  #outcome: StreamOver | undefined;
   readonly #closed: Promise<StreamOver>;
-  #settle!: (over: StreamOver) => void;
+  #resolveClosed!: (outcome: StreamOver) => void;
 
   /** @internal */
   constructor(parts: StreamParts<Events>) {
@@ -59,21 +60,30 @@ export class TestStream<Events = Record<string, any>> {
     this.headers = response.headers;
     this.comments = this.#comments;
     this.events = this.#events;
-    this.#closed = new Promise((resolve) => (this.#settle = resolve));
-    this.#intake = new Intake(
+    this.#closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.#reader = new EventReader(
       {
-        event: (event) => this.#events.push(event as ReceivedEvent as TestEvent<Events>),
-        comment: (text) => this.#comments.push(text),
-        retry: (milliseconds) => (this.#retry = milliseconds),
+        onEvent: ({ event, data, id, lastEventId }) => {
+          this.#events.push(new ReceivedEvent(event, data, id, lastEventId) as TestEvent<Events>);
+        },
+        onComment: (text) => this.#comments.push(text),
+        onRetry: (milliseconds) => (this.#retry = milliseconds),
       },
       parts.lastEventId,
     );
-    // A test that fails before its close() should fail, and not keep the runner from leaving.
+    // A test that fails before its close() must not keep the test runner's process alive.
     parts.socket.unref();
-    this.#read();
+    readBody(response, {
+      onChunk: (chunk) => this.#onChunk(chunk),
+      onEnd: () => this.#finish('end'),
+      onBroken: () => this.#finish('cut'),
+    });
   }
 
-  /** Settles when the stream is over and nothing is left open; never rejects. Whoever asks keeps the process alive until then. */
+  /**
+   * Settles when the stream is over and nothing is left open; never rejects. Reading this property keeps the process alive
+   * until then.
+   */
   get closed(): Promise<StreamOver> {
     if (!this.ended) this.#parts.socket.ref();
     return this.#closed;
@@ -84,105 +94,103 @@ export class TestStream<Events = Record<string, any>> {
     return this.#retry;
   }
 
-  /** The id that a client would come back with: what it connected with, until an event has brought another. */
+  /** The id that a client would send when it reconnects: the one of `connect()`, until an event has brought another. */
   get lastEventId(): string {
-    return this.#intake.lastEventId;
+    return this.#reader.lastEventId;
   }
 
-  /** Whether the stream is over. What has arrived before that can still be taken. */
+  /** Whether the stream is over. Events that arrived before can still be taken. */
   get ended(): boolean {
-    return this.#over !== undefined;
+    return this.#outcome !== undefined;
   }
 
-  /** All text received so far, decompressed if need be; a character that is not complete yet is left out. */
+  /** All text received so far, decompressed if necessary, without an incomplete character at its end. */
   get text(): string {
     return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(this.#chunks), { stream: true });
   }
 
   /**
-   * The next event, in the order of arrival.
+   * Returns the next event, in the order of arrival.
    *
-   * @throws Error when none comes within `timeout` milliseconds or the stream is over; the message shows what has been received.
+   * @throws Error if none arrives within `timeout` milliseconds or the stream is over; the message shows what was received.
    */
   async next(timeout: number = this.#parts.timeout): Promise<TestEvent<Events>> {
-    const event = await this.#waiting.wait(() => this.#take(), timeout);
-    if (event === undefined) throw this.#disappointed('an event', timeout);
+    const event = await this.#waiter.wait(() => this.#take(), timeout);
+    if (event === undefined) throw this.#failure('an event', timeout);
     return event;
   }
 
-  /** The next `count` events; the timeout is for each of them. */
+  /** Returns the next `count` events. The timeout applies to each of them. */
   async take(count: number, timeout: number = this.#parts.timeout): Promise<TestEvent<Events>[]> {
     const events: TestEvent<Events>[] = [];
     // One after the other on purpose: each has the full time.
-    // oxlint-disable-next-line no-await-in-loop
     while (events.length < count) events.push(await this.next(timeout));
     return events;
   }
 
   /**
-   * Waits until a condition holds, such as `() => stream.comments.length === 2`. It is looked at whenever bytes arrive.
+   * Waits until a condition is true, such as `() => stream.comments.length === 2`. It is evaluated whenever bytes arrive.
    *
-   * @throws Error when it does not hold within `timeout` milliseconds or the stream is over; the message shows what has been received.
+   * @throws Error if it is not true within `timeout` milliseconds or the stream is over; the message shows what was received.
    */
   async until(condition: (stream: this) => boolean, timeout: number = this.#parts.timeout): Promise<void> {
-    const held = await this.#waiting.wait(() => condition(this) || undefined, timeout);
-    if (held === undefined) throw this.#disappointed(String(condition), timeout);
+    const isMet = await this.#waiter.wait(() => condition(this) || undefined, timeout);
+    if (isMet === undefined) throw this.#failure(String(condition), timeout);
   }
 
-  /** Every event until the stream is over; a connection that breaks is an error. Leaving the loop leaves the stream open. */
+  /** Iterates over the events until the stream is over; a broken connection is an error. Leaving the loop keeps the stream open. */
   async *[Symbol.asyncIterator](): AsyncGenerator<TestEvent<Events>, void, undefined> {
     for (;;) {
-      // oxlint-disable-next-line no-await-in-loop
-      const event = await this.#waiting.wait(() => this.#take(), this.#parts.timeout);
+      const event = await this.#waiter.wait(() => this.#take(), this.#parts.timeout);
       if (event !== undefined) yield event;
-      else if (this.#over === undefined || this.#over === 'cut')
-        throw this.#disappointed('an event', this.#parts.timeout);
+      else if (this.#outcome === undefined || this.#outcome === 'cut')
+        throw this.#failure('an event', this.#parts.timeout);
       else return;
     }
   }
 
   /**
-   * The whole text of the answer, once the server has ended it.
+   * Returns the whole text of the response, once the server has ended it.
    *
-   * @throws Error when it does not end within `timeout` milliseconds, or breaks off.
+   * @throws Error if it does not end within `timeout` milliseconds, or if the connection breaks.
    */
   async body(timeout: number = this.#parts.timeout): Promise<string> {
-    const over = await this.#waiting.wait(() => this.#over, timeout);
-    if (over === undefined || over === 'cut') throw this.#disappointed('the end of the stream', timeout);
+    const outcome = await this.#waiter.wait(() => this.#outcome, timeout);
+    if (outcome === undefined || outcome === 'cut') throw this.#failure('the end of the stream', timeout);
     return this.text;
   }
 
-  /** Reads nothing more from the socket: a slow reader. The kernel still takes what its own buffers hold (up to some MB). */
+  /** Stops reading from the socket, as a slow client does. The kernel still accepts what its buffers hold (up to some MB). */
   pause(): void {
     this.#paused = true;
     this.#parts.response.pause();
     this.#parts.socket.pause();
   }
 
-  /** Reads on. */
+  /** Continues reading. */
   resume(): void {
     this.#paused = false;
     this.#parts.socket.resume();
     this.#parts.response.resume();
   }
 
-  /** Leaves politely (FIN), and waits until nothing is left open. Does no harm when the stream is over. */
+  /** Closes the connection in order (FIN), and waits until nothing is left open. Does nothing if the stream is over. */
   async close(): Promise<void> {
     this.#finish('close');
     await this.#closed;
   }
 
-  /** Breaks the TCP connection (RST), as a network does that has gone, and waits until nothing is left open. */
+  /** Breaks the TCP connection (RST), as a lost network does, and waits until nothing is left open. */
   async cut(): Promise<void> {
     const { socket } = this.#parts;
-    // A TLS socket has no handle that could be reset; it is only destroyed, as #finish does anyhow.
+    // A TLS socket has no handle that could be reset; #finish only destroys it, as it destroys every socket.
     if (!this.ended && !('encrypted' in socket)) socket.resetAndDestroy();
     this.#finish('cut');
     await this.#closed;
   }
 
   /**
-   * Comes back as a browser would: to the same place, with the same options and the last event id, on a new connection.
+   * Reconnects as a browser does: to the same path, with the same options and the last event id, on a new connection.
    * Closes this one if it is open. Options replace those of the first connection, header by header.
    */
   async reconnect(options: ConnectOptions = {}): Promise<TestStream<Events>> {
@@ -190,7 +198,7 @@ export class TestStream<Events = Record<string, any>> {
     return this.#parts.reopen({ lastEventId: this.lastEventId, ...options });
   }
 
-  /** `await using stream = await connect(…)`. */
+  /** Closes the stream at the end of a block: `await using stream = await connect(…)`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -199,47 +207,37 @@ export class TestStream<Events = Record<string, any>> {
     return this.#taken < this.#events.length ? this.#events[this.#taken++] : undefined;
   }
 
-  #read(): void {
-    readContent(this.#parts.response, {
-      chunk: (chunk) => this.#received(chunk),
-      end: () => this.#finish('end'),
-      broken: () => this.#finish('cut'),
-    });
-  }
-
-  #received(chunk: Buffer): void {
+  #onChunk(chunk: Buffer): void {
     this.#chunks.push(chunk);
-    if (this.#isEventStream()) this.#intake.feed(chunk);
-    this.#waiting.look();
+    if (this.status >= 200 && this.status < 300 && isEventStream(this.headers)) this.#reader.feed(chunk);
+    this.#waiter.check();
   }
 
-  #isEventStream(): boolean {
-    const good = this.status >= 200 && this.status < 300;
-    return good && /^text\/event-stream\s*(?:;|$)/i.test(this.headers['content-type'] ?? '');
+  #finish(outcome: StreamOver): void {
+    if (this.#outcome !== undefined) return;
+    this.#outcome = outcome;
+    this.#waiter.check();
+    this.#waiter.end();
+    void this.#closeConnection(outcome);
   }
 
-  #finish(over: StreamOver): void {
-    if (this.#over !== undefined) return;
-    this.#over = over;
-    this.#waiting.look();
-    this.#waiting.end();
-    void this.#putAway(over);
-  }
-
-  async #putAway(over: StreamOver): Promise<void> {
-    const { response, socket, leave } = this.#parts;
-    const gone = socket.closed ? undefined : new Promise((resolve) => socket.once('close', resolve));
+  async #closeConnection(outcome: StreamOver): Promise<void> {
+    const { response, socket, release } = this.#parts;
+    const closed = socket.closed ? undefined : new Promise((resolve) => socket.once('close', resolve));
     response.destroy();
     socket.destroy();
-    await gone;
-    await leave();
-    this.#settle(over);
+    await closed;
+    await release();
+    this.#resolveClosed(outcome);
   }
 
-  #disappointed(what: string, timeout: number): Error {
-    const over = this.#over;
-    const why = over === undefined ? `not within ${timeout} ms${heldBack()}` : `the stream is over (${WORDS[over]})`;
-    const state = over === undefined ? `open${this.#paused ? ', paused by pause()' : ''}` : WORDS[over];
-    return new Error(report(`Waited for ${what}: ${why}`, this.#parts.request, state, this));
+  #failure(expected: string, timeout: number): Error {
+    const outcome = this.#outcome;
+    const reason =
+      outcome === undefined
+        ? `not within ${timeout} ms${fakeTimerHint()}`
+        : `the stream is over (${OUTCOMES[outcome]})`;
+    const state = outcome === undefined ? `open${this.#paused ? ', paused by pause()' : ''}` : OUTCOMES[outcome];
+    return new Error(failureMessage(`Waited for ${expected}: ${reason}`, this.#parts.request, state, this));
   }
 }

@@ -1,65 +1,67 @@
 /*
- * Those who wait for something to arrive, in the order in which they asked, each with a deadline.
- * Knows the timers of Node, and nothing of streams.
- * Invariant: every promise given out settles: with the value, with `undefined` at the deadline, or with `undefined` once nothing can come any more.
+ * Promises that wait for something to arrive, in the order of the calls, each with a deadline.
+ * Invariant: every promise settles: with the value, with `undefined` at the deadline, or with `undefined` once nothing more can arrive.
  */
-import { clearTimeout as clearTimer, setTimeout as startTimer } from 'node:timers';
+import { clearTimeout, setTimeout } from 'node:timers';
 
-// Held as this module was loaded: fake timers replace the globals, and some replace these as well. Deadlines are real time.
-const start = startTimer;
-const stop = clearTimer;
-const immediate = globalThis.setImmediate;
+// Kept from when this module was loaded: fake timers replace the globals, and some replace these functions too. Deadlines
+// are real time.
+const startTimer = setTimeout;
+const stopTimer = clearTimeout;
+const realSetImmediate = globalThis.setImmediate;
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** A deadline in real time, whatever the test has done to the clock. The returned function calls it off. */
-export function deadline(milliseconds: number, then: () => void): () => void {
-  const timer = start(then, Math.min(milliseconds, 2 ** 31 - 1));
-  return () => stop(timer);
+/** Starts a deadline in real time, whatever the test has done to the clock. The returned function cancels it. */
+export function startDeadline(milliseconds: number, onExpired: () => void): () => void {
+  const timer = startTimer(onExpired, Math.min(milliseconds, MAX_TIMER_MS));
+  return () => stopTimer(timer);
 }
 
-/** What to do about a server that waits for the end of a turn that a test's fake timers never let come; '' when they do not. */
-export function heldBack(): string {
-  if (globalThis.setImmediate === immediate) return '';
-  return '; fake timers hold back setImmediate, by which servers answer: leave it real, as in useFakeTimers({ doNotFake: ["setImmediate"] })';
+/** Returns a hint for a test whose fake timers keep the server's `setImmediate` callbacks from running; else `''`. */
+export function fakeTimerHint(): string {
+  if (globalThis.setImmediate === realSetImmediate) return '';
+  return '; fake timers hold back setImmediate, which servers need to answer: keep it real, as in useFakeTimers({ doNotFake: ["setImmediate"] })';
 }
 
-/** The queue of those who wait. `look()` is called whenever something has changed. */
-export class Waiting {
-  readonly #waiters = new Set<{ look(): void; giveUp(): void }>();
-  #over = false;
+/** A queue of waiting promises. Call `check()` whenever something has changed. */
+export class Waiter {
+  readonly #pending = new Set<{ check(): void; giveUp(): void }>();
+  #ended = false;
 
-  /** Waits until `ready` gives a value. Nobody overtakes: `ready` is asked in the order of the calls. */
+  /** Waits until `ready` returns a value. The order is fair: `ready` functions are called in the order of the `wait` calls. */
   wait<T>(ready: () => T | undefined, milliseconds: number): Promise<T | undefined> {
     return new Promise((resolve, reject) => {
-      const done = (settle: () => void): void => {
-        cancel();
-        this.#waiters.delete(waiter);
-        settle();
+      const settle = (action: () => void): void => {
+        cancelDeadline();
+        this.#pending.delete(entry);
+        action();
       };
-      const waiter = {
-        look: () => {
+      const entry = {
+        check: () => {
           try {
             const value = ready();
-            if (value !== undefined) done(() => resolve(value));
+            if (value !== undefined) settle(() => resolve(value));
           } catch (error) {
-            done(() => reject(error));
+            settle(() => reject(error));
           }
         },
-        giveUp: () => done(() => resolve(undefined)),
+        giveUp: () => settle(() => resolve(undefined)),
       };
-      const cancel = deadline(milliseconds, waiter.giveUp);
-      this.#waiters.add(waiter);
-      waiter.look();
-      if (this.#over && this.#waiters.has(waiter)) waiter.giveUp();
+      const cancelDeadline = startDeadline(milliseconds, entry.giveUp);
+      this.#pending.add(entry);
+      entry.check();
+      if (this.#ended && this.#pending.has(entry)) entry.giveUp();
     });
   }
 
-  look(): void {
-    for (const waiter of this.#waiters) waiter.look();
+  /** Resolves the promises whose value is ready. */
+  check(): void {
+    for (const entry of this.#pending) entry.check();
   }
 
-  /** Nothing will come any more: whoever still waits is told, and so is whoever asks from now on. */
+  /** Nothing more can arrive: resolves all promises with `undefined`, those of later calls as well. */
   end(): void {
-    this.#over = true;
-    for (const waiter of this.#waiters) waiter.giveUp();
+    this.#ended = true;
+    for (const entry of this.#pending) entry.giveUp();
   }
 }

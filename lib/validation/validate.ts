@@ -1,77 +1,142 @@
 /*
- * How an option's value is checked, whichever option it is.
- * Knows errors, names and spans.
- * Invariant: every refusal says the name, what is expected and what was given.
+ * Checks the values that the application passes in, for the whole package, and writes the error messages.
+ *
+ * Invariant: every message has the form `<thing> must be <expectation>; received <value>. <Cure>.`, except that an unknown name
+ * is answered with the nearest known one.
  */
 
 import { describe, SseTypeError, type SseErrorCode } from '../errors.ts';
 
-/** The longest delay that timers and clients take: a longer one fires at once in Node, and Firefox wraps `retry` at 2^32. */
+/**
+ * The longest delay in milliseconds that timers and clients accept. Node fires a longer timer at once, and Firefox wraps `retry` at
+ * 2^32.
+ */
 export const MAX_TIMER_MS = 2_147_483_647;
 
-/** Refuses a name that is not in the list, and what has no names: a Map's, say, would be passed over in silence. */
+/** The parts of an error that do not follow from the checked value. */
+export interface ErrorDetails {
+  /** @defaultValue `'ERR_SSE_OPTION'` */
+  readonly code?: SseErrorCode;
+  /** How to correct the value: one sentence or more, with their full stops. */
+  readonly cure?: string;
+  /** The error that made the value invalid. */
+  readonly cause?: unknown;
+}
+
+/** Returns the error for a value that is not what it must be. The caller throws it. */
+export function invalid(name: string, expectation: string, value: unknown, details: ErrorDetails = {}): SseTypeError {
+  const { code = 'ERR_SSE_OPTION', cure, cause } = details;
+  const message = `${name} must be ${expectation}; received ${describe(value)}.`;
+  return new SseTypeError(
+    code,
+    cure === undefined ? message : `${message} ${cure}`,
+    cause === undefined ? {} : { cause },
+  );
+}
+
+/**
+ * Checks that every key of an object is a known name. An array or a Map is refused as well: its entries are no keys of the
+ * object, so it would be ignored in silence.
+ * @param kind - what one key is, in the singular: `option`, `option of close()`
+ * @throws {SseTypeError} `code`
+ */
 export function rejectUnknownKeys(
   kind: string,
   given: object,
   names: Record<string, true>,
   code: SseErrorCode = 'ERR_SSE_OPTION',
 ): void {
-  if (typeof given !== 'object' || given === null || Symbol.iterator in given) {
-    throw new SseTypeError(
-      code,
-      `Give the ${kind} in an object, { ${Object.keys(names)[0]}: … }; this is ${describe(given)}.`,
-    );
+  if (!isPlainObject(given)) {
+    throw invalid(`Every ${kind}`, `in a plain object such as { ${Object.keys(names)[0]}: … }`, given, { code });
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
-    const near = nearestName(name, Object.keys(names));
-    const cure = near === undefined ? `There are ${Object.keys(names).join(', ')}.` : `Did you mean ${near}?`;
+    const nearest = nearestName(name, Object.keys(names));
+    const cure = nearest === undefined ? `Use one of ${Object.keys(names).join(', ')}.` : `Did you mean ${nearest}?`;
     throw new SseTypeError(code, `There is no ${kind} ${JSON.stringify(name)}. ${cure}`);
   }
 }
 
-export function invalid(name: string, what: string, value: unknown): SseTypeError {
-  return new SseTypeError('ERR_SSE_OPTION', `${name} is ${what}, and this is ${describe(value)}.`);
+/**
+ * Checks that a value is an object whose keys are its content, not an array, a Map or another iterable.
+ * @param example - such an object as code: `{ connections: … }`
+ */
+export function plainObject(
+  name: string,
+  value: unknown,
+  example: string,
+  details?: ErrorDetails,
+): asserts value is object {
+  if (!isPlainObject(value)) throw invalid(name, `a plain object such as ${example}`, value, details);
 }
 
-/** An integer from 1 to what a timer takes. */
-export function positiveInteger(name: string, value: unknown, unit: string): number {
+/** Checks an integer from 1 to {@link MAX_TIMER_MS}. `alternative` names the other values that the caller accepts: ` or false`. */
+export function positiveInteger(
+  name: string,
+  value: unknown,
+  unit: string,
+  { alternative = '', ...details }: ErrorDetails & { readonly alternative?: string } = {},
+): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_TIMER_MS) return value;
-  throw invalid(name, `an integer from 1 to ${MAX_TIMER_MS} (${unit})`, value);
+  throw invalid(name, `an integer from 1 to ${MAX_TIMER_MS} (${unit})${alternative}`, value, details);
 }
 
-/** A limit: none when it is left out. */
+/** Checks the largest number of connections; `undefined` and `Infinity` mean no limit. */
 export function limit(name: string, value: unknown): number {
-  return value === undefined || value === Infinity ? Infinity : positiveInteger(name, value, 'connections');
+  if (value === undefined || value === Infinity) return Infinity;
+  return positiveInteger(name, value, 'connections', { cure: 'Leave it out for no limit.' });
 }
 
-export function boolean(name: string, value: unknown): boolean {
+/** Checks a boolean that is `false` when it is left out. */
+export function boolean(name: string, value: unknown, details?: ErrorDetails): boolean {
   if (value === undefined) return false;
   if (typeof value === 'boolean') return value;
-  throw invalid(name, 'true or false', value);
+  throw invalid(name, 'true or false', value, { cure: 'Leave it out for false.', ...details });
 }
 
-export function optionalFunction<F>(name: string, value: F | undefined): F | undefined {
+/** Checks a function that may be left out. */
+export function optionalFunction<F>(name: string, value: F | undefined, details?: ErrorDetails): F | undefined {
   if (value === undefined || typeof value === 'function') return value;
-  throw invalid(name, 'a function', value);
+  throw invalid(name, 'a function', value, { cure: 'Leave it out for the default.', ...details });
 }
 
-/** The one of `names` that differs from `name` in the fewest letters, if those are at most a third of it (two at least). */
+/** Checks a string that has at least one character. */
+export function nonEmptyString(name: string, value: unknown, details?: ErrorDetails): string {
+  if (typeof value === 'string' && value !== '') return value;
+  throw invalid(name, 'a non-empty string', value, details);
+}
+
+/** Checks that a string is one of a few. */
+export function oneOf<T extends string>(
+  name: string,
+  value: unknown,
+  choices: readonly T[],
+  details?: ErrorDetails,
+): T {
+  if ((choices as readonly unknown[]).includes(value)) return value as T;
+  throw invalid(name, choices.map((choice) => `'${choice}'`).join(' or '), value, details);
+}
+
+function isPlainObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !(Symbol.iterator in value);
+}
+
+/** Returns the known name with the fewest edits, if they are at most two, or a third of the letters where that is more. */
 function nearestName(name: string, names: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let least = Math.max(2, Math.floor(name.length / 3)) + 1;
+  let nearest: string | undefined;
+  let fewestEdits = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of names) {
-    const apart = distance(name.toLowerCase(), candidate.toLowerCase());
-    if (apart < least) {
-      least = apart;
-      best = candidate;
+    const edits = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    if (edits < fewestEdits) {
+      fewestEdits = edits;
+      nearest = candidate;
     }
   }
-  return best;
+  return nearest;
 }
 
-/** Levenshtein's, a row at a time. */
-function distance(a: string, b: string): number {
+/** Returns the Levenshtein distance, computed a row of the table at a time. */
+function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];

@@ -1,80 +1,86 @@
 /*
- * Message → text on the wire. The only room that knows the grammar of an event stream.
- * Knows errors, and nothing else.
- * Invariant: what leaves here is one valid frame that reads back as the message, or an exception; nothing is repaired.
+ * Encodes messages, comments and the router's own events as text. No other module contains the grammar of an event stream.
+ *
+ * Invariant: the result is one valid frame that a client reads back as the message, or an exception; nothing is repaired.
  *
  * [spec] https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 
-import { describe, SseTypeError } from '../errors.ts';
-import { MAX_TIMER_MS } from '../validation/validate.ts';
+import { describe, type SseTypeError } from '../errors.ts';
+import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 
-/** A message's text without its `id` line, and the id if the message brought one. */
+/** A message as text, without its `id` line. */
 export interface EncodedMessage {
+  /** The id that the message has, if any. */
   readonly id: string | undefined;
   readonly body: string;
 }
 
-/** Turns `data` into text. */
+/** Turns the `data` of a message into text. Its errors reach the caller of `push` or `broadcast` unchanged. */
 export type Serialize = (data: unknown) => string;
 
-/** A heartbeat: a comment that no client can mistake. Two line ends would be a message to @microsoft/fetch-event-source. */
+/** A comment that every client ignores. @microsoft/fetch-event-source would report two line ends as a message. */
 export const HEARTBEAT = ':\n';
 
-/** The id of the goodbye: a client that comes back with it gets a 204, and a native EventSource then stops for good. */
+/** The id of the `end` event. A client that reconnects with it is answered 204, after which a native EventSource stops for good. */
 export const END_EVENT_ID = 'sse-router:end';
 
-/** Ids travel back in a header, whose field Node bounds at 16 KiB in all. */
+/** The largest number of characters in an id. Clients send it back in a header, and Node limits a request's headers to 16 KiB. */
 export const MAX_ID_LENGTH = 1024;
 
-const FIELDS = 'event, id, data and retry';
-// [spec] CR and LF end a field; a NUL in an id makes the whole field ignored, and Firefox loses the next line with it.
+const WRAP_IT = 'To send the object itself, wrap it: { data: … }.';
+const COLON = 58; // the first character of a comment line
+// [spec] CR and LF end a field. A NUL makes a client ignore an id, and Firefox then loses the next line as well.
 const UNSENDABLE = /[\r\n\0]/;
+/** Printable ASCII without leading or trailing spaces. */
 const ID = /^(?:[!-~](?:[ -~]*[!-~])?)?$/;
 
-/** Strings as they are, everything else as JSON. */
+/** Returns strings unchanged and everything else as JSON. @throws {SseTypeError} `ERR_SSE_DATA` for what JSON cannot express. */
 export function serializeDefault(data: unknown): string {
   if (typeof data === 'string') return data;
   try {
     return JSON.stringify(data) as string;
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // a toJSON's own
-    throw new SseTypeError('ERR_SSE_DATA', `data cannot be written as JSON: ${error.message}`, { cause: error });
+    if (!(error instanceof TypeError)) throw error; // thrown by a toJSON() of the application
+    const cure = `Remove what JSON cannot express: ${error.message}.`;
+    throw invalid('data', 'a string or a value for JSON', data, { code: 'ERR_SSE_DATA', cause: error, cure });
   }
 }
 
-/** The frame of one event whose data is these lines. @throws {SseTypeError} `ERR_SSE_DATA` for a line that is neither string nor number. */
+/**
+ * Returns the frame of one event with these lines of data.
+ * @throws {SseTypeError} `ERR_SSE_MESSAGE` for an object, `ERR_SSE_DATA` for anything else but a string and a finite number.
+ */
 export function encodeLines(lines: readonly (string | number)[]): string {
   let text = '';
   for (const line of lines) {
     if (typeof line === 'string') text += dataLines(line);
     else if (typeof line === 'number' && Number.isFinite(line)) text += `data: ${line}\n`;
-    else if (typeof line === 'object' && line !== null) {
-      throw new SseTypeError(
-        'ERR_SSE_MESSAGE',
-        'push() takes lines (strings and numbers) or messages, not both in one call: call it twice.',
-      );
-    } else {
-      throw new SseTypeError(
-        'ERR_SSE_DATA',
-        `A line of data is a string or a finite number, and this is ${describe(line)}.`,
-      );
-    }
+    else throw invalidLine(line);
   }
   return `${text}\n`;
 }
 
+function invalidLine(line: unknown): SseTypeError {
+  const expectation = 'a string or a finite number';
+  if (typeof line !== 'object' || line === null) {
+    const cure = 'Send other values as a message: { data: … }.';
+    return invalid('A line of data', expectation, line, { code: 'ERR_SSE_DATA', cure });
+  }
+  const cure = 'To send lines and messages, call push() twice.';
+  return invalid('Each argument of push() after a line', expectation, line, { code: 'ERR_SSE_MESSAGE', cure });
+}
+
 /**
- * A message's text. Only own properties are read, each once, in the order in which they stand.
- * @throws {SseTypeError} with a code that tells which field is wrong; `serialize`'s own errors as they are.
+ * Returns the text of a message. Only own properties are read, each once, in their order in the object.
+ * @throws {SseTypeError} with the code of the invalid field; errors of `serialize` unchanged.
  */
 export function encodeMessage(message: unknown, serialize: Serialize): EncodedMessage {
   if (typeof message === 'string') return { id: undefined, body: `${dataLines(message)}\n` };
   if (typeof message !== 'object' || message === null) {
-    throw new SseTypeError(
-      'ERR_SSE_MESSAGE',
-      `A message is a string or an object with ${FIELDS}, and this is ${describe(message)}.`,
-    );
+    const cure = 'Send other values as { data: … }.';
+    const expectation = 'a string or an object with event, id, data or retry';
+    throw invalid('A message', expectation, message, { code: 'ERR_SSE_MESSAGE', cure });
   }
   let event: string | undefined;
   let id: string | undefined;
@@ -86,85 +92,76 @@ export function encodeMessage(message: unknown, serialize: Serialize): EncodedMe
     else if (field === 'id') id = checkId(value);
     else if (field === 'retry') retry = checkRetry(value);
     else if (field === 'data') data = checkData(value, serialize);
-    else {
-      throw new SseTypeError(
-        'ERR_SSE_FIELD',
-        `A message has ${FIELDS}, and no field ${JSON.stringify(field)}. To send the object itself, wrap it: { data: … }.`,
-      );
-    }
+    else
+      throw invalid('A field of a message', 'event, id, data or retry', field, {
+        code: 'ERR_SSE_FIELD',
+        cure: WRAP_IT,
+      });
   }
   if (data === undefined && event === undefined) {
     if (id !== undefined) {
-      throw new SseTypeError(
-        'ERR_SSE_ID',
-        `An id alone (${JSON.stringify(id)}) is not learnt by Firefox: send it with data or an event name.`,
-      );
+      const cure = 'Firefox ignores the id of an event that has no data: add data or an event name.';
+      throw invalid('id', 'accompanied by data or an event name', id, { code: 'ERR_SSE_ID', cure });
     }
     if (retry !== undefined) return { id, body: `retry: ${retry}\n` };
-    throw new SseTypeError(
-      'ERR_SSE_MESSAGE',
-      `This message (${describe(message)}) has none of ${FIELDS}. To send the object itself, wrap it: { data: … }.`,
-    );
+    const expectation = 'a string or an object with event, data or retry';
+    throw invalid('A message', expectation, message, { code: 'ERR_SSE_MESSAGE', cure: WRAP_IT });
   }
   const name = event === undefined || event === '' ? '' : `event: ${event}\n`;
   const delay = retry === undefined ? '' : `retry: ${retry}\n`;
   return { id, body: `${name}${delay}${dataLines(data ?? '')}\n` };
 }
 
-/** A comment of one or more lines, without a blank line after them. */
+/** Returns a comment of one or more lines, without a blank line after them. @throws {SseTypeError} `ERR_SSE_COMMENT` */
 export function encodeComment(text: unknown): string {
   if (text === undefined || text === '') return HEARTBEAT;
-  if (typeof text !== 'string') {
-    throw new SseTypeError('ERR_SSE_COMMENT', `A comment is a string, and this is ${describe(text)}.`);
-  }
-  return prefixLines(': ', text);
+  if (typeof text === 'string') return prefixLines(': ', text);
+  throw invalid('A comment', 'a string', text, { code: 'ERR_SSE_COMMENT', cure: 'Convert it with String().' });
 }
 
-/** The line that names an event's id. */
+/** Returns the line with the id of an event. */
 export function idLine(id: string): string {
   return `id: ${id}\n`;
 }
 
-/** The line that tells the client how long to wait before it reconnects. */
+/** Returns the line with the milliseconds that the client waits before it reconnects. */
 export function retryLine(ms: number): string {
   return `retry: ${ms}\n`;
 }
 
-/** An event without content that moves a client's last event id. */
+/** Returns an event without content that sets a client's last event id. */
 export function checkpointEvent(id: string): string {
   return `${idLine(id)}event: checkpoint\ndata: \n\n`;
 }
 
-/** What a client is told whose past is gone. Without an id for who is resumed by the application's own. */
+/** Returns the event for a client whose missed events are gone. `id` is `undefined` for a client with ids of the application. */
 export function resetEvent(id: string | undefined, reason: string, lastEventId: string): string {
-  const line = id === undefined ? '' : idLine(id);
-  return `${line}event: reset\ndata: ${JSON.stringify({ reason, lastEventId })}\n\n`;
+  const prefix = id === undefined ? '' : idLine(id);
+  return `${prefix}event: reset\ndata: ${JSON.stringify({ reason, lastEventId })}\n\n`;
 }
 
-/** The goodbye of a stream that is over for good. */
+/** Returns the last event of a stream that is closed for good. */
 export function endEvent(): string {
   return `${idLine(END_EVENT_ID)}event: end\ndata: \n\n`;
 }
 
 /**
- * Gives a stream's first words a position: the first event among these frames gets `id`, and where there is none,
- * a checkpoint after them does. (Comments and a lone `retry` may stand before an event's `id`: they belong to no event.)
+ * Inserts a position into the first frames of a stream: the first event among them gets `id`, or, if there is none, a checkpoint
+ * after them. (Comments and a lone `retry` before the `id` line of an event do no harm: they belong to no event.)
  */
 export function insertId(frames: string, id: string): string {
   if (!frames.includes('\n\n')) return frames + checkpointEvent(id);
-  let at = 0;
-  while (frames.charCodeAt(at) === 58) at = frames.indexOf('\n', at) + 1;
-  return frames.slice(0, at) + idLine(id) + frames.slice(at);
+  let start = 0;
+  while (frames.charCodeAt(start) === COLON) start = frames.indexOf('\n', start) + 1;
+  return frames.slice(0, start) + idLine(id) + frames.slice(start);
 }
 
-/** @throws {SseTypeError} `ERR_SSE_RETRY` */
+/** Checks a reconnection delay in milliseconds. @throws {SseTypeError} `ERR_SSE_RETRY` */
 export function checkRetry(value: unknown): number | undefined {
   if (value === undefined) return undefined;
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_TIMER_MS) return value;
-  throw new SseTypeError(
-    'ERR_SSE_RETRY',
-    `retry is an integer from 1 to ${MAX_TIMER_MS} (milliseconds), and this is ${describe(value)}.`,
-  );
+  const cure = 'Leave it out to keep the delay that the client has.';
+  throw invalid('retry', `an integer from 1 to ${MAX_TIMER_MS} (milliseconds)`, value, { code: 'ERR_SSE_RETRY', cure });
 }
 
 function dataLines(text: string): string {
@@ -172,29 +169,26 @@ function dataLines(text: string): string {
 }
 
 /**
- * Every line of a text with a name in front.
- * [spec] CRLF, CR and LF all end a line; only LF is written, because jquery.eventsource and remy's polyfill split on nothing else.
- * (Splitting and joining: ten million line ends take 0.6 s so, and 3 s with a replacement by pattern.)
+ * Returns a text with a prefix before each of its lines, and a line end after the last.
+ * [spec] CRLF, CR and LF all end a line. Only LF is written, because jquery.eventsource and remy's polyfill split on nothing else.
+ * (Split and join: ten million line ends take 0.6 s this way, and 3 s with a replacement by pattern.)
  */
-function prefixLines(name: string, text: string): string {
-  let rest = text;
-  if (rest.includes('\r')) rest = rest.split('\r\n').join('\n').split('\r').join('\n');
-  if (rest.includes('\n')) rest = rest.split('\n').join(`\n${name}`);
-  return `${name}${rest}\n`;
+function prefixLines(prefix: string, text: string): string {
+  let lines = text;
+  if (lines.includes('\r')) lines = lines.split('\r\n').join('\n').split('\r').join('\n');
+  if (lines.includes('\n')) lines = lines.split('\n').join(`\n${prefix}`);
+  return `${prefix}${lines}\n`;
 }
 
 function checkEvent(value: unknown): string | undefined {
   if (value === undefined || value === null) return undefined;
-  if (typeof value !== 'string')
-    throw new SseTypeError('ERR_SSE_EVENT', `event is a string, and this is ${describe(value)}.`);
-  if (UNSENDABLE.test(value)) {
-    throw new SseTypeError('ERR_SSE_EVENT', `event has no CR, LF or NUL in it, and this is ${describe(value)}.`);
+  if (typeof value !== 'string' || UNSENDABLE.test(value)) {
+    const cure = "Leave it out for the event 'message'.";
+    throw invalid('event', 'a string without CR, LF and NUL', value, { code: 'ERR_SSE_EVENT', cure });
   }
   if (value === 'error' || value === 'open') {
-    throw new SseTypeError(
-      'ERR_SSE_EVENT',
-      `An event named '${value}' would call the page's on${value} handler: choose another name.`,
-    );
+    const cure = `An event of this name calls the page's on${value} handler: choose another name.`;
+    throw invalid('event', "a name other than 'error' and 'open'", value, { code: 'ERR_SSE_EVENT', cure });
   }
   return value;
 }
@@ -202,25 +196,25 @@ function checkEvent(value: unknown): string | undefined {
 function checkId(value: unknown): string | undefined {
   if (value === undefined || value === null) return undefined;
   const id = typeof value === 'number' && Number.isFinite(value) ? String(value) : value;
-  if (typeof id !== 'string')
-    throw new SseTypeError('ERR_SSE_ID', `id is a string or a finite number, and this is ${describe(value)}.`);
+  if (typeof id !== 'string') {
+    const cure = 'Leave it out, or convert it with String().';
+    throw invalid('id', 'a string or a finite number', value, { code: 'ERR_SSE_ID', cure });
+  }
   if (id.length > MAX_ID_LENGTH || !ID.test(id) || id === END_EVENT_ID) {
-    throw new SseTypeError(
-      'ERR_SSE_ID',
-      `id comes back in a header: printable ASCII without outer spaces, at most ${MAX_ID_LENGTH} characters, and this is ${describe(id)}.`,
-    );
+    const expectation = `printable ASCII without outer spaces, at most ${MAX_ID_LENGTH} characters, and not '${END_EVENT_ID}'`;
+    const cure = 'A client sends it back in a header: encode other text, for example with encodeURIComponent().';
+    throw invalid('id', expectation, id, { code: 'ERR_SSE_ID', cure });
   }
   return id;
 }
 
 function checkData(value: unknown, serialize: Serialize): string {
   if (value === undefined || typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint') {
-    throw new SseTypeError(
-      'ERR_SSE_DATA',
-      `data cannot be ${describe(value)}: send a string, or what JSON can express.`,
-    );
+    const cure = 'Send null for no value, or convert it with String().';
+    throw invalid('data', 'a string or a value for JSON', value, { code: 'ERR_SSE_DATA', cure });
   }
   const text: unknown = serialize(value);
   if (typeof text === 'string') return text;
-  throw new SseTypeError('ERR_SSE_DATA', `data must become a string, and ${describe(value)} became ${describe(text)}.`);
+  const cure = `The value was ${describe(value)}: correct its toJSON(), or the option serialize.`;
+  throw invalid('The serialized data', 'a string', text, { code: 'ERR_SSE_DATA', cure });
 }

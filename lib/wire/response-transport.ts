@@ -1,7 +1,8 @@
 /*
- * How bytes leave a response, fast and safely. The only room that knows the inside of node:http.
- * Knows packets, and nothing of events or connections.
- * Invariant: both ways, through the response and past it to the socket, put the same bytes on the wire in the same order.
+ * Writes the bytes of a stream to a `ServerResponse`, or directly to its socket where that is safe and faster. No other module
+ * uses internals of node:http.
+ *
+ * Invariant: both paths, through the response and to the socket, put the same bytes on the wire in the same order.
  */
 
 import { OutgoingMessage, ServerResponse } from 'node:http';
@@ -9,8 +10,8 @@ import { Socket } from 'node:net';
 import type { Packet } from './packet.ts';
 import type { Transport } from './transport.ts';
 
-// What these are when nobody has wrapped them; looked up when the room is loaded, as an instrumentation that
-// patches prototypes is in place by then and sees the bytes either way.
+// The methods as they are without a wrapper, read when this module is loaded. An instrumentation that patches prototypes is in place
+// by then, and receives the bytes on both paths.
 /* oxlint-disable typescript/unbound-method -- compared, never called */
 const originalWrite = OutgoingMessage.prototype.write;
 const originalSocketWrite = Socket.prototype.write;
@@ -19,34 +20,35 @@ const originalSocketWrite = Socket.prototype.write;
 interface NodeResponseInternals {
   readonly chunkedEncoding: boolean;
   readonly _header?: string | null;
-  /** Writes past the body's framing, after the head if that has not been sent. */
+  /** Writes without framing, after the head if the head has not been sent. */
   _send?(text: string, encoding: 'latin1'): boolean;
   readonly _bytesDispatched?: number;
   readonly _handle?: { readonly writeQueueSize?: number } | null;
 }
 
-/** What `compression` puts on a response. (Node's own `flush` of the same name is a deprecated other thing.) */
+/** The method that `compression` adds to a response. (Node's own method `flush` is deprecated and does something else.) */
 interface CompressionResponse {
   flush?: () => void;
 }
 
-/** The most that an opening holds back to leave in one string: what does not fill a socket's buffer. */
+/** The largest string that an opening delays, so that head and text leave in one write: it does not fill a socket's buffer. */
 const MAX_DELAYED_BYTES = 16_384;
 
-/** The outlet over a `ServerResponse` of HTTP/1 or of HTTP/2's compatibility layer. */
+/** The transport over a `ServerResponse` of HTTP/1 or of HTTP/2's compatibility layer. */
 export class ResponseTransport implements Transport {
   readonly #response: ServerResponse;
-  readonly #heading: { apply(response: ServerResponse): void };
-  #socket: Socket | undefined; // set: the fast way is open
-  delayed: string | undefined; // set: the head is not sent yet, and this comes right behind it
-  #timeout = 0; // of the socket before us
-  #held = 0; // what was refused on the slow way since it was last empty: a wrapper's own buffer does not show otherwise
-  #listens = false;
+  readonly #headers: { apply(response: ServerResponse): void };
+  #socket: Socket | undefined; // set: writes go directly to the socket
+  #delayed: string | undefined; // set: the head is not sent yet, and this text follows it
+  #socketTimeoutMs = 0; // the socket's timeout before the stream, 0 for none
+  /** Bytes written through the response from a refused write to the next drain: a wrapper's own buffer is not visible otherwise. */
+  #undrainedBytes = 0;
+  #listensForDrain = false;
   #onDrain: (() => void) | undefined;
 
-  constructor(response: ServerResponse, heading: { apply(response: ServerResponse): void }) {
+  constructor(response: ServerResponse, headers: { apply(response: ServerResponse): void }) {
     this.#response = response;
-    this.#heading = heading;
+    this.#headers = headers;
   }
 
   get responseState(): Transport['responseState'] {
@@ -59,7 +61,9 @@ export class ResponseTransport implements Transport {
   }
 
   get bufferedBytes(): number {
-    return this.#socket ? this.#socket.writableLength : Math.max(this.#response.writableLength ?? 0, this.#held);
+    return this.#socket
+      ? this.#socket.writableLength
+      : Math.max(this.#response.writableLength ?? 0, this.#undrainedBytes);
   }
 
   get acceptedBytes(): number {
@@ -70,63 +74,63 @@ export class ResponseTransport implements Transport {
 
   open(text: string | Buffer): void {
     const response = this.#response;
-    const socket = response instanceof ServerResponse ? response.socket : null; // HTTP/2's is not to be touched
+    const socket = response instanceof ServerResponse ? response.socket : null; // HTTP/2 forbids to use its socket
     if (socket) {
-      // A server's own time limit for silent sockets must not end a stream; it is put back for the next request.
-      this.#timeout = socket.timeout ?? 0;
-      if (this.#timeout > 0) socket.setTimeout(0);
+      // A server's time limit for idle sockets must not end a stream. `end` restores it for the next request.
+      this.#socketTimeoutMs = socket.timeout ?? 0;
+      if (this.#socketTimeoutMs > 0) socket.setTimeout(0);
       socket.setNoDelay(true);
     }
-    this.#heading.apply(response);
+    this.#headers.apply(response);
     response.writeHead(200);
-    // node:http keeps the head as a rope of some thirty strings; asked for its size it becomes one: 650 bytes less a connection.
+    // node:http keeps the head as a rope of some thirty strings. byteLength() flattens it: 650 bytes less per connection.
     if (socket) Buffer.byteLength((response as NodeResponseInternals)._header ?? '');
     if (!socket || !isPlain(response, socket)) {
-      // Its text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
-      this.#writeSlow(text, 'latin1');
+      // The text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
+      this.#writeThroughResponse(text, 'latin1');
       return;
     }
     this.#socket = socket;
-    this.delayed = '';
+    this.#delayed = '';
     this.writeText(text);
   }
 
   flush(): void {
-    if (this.delayed !== undefined) this.#send('');
+    if (this.#delayed !== undefined) this.#sendAscii('');
   }
 
   writePacket(packet: Packet): boolean {
-    if (this.#response.writableEnded) return false; // by the application itself
+    if (this.#response.writableEnded) return false; // the application has ended the response
     const socket = this.#socket;
-    if (socket === undefined) return this.#writeSlow(packet.payload);
-    if (this.delayed !== undefined) this.#send('');
-    return socket.writable && socket.write(packet.chunk); // not writable: its 'close' is on the way
+    if (socket === undefined) return this.#writeThroughResponse(packet.payload);
+    if (this.#delayed !== undefined) this.#sendAscii('');
+    return socket.writable && socket.write(packet.chunk); // not writable: its 'close' event follows
   }
 
   writeText(text: string | Buffer): boolean {
     if (this.#response.writableEnded) return false;
     const socket = this.#socket;
-    if (!socket) return this.#writeSlow(text);
+    if (!socket) return this.#writeThroughResponse(text);
     if (!socket.writable) return false;
     const size = Buffer.byteLength(text);
     if (typeof text === 'string') {
       const chunk = `${size.toString(16)}\r\n${text}\r\n`;
       const isAscii = size === text.length;
-      if (this.delayed !== undefined) {
-        if (isAscii && this.delayed.length + chunk.length < MAX_DELAYED_BYTES) {
-          this.delayed += chunk;
+      if (this.#delayed !== undefined) {
+        if (isAscii && this.#delayed.length + chunk.length < MAX_DELAYED_BYTES) {
+          this.#delayed += chunk;
           return true;
         }
-        this.#send('');
+        this.#sendAscii('');
       }
       return socket.write(chunk, isAscii ? 'latin1' : 'utf8');
     }
     socket.cork();
-    this.#send(`${size.toString(16)}\r\n`);
+    this.#sendAscii(`${size.toString(16)}\r\n`);
     socket.write(text);
-    const more = socket.write('\r\n', 'latin1');
+    const mayContinue = socket.write('\r\n', 'latin1');
     socket.uncork();
-    return more;
+    return mayContinue;
   }
 
   cork(): void {
@@ -135,21 +139,21 @@ export class ResponseTransport implements Transport {
 
   uncork(): void {
     this.#socket?.uncork();
-    this.flush(); // what the opening holds back has not gone to the socket: there is nothing to join it with
+    this.flush(); // the delayed opening was not written to the corked socket
   }
 
-  onceDrained(call: () => void): void {
-    if (this.#socket) this.#socket.once('drain', call);
-    else this.#onDrain = call;
+  onceDrained(callback: () => void): void {
+    if (this.#socket) this.#socket.once('drain', callback);
+    else this.#onDrain = callback;
   }
 
-  end(last: boolean): void {
+  end(closeSocket: boolean): void {
     this.flush();
     const response = this.#response;
     const socket = response instanceof ServerResponse ? response.socket : null;
-    if (socket && this.#timeout > 0 && !socket.destroyed) socket.setTimeout(this.#timeout);
-    // A process that ends wants its sockets back: an idle one would hold server.close() for the keep-alive timeout.
-    if (last && socket) response.once('finish', () => socket.end());
+    if (socket && this.#socketTimeoutMs > 0 && !socket.destroyed) socket.setTimeout(this.#socketTimeoutMs);
+    // During the shutdown of a process, an idle socket would delay server.close() for the keep-alive timeout.
+    if (closeSocket && socket) response.once('finish', () => socket.end());
     response.end();
   }
 
@@ -158,37 +162,38 @@ export class ResponseTransport implements Transport {
     this.#response.destroy();
   }
 
-  /** Sends ASCII: behind the head and what the opening has held back, if that has not been sent. */
-  #send(text: string): boolean {
-    const first = this.delayed;
-    if (first === undefined) return this.#socket!.write(text, 'latin1');
-    this.delayed = undefined;
-    return (this.#response as NodeResponseInternals)._send!(first + text, 'latin1'); // the head's values are Latin-1
+  /** Writes ASCII; if the opening is still delayed, in one string after the head and the delayed text. */
+  #sendAscii(text: string): boolean {
+    const delayed = this.#delayed;
+    if (delayed === undefined) return this.#socket!.write(text, 'latin1');
+    this.#delayed = undefined;
+    return (this.#response as NodeResponseInternals)._send!(delayed + text, 'latin1'); // header values are Latin-1
   }
 
-  #writeSlow(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
+  #writeThroughResponse(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
     const response = this.#response;
-    const more = response.write(text, encoding);
-    if (!more || this.#held > 0) this.#held += text.length;
-    if (!more && !this.#listens) {
-      // One listener for good: `compression` moves it to its own stream, from where a `once` would never be taken away.
-      this.#listens = true;
+    const mayContinue = response.write(text, encoding);
+    if (!mayContinue || this.#undrainedBytes > 0) this.#undrainedBytes += text.length;
+    if (!mayContinue && !this.#listensForDrain) {
+      // One permanent listener: `compression` moves it to its own stream, which would never remove a `once` listener.
+      this.#listensForDrain = true;
       response.on('drain', () => {
-        this.#held = 0;
-        const call = this.#onDrain;
+        this.#undrainedBytes = 0;
+        const callback = this.#onDrain;
         this.#onDrain = undefined;
-        call?.();
+        callback?.();
       });
     }
-    // `compression` holds everything back until it is told otherwise.
+    // `compression` keeps everything in its buffer until flush() is called.
     if (Object.hasOwn(response, 'flush')) (response as CompressionResponse).flush?.();
-    return more;
+    return mayContinue;
   }
 }
 
 /**
- * Whether what goes past the response is provably the same: a plain HTTP/1.1 response whose chunks are framed here as node:http
- * frames them, whose turn it is, of which nothing has been sent, which holds nothing back and whose write nobody has replaced.
+ * Whether writing directly to the socket provably sends the same bytes. The response is a plain HTTP/1.1 one with chunked framing,
+ * which is done here as node:http does it. It is the current response of its socket, has sent nothing and buffers nothing, and no
+ * wrapper has replaced its `write` or the socket's.
  */
 function isPlain(response: ServerResponse & NodeResponseInternals, socket: Socket): boolean {
   return (
@@ -201,7 +206,7 @@ function isPlain(response: ServerResponse & NodeResponseInternals, socket: Socke
   );
 }
 
-/** Whether this response waits behind another one on the same socket (HTTP pipelining). */
+/** Whether this response is queued behind another one on the same socket (HTTP pipelining). */
 export function isQueued(response: ServerResponse): boolean {
   return response instanceof ServerResponse && response.socket === null && !response.destroyed;
 }

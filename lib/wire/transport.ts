@@ -1,34 +1,44 @@
 /*
- * How a connection writes to its response: the contract of the plain and the gzip transport.
+ * The interface through which a connection writes to its response. `ResponseTransport` and `GzipTransport` implement it.
+ *
+ * Invariant: a connection writes through this interface alone, or to the `socket` that it hands out.
  */
 
 import type { Socket } from 'node:net';
 import type { Packet } from './packet.ts';
 
-/** What a connection writes to. */
+/** Writes one response. */
 export interface Transport {
-  /** The first bytes: the head, and with it the first of the body. They leave with what is written next, or at {@link Transport.flush}. */
+  /** Writes the response head and the first text of the body. They leave with the next write, or at {@link Transport.flush}. */
   open(text: string | Buffer): void;
-  /** What the opening holds back leaves now. */
+  /** Sends the head and the text that {@link Transport.open} has delayed. */
   flush(): void;
-  /** False: the reader is behind, and {@link Transport.onceDrained} tells when it is not. */
+  /**
+   * Writes a packet.
+   * @returns Whether more may be written: `false` if the client is behind, until {@link Transport.onceDrained} calls back.
+   */
   writePacket(packet: Packet): boolean;
-  /** After {@link Transport.flush}: where a packet's chunk may be written to as it is, for {@link Transport.writePacket} would do no more. */
+  /**
+   * After {@link Transport.flush}: the socket to which a packet's chunk may be written directly, because
+   * {@link Transport.writePacket} would do no more. `undefined` if packets must go through {@link Transport.writePacket}.
+   */
   readonly socket: Socket | undefined;
-  /** The same for text that is this connection's alone. */
+  /** Writes text of this connection alone. @returns Whether more may be written, as {@link Transport.writePacket} does. */
   writeText(text: string | Buffer): boolean;
-  /** What is written until {@link Transport.uncork} leaves in one piece. */
+  /** Collects what is written until {@link Transport.uncork}, so that it leaves in one piece. */
   cork(): void;
+  /** Sends what was written since {@link Transport.cork}. */
   uncork(): void;
-  /** Calls once, when everything written has been taken. */
-  onceDrained(call: () => void): void;
-  /** The bytes that the kernel has not taken yet. */
+  /** Calls `callback` once, when everything written has been accepted. */
+  onceDrained(callback: () => void): void;
+  /** The bytes that the kernel has not accepted yet. */
   readonly bufferedBytes: number;
-  /** A count that grows with every byte that the kernel takes. */
+  /** A counter that grows with every byte that the kernel accepts. Only its growth has a meaning. */
   readonly acceptedBytes: number;
-  /** Ends the body in order; `last`: and the socket with it. */
-  end(last: boolean): void;
+  /** Ends the body after everything that was written. `closeSocket`: ends the socket after it as well. */
+  end(closeSocket: boolean): void;
+  /** Destroys the response and its socket; what has not left is lost. */
   destroy(): void;
-  /** What somebody else has done of the answer. */
+  /** Whether the application has answered itself: `begun` if it has sent the head, `ended` if it has ended the response. */
   readonly responseState: false | 'begun' | 'ended';
 }

@@ -3,7 +3,7 @@
  * The events are exactly those of the transactions that committed.
  *
  *   POSTGRES_TRANSACTIONS=10000 npx jest __tests__/journal/postgres/transactions    so many, instead of 600
- *   CHAOS_SEED=…                                                                    the kills of an earlier run
+ *   TRANSACTIONS_SEED=…                                                               the kills of an earlier run
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { postgresJournal } from '../../../lib/journal/postgres/index.ts';
-import { Random, seed } from '../../chaos/random.ts';
+import { Random, seedFrom } from '../../fixtures/random.ts';
 import { newTable, type PostgresServer, startPostgres } from '../../fixtures/postgres-server.ts';
 import type { WorkerSpec } from '../../fixtures/postgres-worker.ts';
 import { Recorder } from '../../fixtures/redis-recorder.ts';
@@ -21,7 +21,8 @@ jest.setTimeout(60_000 + wanted * 50);
 
 const PROGRAM = join(__dirname, '../../fixtures/postgres-worker.ts');
 const table = newTable();
-const random = new Random();
+const seed = seedFrom('TRANSACTIONS_SEED');
+const random = new Random(seed);
 let server: PostgresServer;
 let pool: pg.Pool;
 const counts = { committed: 0, 'rolled back': 0, kills: 0 };
@@ -69,10 +70,10 @@ test(`${wanted} transactions, a third rolls back, processes and the server are k
   await pool.query(`CREATE TABLE ${table}_rows (name text PRIMARY KEY)`);
 
   let workers = [start(6), start(6), start(6)];
-  for (let next = wanted / 6, engine = wanted / 2; done() < wanted;) {
+  for (let next = 50, engine = wanted / 2; done() < wanted;) {
     await sleep(20);
     if (done() >= next) {
-      next += wanted / 12 + random.between(0, wanted / 12);
+      next += random.between(50, 150);
       const victim = random.of(workers)!;
       counts.kills++;
       await kill(victim);

@@ -230,7 +230,7 @@ test('within() waits for the journal to open, for `wait` at most', async () => {
   jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
   await expect(never.within!(client).append({ body: frame('3') })).rejects.toMatchObject({
     code: 'ERR_SSE_TIMEOUT',
-    message: expect.stringMatching(/nothing was stored/),
+    message: expect.stringMatching(/was not stored/),
   });
 });
 

@@ -1,22 +1,22 @@
 /*
- * The page of the feed: a native EventSource, a list, a plot, a form. Nothing is built, nothing comes from elsewhere.
+ * The page of the feed: a native EventSource, a list, a plot, a form. It has no build step, and loads nothing from other sites.
  *
- * For tests and styles, these stay as they are:
+ * Tests and styles depend on these elements and attributes:
  *   body[data-state], #connection[data-state]   connecting | open | reconnecting | ended
- *   #state, #detail, #again                     the state in words, the countdown and the like, the way back after an end
- *   #readers, #reader, #vital-{load,memory,delay}   how many read, who you are, the meters
- *   #feed > li[data-kind=notice|file|machine]   an entry, newest first; [data-id] its event id, where it came with one;
- *                                               [data-missed] it happened while the stream was cut
- *   #feed > li[data-break=resumed|reset]        a cut; [data-missed-count] how many entries were caught up on
+ *   #state, #detail, #again                     the state in words, its details, the button to connect again after an end
+ *   #readers, #reader, #vital-{load,memory,delay}   the number of readers, the name of this reader, the meters
+ *   #feed > li[data-kind=notice|file|machine]   an entry, newest first; [data-id] its event id, if it arrived with one;
+ *                                               [data-missed] it was published while the stream was disconnected
+ *   #feed > li[data-break=resumed|reset]        a disconnection; [data-missed-count] the number of entries that were replayed
  *   #filter button[data-filter], #feed[data-hide]   show or hide a kind
  *   #publish, #text, #send, #publish-error      the form
  *   #plot canvas, #rate-text                    the plot
- *   #hang-up, #end                              what the page does to its own stream
- *   html[data-feed], html[data-elsewhere]       the origin of the stream ('' is this one); the origin to try beside this one
+ *   #hang-up, #end                              disconnect, or end, the stream of this page
+ *   html[data-feed], html[data-elsewhere]       the origin of the stream ('' is this one); the other origin
  */
 const KINDS = ['notice', 'file', 'machine'];
-const KEEP = 300; // entries in the list
-const SPAN = 120; // seconds in the plot
+const MAX_ENTRIES = 300; // in the list
+const PLOT_SECONDS = 120;
 
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -27,20 +27,20 @@ const wait = (seconds) => `${Math.max(0, seconds).toFixed(0)} s`;
 // --- The stream -----------------------------------------------------------------------------------------------------
 
 let source;
-let stream; // its name, as the server calls it
+let stream; // the id of the connection on the server
 let lastEventId = '';
 let retry = 3000;
 let openedAt = 0;
-let cut; // { at, how?, next?, reset? } from the cut until the server has greeted us again
+let cut; // { at, how?, next?, reset? } from a disconnection until the next hello
 let ended = false;
-let ahead = 0; // the server's clock minus ours
-let mark; // the break in the list that still counts what was missed
+let ahead = 0; // the server's clock minus this one, ms
+let mark; // the break in the list that counts the missed entries
 let markedUntil = 0;
 
 function connect() {
   ended = false;
   const url = new URL('/events', feedOrigin);
-  // A native EventSource comes back by itself, with the header Last-Event-ID; a new one has to say it here.
+  // A native EventSource reconnects with the header Last-Event-ID. A new one has no such header, so the query carries the id.
   if (lastEventId) url.searchParams.set('lastEventId', lastEventId);
   source = new EventSource(url, { withCredentials: true });
   source.onopen = () => {
@@ -50,7 +50,7 @@ function connect() {
   };
   source.onerror = () => {
     if (ended) return show('ended');
-    const refused = source.readyState === EventSource.CLOSED; // it gives up on any status but 200
+    const refused = source.readyState === EventSource.CLOSED; // an EventSource does not reconnect after any status but 200
     if (refused) retry = 5000;
     cut ??= { at: Date.now() };
     cut.next = Date.now() + retry;
@@ -104,14 +104,14 @@ function connect() {
 }
 
 const RESETS = {
-  lost: 'What was missed is no longer in the log, so the state was fetched anew.',
-  unknown: 'The server does not know where we were, so the state was fetched anew.',
-  diverged: 'The server has lost some of what it had sent, so the state was fetched anew.',
+  lost: 'The missed events are no longer in the log, so the state was loaded again.',
+  unknown: 'The log of the server does not contain our last event, so the state was loaded again.',
+  diverged: 'The log has lost events that were sent, so the state was loaded again.',
 };
 
 function on(event, handle) {
   source.addEventListener(event, (message) => {
-    // The id of a goodbye asks for no more than that: it is nothing to come back with.
+    // The id of an end event requests a 204, so it must not be used to connect again.
     if (message.lastEventId && event !== 'end') lastEventId = message.lastEventId;
     handle(message.data === '' ? undefined : JSON.parse(message.data), message.lastEventId);
   });
@@ -119,14 +119,14 @@ function on(event, handle) {
 
 // --- Its state ------------------------------------------------------------------------------------------------------
 
-const WORDS = { connecting: 'Connecting', open: 'Open', reconnecting: 'Cut off', ended: 'Ended' };
+const WORDS = { connecting: 'Connecting', open: 'Open', reconnecting: 'Disconnected', ended: 'Ended' };
 
 function show(state) {
   document.body.dataset.state = $('connection').dataset.state = state;
   if ($('state').textContent !== WORDS[state]) $('state').textContent = WORDS[state];
   $('again').hidden = state !== 'ended';
   $('hang-up').disabled = $('end').disabled = state !== 'open';
-  if (state !== 'open') $('readers').textContent = '–'; // not known from here
+  if (state !== 'open') $('readers').textContent = '–'; // unknown while disconnected
   detail();
 }
 
@@ -135,17 +135,20 @@ const startedAt = Date.now();
 function detail() {
   const now = Date.now();
   const text = {
-    connecting: now - startedAt > 3000 ? 'No answer yet. A browser opens six streams to an origin over HTTP/1.1.' : '',
+    connecting:
+      now - startedAt > 3000
+        ? 'No answer yet. Over HTTP/1.1 a browser opens at most six connections to an origin.'
+        : '',
     open: `since ${clock.format(openedAt)}`,
     reconnecting: cut && (cut.next > now ? `trying again in ${wait((cut.next - now) / 1000)}` : 'trying now'),
-    ended: 'The server said so, and this page will not come back by itself.',
+    ended: 'The server ended the stream, and this page does not reconnect by itself.',
   }[document.body.dataset.state];
   if ($('detail').textContent !== text) $('detail').textContent = text;
 }
 
 // --- The list -------------------------------------------------------------------------------------------------------
 
-const SAY = {
+const DESCRIBE = {
   notice: ({ text, from }) => [text, aside(from ? `reader ${from}` : '')],
   file: ({ change, path, bytes, more }) => [
     verb(change),
@@ -153,7 +156,7 @@ const SAY = {
     aside([bytes === undefined ? '' : size(bytes), more ? `and ${more} more` : ''].filter(Boolean).join(', ')),
   ],
   machine: ({ what, value, was }) => [
-    verb({ load: 'load', memory: 'memory in use', delay: 'event loop late by' }[what]),
+    verb({ load: 'load', memory: 'memory in use', delay: 'delay of the event loop' }[what]),
     ` ${reading(what, value)}`,
     aside(was === undefined || was === value ? '' : `was ${reading(what, was)}`),
   ],
@@ -176,12 +179,12 @@ function add(entry, id, missed) {
   const { kind, at } = entry;
   const time = element('time', '', clock.format(at));
   time.dateTime = new Date(at).toISOString();
-  const line = element('li', id ? 'fresh' : '', time, element('p', '', ...SAY[kind](entry)));
+  const line = element('li', id ? 'fresh' : '', time, element('p', '', ...DESCRIBE[kind](entry)));
   line.dataset.kind = kind;
   if (id) line.dataset.id = id;
   if (missed) line.dataset.missed = '';
   $('feed').prepend(line);
-  while ($('feed').childElementCount > KEEP) $('feed').lastElementChild.remove();
+  while ($('feed').childElementCount > MAX_ENTRIES) $('feed').lastElementChild.remove();
   $('empty').hidden = true;
   const second = Math.floor((at - ahead) / 1000);
   if (!counts.has(second)) counts.set(second, { notice: 0, file: 0, machine: 0 });
@@ -197,13 +200,13 @@ function breakLine(how) {
   return text;
 }
 
-const since = ({ at, how = 'Cut' }) => `${how} for ${((Date.now() - at) / 1000).toFixed(1)} s`;
+const since = ({ at, how = 'Disconnected' }) => `${how} for ${((Date.now() - at) / 1000).toFixed(1)} s`;
 
 function count(missed) {
   const line = mark.parentElement;
   line.dataset.missedCount = missed;
   mark.dataset.since ??= since(cut);
-  mark.textContent = `${mark.dataset.since}, ${missed === 0 ? 'nothing missed' : `caught up ${missed} missed`}`;
+  mark.textContent = `${mark.dataset.since}, ${missed === 0 ? 'nothing missed' : `received ${missed} missed`}`;
 }
 
 const total = (kind) => document.querySelector(`[data-filter=${kind}] output`);
@@ -217,38 +220,38 @@ $('filter').addEventListener('click', ({ target }) => {
   redraw();
 });
 
-// What is heard: at most one sentence in five seconds, and only of what is shown.
-let unheard = [];
+// For screen readers: at most one announcement in five seconds, and only of entries that are shown.
+let unannounced = [];
 function announce(entry) {
   if (hidden(entry.kind)) return;
-  if (unheard.length === 0) setTimeout(speak, entry.kind === 'notice' ? 300 : 5000);
-  unheard.push(entry);
+  if (unannounced.length === 0) setTimeout(announceAll, entry.kind === 'notice' ? 300 : 5000);
+  unannounced.push(entry);
 }
 
-function speak() {
-  const notices = unheard.filter(({ kind }) => kind === 'notice');
-  const rest = unheard.length - notices.length;
-  const said = notices.slice(-2).map(({ text, from }) => `reader ${from}: ${text}`);
-  if (rest > 0) said.push(`${rest} more ${rest === 1 ? 'event' : 'events'}`);
-  $('announcer').textContent = said.join('. ');
-  unheard = [];
+function announceAll() {
+  const notices = unannounced.filter(({ kind }) => kind === 'notice');
+  const rest = unannounced.length - notices.length;
+  const sentences = notices.slice(-2).map(({ text, from }) => `reader ${from}: ${text}`);
+  if (rest > 0) sentences.push(`${rest} more ${rest === 1 ? 'event' : 'events'}`);
+  $('announcer').textContent = sentences.join('. ');
+  unannounced = [];
 }
 
 // --- The plot -------------------------------------------------------------------------------------------------------
 
-const counts = new Map(); // second → how many of each kind
-const gaps = []; // [from, to], ms: when the stream was cut
+const counts = new Map(); // second → the number of entries of each kind
+const gaps = []; // [from, to], ms: disconnections
 const color = (name) => () => getComputedStyle(root).getPropertyValue(`--${name}`);
 let plot;
 
-// uPlot writes numbers in the browser's language, which is no language tag where Chromium has no locale: `en-US@posix`.
+// uPlot formats numbers in navigator.language. Where Chromium has no locale, that is not a valid language tag: `en-US@posix`.
 try {
   Intl.getCanonicalLocales(navigator.language);
 } catch {
   Object.defineProperty(navigator, 'language', { value: 'en' });
 }
 
-// The feed does not wait for the plot, and goes on without it where it cannot be drawn.
+// The feed does not wait for the plot, and works without it.
 import('/vendor/uPlot.esm.js').then(
   ({ default: uPlot }) => makePlot(uPlot),
   () => ($('rate').hidden = true),
@@ -265,7 +268,10 @@ function makePlot(uPlot) {
       padding: [6, 0, 0, 0],
       legend: { show: false },
       cursor: { show: false },
-      scales: { x: { time: false, range: () => [-SPAN, 0] }, y: { range: (_, __, max) => [0, Math.max(4, max)] } },
+      scales: {
+        x: { time: false, range: () => [-PLOT_SECONDS, 0] },
+        y: { range: (_, __, max) => [0, Math.max(4, max)] },
+      },
       axes: [
         {
           ...axis,
@@ -293,13 +299,13 @@ function makePlot(uPlot) {
   redraw();
 }
 
-/** Stacked: the tallest first, each next one over it. */
+/** Draws stacked bars: the total first, then the smaller sums over it. */
 function redraw() {
   const now = Math.floor(Date.now() / 1000);
   const data = [[], [], [], []];
   let minute = 0;
-  for (const second of counts.keys()) if (second < now - SPAN) counts.delete(second);
-  for (let back = SPAN; back >= 1; back--) {
+  for (const second of counts.keys()) if (second < now - PLOT_SECONDS) counts.delete(second);
+  for (let back = PLOT_SECONDS; back >= 1; back--) {
     const at = counts.get(now - back);
     const [notice, file, machine] = KINDS.map((kind) => (at && !hidden(kind) ? at[kind] : 0));
     data[0].push(-back);
@@ -347,7 +353,7 @@ $('publish').addEventListener('submit', async (event) => {
     $('publish-error').textContent = '';
   } catch (error) {
     $('publish-error').textContent =
-      error instanceof TypeError ? 'The server cannot be reached. What you wrote is still here.' : error.message;
+      error instanceof TypeError ? 'The server cannot be reached. Your text is still in the form.' : error.message;
   }
   $('send').disabled = false;
   field.focus();
@@ -371,7 +377,7 @@ $('elsewhere').href = root.dataset.elsewhere;
 $('origins').textContent =
   feedOrigin === location.origin
     ? ''
-    : `This page is from ${location.origin}: another origin, so the stream crosses with CORS and credentials. The two ports share a host and so its cookies.`;
+    : `This page is from ${location.origin}, another origin, so it reads the stream with CORS and credentials. The two ports share a host, and so its cookies.`;
 setInterval(redraw, 1000);
 setInterval(detail, 250);
 show('connecting');

@@ -1,23 +1,27 @@
 /*
- * The inspector's page: one stream in, and what it says into its places. Text goes in as text, never as markup.
+ * The inspector's page: reads one event stream and shows its content. Data is inserted as text, never as markup.
  *
- * For tests and styles, these stay as they are:
- *   body[data-state]                                connecting | open | cut
+ * Tests and styles depend on these:
+ *   body[data-state]                                connecting | open | disconnected
  *   #now-{connections,events,bytes}, #plot-… canvas the plots and their latest values
  *   #figures div[data-figure] dd                    the figures, by name
  *   #channel, #name, #clear                         the filter
  *   #rows tr[data-id], #range, #order, #previous, #next
  *   #entries li[data-id], #pause, #skipped
- *   #publish-form, #published                       where publishing is allowed
- *   dialog#one, #one-over, #hang-up, #end           one connection
+ *   #publish-form, #published                       if publishing is enabled
+ *   dialog#one, #one-closed, #close, #end           one connection
  */
-const KEEP = 200; // events in the list
-const SPAN = 300; // seconds in the plots
-const FORGOTTEN = 30_000; // ms after which a page that nobody sees lets go of its stream
+const MAX_ENTRIES = 200; // events in the list
+const PLOT_SECONDS = 300;
+const HIDDEN_TIMEOUT_MS = 30_000; // a page that is hidden for longer closes its stream
+const REOPEN_DELAY_MS = 5000; // after a response that EventSource does not retry
+const TYPING_DELAY_MS = 250;
+const GAP_MS = 5000; // points further apart are not joined by a line
+const ROWS_PER_PAGE = 25;
 
 const $ = (id) => document.getElementById(id);
 
-// --- How things are written ---------------------------------------------------------------------------------------------
+// --- Formatting and elements --------------------------------------------------------------------------------------------
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
@@ -44,12 +48,12 @@ function age(ms) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** Touches the page only where something has changed. */
-function say(element, text) {
+/** Sets the text of an element if it is not the same already. */
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function make(name, props = {}, ...children) {
+function createElement(name, props = {}, ...children) {
   const element = Object.assign(document.createElement(name), props);
   element.append(...children);
   return element;
@@ -60,37 +64,41 @@ function make(name, props = {}, ...children) {
 const view = { channel: '', name: '', order: 'oldest', page: 0, selected: '' };
 let source;
 
-/** A new look is a new stream; the old one goes when the new one is there, so that the server never thinks that nobody looks. */
-function look() {
+/**
+ * Opens a stream for the current view. The old stream is closed when the new one is open, so that the server has a viewer all
+ * the time.
+ */
+function openStream() {
   const query = new URLSearchParams(Object.entries(view).filter(([, value]) => value));
-  const before = source;
+  const previous = source;
   const next = new EventSource(`feed?${query}`);
   source = next;
   next.onopen = () => {
-    before?.close();
-    if (source === next) show('open', 'Live');
+    previous?.close();
+    if (source === next) showState('open', 'Live');
   };
   next.onerror = () => {
-    before?.close();
+    previous?.close();
     if (source !== next) return;
-    show('cut', 'Cut: trying again');
-    if (next.readyState === EventSource.CLOSED) setTimeout(() => source === next && look(), 5000); // refused: perhaps not for ever
+    showState('disconnected', 'Disconnected: reconnecting');
+    // EventSource does not retry after a refusal, which may be temporary.
+    if (next.readyState === EventSource.CLOSED) setTimeout(() => source === next && openStream(), REOPEN_DELAY_MS);
   };
-  for (const [name, hear] of Object.entries(hears)) {
+  for (const [name, handle] of Object.entries(handlers)) {
     next.addEventListener(name, ({ data }) => {
-      if (source === next) hear(JSON.parse(data));
+      if (source === next) handle(JSON.parse(data));
     });
   }
 }
 
-function show(state, text) {
+function showState(state, text) {
   document.body.dataset.state = state;
-  say($('state'), text);
+  setText($('state'), text);
 }
 
-const hears = {
+const handlers = {
   hello({ process, publish, points: all }) {
-    say($('process'), `process ${process}`);
+    setText($('process'), `process ${process}`);
     $('publish').hidden = !publish;
     points = all;
     draw();
@@ -99,7 +107,7 @@ const hears = {
   figures(figures) {
     if (figures.point) {
       points.push(figures.point);
-      if (points.length > SPAN) points.shift();
+      if (points.length > PLOT_SECONDS) points.shift();
     }
     draw();
     showFigures(figures);
@@ -107,21 +115,21 @@ const hears = {
   },
   connections: showConnections,
   entries: showEntries,
-  selected: showOne,
+  selected: showDetails,
 };
 
-let forgotten;
+let hiddenTimer;
 document.addEventListener('visibilitychange', () => {
-  clearTimeout(forgotten);
+  clearTimeout(hiddenTimer);
   if (!document.hidden) {
-    if (!source) look();
+    if (!source) openStream();
     return;
   }
-  forgotten = setTimeout(() => {
+  hiddenTimer = setTimeout(() => {
     source?.close();
     source = undefined;
-    show('cut', 'Resting');
-  }, FORGOTTEN);
+    showState('disconnected', 'Paused while this page is hidden');
+  }, HIDDEN_TIMEOUT_MS);
 });
 
 // --- Plots --------------------------------------------------------------------------------------------------------------
@@ -129,18 +137,18 @@ document.addEventListener('visibilitychange', () => {
 let points = [];
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const PLOTS = [
-  { key: 'connections', write: (value) => whole.format(value), tick: (value) => short.format(value) },
-  { key: 'events', write: number, tick: (value) => short.format(value) },
-  { key: 'bytes', write: bytes, tick: (value) => bytes(value).replace(/\.0+ /, ' ') },
+  { key: 'connections', format: (value) => whole.format(value), tick: (value) => short.format(value) },
+  { key: 'events', format: number, tick: (value) => short.format(value) },
+  { key: 'bytes', format: bytes, tick: (value) => bytes(value).replace(/\.0+ /, ' ') },
 ];
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const plots = PLOTS.map((what, index) => plotOf(what, index));
+const plots = PLOTS.map((options, index) => createPlot(options, index));
 let hovered = null;
 
-function plotOf({ key, tick }, index) {
+function createPlot({ key, tick }, index) {
   const place = $(`plot-${key}`);
-  const axis = { stroke: () => color('--quiet'), font: `11px ${getComputedStyle(document.body).fontFamily}` };
-  const grid = { stroke: () => color('--hair'), width: 1 };
+  const axis = { stroke: () => color('--muted'), font: `11px ${getComputedStyle(document.body).fontFamily}` };
+  const grid = { stroke: () => color('--border'), width: 1 };
   const plot = new uPlot(
     {
       width: place.clientWidth || 300,
@@ -149,7 +157,7 @@ function plotOf({ key, tick }, index) {
       padding: [8, 22, 0, 0],
       cursor: { y: false, sync: { key: 'seconds' }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
-        x: { range: () => [since(), Date.now() / 1000] },
+        x: { range: () => [plotStart(), Date.now() / 1000] },
         y: { range: (_, _min, max) => [0, Math.max(1, max || 0) * 1.1] },
       },
       axes: [
@@ -176,7 +184,7 @@ function plotOf({ key, tick }, index) {
       hooks: {
         setCursor: [
           ({ cursor }) => {
-            if (index > 0) return; // the cursors go together
+            if (index > 0) return; // the cursors of all plots move together
             hovered = cursor.left >= 0 ? (cursor.idx ?? null) : null;
             showNow();
           },
@@ -190,28 +198,28 @@ function plotOf({ key, tick }, index) {
   return plot;
 }
 
-/** Where the plots begin: five minutes ago, or when somebody began to look; a minute at least. */
-function since() {
+/** Returns where the plots begin, in seconds: five minutes ago, or at the first point, but at least one minute ago. */
+function plotStart() {
   const now = Date.now() / 1000;
-  return Math.max(now - SPAN, Math.min(now - 60, (points[0]?.[0] ?? Infinity) / 1000));
+  return Math.max(now - PLOT_SECONDS, Math.min(now - 60, (points[0]?.[0] ?? Infinity) / 1000));
 }
 
 function clockAt(seconds, step) {
   return clock.format(seconds * 1000).slice(0, step < 60 ? 8 : 5);
 }
 
-/** Where nobody looked for a while there is a hole, not a line. */
+/** Draws the points. A time without viewers, and so without points, is a gap and not a line. */
 function draw() {
   const data = [[], [], [], []];
-  let before;
+  let previous;
   for (const [at, ...values] of points) {
-    if (before !== undefined && at - before > 5000) {
-      data[0].push(before / 1000 + 1);
+    if (previous !== undefined && at - previous > GAP_MS) {
+      data[0].push(previous / 1000 + 1);
       for (const row of data.slice(1)) row.push(null);
     }
     data[0].push(at / 1000);
     for (const [index, value] of values.entries()) data[index + 1].push(value);
-    before = at;
+    previous = at;
   }
   for (const [index, plot] of plots.entries()) plot.setData([data[0], data[index + 1]]);
   showNow();
@@ -219,13 +227,14 @@ function draw() {
 
 function showNow() {
   const at = hovered === null ? undefined : plots[0].data[0][hovered];
-  for (const [index, { key, write }] of PLOTS.entries()) {
+  for (const [index, { key, format }] of PLOTS.entries()) {
     const value = at === undefined ? points.at(-1)?.[index + 1] : plots[index].data[1][hovered];
     if (value === undefined || value === null) continue;
     const small = at === undefined ? '' : `at ${clock.format(at * 1000)}`;
-    const text = `${write(value)} ${small}`;
+    const text = `${format(value)} ${small}`;
     const place = $(`now-${key}`);
-    if (place.textContent !== text) place.replaceChildren(`${write(value)} `, make('small', { textContent: small }));
+    if (place.textContent !== text)
+      place.replaceChildren(`${format(value)} `, createElement('small', { textContent: small }));
   }
 }
 
@@ -237,7 +246,7 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
 
 const plain = (value) => ({ text: whole.format(value), zero: value === 0 });
 const bad = (value) => ({ ...plain(value), bad: value > 0 });
-const ident = (value) => ({ text: value || '–', id: true });
+const idOf = (value) => ({ text: value || '–', id: true });
 const FIGURES = {
   Delivery: {
     'Broadcasts per second': ({ broadcasts }) => ({ text: broadcasts === undefined ? '–' : number(broadcasts) }),
@@ -281,19 +290,24 @@ const FIGURES = {
     Engine: ({ stats }) => (stats.journalUp ? { text: 'up' } : { text: 'down', bad: true }),
     'Entries here': ({ log }) => plain(log.entries),
     'Bytes here': ({ log }) => ({ text: bytes(log.bytes) }),
-    Head: ({ log }) => ident(log.head),
-    Oldest: ({ log }) => ident(log.entries > 0 ? log.oldest : ''),
+    Head: ({ log }) => idOf(log.head),
+    Oldest: ({ log }) => idOf(log.entries > 0 ? log.oldest : ''),
   },
 };
 
 for (const [title, figures] of Object.entries(FIGURES)) {
-  const list = make('dl');
+  const list = createElement('dl');
   for (const name of Object.keys(figures)) {
-    const row = make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: '–' }));
+    const row = createElement(
+      'div',
+      {},
+      createElement('dt', { textContent: name }),
+      createElement('dd', { textContent: '–' }),
+    );
     row.dataset.figure = name;
     list.append(row);
   }
-  $('figures').append(make('div', {}, make('h2', { textContent: title }), list));
+  $('figures').append(createElement('div', {}, createElement('h2', { textContent: title }), list));
 }
 
 function showFigures(all) {
@@ -302,7 +316,7 @@ function showFigures(all) {
       const { text, title = '', zero = false, bad = false, id = false } = read(all);
       const row = document.querySelector(`[data-figure="${name}"]`);
       const dd = row.lastChild;
-      say(dd, text);
+      setText(dd, text);
       row.className = [zero && 'zero', bad && 'bad', id && 'id'].filter(Boolean).join(' ');
       if (id || title) dd.title = title || text;
     }
@@ -311,9 +325,9 @@ function showFigures(all) {
 
 // --- Filter -------------------------------------------------------------------------------------------------------------
 
-let typing;
+let typingTimer;
 
-function change(changes) {
+function changeView(changes) {
   Object.assign(view, changes);
   $('clear').hidden = !view.channel && !view.name;
   history.replaceState(
@@ -321,31 +335,33 @@ function change(changes) {
     '',
     `#${new URLSearchParams(Object.entries(view).filter(([key, value]) => value && key !== 'selected'))}`,
   );
-  look();
+  openStream();
 }
 
 for (const key of ['channel', 'name']) {
   $(key).addEventListener('input', () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => change({ [key]: $(key).value.trim(), page: 0 }), 250);
+    clearTimeout(typingTimer);
+    typingTimer = setTimeout(() => changeView({ [key]: $(key).value.trim(), page: 0 }), TYPING_DELAY_MS);
   });
 }
 $('filter').addEventListener('submit', (event) => event.preventDefault());
-$('filter').addEventListener('reset', () => change({ channel: '', name: '', page: 0 }));
+$('filter').addEventListener('reset', () => changeView({ channel: '', name: '', page: 0 }));
 
 function showChannels({ top }) {
   const list = $('channels');
   while (list.children.length > top.length) list.lastChild.remove();
   for (const [index, [name, members]] of top.entries()) {
     if (index === list.children.length)
-      list.append(make('li', {}, make('button', { type: 'button' }, make('b'), make('span'))));
+      list.append(
+        createElement('li', {}, createElement('button', { type: 'button' }, createElement('b'), createElement('span'))),
+      );
     const button = list.children[index].firstChild;
     button.dataset.channel = name;
     button.title = name;
     button.setAttribute('aria-pressed', String(view.channel === name));
     button.firstChild.className = 'name';
-    say(button.firstChild, name);
-    say(button.lastChild, whole.format(members));
+    setText(button.firstChild, name);
+    setText(button.lastChild, whole.format(members));
   }
   suggest(
     'channel-names',
@@ -357,20 +373,20 @@ $('channels').addEventListener('click', ({ target }) => {
   const channel = target.closest('button')?.dataset.channel;
   if (channel === undefined) return;
   $('channel').value = view.channel === channel ? '' : channel;
-  change({ channel: $('channel').value, page: 0 });
+  changeView({ channel: $('channel').value, page: 0 });
 });
 
 function suggest(id, names) {
   const text = names.join('\n');
   if ($(id).dataset.names === text) return;
   $(id).dataset.names = text;
-  $(id).replaceChildren(...names.map((value) => make('option', { value })));
+  $(id).replaceChildren(...names.map((value) => createElement('option', { value })));
 }
 
 // --- Connections --------------------------------------------------------------------------------------------------------
 
 const rows = new Map();
-const columns = 5;
+const COLUMN_CLASSES = ['', 'number', 'number', 'minor', 'minor'];
 
 function showConnections({ total, offset, rows: list }) {
   const ids = new Set(list.map(({ id }) => id));
@@ -379,229 +395,234 @@ function showConnections({ total, offset, rows: list }) {
     row.remove();
     rows.delete(id);
   }
-  for (const [index, one] of list.entries()) {
-    const row = rows.get(one.id) ?? rowOf(one.id);
+  for (const [index, connection] of list.entries()) {
+    const row = rows.get(connection.id) ?? createRow(connection.id);
     const cells = [...row.children];
-    say(cells[0].firstChild, one.address);
-    say(cells[1], age(one.age));
-    say(cells[2], one.queued === 0 ? '–' : bytes(one.queued));
-    const channels = one.channels.join(', ') + (one.more ? ` and ${one.more} more` : '');
-    say(cells[3], channels || '–');
+    setText(cells[0].firstChild, connection.address);
+    setText(cells[1], age(connection.age));
+    setText(cells[2], connection.queued === 0 ? '–' : bytes(connection.queued));
+    const channels = connection.channels.join(', ') + (connection.more ? ` and ${connection.more} more` : '');
+    setText(cells[3], channels || '–');
     cells[3].title = channels;
-    say(cells[4], one.lastId || '–');
-    cells[4].title = one.lastId;
-    row.className = one.behind ? 'behind' : '';
+    setText(cells[4], connection.lastId || '–');
+    cells[4].title = connection.lastId;
+    row.className = connection.behind ? 'behind' : '';
     if ($('rows').children[index] !== row) $('rows').insertBefore(row, $('rows').children[index] ?? null);
   }
-  view.page = Math.floor(offset / 25);
-  say(
+  view.page = Math.floor(offset / ROWS_PER_PAGE);
+  setText(
     $('range'),
     total === 0 ? '' : `${whole.format(offset + 1)}–${whole.format(offset + list.length)} of ${whole.format(total)}`,
   );
-  $('nobody').hidden = total > 0;
-  say($('nobody'), view.channel ? `Nobody has joined ${view.channel}.` : 'Nobody is connected.');
+  $('no-connections').hidden = total > 0;
+  setText($('no-connections'), view.channel ? `No connection has joined ${view.channel}.` : 'No open connections.');
   document.querySelector('table').hidden = total === 0;
-  $('pages').hidden = total <= 25;
+  $('pages').hidden = total <= ROWS_PER_PAGE;
   $('previous').disabled = offset === 0;
   $('next').disabled = offset + list.length >= total;
 }
 
-function rowOf(id) {
-  const row = make('tr');
-  for (let n = 0; n < columns; n++)
-    row.append(make('td', { className: ['', 'number', 'number', 'minor', 'minor'][n] }));
-  row.firstChild.append(make('button', { type: 'button', title: id }));
+function createRow(id) {
+  const row = createElement('tr');
+  for (const className of COLUMN_CLASSES) row.append(createElement('td', { className }));
+  row.firstChild.append(createElement('button', { type: 'button', title: id }));
   row.dataset.id = id;
   rows.set(id, row);
   return row;
 }
 
-$('order').addEventListener('change', () => change({ order: $('order').value, page: 0 }));
-$('previous').addEventListener('click', () => change({ page: view.page - 1 }));
-$('next').addEventListener('click', () => change({ page: view.page + 1 }));
+$('order').addEventListener('change', () => changeView({ order: $('order').value, page: 0 }));
+$('previous').addEventListener('click', () => changeView({ page: view.page - 1 }));
+$('next').addEventListener('click', () => changeView({ page: view.page + 1 }));
 $('rows').addEventListener('click', ({ target }) => {
   const id = target.closest('tr')?.dataset.id;
   if (id === undefined) return;
   for (const part of ['one-figures', 'one-headers']) $(part).replaceChildren();
-  say($('one-title'), id);
-  say($('one-error'), '');
-  $('one-over').hidden = true;
-  for (const button of $('one-acts').children) button.disabled = false;
+  setText($('one-title'), id);
+  setText($('one-error'), '');
+  $('one-closed').hidden = true;
+  for (const button of $('one-actions').children) button.disabled = false;
   $('one').showModal();
-  change({ selected: id });
+  changeView({ selected: id });
 });
 
 // --- One connection -----------------------------------------------------------------------------------------------------
 
-const OVERS = {
-  client: 'its client left',
-  handler: 'closed, its client may come back',
+const CLOSE_REASONS = {
+  client: 'by the client',
+  handler: 'by the server; the client may reconnect',
   end: 'ended for good',
-  slow: 'cut, as it did not keep up',
-  expired: 'it had reached its age',
-  shutdown: 'the router closes',
-  error: 'something threw',
-  gone: 'it is not here any more',
+  slow: 'the client was too slow',
+  expired: 'it reached its maximum age',
+  shutdown: 'the router shuts down',
+  error: 'an error was thrown',
+  unknown: 'no open connection has this id',
 };
 
-function showOne(one) {
-  if (!$('one').open || one.id !== view.selected || !$('one-over').hidden) return;
-  if (one.over !== undefined) {
-    $('one-over').hidden = false;
-    say($('one-over'), `Over: ${OVERS[one.over] ?? one.over}.`);
-    for (const button of $('one-acts').children) button.disabled = true;
+function showDetails(connection) {
+  if (!$('one').open || connection.id !== view.selected || !$('one-closed').hidden) return;
+  if (connection.closed !== undefined) {
+    $('one-closed').hidden = false;
+    setText($('one-closed'), `Closed: ${CLOSE_REASONS[connection.closed] ?? connection.closed}.`);
+    for (const button of $('one-actions').children) button.disabled = true;
     return;
   }
-  const channels = one.channels.join(', ') + (one.more ? ` and ${one.more} more` : '');
-  list($('one-figures'), [
-    ['Address', one.address],
-    ['Socket', one.peer],
-    ['Open for', age(one.age)],
-    ['Asked for', one.asked, 'code'],
+  const channels = connection.channels.join(', ') + (connection.more ? ` and ${connection.more} more` : '');
+  fillList($('one-figures'), [
+    ['Address', connection.address],
+    ['Socket', connection.peer],
+    ['Open for', age(connection.age)],
+    ['Request', connection.requestLine, 'code'],
     ['Channels', channels || 'none'],
-    ['Queued', bytes(one.queued)],
-    ['Keeps up', one.behind ? 'no, it is behind' : one.phase === 'live' ? 'yes' : `catching up (${one.phase})`],
-    ['Came with last id', one.lastEventId || 'none', 'code'],
-    ['Was sent last id', one.lastId || 'none', 'code'],
+    ['Queued', bytes(connection.queued)],
+    [
+      'Keeps up',
+      connection.behind
+        ? 'no, it is behind'
+        : connection.phase === 'live'
+          ? 'yes'
+          : `catching up (${connection.phase})`,
+    ],
+    ['Last-Event-ID', connection.lastEventId || 'none', 'code'],
+    ['Last id sent', connection.lastId || 'none', 'code'],
   ]);
-  list(
+  fillList(
     $('one-headers'),
-    one.headers.map(([name, value]) => (value === null ? [name, 'not shown', 'secret'] : [name, value, ''])),
+    connection.headers.map(([name, value]) => (value === null ? [name, 'not shown', 'secret'] : [name, value, ''])),
   );
 }
 
-function list(place, entries) {
+function fillList(place, entries) {
   while (place.children.length > entries.length) place.lastChild.remove();
   for (const [index, [name, value, kind = '']] of entries.entries()) {
-    if (index === place.children.length) place.append(make('div', {}, make('dt'), make('dd')));
+    if (index === place.children.length)
+      place.append(createElement('div', {}, createElement('dt'), createElement('dd')));
     const [dt, dd] = place.children[index].children;
-    say(dt, name);
-    say(dd, value);
+    setText(dt, name);
+    setText(dd, value);
     dd.className = kind;
   }
 }
 
 $('one').addEventListener('close', () => {
-  if (!$('one').open) change({ selected: '' }); // it may be open again by the time that this is told
+  if (!$('one').open) changeView({ selected: '' }); // the dialog may be open again when this event comes
 });
-for (const [button, how] of [
-  ['hang-up', 'close'],
-  ['end', 'end'],
-]) {
-  $(button).addEventListener('click', async () => {
-    say($('one-error'), '');
+for (const action of ['close', 'end']) {
+  $(action).addEventListener('click', async () => {
+    setText($('one-error'), '');
     try {
-      await post(`connections/${encodeURIComponent(view.selected)}/${how}`, {}); // the stream tells when it is over
+      await post(`connections/${encodeURIComponent(view.selected)}/${action}`, {}); // the stream reports when it is closed
     } catch (error) {
-      say($('one-error'), error.message);
+      setText($('one-error'), error.message);
     }
   });
 }
 
 async function post(path, body) {
-  const answer = await fetch(path, {
+  const response = await fetch(path, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify(body),
   }).catch(() => {
     throw new Error('The server cannot be reached.');
   });
-  const said =
-    answer.status === 204 ? {} : await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
-  if (!answer.ok) throw new Error(said.error);
-  return said;
+  const { status } = response;
+  const result = status === 204 ? {} : await response.json().catch(() => ({ error: `The server answered ${status}.` }));
+  if (!response.ok) throw new Error(result.error);
+  return result;
 }
 
 // --- Events -------------------------------------------------------------------------------------------------------------
 
 const names = new Set();
-const times = new Map(); // when those came that came while we looked
+const times = new Map(); // by id, when an event arrived that was broadcast while the page was open
 let paused = false;
-let waiting = []; // the newest first
-let listed; // the filter that the list is of
-let isFirst = true; // what comes next was there before
+let waiting = []; // events that are not in the list yet, newest first
+let listedFilter;
+let isFirst = true; // the next events were broadcast before the view was opened
 
-/** The list is of another filter: nothing of it stays. */
+/** Empties the list if its filter has changed. */
 function startEntries() {
   const filter = JSON.stringify([view.channel, view.name]);
-  isFirst = filter !== listed;
+  isFirst = filter !== listedFilter;
   if (!isFirst) return;
-  listed = filter;
+  listedFilter = filter;
   waiting = [];
   $('entries').replaceChildren();
-  say($('skipped'), '');
-  empty();
+  setText($('skipped'), '');
+  updateEmptyHint();
 }
 
 function showEntries({ entries, skipped }) {
-  const there = new Set([
+  const known = new Set([
     ...waiting.map(({ id }) => id),
     ...[...$('entries').children].map(({ dataset }) => dataset.id),
   ]);
   for (const { id, event } of entries) {
     if (names.size < 100) names.add(event);
-    if (!isFirst && !there.has(id) && !times.has(id)) times.set(id, Date.now());
+    if (!isFirst && !known.has(id) && !times.has(id)) times.set(id, Date.now());
   }
   for (const id of times.keys()) {
     if (times.size <= 1000) break;
     times.delete(id);
   }
   isFirst = false;
-  waiting = [...entries.filter(({ id }) => !there.has(id)), ...waiting].slice(0, KEEP);
-  say($('skipped'), skipped ? `${whole.format(skipped)} more in the last second` : '');
+  waiting = [...entries.filter(({ id }) => !known.has(id)), ...waiting].slice(0, MAX_ENTRIES);
+  setText($('skipped'), skipped ? `${whole.format(skipped)} more in the last second` : '');
   suggest('event-names', [...names]);
-  flow();
+  flushEntries();
 }
 
-function flow() {
+/** Moves the waiting events into the list, or shows their number while the list is paused. */
+function flushEntries() {
   if (paused)
-    return say(
+    return setText(
       $('pause'),
-      waiting.length > 0 ? `Go on (${waiting.length}${waiting.length === KEEP ? '+' : ''} new)` : 'Go on',
+      waiting.length > 0 ? `Resume (${waiting.length}${waiting.length === MAX_ENTRIES ? '+' : ''} new)` : 'Resume',
     );
   const list = $('entries');
-  list.prepend(...waiting.map(entryOf));
+  list.prepend(...waiting.map(createEntry));
   waiting = [];
-  while (list.children.length > KEEP) list.lastChild.remove();
-  empty();
+  while (list.children.length > MAX_ENTRIES) list.lastChild.remove();
+  updateEmptyHint();
 }
 
-function empty() {
-  $('nothing').hidden = $('entries').children.length > 0;
-  say(
-    $('nothing'),
-    view.channel || view.name ? 'Nothing like this has been broadcast.' : 'Nothing has been broadcast yet.',
+function updateEmptyHint() {
+  $('no-entries').hidden = $('entries').children.length > 0;
+  setText(
+    $('no-entries'),
+    view.channel || view.name ? 'No broadcast event matches the filter.' : 'Nothing has been broadcast yet.',
   );
 }
 
-function entryOf({ id, event, data, size, to, except }) {
-  const time = make('time', { textContent: times.has(id) ? clock.format(times.get(id)) : '' });
-  const text = make('span', { className: 'data' }, data.slice(0, 200));
-  if (to) text.prepend(make('span', { className: 'to', textContent: to.join(', ') || 'nobody' }));
+function createEntry({ id, event, data, size, to, except }) {
+  const time = createElement('time', { textContent: times.has(id) ? clock.format(times.get(id)) : '' });
+  const text = createElement('span', { className: 'data' }, data.slice(0, 200));
+  if (to) text.prepend(createElement('span', { className: 'to', textContent: to.join(', ') || 'no channel' }));
   const facts = [
     `id ${id}`,
-    to ? `to ${to.join(', ') || 'nobody'}` : 'to everyone',
+    to ? `to ${to.join(', ') || 'no channel'}` : 'to all connections',
     except && `except ${except.join(', ')}`,
   ].filter(Boolean);
-  const item = make(
+  const item = createElement(
     'li',
     {},
-    make(
+    createElement(
       'details',
       {},
-      make(
+      createElement(
         'summary',
         {},
         time,
-        make('span', { className: 'name', textContent: event }),
+        createElement('span', { className: 'name', textContent: event }),
         text,
-        make('span', { className: 'size', textContent: bytes(size) }),
+        createElement('span', { className: 'size', textContent: bytes(size) }),
       ),
-      make(
+      createElement(
         'div',
         { className: 'whole' },
-        make('pre', { textContent: data }),
-        make('p', { textContent: facts.join(' · ') }),
+        createElement('pre', { textContent: data }),
+        createElement('p', { textContent: facts.join(' · ') }),
       ),
     ),
   );
@@ -612,8 +633,8 @@ function entryOf({ id, event, data, size, to, except }) {
 $('pause').addEventListener('click', () => {
   paused = !paused;
   $('pause').setAttribute('aria-pressed', String(paused));
-  if (!paused) say($('pause'), 'Pause');
-  flow();
+  if (!paused) setText($('pause'), 'Pause');
+  flushEntries();
 });
 
 $('publish-form').addEventListener('submit', async (event) => {
@@ -623,18 +644,18 @@ $('publish-form').addEventListener('submit', async (event) => {
   try {
     const { id } = await post('publish', { event: name.trim(), data, to: channels });
     $('published').className = '';
-    say($('published'), `Published as ${id}`);
+    setText($('published'), `Published as ${id}`);
   } catch (error) {
     $('published').className = 'wrong';
-    say($('published'), error.message);
+    setText($('published'), error.message);
   }
 });
 
-// --- The beginning ------------------------------------------------------------------------------------------------------
+// --- Start --------------------------------------------------------------------------------------------------------------
 
-const kept = new URLSearchParams(location.hash.slice(1));
-for (const key of ['channel', 'name']) $(key).value = view[key] = kept.get(key) ?? '';
+const saved = new URLSearchParams(location.hash.slice(1));
+for (const key of ['channel', 'name']) $(key).value = view[key] = saved.get(key) ?? '';
 $('clear').hidden = !view.channel && !view.name;
-if (['newest', 'queued'].includes(kept.get('order'))) $('order').value = view.order = kept.get('order');
-view.page = Number(kept.get('page')) || 0;
-look();
+if (['newest', 'queued'].includes(saved.get('order'))) $('order').value = view.order = saved.get('order');
+view.page = Number(saved.get('page')) || 0;
+openStream();

@@ -4,8 +4,9 @@
  * Invariant: each row becomes an entry with its id, usable or not, so that no cursor has a hole.
  */
 import { createHash } from 'node:crypto';
-import { SseError, SseTypeError, describe } from '../../errors.ts';
+import { SseError } from '../../errors.ts';
 import type { Entry, NewEntry } from '../journal.ts';
+import { checkBody } from '../journal-limits.ts';
 import { encodeMessage, serializeDefault } from '../../wire/event-stream.ts';
 import { formatLogId } from './log-id.ts';
 
@@ -36,19 +37,15 @@ const EMPTY = new Uint8Array(0);
 
 /** @throws {SseTypeError} `ERR_SSE_DATA`; {SseError} `ERR_SSE_TOO_LARGE`. */
 export function encodeEntry({ to, except, body, key }: NewEntry, maxEntryBytes: number): EncodedEntry {
-  if (!(body instanceof Uint8Array)) {
-    throw new SseTypeError(
-      'ERR_SSE_DATA',
-      `append: body must be a Uint8Array; received ${describe(body)}. Encode text with new TextEncoder().`,
-    );
-  }
+  checkBody(body);
   const channels = to && asciiJson(to);
   const excepted = except && asciiJson(except);
   const size = body.byteLength + (channels?.length ?? 0) + (excepted?.length ?? 0);
   if (size > maxEntryBytes) {
     throw new SseError(
       'ERR_SSE_TOO_LARGE',
-      `append: an entry must be at most ${maxEntryBytes} bytes (maxEntryBytes); received ${size} bytes. Nothing was stored.`,
+      `append: the entry must be at most ${maxEntryBytes} bytes (maxEntryBytes); received ${size} bytes. ` +
+        'The entry was not stored. Increase maxEntryBytes or send less data.',
     );
   }
   return { channels, excepted, key: key === undefined ? undefined : sha256(key), body, size };

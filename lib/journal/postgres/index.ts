@@ -3,7 +3,8 @@
  * Invariant: the log is the tables alone; a process keeps nothing that another one would need.
  */
 import { type JournalLimit, checkJournalLimits } from '../journal-limits.ts';
-import { SseError, SseTypeError, describe } from '../../errors.ts';
+import { SseError } from '../../errors.ts';
+import { invalid, MAX_TIMER_MS } from '../../validation/validate.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
 import { LogFollower } from './follower.ts';
 import { compareLogIds, isLogId } from './log-id.ts';
@@ -13,9 +14,9 @@ import { Notifications } from './notifications.ts';
 import { Outbox } from './outbox.ts';
 import { ConnectionSource, type PostgresPool } from './pool.ts';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
-import { type Limits, Producer } from './producer.ts';
+import { Producer, type ProducerLimits } from './producer.ts';
 import { ensureSchema, LARGEST_ENTRY_BYTES, type Names, namesOf } from './schema.ts';
-import { MAX_TIMER_MS, Session } from './session.ts';
+import { Session } from './session.ts';
 
 export type { PostgresPool } from './pool.ts';
 
@@ -85,7 +86,7 @@ export interface PostgresJournalOptions {
 
 const DEFAULT_TABLE = 'sse';
 const LONGEST_MS = 10 * 365 * 86_400_000; // make_interval() refuses what is much longer
-const LIMITS: Readonly<Record<keyof Limits | 'poll', JournalLimit>> = {
+const LIMITS: Readonly<Record<keyof ProducerLimits | 'poll', JournalLimit>> = {
   poll: { default: 250, integer: false },
   maxLength: { default: 100_000, integer: true },
   maxAge: { default: 3_600_000, integer: false },
@@ -129,24 +130,20 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
   limits.poll = Math.min(limits.poll, MAX_TIMER_MS);
   const { table = DEFAULT_TABLE, schema, listen } = options;
   if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid('table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, 'Leave it out for sse.');
+    throw invalid('postgresJournal: table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, {
+      cure: 'Leave it out for sse.',
+    });
   }
   if (schema !== undefined && !isSchemaName(schema)) {
-    throw invalid(
-      'schema',
-      'a name without ?, :, \\ and NUL',
-      schema,
-      'Leave it out for the first schema of the search path.',
-    );
+    throw invalid('postgresJournal: schema', 'a name without ?, :, \\ and NUL', schema, {
+      cure: 'Leave it out for the first schema of the search path.',
+    });
   }
-  const writer = new ConnectionSource(pool, 'the pool');
+  const writer = new ConnectionSource(pool, 'pool');
   if (listen !== undefined && listen !== false && (typeof listen !== 'object' || listen === null)) {
-    throw invalid(
-      'listen',
-      'false or a pool',
-      listen,
-      'Leave it out to listen on a connection like those of the pool.',
-    );
+    throw invalid('postgresJournal: listen', 'false or a pool', listen, {
+      cure: 'Leave it out to listen on a connection like those of the pool.',
+    });
   }
   const reader = listen ? new ConnectionSource(listen, 'listen') : writer;
   return new PostgresJournal({ reader, writer, table, schema, listens: listen !== false }, limits) satisfies Journal;
@@ -155,13 +152,6 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
 /** Query builders take `?` and `:name` for parameters, and the names are part of statements that they run. */
 function isSchemaName(name: unknown): name is string {
   return typeof name === 'string' && name !== '' && !/[?:\\\0]/.test(name);
-}
-
-function invalid(name: string, expectation: string, value: unknown, cure: string): SseTypeError {
-  return new SseTypeError(
-    'ERR_SSE_OPTION',
-    `postgresJournal: ${name} must be ${expectation}; received ${describe(value)}. ${cure}`,
-  );
 }
 
 interface Place {
@@ -174,7 +164,7 @@ interface Place {
 
 class PostgresJournal implements Journal {
   readonly #place: Place;
-  readonly #limits: Limits & { readonly poll: number };
+  readonly #limits: ProducerLimits & { readonly poll: number };
   readonly #reading: Session;
   readonly #writing: Session;
   readonly #notifications: Notifications;
@@ -188,7 +178,7 @@ class PostgresJournal implements Journal {
   #closed: SseError | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(place: Place, limits: Limits & { readonly poll: number }) {
+  constructor(place: Place, limits: ProducerLimits & { readonly poll: number }) {
     this.#place = place;
     this.#limits = limits;
     const names = (): Names => this.#names!; // each connection finds them out before it is used
@@ -214,8 +204,8 @@ class PostgresJournal implements Journal {
     this.#writing = new Session(
       {
         connect: (signal) => this.#connectWriter(signal),
-        onConnect: (connection) => this.#producer.online(connection),
-        onClose: () => this.#producer.offline(),
+        onConnect: (connection) => this.#producer.onConnected(connection),
+        onClose: () => this.#producer.onDisconnected(),
       },
       limits.wait,
     );
@@ -309,7 +299,7 @@ class PostgresJournal implements Journal {
   }
 
   async #close(): Promise<void> {
-    this.#closed = new SseError('ERR_SSE_CLOSED', 'this journal is closed: make a new one');
+    this.#closed = new SseError('ERR_SSE_CLOSED', 'This journal is closed. Create a new one.');
     this.#trimmer.stop();
     this.#notifications.stop();
     this.#outbox.close();

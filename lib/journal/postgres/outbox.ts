@@ -3,6 +3,7 @@
  * Invariant: NOTIFY and everything else that a transaction could wait for stays out of the application's transaction.
  */
 import { describe, SseError, SseTypeError } from '../../errors.ts';
+import { MAX_TIMER_MS } from '../../validation/validate.ts';
 import type { NewEntry } from '../journal.ts';
 import { encodeEntry } from './entry-columns.ts';
 import { type Names, outboxStatement } from './schema.ts';
@@ -70,12 +71,12 @@ export class Outbox {
     const expired = new Promise<never>((_, reject) => {
       const error = new SseError(
         'ERR_SSE_TIMEOUT',
-        `within: the journal was not open within ${waitMs} ms; nothing was stored`,
+        `within: the journal was not open within ${waitMs} ms. The entry was not stored.`,
       );
-      timer = setTimeout(reject, Math.min(waitMs, 2 ** 31 - 1), error);
+      timer = setTimeout(reject, Math.min(waitMs, MAX_TIMER_MS), error);
     });
     await Promise.race([this.#host.opened(), expired]).finally(() => clearTimeout(timer));
-    if (this.#closed) throw new SseError('ERR_SSE_CLOSED', 'this journal is closed: make a new one');
+    if (this.#closed) throw new SseError('ERR_SSE_CLOSED', 'This journal is closed. Create a new one.');
   }
 
   async #inTurn(transaction: object, execute: () => Promise<unknown>): Promise<void> {

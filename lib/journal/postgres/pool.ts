@@ -2,7 +2,7 @@
  * What the application passes in: its `pg` pool, from whose options the journal makes connections of its own.
  * Invariant: the application's pool is never queried, reconfigured or closed, and none of its connections is taken.
  */
-import { describe, SseTypeError } from '../../errors.ts';
+import { invalid } from '../../validation/validate.ts';
 import {
   answerOf,
   AS_TEXT,
@@ -45,15 +45,13 @@ export class ConnectionSource {
   readonly #Client: ClientClass;
   readonly #options: Record<string, unknown>;
 
-  /** @throws {SseTypeError} `ERR_SSE_OPTION` if this is no pool of `pg`. `what`: its name in the message. */
-  constructor(pool: unknown, what: string) {
+  /** @throws {SseTypeError} `ERR_SSE_OPTION` if this is no pool of `pg`. `name`: the argument's or option's. */
+  constructor(pool: unknown, name: string) {
     const { Client, options } = (isObject(pool) ? pool : {}) as { Client?: unknown; options?: unknown };
     if (typeof Client !== 'function' || !isObject(options) || typeof (pool as PostgresPool).query !== 'function') {
-      throw new SseTypeError(
-        'ERR_SSE_OPTION',
-        `postgresJournal: ${what} must be a Pool of the npm package pg, version 8 or later; received ${describe(pool)}. ` +
-          'Pass new pg.Pool({ connectionString }).',
-      );
+      throw invalid(`postgresJournal: ${name}`, 'a Pool of the npm package pg, version 8 or later', pool, {
+        cure: 'Pass new pg.Pool({ connectionString }).',
+      });
     }
     this.#Client = Client as ClientClass;
     this.#options = options;

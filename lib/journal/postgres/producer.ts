@@ -5,15 +5,17 @@
  */
 import { randomBytes } from 'node:crypto';
 import { SseError } from '../../errors.ts';
+import { MAX_TIMER_MS } from '../../validation/validate.ts';
+import { Deque } from '../deque.ts';
 import type { NewEntry } from '../journal.ts';
 import { type EncodedEntry, encodeEntry } from './entry-columns.ts';
 import { ConnectionLost, isTransient, type PostgresConnection } from './postgres-connection.ts';
 import type { Names } from './schema.ts';
-import { journalError, MAX_TIMER_MS } from './session.ts';
+import { journalError } from './session.ts';
 import { finite, hexBytes, quoteText } from './sql-text.ts';
 
 /** How a producer is limited. */
-export interface Limits {
+export interface ProducerLimits {
   readonly maxLength: number;
   readonly maxAge: number;
   readonly wait: number;
@@ -23,19 +25,19 @@ export interface Limits {
   readonly keyAge: number;
 }
 
-interface Item {
+interface PendingEntry {
   readonly entry: EncodedEntry;
   readonly deadline: number;
   readonly resolve: (id: string) => void;
   readonly reject: (error: Error) => void;
   /** It may be in the log. */
-  sent: boolean;
+  maybeStored: boolean;
   settled: boolean;
 }
 
 interface Group {
   readonly seq: number;
-  readonly items: readonly Item[];
+  readonly items: readonly PendingEntry[];
   readonly keyed: boolean;
   readonly text: string;
   /** An earlier attempt has no known outcome: this group is sent again as it is, and is not taken apart. */
@@ -44,7 +46,7 @@ interface Group {
 
 /** How the producer reaches the rest of the journal. */
 export interface ProducerHost {
-  /** Asks for a writing connection; {@link Producer.online} is called with it. */
+  /** Asks for a writing connection; {@link Producer.onConnected} is called with it. */
   connect(): void;
   /** Why there is no connection. */
   failure(): Error | undefined;
@@ -61,15 +63,14 @@ const GROUP_ENTRIES = 1000; // a group of small entries takes some 20 ms
 const GROUP_BYTES = 4 * 1024 * 1024;
 /** Shorter than a connection waits for an answer: the server gives up first, and then the outcome is known. */
 const STATEMENT_TIMEOUT_MS = 4000;
-const LAST_WAIT_MS = 1000; // for answers that are on their way when the journal is closed
+const CLOSE_TIMEOUT_MS = 1000; // for answers that are on their way when the journal is closed
 
 export class Producer {
   readonly #id = randomBytes(9).toString('base64url');
-  readonly #limits: Limits;
+  readonly #limits: ProducerLimits;
   readonly #host: ProducerHost;
-  readonly #pending = new Set<Item>();
-  #queue: Item[] = [];
-  #queueStart = 0;
+  readonly #pending = new Set<PendingEntry>();
+  readonly #queue = new Deque<PendingEntry>();
   #group: Group | undefined;
   #connection: PostgresConnection | undefined;
   #isBusy = false;
@@ -80,7 +81,7 @@ export class Producer {
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
 
-  constructor(limits: Limits, host: ProducerHost) {
+  constructor(limits: ProducerLimits, host: ProducerHost) {
     this.#limits = limits;
     this.#host = host;
   }
@@ -91,16 +92,25 @@ export class Producer {
     if (this.#pending.size >= maxPending || this.#bytes + entry.size > maxPendingBytes) {
       throw new SseError(
         'ERR_SSE_QUEUE_FULL',
-        `append: ${this.#pending.size} entries (${this.#bytes} bytes) wait for Postgres already; nothing was stored${this.#because()}`,
+        `append: pending entries must be at most ${maxPending} (maxPending) and ${maxPendingBytes} bytes (maxPendingBytes); ` +
+          `${this.#pending.size} entries of ${this.#bytes} bytes already wait for Postgres${this.#reasonText()}. ` +
+          'The entry was not stored. Append less often, or await earlier appends first.',
         { cause: this.#host.failure() },
       );
     }
     return new Promise((resolve, reject) => {
-      const item: Item = { entry, deadline: performance.now() + wait, resolve, reject, sent: false, settled: false };
+      const item: PendingEntry = {
+        entry,
+        deadline: performance.now() + wait,
+        resolve,
+        reject,
+        maybeStored: false,
+        settled: false,
+      };
       this.#pending.add(item);
       this.#bytes += entry.size;
       this.#queue.push(item);
-      this.#timer ??= this.#timerIn(wait);
+      this.#timer ??= this.#startTimer(wait);
       this.#host.connect();
       // Entries that are appended in the same tick share a group.
       queueMicrotask(() => void this.#pump());
@@ -120,26 +130,27 @@ export class Producer {
     void this.#pump();
   }
 
-  online(connection: PostgresConnection): void {
+  onConnected(connection: PostgresConnection): void {
     this.#connection = connection;
     void this.#pump();
   }
 
-  offline(): void {
+  onDisconnected(): void {
     this.#connection = undefined;
   }
 
   /** What has not been sent is refused at once. What has, may be in the log: its answer is awaited, for a second at most. */
   async close(error: SseError): Promise<void> {
-    for (const item of this.#pending) if (!item.sent) this.#settle(item, error);
+    for (const item of this.#pending) if (!item.maybeStored) this.#settle(item, error);
     if (this.#pending.size > 0) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, LAST_WAIT_MS);
+        const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
         this.#onEmpty = () => resolve(clearTimeout(timer));
       });
     }
     clearTimeout(this.#timer);
-    for (const item of this.#pending) this.#settle(item, item.sent ? this.#timeout('before it was closed') : error);
+    for (const item of this.#pending)
+      this.#settle(item, item.maybeStored ? this.#timeoutError('before it was closed') : error);
     this.#movePending = false;
   }
 
@@ -170,18 +181,17 @@ export class Producer {
   }
 
   #nextGroup(): Group | undefined {
-    const items: Item[] = [];
+    const items: PendingEntry[] = [];
     let bytes = 0;
-    while (this.#queueStart < this.#queue.length && items.length < GROUP_ENTRIES) {
-      const item = this.#queue[this.#queueStart]!;
+    while (this.#queue.length > 0 && items.length < GROUP_ENTRIES) {
+      const item = this.#queue.at(0)!;
       if (!item.settled) {
         if (items.length > 0 && bytes + item.entry.size > GROUP_BYTES) break;
         bytes += item.entry.size;
         items.push(item);
       }
-      this.#queueStart++;
+      this.#queue.shift();
     }
-    this.#compact();
     if (items.length === 0) return undefined;
     const keyed = items.some(({ entry }) => entry.key !== undefined);
     return { seq: ++this.#seq, items, keyed, text: argumentsOf(items), ambiguous: false };
@@ -193,7 +203,7 @@ export class Producer {
     const { maxLength, maxAge, keyAge } = this.#limits;
     const limits = `${finite(maxLength)}, ${finite(maxAge)}, ${finite(keyAge)}`;
     const call = group ? `'${this.#id}', ${group.seq}, ${group.text}, ${group.keyed}` : "'', 0, NULL, NULL, false";
-    for (const item of group?.items ?? []) item.sent = true;
+    for (const item of group?.items ?? []) item.maybeStored = true;
     this.#movePending = false;
     let answer: string;
     try {
@@ -237,9 +247,8 @@ export class Producer {
     }
     // The server rolled it back: it counts as never sent, and what has expired meanwhile is left out of the next group.
     this.#group = undefined;
-    for (const item of group.items) item.sent = false;
-    this.#queue = [...group.items, ...this.#queue.slice(this.#queueStart)];
-    this.#queueStart = 0;
+    for (const item of group.items) item.maybeStored = false;
+    this.#queue.prepend(group.items);
   }
 
   /**
@@ -257,7 +266,7 @@ export class Producer {
     this.#host.onNotified();
   }
 
-  #settle(item: Item, error: Error | undefined, id = ''): void {
+  #settle(item: PendingEntry, error: Error | undefined, id = ''): void {
     if (item.settled) return; // it was rejected with an unknown outcome
     item.settled = true;
     this.#pending.delete(item);
@@ -267,7 +276,7 @@ export class Producer {
     if (this.#pending.size === 0) this.#onEmpty?.();
   }
 
-  #timerIn(ms: number): NodeJS.Timeout {
+  #startTimer(ms: number): NodeJS.Timeout {
     return setTimeout(() => this.#expire(), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
   }
 
@@ -277,38 +286,26 @@ export class Producer {
     const now = performance.now();
     for (const item of this.#pending) {
       if (item.deadline > now) {
-        this.#timer = this.#timerIn(item.deadline - now);
+        this.#timer = this.#startTimer(item.deadline - now);
         break;
       }
-      this.#settle(item, this.#timeout(`within ${this.#limits.wait} ms`, item.sent));
+      this.#settle(item, this.#timeoutError(`within ${this.#limits.wait} ms`, item.maybeStored));
     }
     // While there is no connection nothing else takes them out of the queue, and they hold their bodies.
-    while (this.#queue[this.#queueStart]?.settled) this.#queueStart++;
-    this.#compact();
+    while (this.#queue.at(0)?.settled) this.#queue.shift();
   }
 
-  /** Cuts off the front of the queue: at each step it would cost the queue's length. */
-  #compact(): void {
-    if (
-      this.#queueStart < this.#queue.length &&
-      (this.#queueStart < GROUP_ENTRIES || this.#queueStart * 2 < this.#queue.length)
-    )
-      return;
-    this.#queue = this.#queue.slice(this.#queueStart);
-    this.#queueStart = 0;
-  }
-
-  #timeout(when: string, sent = true): SseError {
-    const outcome = sent
-      ? 'the outcome is unknown: it may be in the log. Append it again with a key to be sure'
-      : 'nothing was stored';
-    const message = `append: no answer from Postgres ${when}; ${outcome}${this.#because()}`;
+  #timeoutError(when: string, maybeStored = true): SseError {
+    const outcome = maybeStored
+      ? 'The outcome is unknown, the entry may be in the log. With a key, it is safe to append it again.'
+      : 'The entry was not stored. Append it again.';
+    const message = `append: no reply from Postgres ${when}${this.#reasonText()}. ${outcome}`;
     return new SseError('ERR_SSE_TIMEOUT', message, { cause: this.#host.failure() });
   }
 
-  #because(): string {
-    const failure = this.#host.failure();
-    return failure ? ` (${failure.message})` : '';
+  #reasonText(): string {
+    const reason = this.#host.failure();
+    return reason ? ` (${reason.message})` : '';
   }
 }
 
@@ -316,7 +313,7 @@ export class Producer {
  * The entries of a group as SQL: what each is, and all bodies in one. Channels are JSON within a JSON string: Postgres resolves the
  * escapes of an object's strings, and refuses that of NUL.
  */
-function argumentsOf(items: readonly Item[]): string {
+function argumentsOf(items: readonly PendingEntry[]): string {
   let offset = 1; // SQL counts from 1
   const described = items.map(({ entry: { channels, excepted, key, body } }) => {
     const parts = [`"o":${offset}`, `"s":${body.byteLength}`];

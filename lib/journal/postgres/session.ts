@@ -4,13 +4,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SseError } from '../../errors.ts';
+import { MAX_TIMER_MS } from '../../validation/validate.ts';
 import { ConnectionLost, isTransient, type PostgresConnection } from './postgres-connection.ts';
 
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 2000;
 const HEALTHY_MS = 5000; // a connection that lasted so long is not part of the failures before it
-/** The longest delay of a timer: a longer one fires at once. */
-export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Waits. Keeps no process alive; the signal ends it. */
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
