@@ -191,14 +191,14 @@ describe('a smoke run', () => {
     },
   );
 
-  it.each(['node-redis', 'ioredis', 'lmdb'])('machines has every figure of %s', (journal) => {
+  it.each(['node-redis', 'ioredis', 'lmdb', 'postgres'])('machines has every figure of %s', (journal) => {
     const scenario = scenarios.find(({ name }) => name === 'machines');
     expect(scenario?.refused).toEqual({});
     const [figures] = scenario?.samples[journal] ?? [];
     for (const name of ['publishes', 'p50', 'p99', 'catchUp', 'ring', 'log', 'bytes']) {
       expect(figures).toHaveProperty(name, expect.any(Number));
     }
-    // Where Redis' CPU cannot be told, the table says why.
+    // Where the CPU of the engine cannot be told, the table says why.
     const { each, notes } = figures as { each?: number; notes: string[] };
     expect(each !== undefined || notes.length > 0).toBe(journal !== 'lmdb');
   });

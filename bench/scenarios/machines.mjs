@@ -10,9 +10,9 @@ import { comeBack, part } from './storm.mjs';
 
 export const machines = {
   name: 'machines',
-  title: 'Several processes on one log: Redis and LMDB',
+  title: 'Several processes on one log: Redis, LMDB and Postgres',
   peers: Object.keys(journals),
-  smokePeers: ['node-redis', 'ioredis', 'lmdb'],
+  smokePeers: ['node-redis', 'ioredis', 'lmdb', 'postgres'],
   size: {
     bytes: 200,
     events: 60_000,
@@ -52,7 +52,7 @@ export const machines = {
     catchUp: 'catch-up, entries/s',
     ring: 'all back on a new process, from its ring, s',
     log: 'older than its ring, s',
-    one: "Redis' CPU ms per 1,000 events, 1 process",
+    one: "the engine's CPU ms per 1,000 events, 1 process",
     three: '3 processes',
     each: 'of it per process',
     bytes: 'bytes kept per event',
@@ -74,8 +74,9 @@ export const machines = {
   },
 };
 
-// What is late is sent at once, and larger batches cost Redis less each.
-const tooSlow = 'Not in every round did the machine keep up with the load under which the CPU of Redis was measured.';
+// What is late is sent at once, and larger batches cost the engine less each.
+const tooSlow =
+  'Not in every round did the machine keep up with the load under which the CPU of the engine was measured.';
 
 /** The journal alone: appended to by one process, and read back from the beginning. */
 async function bare(engine, { options: { journal, lib }, profile }, { events, bytes, window, page }) {

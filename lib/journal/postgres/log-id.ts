@@ -3,7 +3,6 @@
  * Invariant: one id names one entry. The tag is random for each commit, so a number that is given twice (after a failover that lost
  * commits, or a restored backup) makes two different ids. The epoch changes only when the tables are created anew.
  */
-import { randomBytes } from 'node:crypto';
 
 /** A parsed id. */
 export interface LogId {
@@ -13,7 +12,7 @@ export interface LogId {
 }
 
 const EPOCH_LENGTH = 12;
-const TAG_BYTES = 4; // an id of a lost commit is taken for one of the log once in 2^32 times
+// A tag of 32 random bits: an id of a lost commit is taken for one of the log once in 2^32 times.
 const FORM = /^[0-9a-z]{12}-(0|[1-9]\d{0,14})-[0-9a-f]{8}$/; // 15 digits stay below Number.MAX_SAFE_INTEGER
 
 /** Whether a text has exactly the form of an id. */
@@ -37,9 +36,4 @@ export function compareLogIds(a: string, b: string): number {
   if (difference !== 0) return difference;
   if (a === b) return 0;
   return a < b ? -1 : 1;
-}
-
-/** A new random tag, in the form that the SQL functions give to each commit. */
-export function newTag(): string {
-  return randomBytes(TAG_BYTES).toString('hex');
 }

@@ -4,8 +4,6 @@
  * restore fail in the middle.
  */
 import { createHash } from 'node:crypto';
-import { newLogName } from '../sequence-id.ts';
-import { newTag } from './log-id.ts';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
 import { hexBytes, quoteName, quoteText } from './sql-text.ts';
 
@@ -23,6 +21,10 @@ const TRIM_ROWS = 2000;
 const TRIM_EVERY = 64;
 /** The largest entry that the outbox takes. */
 export const LARGEST_ENTRY_BYTES = 16 * 1024 * 1024;
+
+/** The epoch and the tag of a new log, both random, and that it begins with entry 1. */
+const STATE_VALUES =
+  "left(replace(CAST(gen_random_uuid() AS text), '-', ''), 12), 1, left(CAST(gen_random_uuid() AS text), 8)";
 
 /** Where one log is. All names are quoted. */
 export interface Names {
@@ -110,12 +112,8 @@ export function tableStatements(names: Names): string[] {
   at timestamptz NOT NULL
 ) WITH (fillfactor = 50)`,
     // The first position of an empty log, so that there is one to hand out.
-    `INSERT INTO ${state} (epoch, first, tag) VALUES (${stateValues()})`,
+    `INSERT INTO ${state} (epoch, first, tag) VALUES (${STATE_VALUES})`,
   ];
-}
-
-function stateValues(): string {
-  return `'${newLogName()}', 1, '${newTag()}'`;
 }
 
 /**
