@@ -1,6 +1,8 @@
 /*
  * The journal in Postgres while nothing breaks: what is stored, what is removed, what is refused, and by which connections.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Entry, Journal } from '../../../lib/journal/journal.ts';
@@ -447,9 +449,10 @@ describe('the tables', () => {
     const names = namesOf('public', table);
     for (const statement of tableStatements(names)) await pool.query(statement);
     for (const { create } of functionStatements(names)) await pool.query(create);
-    await pool.query(`
-      GRANT SELECT, INSERT, UPDATE, DELETE ON ${table}_log, ${table}_outbox, ${table}_state, ${table}_producer TO ${table}_app;
-      GRANT INSERT ON ${table}_outbox TO ${table}_worker`);
+    const page = readFileSync(join(__dirname, '../../../docs/postgres.md'), 'utf8');
+    const [grants] = /^GRANT [^`]*/m.exec(page)!;
+    const granted = grants.replace(/\bsse_/g, `${table}_`).replace(/TO (\w+)/g, `TO ${table}_$1`);
+    await pool.query(granted);
     const journal = await opened({ maxLength: 10 }, app);
     const recorder = await following(journal);
     for (let n = 0; n < 70; n++) await journal.append({ body: frame(`${n}`), key: `${n}` });

@@ -37,6 +37,7 @@ export interface PostgresJournalOptions {
    * How this process notices what others store. By default it executes LISTEN on its reading connection. `false`: neither LISTEN
    * nor NOTIFY, it only polls. A pool: the reading connection is made from its options; give one that connects directly if the
    * first pool connects through PgBouncer in transaction mode.
+   * @defaultValue the pool
    */
   readonly listen?: false | PostgresPool;
   /**
