@@ -12,7 +12,7 @@ import { SPOTLESS } from './verdict.ts';
 import { type PostgresServer, startPostgres } from '../fixtures/postgres-server.ts';
 import { Proxy } from '../fixtures/redis-proxy.ts';
 
-const CLIENTS = seconds > 5 ? 300 : 150;
+const CLIENTS = seconds > 5 ? 300 : 100;
 jest.setTimeout(120_000 + seconds * 1000);
 
 let server: PostgresServer;
@@ -82,11 +82,11 @@ test('a failover that loses acknowledged commits: who saw them is told, who did 
     const standby = await server.standby('fsync=off');
     await standby.query("ALTER SYSTEM SET primary_conninfo = ''");
     await standby.query('SELECT pg_reload_conf()'); // the network between them breaks
-    await flowing(15);
+    await flowing(10);
     await standby.promote();
     proxy.target = standby.port;
     proxy.cut();
-    await flowing(15);
+    await flowing(10);
     await server.stop();
     server = standby;
   }

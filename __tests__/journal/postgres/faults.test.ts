@@ -278,7 +278,7 @@ describe('connections', () => {
 
   test('a read in flight when the server is killed is asked again, and rejected when it does not come back', async () => {
     const own = await ownServer();
-    const journal = journalOn(own, { wait: 4000 });
+    const journal = journalOn(own, { wait: 2000 });
     await journal.open();
     const id = await append(journal, 1);
     own.freeze();
@@ -436,7 +436,7 @@ describe('the log is another one', () => {
 
   test('the tables are dropped: down, and nobody makes them again but open(); then restarted, as unknown', async () => {
     await server.query(`CREATE SCHEMA ${table}`);
-    const options = { schema: table, wait: 1000 };
+    const options = { schema: table, wait: 400 };
     const journal = journalOn(server, options);
     const recorder = await following(journal);
     const before = await append(journal, 1);
