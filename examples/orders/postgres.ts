@@ -39,9 +39,9 @@ export async function findPostgres(): Promise<Postgres | undefined> {
   return programs === undefined ? undefined : startPostgres(programs);
 }
 
-/** Returns the folder that contains `postgres` and `initdb`: that of the machine, else that of the npm package. */
+/** Returns the folder that contains `postgres` and `initdb`: POSTGRES_BIN, else that of the machine, else that of the npm package. */
 export function findPrograms(): string | undefined {
-  return programsOnMachine() ?? embeddedPrograms();
+  return process.env.POSTGRES_BIN || (programsOnMachine() ?? embeddedPrograms());
 }
 
 export function programsOnMachine(): string | undefined {

@@ -160,7 +160,7 @@ describe('at most once, in order', () => {
   });
 
   test('kill -9 with 64 publishes in flight: what was acknowledged is there, nothing is twice, all in order, nobody is reset', async () => {
-    const own = await ownServer();
+    const own = await ownServer('synchronous_commit=off'); // which the journal overrides
     const journal = journalOn(own, { wait: 20_000 });
     const recorder = await following(journal);
     const appends: Promise<string>[] = [];
@@ -488,7 +488,9 @@ describe('the log is another one', () => {
     undo.push(() => standby.stop());
     await own.query("ALTER SYSTEM SET synchronous_standby_names = '*'; ");
     await own.query('SELECT pg_reload_conf()');
+    await standby.query('SELECT pg_wal_replay_pause()'); // it has all, and shows less: to read it would look like a loss
     for (const i of numbers(20)) await append(journal, 20 + i);
+    await recorder.until(({ bodies }) => bodies.length === 40);
     proxy.target = standby.port;
     proxy.cut();
     await own.kill();

@@ -183,6 +183,7 @@ describe('limits', () => {
     expect(await journal.read(newFloor, 1)).toMatchObject({ ok: true, entries: [{ id: entries[0]!.id }] });
     expect(await journal.read(ids[ids.length - entries.length - 2]!, 1)).toEqual({ ok: false, reason: 'lost' });
     expect(await journal.read(floor, 1)).toEqual({ ok: false, reason: 'lost' });
+    expect(await journal.read('000000000000-1-00000000', 1)).toEqual({ ok: false, reason: 'unknown' }); // another log's
   });
 
   test('maxAge: entries leave at their time though nothing is appended, and the head stays good', async () => {
@@ -217,6 +218,19 @@ describe('limits', () => {
     const count = async (): Promise<number> => Number((await rows(`SELECT count(*) FROM ${table}_log`))[0].count);
     for (const until = Date.now() + 10_000; (await count()) > 10 && Date.now() < until;) await sleep(50);
     expect(await count()).toBe(10);
+  });
+
+  test('what the server remembers of a process that has ended leaves after an hour', async () => {
+    const ended = await opened();
+    await ended.append({ body: frame('x') });
+    await ended.close();
+    const producers = async (): Promise<number> => (await rows(`SELECT id FROM ${table}_producer`)).length;
+    const journal = await opened({ maxAge: 16_000 }); // its timer: once a second
+    await journal.append({ body: frame('x') });
+    expect(await producers()).toBe(2);
+    await pool.query(`UPDATE ${table}_producer SET at = at - interval '61 minutes' WHERE seq = 1 AND ctid = '(0,1)'`);
+    for (const until = Date.now() + 10_000; (await producers()) > 1 && Date.now() < until;) await sleep(50);
+    expect(await producers()).toBe(1);
   });
 
   test('keyAge: a key may be used again after it, by broadcasts and in SQL', async () => {
