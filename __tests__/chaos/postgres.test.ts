@@ -3,12 +3,12 @@
  * to a standby that lacks acknowledged commits.
  */
 import { Fleet } from './fleet.ts';
-import type { Crowd } from './crowd.ts';
+import type { Clients } from './clients.ts';
 import { rounds, seconds, seed } from './settings.ts';
 import { Random } from '../fixtures/random.ts';
-import { ending, gather, storm } from './scene.ts';
-import type { Logged } from './server.ts';
-import { SPOTLESS } from './verdict.ts';
+import { connectClients, finishScenario, killServers } from './scenario.ts';
+import { dataOf, type Logged } from './logged.ts';
+import { NO_FAULTS } from './comparison.ts';
 import { type PostgresServer, startPostgres } from '../fixtures/postgres-server.ts';
 import { Proxy } from '../fixtures/redis-proxy.ts';
 
@@ -18,7 +18,7 @@ jest.setTimeout(120_000 + seconds * 1000);
 let server: PostgresServer;
 let proxy: Proxy;
 let fleet: Fleet;
-let crowd: Crowd | undefined;
+let clients: Clients | undefined;
 
 beforeEach(async () => {
   server = await startPostgres('fsync=off'); // kill -9 leaves what the system has cached
@@ -28,7 +28,7 @@ beforeEach(async () => {
   await fleet.start();
 });
 afterEach(async () => {
-  crowd?.leave();
+  clients?.disconnect();
   await fleet?.stop();
   await proxy?.close();
   await server?.stop();
@@ -41,41 +41,37 @@ async function logOf(): Promise<Logged[]> {
     "SELECT n, tag, channels, convert_from(body, 'UTF8') AS body FROM sse_log ORDER BY n",
   );
   const id = (n: unknown, tag: unknown): string => `${String(state!['epoch'])}-${String(n)}-${String(tag)}`;
-  const log = rows.map(({ n, tag, channels, body }): Logged => [
-    id(n, tag),
-    /^data: (.*)$/m.exec(body)?.[1] ?? '',
-    channels,
-  ]);
+  const log = rows.map(({ n, tag, channels, body }): Logged => [id(n, tag), dataOf(body), channels]);
   return [[id(Number(state!['first']) - 1, state!['tag']), '', '[]'], ...log];
 }
 
 test(`three servers and their Postgres, killed for ${seconds} s: nothing is missing, twice, out of order or reset`, async () => {
   const random = new Random(seed);
-  crowd = await gather(fleet, random, CLIENTS);
-  crowd.harass(40);
+  clients = await connectClients(fleet, random, CLIENTS);
+  clients.startCutting(40);
   let kills = 0;
-  await storm(seconds, fleet, random, async () => {
+  await killServers(seconds, fleet, random, async () => {
     kills++;
     await server.kill();
     await server.start();
   });
   const name = `Postgres, ${kills} kills of it`;
-  const { verdict, resets, deliveries } = await ending(name, fleet, crowd, logOf);
-  expect(verdict).toEqual(SPOTLESS);
+  const { faults, resets, deliveries } = await finishScenario(name, fleet, clients, logOf);
+  expect(faults).toEqual(NO_FAULTS);
   expect(resets).toBe(0);
   expect(kills).toBeGreaterThan(0);
   expect(fleet.kills).toBeGreaterThanOrEqual(Math.floor(seconds / 5));
-  expect(deliveries).toBeGreaterThan(crowd.clients.length * seconds * 3);
+  expect(deliveries).toBeGreaterThan(clients.all.length * seconds * 3);
 });
 
 test('a failover that loses acknowledged commits: who saw them is told, who did not goes on', async () => {
   const random = new Random(seed);
-  crowd = await gather(fleet, random, CLIENTS);
-  crowd.harass(20);
+  clients = await connectClients(fleet, random, CLIENTS);
+  clients.startCutting(20);
   /** Everyone gets this many events from here on. */
   const flowing = async (events: number): Promise<void> => {
-    const counts = new Map(crowd!.clients.map((client) => [client, crowd!.count(client) + events]));
-    await crowd!.until(`get ${events} events more`, (client) => crowd!.count(client) >= counts.get(client)!);
+    const counts = new Map(clients!.all.map((client) => [client, clients!.count(client) + events]));
+    await clients!.until(`get ${events} events more`, (client) => clients!.count(client) >= counts.get(client)!);
   };
   let lost = 0;
   for (let round = 1; round <= rounds; round++) {
@@ -96,13 +92,13 @@ test('a failover that loses acknowledged commits: who saw them is told, who did 
     fleet.acknowledged.delete(id); // lost by Postgres: that is the scenario
     lost++;
   }
-  const { verdict, resets } = await ending(
+  const { faults, resets } = await finishScenario(
     `Postgres, failover with ${lost} acknowledged commits lost`,
     fleet,
-    crowd,
+    clients,
     logOf,
   );
-  expect(verdict).toEqual(SPOTLESS);
+  expect(faults).toEqual(NO_FAULTS);
   expect(lost).toBeGreaterThan(0);
   expect(resets).toBeGreaterThan(CLIENTS / 2);
 });

@@ -1,31 +1,12 @@
 // The effect of a journal's `restart` on connections in the ring, and on connections in the log.
 
 import express from 'express';
-import { memoryJournal, sse, type Follower, type Journal } from '../../lib/index.ts';
+import { sse } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
-
-/** Returns a journal in memory, and its follower, which the test can call. */
-function wrapped(read?: Journal['read']): { journal: Journal; follower: () => Follower } {
-  const inner = memoryJournal();
-  let current!: Follower;
-  const journal: Journal = {
-    open: () => inner.open(),
-    append: (entry) => inner.append(entry),
-    window: (max) => inner.window(max),
-    read: read ?? ((after, limit) => inner.read(after, limit)),
-    follow: (after, follower) => {
-      current = follower;
-      return inner.follow(after, follower);
-    },
-    compare: (a, b) => inner.compare(a, b),
-    isId: (text) => inner.isId(text),
-    close: () => inner.close(),
-  };
-  return { journal, follower: () => current };
-}
+import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
 
 test('a live client receives a reset with its last id', async () => {
-  const { journal, follower } = wrapped();
+  const { journal, follower } = journalWithFollower();
   const events = sse({ history: journal });
   const stream = await connect(express().use('/e', events), '/e');
   await stream.next();
@@ -43,7 +24,7 @@ test('a live client receives a reset with its last id', async () => {
 test('a connection that waits with an id that is still in the log is resumed, without a reset', async () => {
   let onRead!: () => void;
   const readCalled = new Promise<void>((resolve) => (onRead = resolve));
-  const { journal, follower } = wrapped(async () => {
+  const { journal, follower } = journalWithFollower(async () => {
     onRead();
     return { ok: true, entries: [] };
   });

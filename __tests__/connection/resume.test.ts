@@ -371,7 +371,7 @@ describe('positions', () => {
     expect(dataOf(await stream.take(6))).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
 
-  test('do not apply to a channel that is joined after the opening: it is live from then on, and a process warning says so once', async () => {
+  test('do not apply to a channel that is joined after the opening: it is live from then on, and a process warning reports it once', async () => {
     const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { events, visit, conn } = await site();
     const id = await events.broadcast('1', { to: 'room' });

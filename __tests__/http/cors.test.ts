@@ -399,3 +399,26 @@ test('`null` is allowed if it is listed, without credentials', async () => {
   expect(answer.status).toBe(200);
   expect(answer.headers.get('access-control-allow-origin')).toBe('null');
 });
+
+test.each(['file://', 'chrome-extension://abcdef', 'capacitor://localhost', 'app://.'])(
+  'the origin %s of an application without a web server can be listed',
+  async (origin) => {
+    const events = sse((conn) => conn.close(), { cors: { origin: [origin], credentials: true } });
+    later(() => events.close());
+    const { url } = await serve((app) => app.use(events));
+    const answer = await ask(url, { headers: { origin } });
+    expect(answer.status).toBe(200);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': origin,
+      'access-control-allow-credentials': 'true',
+    });
+    expect((await ask(url, { headers: { origin: 'null' } })).status).toBe(403);
+  },
+);
+
+test.each(['file:', 'file:///', 'https://', 'https:///a.example', 'localhost:3000'])(
+  'the origin %s is refused at once, with an example',
+  (origin) => {
+    expect(() => sse({ cors: { origin: [origin] } })).toThrow(/^cors\.origin must be an origin .* Write '/);
+  },
+);

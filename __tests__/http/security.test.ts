@@ -46,7 +46,7 @@ describe.each(BREAKS)('fields that contain a %s', (_name, eol) => {
   test.each(attacks)('%s: broadcast rejects, and the history does not contain it', async (_case, message, code) => {
     for (const history of [undefined, false] as const) {
       const { stream, events } = await opened(() => {}, { history, retry: 1000 });
-      await expect(events.broadcast(message as unknown as Message)).rejects.toMatchObject({ code });
+      await expect(events.broadcast(message as never)).rejects.toMatchObject({ code });
       await events.broadcast('after');
       await stream.until(() => stream.events.at(-1)?.data === 'after');
       expect(stream.text).not.toMatch(/FORGED|heartbeatTimeout/);

@@ -1,7 +1,13 @@
 /*
  * Broadcasts: which connections receive them, in which order, with which ids, and which messages are refused.
  */
-import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import {
+  sse,
+  type Connection,
+  type SseOptions,
+  type SseRouter,
+  type SseRouterWithoutHistory,
+} from '../../lib/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
 import { another, appOf, BARE, HEAD, later, opened, turn } from '../fixtures/support.ts';
 
@@ -59,11 +65,29 @@ describe('the receivers', () => {
     expect(received.every((data) => data.length <= 1)).toBe(true);
   });
 
-  test('`undefined` means absent, as in options', async () => {
+  test.each(['to', 'except'])('an explicit `%s: undefined` is a TypeError, and reaches no connection', async (name) => {
     const { events, join } = channelRouter();
-    const stream = await join('a');
-    await events.broadcast('x', { to: undefined, except: undefined });
-    expect(await receivedBy(events, [stream])).toEqual([['x']]);
+    const streams = [await join('a'), await join('b')];
+    const user = undefined as { channel: string } | undefined;
+    await expect(events.broadcast('secret', { [name]: user?.channel } as never)).rejects.toMatchObject({
+      name: 'TypeError',
+      code: 'ERR_SSE_CHANNEL',
+      message: expect.stringMatching(
+        `^${name} must be a channel or a list of channels; received undefined. Leave it out`,
+      ),
+    });
+    expect(await receivedBy(events, streams)).toEqual([[], []]);
+  });
+
+  test('options without channels, and a key that is undefined, reach every connection', async () => {
+    const { events, join } = channelRouter();
+    const streams = [await join('a'), await join('b')];
+    await events.broadcast('x', { key: undefined });
+    await events.broadcast('y', undefined);
+    expect(await receivedBy(events, streams)).toEqual([
+      ['x', 'y'],
+      ['x', 'y'],
+    ]);
   });
 
   test.each([[''], [7], [null], [['a', '']], [['a', 7]], [{}]])(
@@ -168,7 +192,7 @@ describe('id and order', () => {
 describe('ids of the application', () => {
   test('a broadcast with an id of the application rejects with a TypeError, and reaches no connection', async () => {
     const { stream, events } = await opened();
-    await expect(events.broadcast({ id: 7, data: 'x' })).rejects.toMatchObject({
+    await expect(events.broadcast({ id: 7 as never, data: 'x' })).rejects.toMatchObject({
       name: 'TypeError',
       code: 'ERR_SSE_ID',
     });
@@ -178,7 +202,7 @@ describe('ids of the application', () => {
   test('with `history: false` a broadcast may have an id of the application, and no other id is written', async () => {
     const { stream, events } = await opened((conn) => void conn.push('hi'), BARE);
     expect(events.position).toBe('');
-    expect(await events.broadcast({ id: 7, data: 'x' })).toBe('7');
+    expect(await (events as SseRouterWithoutHistory).broadcast({ id: 7, data: 'x' })).toBe('7');
     expect(await events.broadcast('y')).toBe('');
     await stream.take(3);
     expect(stream.text).toBe(`${HEAD}data: hi\n\nid: 7\ndata: x\n\ndata: y\n\n`);
@@ -275,7 +299,14 @@ describe('a refused broadcast', () => {
     const { events } = channelRouter();
     await meanwhile();
     await events.close();
-    await expect(events.broadcast('x')).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    await expect(events.broadcast('x')).rejects.toMatchObject({
+      code: 'ERR_SSE_CLOSED',
+      message: expect.stringMatching(/^broadcast\(\) must .*events\.close\(\).*clearInterval\(\)/),
+    });
+    await expect(events.disconnect({ to: 'a' })).rejects.toMatchObject({
+      code: 'ERR_SSE_CLOSED',
+      message: expect.stringMatching(/^disconnect\(\) must .*events\.close\(\)/),
+    });
   });
 });
 

@@ -7,6 +7,7 @@
 import type { Request } from 'express';
 import type { Hub } from '../../lib/hub/hub.ts';
 import type { ServerConnection } from '../../lib/connection/server-connection.ts';
+import { isDisconnect } from '../../lib/wire/event-stream.ts';
 import { compare, type Engine } from './engine.ts';
 import { Pipe, StreamReader, type Dispatched } from './pipe.ts';
 
@@ -69,7 +70,13 @@ export class Client {
   }
 
   admit(hub: Hub, process: number, pipe: Pipe): void {
-    const admission = { request: {} as Request, lastEventId: this.lastEventId, padding: '', client: '' };
+    const admission = {
+      request: {} as Request,
+      lastEventId: this.lastEventId,
+      padding: '',
+      client: '',
+      maxAge: undefined,
+    };
     this.visit = {
       process,
       pipe,
@@ -144,6 +151,8 @@ export class Client {
     if (visit.received !== visit.pushed.length)
       throw new Error(`${visit.received} of ${visit.pushed.length} pushes have come`);
     if (this.#base === undefined) throw new Error('it has no cursor');
+    const disconnect = this.#disconnectOf(visit, this.#engine.head);
+    if (disconnect !== undefined) throw new Error(`it is still connected after the disconnect ${disconnect}`);
     if (this.#engine.indexOf(this.lastEventId) === undefined)
       throw new Error(`it would come back with ${this.lastEventId}, a phantom`);
     const expected: string[] = [];
@@ -167,7 +176,8 @@ export class Client {
       const { late } = spans.find(({ until }) => at <= until)!;
       const since = late.filter((one) => at > this.#engine.truly(one.since));
       const joined = [...this.channels, ...since.map(({ channel }) => channel)];
-      const { id, to, except } = history[at]!;
+      const { id, to, except, body } = history[at]!;
+      if (isDisconnect(body)) continue;
       if (to && !to.some((channel) => joined.includes(channel))) continue;
       if (except?.some((channel) => joined.includes(channel))) continue;
       // Who joins late what an older broadcast is not for may have got it before or not.
@@ -206,8 +216,21 @@ export class Client {
     if (this.#terms.faithful && visit.pushedAt !== undefined && compare(id, visit.pushedAt) <= 0) {
       throw new Error(`${id} after what was pushed at ${visit.pushedAt}`);
     }
+    const disconnect = this.#disconnectOf(visit, id);
+    if (disconnect !== undefined) throw new Error(`${id} after the disconnect ${disconnect}`);
     visit.newest = id;
     this.#list.push(id);
+  }
+
+  /** The first disconnect up to this id that ends the connection, if there is one. */
+  #disconnectOf(visit: Visit, upTo: string): string | undefined {
+    if (!this.#terms.faithful) return undefined;
+    const { history } = this.#engine;
+    const from = Math.max(this.#engine.trimmed, this.#engine.truly(visit.admittedAt) + 1); // what is trimmed may have been missed
+    const to = this.#engine.truly(upTo);
+    return history
+      .slice(from, to + 1)
+      .find((entry) => isDisconnect(entry.body) && entry.to!.some((channel) => this.channels.includes(channel)))?.id;
   }
 
   #own(visit: Visit, data: string, id: string | undefined): void {

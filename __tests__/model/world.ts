@@ -6,7 +6,7 @@
 
 import type { Connection } from '../../lib/api/connection.ts';
 import { Hub } from '../../lib/hub/hub.ts';
-import { broadcast } from '../../lib/hub/publish.ts';
+import { broadcast, disconnect } from '../../lib/hub/publish.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 import { Client, type Terms } from './client.ts';
 import { Engine, SimulatedJournal } from './engine.ts';
@@ -108,6 +108,7 @@ const STEPS: Record<string, [weight: number, step: Step]> = {
   flush: [1, (world, a) => a < 64 && world.flush()],
   endInSnapshot: [1, (world, a) => world.endInSnapshot(a & 1)],
   pushOnAbort: [1, (world, a) => world.pushOnAbort(a)],
+  disconnect: [1, (world, a, b) => world.disconnect(a & 1, 'abc'[b % 3]!)],
 };
 const WHEEL = Object.entries(STEPS).flatMap(([name, [weight]]) => Array.from({ length: weight }, () => name));
 
@@ -178,12 +179,13 @@ export class World {
   }
 
   publish(at: number, address: number, size: number): void {
-    const { to, except } = ADDRESSES[address % ADDRESSES.length] as {
-      to?: readonly string[];
-      except?: readonly string[];
-    };
+    const channels = ADDRESSES[address % ADDRESSES.length];
     const data = this.#data(size);
-    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, { to, except }).catch(() => undefined));
+    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, channels).catch(() => undefined));
+  }
+
+  disconnect(at: number, channel: string): void {
+    void this.run(at, ({ hub }) => disconnect(hub, { to: channel }).catch(() => undefined));
   }
 
   /** A process that is none of these two publishes. */
@@ -310,6 +312,7 @@ export class World {
 
   /** Lets everybody do all that is to be done. */
   async #rest(): Promise<void> {
+    let hasWaited = false;
     for (let round = 0, quiet = 0; quiet < 3; round++) {
       if (round > 500) throw new Error('it does not come to rest');
       let busy = false;
@@ -336,7 +339,9 @@ export class World {
         await this.#settled();
       }
       quiet = busy ? 0 : quiet + 1;
-      await this.loop.advance(200); // the engine is asked again after a while
+      // The engine is asked again after a while. After a restart, connections close within five seconds.
+      await this.loop.advance(quiet === 1 && !hasWaited ? 6000 : 200);
+      hasWaited ||= quiet === 1;
     }
   }
 

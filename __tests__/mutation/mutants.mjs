@@ -170,8 +170,8 @@ export const mutants = [
   {
     name: 'no connection learns of a restart',
     file: 'hub/hub.ts',
-    from: 'for (const connection of connections) connection.onJournalRestart(reason);',
-    to: 'for (const connection of connections) connection.flush();',
+    from: 'else connection.onJournalRestart(reason);',
+    to: 'else connection.flush();',
   },
   {
     name: 'after a restart, a connection at the old head seems to be at the new floor',
@@ -323,6 +323,40 @@ export const mutants = [
     to: 'const { head } = ring;',
     test: 'connection/close-end.test.ts',
     part: 'is behind when it closes',
+  },
+  {
+    name: 'a disconnect ends no connection',
+    file: 'hub/disconnects.ts',
+    from: 'for (const connection of [...group.members]) connection.disconnect(disconnect);',
+    to: '',
+  },
+  {
+    name: 'a disconnect does not end a connection that joins in its opening',
+    file: 'hub/hub.ts',
+    from: "if (connection.lifecycle === 'connecting') this.disconnects.onJoined(connection, names);",
+    to: '',
+    test: 'hub/disconnect.test.ts',
+    part: 'still connecting',
+  },
+  {
+    name: 'the scan overtakes the follower, and so a disconnect',
+    file: 'hub/replayer.ts',
+    from: 'if (last === undefined || journal.compare(last.id, ring.headId) <= 0) return entries;',
+    to: 'return entries;',
+  },
+  {
+    name: 'the scan writes entries from after the end of a closing connection',
+    file: 'hub/replayer.ts',
+    from: 'const isLimited = closing !== undefined && journal.compare(at, closing.limitId) > 0;',
+    to: 'const isLimited = false;',
+  },
+  {
+    name: 'after a restart, connections remain open although a disconnect may have been missed',
+    file: 'hub/hub.ts',
+    from: "(connection) => connection.beginClose('disconnect'));",
+    to: '() => {});',
+    test: 'hub/disconnect.test.ts',
+    part: 'after a restart',
   },
 ];
 

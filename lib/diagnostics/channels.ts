@@ -84,7 +84,7 @@ export interface Introspection {
     /** The last id that was sent to its client; '' if it is not known. */
     readonly lastId: string;
     /** Where its next entry comes from. */
-    readonly phase: string;
+    readonly source: string;
     /** Whether it is behind. */
     readonly behind: boolean;
   };

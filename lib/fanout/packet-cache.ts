@@ -43,6 +43,11 @@ export class PacketCache {
     return this.#entries;
   }
 
+  /** Returns the entries (from, to] without caching them. */
+  slice(from: number, to: number): readonly Entry[] {
+    return Array.from({ length: to - from }, (_, index) => this.#ring.at(from + 1 + index));
+  }
+
   /** Returns the entries of (from, to] that the receiver wants, as one packet; `undefined` if it wants none. */
   packet(receiver: PacketReceiver, from: number, to: number): Packet | undefined {
     const entries = this.entries(from, to);

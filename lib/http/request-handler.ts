@@ -10,12 +10,14 @@ import type { NextFunction, Request, Response } from 'express';
 import { sendEmpty, sendError, sendUnavailable, sendRetryLater } from './responses.ts';
 import type { Connection } from '../api/connection.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
+import { warnOfClient } from '../diagnostics/error-reporter.ts';
 import { SseError } from '../errors.ts';
-import { invalid } from '../validation/validate.ts';
+import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
 import { GzipTransport } from '../wire/gzip-transport.ts';
 import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import type { Hub } from '../hub/hub.ts';
+import { randomDelay } from '../options/delay-range.ts';
 import { checkHeaders, HEADERS, type Settings } from '../options/options.ts';
 import { isQueued, ResponseTransport } from '../wire/response-transport.ts';
 import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request-info.ts';
@@ -53,6 +55,7 @@ export class RequestHandler {
   readonly #defaultHeaders = new HeaderSet(HEADERS);
   readonly #cors: CorsPolicy | undefined;
   readonly #allowedMethods: string;
+  #hasWarnedOfClient = false;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
@@ -148,8 +151,10 @@ export class RequestHandler {
     // been emitted then, and is not emitted again.
     if (res.destroyed || req.socket.destroyed) return;
     let client: string | undefined;
+    let maxAge: number | undefined;
     try {
       client = this.#clientKeyOf(req);
+      maxAge = this.#maxAgeOf(req, res);
     } catch (error) {
       next(error);
       return;
@@ -167,7 +172,7 @@ export class RequestHandler {
     }
     const plain = new ResponseTransport(res, headers);
     const transport = gzip ? new GzipTransport(plain) : plain;
-    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client });
+    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client, maxAge });
     if (ownsSocket) socket[SOCKET_CONNECTION] = conn as Connection;
     // Only the response's 'close' means that the client has disconnected: `req` closes when its body has been read. A response that
     // is queued behind another emits no 'close' for its client on Node 20 and 22, so the router watches the socket as well.
@@ -181,16 +186,42 @@ export class RequestHandler {
     return new HeaderSet(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, encoding);
   }
 
-  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`. */
+  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`, and if nothing identifies the client. */
   #clientKeyOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
     if (limits.perClient === Infinity) return undefined;
-    if (!clientKey) return clientOf(req.ip ?? req.socket.remoteAddress);
+    if (!clientKey) {
+      const address = req.ip ?? req.socket.remoteAddress;
+      const { key, isAddress } = clientOf(address);
+      if (!isAddress) this.#warnOfClient(address);
+      return key;
+    }
     const key: unknown = clientKey(req);
-    if (typeof key !== 'object' || key === null) return String(key);
-    // Every promise has the same text, so all requests would count as one client.
-    const cure = 'Await what it needs in a middleware in front, and put it on the request.';
+    if (typeof key === 'string' || typeof key === 'number') return String(key);
+    // Every promise has the same text, and so has every missing key: all these requests would count as one client.
+    const cure =
+      'Put what it needs on the request, in a middleware in front; for a request without a key, return its address.';
     throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
+  }
+
+  /** Warns once per router, because the same proxy sends all requests. */
+  #warnOfClient(address: string | undefined): void {
+    if (this.#hasWarnedOfClient) return;
+    this.#hasWarnedOfClient = true;
+    warnOfClient(address);
+  }
+
+  /** Returns the milliseconds that the stream of a request may stay open; `undefined` without a limit. */
+  #maxAgeOf(req: Request, res: Response): number | undefined {
+    const { maxAge } = this.#settings;
+    if (maxAge === undefined) return undefined;
+    if (typeof maxAge !== 'function') return randomDelay(maxAge);
+    const ms: unknown = maxAge(req, res);
+    if (ms === false || ms === Infinity) return undefined;
+    if (typeof ms === 'number' && !Number.isNaN(ms)) return Math.trunc(Math.max(0, Math.min(ms, MAX_TIMER_MS)));
+    throw invalid('The result of maxAge()', 'a number of milliseconds or false', ms, {
+      cure: 'Check what it computes with.',
+    });
   }
 
   #refuse(res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
@@ -210,7 +241,8 @@ export class RequestHandler {
       return;
     }
     if (isPromiseLike(result)) {
-      result.then(
+      // A `then` that is not a promise's own may call back in any context.
+      Promise.resolve(result).then(
         (settled: unknown) => this.#onHandlerSettled(settled, conn, next),
         (error: unknown) => this.#onHandlerFailed(error, conn, next),
       );
