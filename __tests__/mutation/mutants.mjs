@@ -90,6 +90,14 @@ export const mutants = [
     to: 'for (const connection of connections) guarded(connection, () => connection.continueInRing(ring.head));',
   },
   {
+    name: 'a client with a foreign id is taken for a fresh one',
+    file: 'connection/server-connection.ts',
+    from: "else this.reset('unknown', foreignId(this));",
+    to: "else this.#startAtHead(undefined, '');",
+    test: 'connection/foreign-ids.test.ts',
+    part: 'the handler',
+  },
+  {
     name: 'a cursor is off by one: the next entry is skipped',
     file: 'connection/server-connection.ts',
     from: 'this.cursor = n;\n    this.lastSent = lastSent;',
@@ -134,7 +142,7 @@ export const mutants = [
   {
     name: 'a lost entry that an earlier connection may have delivered causes no reset',
     file: 'connection/resume.ts',
-    from: "if (broughtId(connection) && journal.compare(connection.lastEventId, common) > 0) return 'reset';",
+    from: "if (broughtId(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';",
     to: '',
   },
   {

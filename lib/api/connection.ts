@@ -42,7 +42,7 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * The id of the last event that the client has received, decoded: the header `Last-Event-ID` or, without it, the query parameter
    * `lastEventId` (`last_event_id` and `evs_last_event_id` of polyfills). `''` if the client sent none, or more than 1024
-   * characters.
+   * characters. With a history, a client whose id the journal cannot have issued receives a `reset`; to read the id changes nothing.
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header
    */
   readonly lastEventId: string;

@@ -27,6 +27,7 @@ import {
   HEARTBEAT,
   idLine,
   insertId,
+  MAX_ID_LENGTH,
   retryLine,
   serializeDefault,
   type EncodedMessage,
@@ -53,7 +54,7 @@ import {
 import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
 import { pipeSource } from './push-source.ts';
-import { getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
+import { broughtId, foreignId, getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
 import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
@@ -79,6 +80,10 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   get id(): string {
     return this.host.idOf(this.serial);
+  }
+
+  get lastEventId(): string {
+    return this.clientId.length > MAX_ID_LENGTH ? '' : this.clientId; // no event has a longer id
   }
 
   get channels(): ReadonlySet<string> {
@@ -143,7 +148,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (added.length === 0 || this.isClosed) return;
     if (this.lifecycle === 'open') {
       if (!this.#changeChannels(added)) return;
-      if (this.lastEventId !== '' && getsPositions(this)) this.host.onLateJoin();
+      if (this.clientId !== '' && getsPositions(this)) this.host.onLateJoin();
     }
     this.host.onChannelsChanged(this, [...this.channels, ...added]);
   }
@@ -260,9 +265,10 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { ring, settings } = this.host;
     // Without a log nothing can be missed: the connection begins where the ring does.
     if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.first - 1);
-    if (this.lastEventId !== '' && getsPositions(this)) {
+    if (this.clientId !== '' && getsPositions(this)) {
       this.preamblePending = true;
-      this.resumeAfter(this.lastEventId);
+      if (broughtId(this)) this.resumeAfter(this.clientId);
+      else this.reset('unknown', foreignId(this)); // a foreign id: of another library, another journal, or mangled
     } else if (settings.snapshot !== undefined) this.#startAtHead(undefined, '');
     else if (getsPositions(this)) this.#writePreamble((pushed) => insertId(pushed, this.cursorId));
     else this.#advance(writeDue(this));

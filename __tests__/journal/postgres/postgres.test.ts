@@ -1,7 +1,7 @@
 /*
  * The journal in Postgres while nothing breaks: what is stored, what is removed, what is refused, and by which connections.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -384,17 +384,35 @@ describe('connections', () => {
     await read.close();
   });
 
-  test('in a pool with a password in an object, hidden from enumeration, and a function as a password', async () => {
-    await pool.query(
-      `CREATE ROLE ${table}_role LOGIN PASSWORD 'secret'; GRANT CREATE, USAGE ON SCHEMA public TO ${table}_role`,
-    );
-    const given = { host: '127.0.0.1', port: server.port, database: 'postgres', user: `${table}_role` };
+  test('a password: as a text, which pg hides from enumeration, and as a function', async () => {
+    const role = `${table}_role`;
+    await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'secret'; GRANT CREATE, USAGE ON SCHEMA public TO ${role}`);
+    const rules = join(server.data, 'pg_hba.conf');
+    const before = readFileSync(rules, 'utf8');
+    writeFileSync(rules, `host all ${role} 127.0.0.1/32 scram-sha-256\n${before}`);
+    await pool.query('SELECT pg_reload_conf()');
+    const given = { host: '127.0.0.1', port: server.port, database: 'postgres', user: role };
+    const isAsked = async (): Promise<boolean> => {
+      const client = new pg.Client({ ...given, password: 'wrong' });
+      client.on('error', () => {});
+      return client.connect().then(
+        () => client.end().then(() => false),
+        () => true,
+      );
+    };
+    while (!(await isAsked())) await sleep(10);
     for (const password of ['secret', () => 'secret'] as const) {
       const own = new pg.Pool({ ...given, password });
       undo.push(() => own.end());
       const journal = await opened({ table: newTable() }, own);
       await journal.append({ body: frame('x') });
     }
+    const wrong = new pg.Pool({ ...given, password: 'wrong' });
+    undo.push(() => wrong.end());
+    await expect(journalOf({}, wrong).open()).rejects.toMatchObject({
+      code: 'ERR_SSE_JOURNAL',
+      message: expect.stringMatching(/password authentication failed/),
+    });
   });
 });
 
