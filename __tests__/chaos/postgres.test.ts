@@ -45,7 +45,7 @@ async function logOf(): Promise<Logged[]> {
   return [[id(Number(state!['first']) - 1, state!['tag']), '', '[]'], ...log];
 }
 
-test(`three servers and their Postgres, killed for ${seconds} s: nothing is missing, twice, out of order or reset`, async () => {
+test(`three servers and their Postgres, killed for ${seconds} s: no client misses an event, receives one twice or out of order, or receives a reset`, async () => {
   const random = new Random(seed);
   clients = await connectClients(fleet, random, CLIENTS);
   clients.startCutting(40);
@@ -64,11 +64,11 @@ test(`three servers and their Postgres, killed for ${seconds} s: nothing is miss
   expect(deliveries).toBeGreaterThan(clients.all.length * seconds * 3);
 });
 
-test('a failover that loses acknowledged commits: who saw them is told, who did not goes on', async () => {
+test('a failover loses acknowledged commits: clients that received them get a reset, the others continue', async () => {
   const random = new Random(seed);
   clients = await connectClients(fleet, random, CLIENTS);
   clients.startCutting(20);
-  /** Everyone gets this many events from here on. */
+  /** Settles when each client has received this number of further events. */
   const flowing = async (events: number): Promise<void> => {
     const counts = new Map(clients!.all.map((client) => [client, clients!.count(client) + events]));
     await clients!.until(`get ${events} events more`, (client) => clients!.count(client) >= counts.get(client)!);
@@ -89,7 +89,7 @@ test('a failover that loses acknowledged commits: who saw them is told, who did 
   const ids = new Set((await logOf()).map(([id]) => id));
   for (const id of fleet.acknowledged.keys()) {
     if (ids.has(id)) continue;
-    fleet.acknowledged.delete(id); // lost by Postgres: that is the scenario
+    fleet.acknowledged.delete(id); // Postgres has lost it, as intended
     lost++;
   }
   const { faults, resets } = await finishScenario(

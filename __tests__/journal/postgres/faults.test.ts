@@ -145,7 +145,7 @@ const append = (journal: Journal, n: number | string, key?: string): Promise<str
 const isReset = (call: string): boolean => call.startsWith('re');
 
 describe('at most once, in order', () => {
-  test('replies lost: one publish is one entry, in order, with its own id; with keys and without', async () => {
+  test('replies are lost: one publish is one entry, in order, with its own id, with keys and without', async () => {
     const { proxy, journal, recorder } = await overWire();
     const ids: string[] = [];
     for (const round of numbers(5)) {
@@ -159,7 +159,7 @@ describe('at most once, in order', () => {
     expect(recorder.bodies).toEqual(numbers(5).flatMap((round) => numbers(20).map((i) => textOf(`${round}/${i}`))));
   });
 
-  test('kill -9 with 64 publishes in flight: what was acknowledged is there, nothing is twice, all in order, nobody is reset', async () => {
+  test('kill -9 with 64 publishes in flight: acknowledged entries stay, each entry is stored once and in order, without a reset', async () => {
     const own = await ownServer('synchronous_commit=off'); // which the journal overrides
     const journal = journalOn(own, { wait: 20_000 });
     const recorder = await following(journal);
@@ -230,7 +230,7 @@ describe('at most once, in order', () => {
     expect(recorder.bodies).toEqual(['first', 'sent', 'last'].map(textOf));
   });
 
-  test('a statement that is cancelled, a lock that is not to be had, a deadlock’s victim: sent again', async () => {
+  test('a statement that the server cancels is sent again', async () => {
     const { journal, recorder } = await overWire({ wait: 20_000 });
     const lock = await lockLog();
     const one = append(journal, 1);
@@ -244,7 +244,7 @@ describe('at most once, in order', () => {
     expect(recorder.ids.slice(1)).toEqual(ids);
   });
 
-  test('what the engine refuses is rejected with its message, and what comes behind it goes in', async () => {
+  test('an entry that the engine refuses is rejected with its message, and the next entry is stored', async () => {
     const { journal, recorder } = await overWire();
     await server.query(`
       CREATE FUNCTION ${table}_no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -261,7 +261,7 @@ describe('at most once, in order', () => {
 });
 
 describe('connections', () => {
-  test('all connections are terminated, again and again: down and up, nobody is reset, nothing is lost', async () => {
+  test('all connections are terminated, again and again: down and up, without a reset or a loss', async () => {
     const journal = journalOn(server);
     const recorder = await following(journal);
     for (const n of numbers(5)) {
@@ -321,7 +321,7 @@ describe('connections', () => {
     expect(recorder.calls).toEqual(['up', 'down', 'up']);
   });
 
-  test('no connection is left: down, never a reset; what waits goes in', async () => {
+  test('no connection is left: down, never a reset, and waiting entries are stored', async () => {
     const own = await ownServer('max_connections=12', 'superuser_reserved_connections=1');
     await own.query(`CREATE ROLE app LOGIN; GRANT CREATE ON SCHEMA public TO app`);
     const pool = new pg.Pool({ host: '127.0.0.1', port: own.port, user: 'app', database: 'postgres' });
@@ -384,7 +384,7 @@ describe('connections', () => {
     for (const wait of waits) await expect(wait).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
   });
 
-  test('closed: what is on the wire still gets its answer, what is not is refused at once', async () => {
+  test('close() waits for the reply to a sent entry, and refuses an unsent entry at once', async () => {
     const { proxy, journal, witness, recorder } = await overWire();
     await append(journal, 'first'); // the connection is there
     await sleep(100); // the NOTIFY has been answered
@@ -400,7 +400,7 @@ describe('connections', () => {
     expect((await witness.window(1)).entries[0]!.id).toBe(recorder.ids.at(-1));
   });
 
-  test('closed while no answer comes: over after a second, and the outcome of what was sent is unknown', async () => {
+  test('close() without a reply ends after a second, and the outcome of a sent entry is unknown', async () => {
     const { proxy, journal, recorder } = await overWire();
     await append(journal, 'first');
     await sleep(100); // the NOTIFY has been answered
@@ -421,7 +421,7 @@ describe('connections', () => {
 });
 
 describe('the log is another one', () => {
-  test('trimmed under a follower that lags: restarted, as lost', async () => {
+  test('a follower that lags behind the trimmed log restarts, as lost', async () => {
     const proxy = await proxyTo(server);
     const [journal, other] = [journalOn(proxy), journalOn(server, { maxLength: 10 })];
     const recorder = await following(journal);
@@ -483,7 +483,7 @@ describe('the log is another one', () => {
     expect(recorder.calls.filter(isReset)).toEqual([]);
   });
 
-  test('a failover that lost nothing: nobody is reset, not even while the standby only reads', async () => {
+  test('a failover that lost nothing causes no reset, not even while the standby only reads', async () => {
     const own = await ownServer();
     const proxy = await proxyTo(own);
     // A standby refuses LISTEN, which would protect this journal.

@@ -123,7 +123,7 @@ describe('what SQL publishes', () => {
     await expect(publish(...args)).rejects.toThrow(message);
   });
 
-  test('a row that no event can be made of cannot be inserted either, and what is in the log by force is for nobody', async () => {
+  test('a row without a valid event cannot be inserted, and an entry with unreadable channels reaches no connection', async () => {
     const journal = await opened();
     const insert = (columns: string, values: string) =>
       pool.query(`INSERT INTO ${table}_outbox (${columns}) VALUES (${values})`);
@@ -156,9 +156,9 @@ describe('what SQL publishes', () => {
     const recorder = await following(journal);
     await pool.query(`
       CREATE TABLE ${table}_orders (id int);
-      CREATE FUNCTION ${table}_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+      CREATE FUNCTION ${table}_on_order() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN PERFORM ${table}_publish('order', row_to_json(NEW)::text, '["orders"]'); RETURN NEW; END $$;
-      CREATE TRIGGER tell AFTER INSERT ON ${table}_orders FOR EACH ROW EXECUTE FUNCTION ${table}_tell()`);
+      CREATE TRIGGER publish AFTER INSERT ON ${table}_orders FOR EACH ROW EXECUTE FUNCTION ${table}_on_order()`);
     const client = await clientOf();
     for (const end of ['COMMIT', 'ROLLBACK', 'COMMIT']) {
       await client.query(`BEGIN; INSERT INTO ${table}_orders VALUES (1), (2); ${end}`);
@@ -251,7 +251,7 @@ describe('limits', () => {
     ]);
   });
 
-  test('what is too large is refused before it is sent, and others go on', async () => {
+  test('an entry that is too large is refused before it is sent, and others are stored', async () => {
     const journal = await opened({ maxEntryBytes: 1000 });
     await expect(journal.append({ body: Buffer.alloc(1001) })).rejects.toMatchObject({ code: 'ERR_SSE_TOO_LARGE' });
     await expect(journal.within!(await clientOf()).append({ body: Buffer.alloc(1001) })).rejects.toMatchObject({

@@ -53,9 +53,9 @@ function start(loops: number): ChildProcess {
 
 async function kill(child: ChildProcess): Promise<void> {
   children.delete(child);
-  const gone = once(child, 'exit');
+  const exited = once(child, 'exit');
   child.kill('SIGKILL');
-  await gone;
+  await exited;
 }
 
 const done = (): number => counts.committed + counts['rolled back'];
@@ -85,7 +85,7 @@ test(`${wanted} transactions, a third rolls back, processes and the server are k
       await server.start();
     }
   }
-  // All at once, in the middle; and this process looks at nothing while nobody moves the outbox.
+  // All at once, in the middle. This process closes its journal, so no process moves the outbox meanwhile.
   await Promise.all(workers.map(kill));
   counts.kills += workers.length;
   await journal.close();

@@ -1,7 +1,7 @@
 /*
- * Entries as columns: a new entry on its way into the database, and a row on its way out.
- * Invariant: what cannot be stored is refused before it is counted as pending.
- * Invariant: each row becomes an entry with its id, usable or not, so that no cursor has a hole.
+ * Encodes new entries as columns, and decodes rows as entries.
+ * Invariant: an entry that cannot be stored is rejected before it counts as pending.
+ * Invariant: each row becomes an entry with its id, usable or not, so no follower misses an id.
  */
 import { createHash } from 'node:crypto';
 import { SseError } from '../../errors.ts';
@@ -51,7 +51,7 @@ export function encodeEntry({ to, except, body, key }: NewEntry, maxEntryBytes: 
   return { channels, excepted, key: key === undefined ? undefined : sha256(key), body, size };
 }
 
-/** The entry of a row. Channels or data that cannot be read make an entry for nobody rather than for everyone. */
+/** Returns the entry of a row. With channels or data that cannot be read, the entry reaches no connection rather than all. */
 export function entryOfRow(epoch: string, [n, tag, channels, excepted, event, data, hexBody]: LogRow): Entry {
   const id = formatLogId(epoch, Number(n), tag);
   const to = channels === null ? undefined : parseChannels(channels);

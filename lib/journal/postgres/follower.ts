@@ -1,7 +1,7 @@
 /*
- * Following the log: one loop for each follower, on the journal's reading connection.
- * Invariant: an entry is told only if the entry before it was in the log in the same snapshot.
- * Invariant: trouble with the connection is told as "down" and never as a reset.
+ * Follows the log, with one loop for each follower, on the reading connection of the journal.
+ * Invariant: an entry is delivered only if the entry before it was in the log in the same snapshot.
+ * Invariant: a failure of the connection is reported as down, and never as a reset.
  */
 import type { Follower, ResetReason } from '../journal.ts';
 import { isLogId } from './log-id.ts';
@@ -63,7 +63,7 @@ export class LogFollower {
         connection = await this.#session.next();
         await this.#followOn(connection);
       } catch (error) {
-        // Starting, failing over, frozen, forbidden, in the middle of a restore: none of it says anything about the log.
+        // Starting, failing over, frozen, forbidden, in the middle of a restore: none of it is evidence about the log.
         this.#setUp(false, error as Error);
         connection?.destroy(error as Error);
         if (this.#session.isClosed) return;
@@ -115,7 +115,7 @@ export class LogFollower {
 
   /** The cursor's entry is not in the log. */
   async #relocate(connection: PostgresConnection, reason: 'lost' | 'unknown'): Promise<void> {
-    // The ids that the follower knows are older than the cursor: if the cursor was trimmed, they were too.
+    // The ids of the follower are older than the cursor: if the cursor was trimmed, they were too.
     const common = reason === 'unknown' ? await this.#reader.newestOf(connection, this.#follower.known()) : undefined;
     if (this.#stopped) return;
     if (common === undefined) return this.#restart(connection, reason);

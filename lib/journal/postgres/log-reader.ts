@@ -1,8 +1,8 @@
 /*
- * Reading the log: windows, verified pages, and where an id stands that is not in it.
+ * Reads the log: windows, verified pages, and why a position is invalid.
  * Invariant: an id is good only if an entry with its number and tag is in the log, or if it is the last removed one: nothing after it
  * is missing.
- * Invariant: what one page says of an id, of the log's begin and of the entries comes from one snapshot of the database.
+ * Invariant: a page, the begin of the log and the check of the position come from one snapshot of the database.
  */
 import type { Entry, JournalWindow, ReadResult } from '../journal.ts';
 import { entryOfRow, type LogRow } from './entry-columns.ts';

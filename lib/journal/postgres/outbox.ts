@@ -1,6 +1,6 @@
 /*
- * Broadcasts that commit with the application's transaction: one INSERT into the outbox, on the application's own connection.
- * Invariant: NOTIFY and everything else that a transaction could wait for stays out of the application's transaction.
+ * Writes entries into the outbox, with one INSERT in the application's transaction and on its connection.
+ * Invariant: the application's transaction contains no NOTIFY and nothing else that it could wait for.
  */
 import { describe, SseError, SseTypeError } from '../../errors.ts';
 import { MAX_TIMER_MS } from '../../validation/validate.ts';

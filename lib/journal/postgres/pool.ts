@@ -1,5 +1,5 @@
 /*
- * What the application passes in: its `pg` pool, from whose options the journal makes connections of its own.
+ * Makes the journal's own connections from the options of the application's `pg` pool.
  * Invariant: the application's pool is never queried, reconfigured or closed, and none of its connections is taken.
  */
 import { invalid } from '../../validation/validate.ts';
@@ -62,7 +62,7 @@ export class ConnectionSource {
     signal.throwIfAborted();
     const client = new this.#Client(ownOptions(this.#options));
     const stop = (): void => closeClient(client);
-    client.on('error', () => {}); // the promises tell
+    client.on('error', () => {}); // the promises reject too
     signal.addEventListener('abort', stop, { once: true });
     try {
       await client.connect();

@@ -1,5 +1,5 @@
 /*
- * One connection of the journal to Postgres. It ends when anything is wrong with it, and never hides a loss.
+ * One connection of the journal to Postgres. It closes on any failure, and reports every loss.
  * Invariant: each query settles: with rows, with a PostgresError that the server answered, or with ConnectionLost.
  */
 import type { PgClient } from './pool.ts';

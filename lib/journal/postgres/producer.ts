@@ -1,5 +1,5 @@
 /*
- * Publishing: entries reach the log in groups, numbered and in order, at most once each, although connections are lost.
+ * Appends entries in groups, numbered and in order, at most once each, although connections are lost.
  * Invariant: at most one group is under way. It is sent again with its number until the outcome is known or its time is over,
  * and the server stores a number once.
  */

@@ -1,6 +1,6 @@
 /*
- * A connection that is made again whenever it is lost: the journal has two, a reader and a writer.
- * Invariant: at most one connection at a time; what waits for one is told within a bounded time.
+ * Keeps one connection, and makes it again whenever it is lost. The journal has two sessions, a reader and a writer.
+ * Invariant: a session has at most one connection at a time. A call that waits for one settles within a bounded time.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SseError } from '../../errors.ts';
