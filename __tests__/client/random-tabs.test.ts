@@ -5,7 +5,7 @@
  *   TABS_ROUNDS=200 npx jest random-tabs        TABS_SEED repeats a run's choices
  */
 import type { Browser } from 'playwright-core';
-import { Random } from '../chaos/random.ts';
+import { Random } from '../fixtures/random.ts';
 import { launchChromium } from '../fixtures/chromium.ts';
 import { pause } from '../fixtures/http.ts';
 import { bareTabs, MODES, site, type Tab } from './fixtures/tabs.ts';
