@@ -470,7 +470,7 @@ describe('states', () => {
     expect(exchanges).toHaveLength(1);
     expect(first.place.isOver).toBe(true);
     // A host that takes over does not open it either, until a tab reconnects.
-    const next = new World(`${'http://127.0.0.1:'}${(await exchange(1)).request.socket.localPort}/events`);
+    const next = new World(`http://127.0.0.1:${(await exchange(1)).request.socket.localPort}/events`);
     const heir = next.tab('heir', { ...first.place });
     expect(heir.all).toEqual(['(ended)']);
     await pause(30);

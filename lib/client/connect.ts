@@ -121,6 +121,7 @@ export function connect<E extends EventMap = AnyEvents>(
   }
 
   function emit(kind: unknown, value: unknown, event?: StreamEvent): void {
+    // oxlint-disable-next-line no-useless-spread -- a listener that is added meanwhile is not called with this event
     for (const listener of [...listeners]) {
       try {
         const isMeant = listener.kind === kind || (event && listener.kind === '');
@@ -138,7 +139,7 @@ export function connect<E extends EventMap = AnyEvents>(
     life.abort();
   }
 
-  const stream: EventStream<AnyEvents> & ObservedStream = {
+  const stream: EventStream & ObservedStream = {
     newest,
     on: add,
     onStatus: (listener) => add(onStatus, listener),

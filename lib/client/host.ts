@@ -40,7 +40,7 @@ export type HostSettings = Omit<HttpSettings, 'from' | 'headers'>;
 /** Makes a host without members. Its first line continues the log `inherited`, if there is one. */
 export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Tab>, inherited?: FrameLog): Host<Tab> {
   const members = new Map<Tab, Member>();
-  const questions: ((headers: RequestHeaders | PromiseLike<RequestHeaders>) => void)[] = [];
+  const questions: (((headers: RequestHeaders | PromiseLike<RequestHeaders>) => void) | undefined)[] = [];
   let lines: Line[] = [];
 
   /** Asks the newest tab for the headers and, if it has not answered after a second, all tabs. */
@@ -140,7 +140,7 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
     act: (tab, what, isOnline) => members.get(tab)?.line?.source![what](isOnline),
     answer(_tab, question, headers, error) {
       questions[question]?.(headers ?? Promise.reject(error));
-      delete questions[question];
+      questions[question] = undefined;
     },
   };
 }

@@ -8,7 +8,7 @@ import type { Place } from './event-stream.ts';
 import { makeLog } from './frame-log.ts';
 import { type Host, type HostSettings, makeHost } from './host.ts';
 import { call } from './messages.ts';
-import type { Transport } from './shared.ts';
+import type { Transport } from './shared-tabs.ts';
 import type { TabLink } from './tab-link.ts';
 
 /** Joins the tabs of this name. `tab` is the name of the lock that this tab holds. */

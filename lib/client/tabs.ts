@@ -3,4 +3,4 @@
  * @packageDocumentation
  */
 
-export { shared, type SharedOptions } from './shared.ts';
+export { shared, type SharedOptions } from './shared-tabs.ts';

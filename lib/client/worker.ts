@@ -10,7 +10,7 @@ function serve(): void {
   const hosts = new Map<string, Host<MessagePort>>();
   const lock = `sse-router ${Math.random()}`;
   const held = new Promise((resolve) => {
-    navigator.locks?.request(lock, () => {
+    void navigator.locks?.request(lock, () => {
       resolve(lock);
       return new Promise(() => {});
     });
@@ -31,7 +31,7 @@ function serve(): void {
       port.onmessage = ({ data: [method, ...args] }) => call(host, method, port, ...args);
       // A tab is gone when it says so, when its port closes or, after a crash, when its lock is free.
       port.addEventListener('close', () => host.leave(port));
-      navigator.locks?.request(tabLock, () => host.leave(port));
+      void navigator.locks?.request(tabLock, () => host.leave(port));
     };
   });
 }

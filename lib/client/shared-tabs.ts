@@ -38,7 +38,7 @@ export interface Transport {
  */
 export function shared({ key, worker }: SharedOptions): Tabs {
   if (typeof key !== 'string')
-    throw new TypeError(`key must be a string; received ${key}. Use '' for a public stream.`);
+    throw new TypeError(`key must be a string; received ${String(key)}. Use '' for a public stream.`);
   let hasWarned = false;
 
   function warn(text: string): void {
@@ -107,7 +107,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
             { ...settings, fetch: options.fetch, from: place.id, headers: () => headersOf(options) },
             ...listener,
           );
-          transport = { post: (_method, what, ...args) => call(own, what as string, ...args), stop: own.close };
+          transport = { post: (_method, what, ...args) => call(own, what as string, ...args), stop: () => own.close() };
         }
       }
 
