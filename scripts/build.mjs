@@ -13,7 +13,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { build } from 'esbuild';
+import { buildBrowser } from './build-browser.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = promisify(execFile);
@@ -26,8 +26,14 @@ await mkdir(join(root, '.tmp'), { recursive: true });
 const folder = await mkdtemp(join(root, '.tmp/build-'));
 try {
   // Waits for all of them even if one fails: the folder cannot be removed while another still writes to it.
-  const kinds = ['esm', 'cjs', 'browser'];
-  const results = await Promise.allSettled([...kinds.map(buildCode), ...kinds.map(buildTypes)]);
+  const results = await Promise.allSettled([
+    buildCode('esm'),
+    buildCode('cjs'),
+    buildBrowser(join(folder, 'browser')),
+    buildTypes('esm'),
+    buildTypes('cjs'),
+    buildTypes('browser'),
+  ]);
   for (const { reason } of results) if (reason) throw reason;
   // Node reads a .js file as the type in the nearest package.json, which is "module" in the package's own.
   await writeFile(join(folder, 'cjs/package.json'), '{ "type": "commonjs" }\n');
@@ -36,7 +42,6 @@ try {
   const assets = join(folder, 'esm/inspector/assets');
   for (const file of await readdir(assets)) await rm(join(assets, file));
   await writeFile(join(assets, 'index.js'), "export { ASSETS } from '../../../cjs/inspector/assets/index.js';\n");
-  await buildWorker();
   await rm(join(root, 'dist'), { recursive: true, force: true });
   await rename(folder, join(root, 'dist'));
 } catch (error) {
@@ -52,12 +57,9 @@ function buildCode(kind) {
 async function buildTypes(kind) {
   await compile(kind, '--emitDeclarationOnly');
   const shipped = new Set();
-  const typesOf = {
-    esm: (entry) => entry.import?.types,
-    cjs: (entry) => entry.require?.types,
-    browser: (entry) => entry.types,
-  };
-  for (const entry of Object.values(entryPoints).map(typesOf[kind])) if (entry) await followTypes(entry, shipped);
+  const entries = { esm: ({ import: entry }) => entry, cjs: ({ require: entry }) => entry, browser: (entry) => entry };
+  for (const { types } of Object.values(entryPoints).map(entries[kind]).filter(Boolean))
+    if (types) await followTypes(types, shipped);
   const files = await readdir(join(folder, kind), { recursive: true });
   const declarations = files.filter((file) => file.endsWith('.d.ts')).map((file) => join(folder, kind, file));
   await Promise.all(declarations.filter((file) => !shipped.has(file)).map((file) => rm(file)));
@@ -76,26 +78,6 @@ async function followTypes(entry, shipped) {
     for (const [, , path] of text.matchAll(SPECIFIER)) files.push(join(dirname(file), `${path}.d.ts`));
     await writeFile(file, text.replace(SPECIFIER, '$1$2.js'));
   }
-}
-
-/** Bundles the shared worker: it is one file without imports, so a page can serve it from anywhere. */
-async function buildWorker() {
-  // Modules that are only types are nothing that a browser should find.
-  for (const file of await readdir(join(folder, 'browser'), { recursive: true })) {
-    const path = join(folder, 'browser', file);
-    if (!path.endsWith('.js') || !(await readFile(path, 'utf8')).startsWith('export {};')) continue;
-    await Promise.all([rm(path), rm(`${path}.map`)]);
-  }
-  await build({
-    entryPoints: [join(root, 'lib/client/worker.ts')],
-    outfile: join(folder, 'browser/client/worker.js'),
-    allowOverwrite: true,
-    bundle: true,
-    minify: true,
-    format: 'esm',
-    target: 'es2022',
-    sourcemap: true,
-  });
 }
 
 async function compile(kind, ...options) {

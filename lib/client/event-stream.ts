@@ -6,14 +6,16 @@ import type { AnyEvents, EventMap } from '../api/message.ts';
 import type { StreamError } from './stream-error.ts';
 import type { Source, SourceListener } from './source.ts';
 
-/** The event map of a router: `connect<EventsOf<typeof events>>('/events')`. */
+/**
+ * The event map of a router: `connect<EventsOf<typeof events>>('/events')`. It is read off the messages that the router
+ * broadcasts, so the types of the client lead to neither Express nor Node.
+ */
 export type EventsOf<Router> = Router extends { broadcast(message: infer M, ...rest: never[]): unknown }
-  ? {
-      [N in Exclude<M, string> as N extends { event: infer K extends string } ? K : never]: N extends { data?: infer D }
-        ? D
-        : never;
-    }
+  ? { [N in Named<M> as N['event']]: N['data'] }
   : never;
+
+/** The messages that have a name. */
+type Named<M> = Extract<M, { event: string }> & { event: string; data?: unknown };
 
 /** The state of a stream. `refused` and `ended` last until `reconnect()`, `closed` for good. */
 export type Status = 'idle' | 'connecting' | 'open' | 'waiting' | 'offline' | 'refused' | 'ended' | 'closed';
