@@ -1,5 +1,5 @@
 /*
- * Serves the client to the pages of the examples. This repository builds it from its sources. An application that has installed
+ * Serves the client to the pages of the examples, built from the sources of this repository. An application that has installed
  * the package serves the folder of its files, without a build:
  *
  *   app.use('/sse', express.static(fileURLToPath(new URL('..', import.meta.resolve('sse-router/client')))));
@@ -18,8 +18,27 @@ export async function browserClient(): Promise<RequestHandler> {
     build({ ...options, entryPoints: [join(lib, 'client/index.ts'), join(lib, 'client/tabs.ts')], splitting: true }),
     build({ ...options, entryPoints: [join(lib, 'client/worker.ts')] }),
   ]);
+  return serve(results.flatMap(({ outputFiles }) => outputFiles));
+}
+
+/** Returns a router with /page.js, a script with all that it imports, and the worker beside it, where the client expects it. */
+export async function bundled(script: string): Promise<RequestHandler> {
+  const { outputFiles } = await build({
+    entryPoints: { page: script, worker: join(lib, 'client/worker.ts') },
+    bundle: true,
+    format: 'esm',
+    target: 'es2022',
+    jsx: 'automatic',
+    define: { 'process.env.NODE_ENV': '"production"' },
+    outdir: '/',
+    write: false,
+  });
+  return serve(outputFiles);
+}
+
+function serve(files: readonly { path: string; text: string }[]): RequestHandler {
   const router = Router();
-  for (const { path, text } of results.flatMap(({ outputFiles }) => outputFiles)) {
+  for (const { path, text } of files) {
     router.get(path, (_req, res) => {
       res.set('Cache-Control', 'no-cache').type('js').send(text);
     });

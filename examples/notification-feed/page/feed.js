@@ -15,8 +15,8 @@
  *   #hang-up, #end                              disconnect, or end, the stream of this page
  *   html[data-feed], html[data-elsewhere]       the origin of the stream ('' is this one); the other origin
  */
-import { connect } from '/sse/client/index.js';
-import { shared } from '/sse/client/tabs.js';
+import { connect } from './sse/client/index.js';
+import { shared } from './sse/client/tabs.js';
 
 const KINDS = ['notice', 'file', 'machine'];
 const MAX_ENTRIES = 300; // in the list
