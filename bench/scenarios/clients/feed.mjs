@@ -43,8 +43,9 @@ export class Feed {
     for (const res of this.open) if (!res.isStalled) res.write(`id: ${this.log.length}\ndata: ${data}\n\n`);
   }
 
-  cut() {
-    for (const res of this.open) res.socket.destroy();
+  /** Breaks all connections. */
+  async cut() {
+    await Promise.all([...this.open].map((res) => Promise.all([once(res, 'close'), res.socket.destroy()])));
   }
 
   #handle(req, res) {
@@ -71,15 +72,10 @@ export class Feed {
   /** Begins a stream: what was missed, then what comes. */
   stream(res, id) {
     res.writeHead(200, HEAD);
-    res.write(':\nretry: 300\n\n');
+    res.write(':\nretry: 300\n'); // no blank line, which @microsoft/fetch-event-source would show as a message
     const from = Number(id) || this.log.length;
     for (let n = from; n < this.log.length; n++) res.write(`id: ${n + 1}\ndata: ${this.log[n]}\n\n`);
     this.open.add(res);
     res.on('close', () => this.open.delete(res));
-  }
-
-  static begin(res, text) {
-    res.writeHead(200, HEAD);
-    res.write(text);
   }
 }

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
@@ -106,7 +107,8 @@ async function perform(browser, client, behaviour) {
     return one;
   };
   try {
-    return await behaviour({ client, feed, tab, bareTab, setOffline: (isOffline) => context.setOffline(isOffline) });
+    const scene = { client, feed, tab, bareTab, setOffline: (isOffline) => context.setOffline(isOffline) };
+    return await Promise.race([behaviour(scene), pause(60_000, 'hangs')]);
   } catch (error) {
     return `fails: ${error.message.split('\n')[0].slice(0, 60)}`;
   } finally {
