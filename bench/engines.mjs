@@ -1,5 +1,5 @@
-// Where the logs of one run are kept: in a Redis of the run's own, in the one at REDIS_URL, or in files.
-// May know: how the tests find Redis. Keeps: what was started or written for a run is gone after `stop()`.
+// The engines that store the logs of one run: a Redis that the run starts, the Redis at REDIS_URL, or files.
+// Invariant: stop() ends what the run has started, and deletes what it has written.
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
@@ -8,11 +8,11 @@ import { fileURLToPath } from 'node:url';
 import { tsImport } from 'tsx/esm/api';
 import { pinned } from './processes.mjs';
 
-// Not the system's folder for such things, which is often memory: an fsync would cost nothing there.
+// Not the system's temporary folder, which is often in memory: an fsync would cost nothing there.
 const scratch = fileURLToPath(new URL('.tmp/logs/', import.meta.url));
 const tick = 10; // ms: the unit of /proc/PID/stat is a hundredth of a second on every Linux that Node runs on
 
-/** Redis as the tests find it; the fixture is TypeScript, which only the orchestrator has to load. */
+/** Loads the fixture with which the tests start Redis. It is TypeScript, which only the orchestrator has to load. */
 const fixture = () => tsImport('../__tests__/fixtures/redis-server.ts', import.meta.url);
 
 export async function startEngine(journal, core) {
@@ -30,7 +30,7 @@ class Files {
   #journal;
   #folder;
   #logs = 0;
-  /** What a reader of the table must know. */
+  /** Notes that are printed below the table. */
   notes = [];
 
   constructor(journal, folder) {
@@ -38,17 +38,17 @@ class Files {
     this.#folder = folder;
   }
 
-  /** A new log: what openJournal takes. */
+  /** Returns a new log, as an argument for openJournal(). */
   log() {
     return { ...this.#journal, at: join(this.#folder, String(++this.#logs)) };
   }
 
-  /** There is no engine's process. */
+  /** The engine has no process of its own. */
   async cpu() {
     return undefined;
   }
 
-  /** On disk; a file may have holes. */
+  /** Returns the bytes on disk. They are counted in blocks, because a file may have holes. */
   async bytes({ at }) {
     const files = await Promise.all((await readdir(at)).map((name) => stat(join(at, name))));
     return files.reduce((sum, { blocks }) => sum + blocks * 512, 0);
@@ -75,7 +75,7 @@ class Redis {
     try {
       const { createClient } = await import('redis');
       redis.#client = createClient({ url: redis.#server.url });
-      redis.#client.on('error', () => {}); // a call that fails says so itself
+      redis.#client.on('error', () => {}); // a call that fails also rejects
       await redis.#client.connect();
     } catch (error) {
       await redis.#server.stop();
@@ -87,7 +87,7 @@ class Redis {
   async #find(core) {
     const url = process.env.REDIS_URL;
     if (url) {
-      this.notes.push('Redis was the one at REDIS_URL, whose CPU cannot be told from here.');
+      this.notes.push('Redis was the one at REDIS_URL, so its CPU time is not available.');
       return { url, stop() {} };
     }
     const { startRedis } = await fixture();
@@ -95,7 +95,7 @@ class Redis {
     const server = await startRedis('--appendonly', 'yes', '--dir', this.#folder);
     if (pinned) spawnSync('taskset', ['-a', '-c', '-p', String(core), String(server.pid)]);
     if ((await cpuOf(server.pid)) === undefined) {
-      this.notes.push("Redis' CPU is read from /proc, which this system has not.");
+      this.notes.push("Redis' CPU is read from /proc, which this system does not have.");
     }
     return server;
   }
@@ -106,7 +106,7 @@ class Redis {
     return { ...this.#journal, at: this.#server.url, key };
   }
 
-  /** Milliseconds of its process so far, all threads, user and system. */
+  /** Returns the CPU time of its process so far in milliseconds: all threads, user and system. */
   cpu() {
     return cpuOf(this.#server.pid);
   }
@@ -116,7 +116,7 @@ class Redis {
   }
 
   async stop() {
-    // Where the server is somebody's. The few small keys beside a log expire.
+    // A server that the run did not start keeps running. The few small keys beside a log expire.
     if (this.#server.pid === undefined && this.#keys.length > 0) await this.#client.del(this.#keys);
     this.#client.destroy();
     await this.#server.stop();
@@ -128,7 +128,7 @@ async function cpuOf(pid) {
   if (pid === undefined) return undefined;
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // Behind the name in brackets, which may have spaces in it, the third field is the first.
+    // The second field is the name in brackets, which may contain spaces. The first field after it is the third.
     const [user, system] = stat
       .slice(stat.lastIndexOf(')') + 2)
       .split(' ')
@@ -139,7 +139,7 @@ async function cpuOf(pid) {
   }
 }
 
-/** The version of the server, for the report; {} where it cannot be told. */
+/** Returns the version of the server for the report; {} if it is not available. */
 export async function engineVersion() {
   if (process.env.REDIS_URL) return { 'redis-server': 'at REDIS_URL' };
   try {

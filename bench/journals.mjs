@@ -1,9 +1,9 @@
-// The journals that processes can share, and how each is opened: a row of the scenario `machines` is one of them.
-// May know: the package's doors. Keeps: a journal is made as an application makes it, with the defaults but for what its row says.
+// The journals that processes can share, and how each is opened. Each one is a row of the scenario `machines`.
+// Invariant: a journal is created as an application creates it, with the default options except those in its row.
 
 import { existsSync } from 'node:fs';
 
-/** Row → what an adapter is told. `package` is what has to be installed; `client`: it is one for Redis. */
+/** The settings by the name of the row. `package` must be installed. `client`: whether it is a client for Redis. */
 export const journals = {
   'node-redis': { package: 'redis', client: true },
   ioredis: { package: 'ioredis', client: true },
@@ -16,12 +16,12 @@ const clients = {
   ioredis: async (url) => new (await import('ioredis')).Redis(url, { lazyConnect: true }),
 };
 
-/** `at`: the URL of Redis, or a folder; `key`: the stream's. */
+/** `at`: the URL of Redis, or a folder. `key`: the key of the stream. */
 export async function openJournal({ package: name, client = false, at, key, options }, lib = '.tmp/esm') {
   // `--before` may name a revision in which the journals' folders were directly in lib/.
   const paths = (name) => [`${lib}/journal/${name}/index.js`, `${lib}/${name}/index.js`];
   const urls = (name) => paths(name).map((path) => new URL(path, import.meta.url));
-  const room = (name) => import(urls(name).find((url) => existsSync(url)));
-  if (!client) return (await room('lmdb')).lmdbJournal(at, options);
-  return (await room('redis')).redisJournal(await clients[name](at), { ...options, key });
+  const importJournal = (name) => import(urls(name).find((url) => existsSync(url)));
+  if (!client) return (await importJournal('lmdb')).lmdbJournal(at, options);
+  return (await importJournal('redis')).redisJournal(await clients[name](at), { ...options, key });
 }

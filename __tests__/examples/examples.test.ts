@@ -36,6 +36,17 @@ describe('private-channels', () => {
     expect((await example.stop()).code).toBe(0);
   });
 
+  test('a page of the listed origin can read the 401, and its preflight is answered', async () => {
+    const example = await start('private-channels.ts');
+    const headers = { Origin: 'https://app.example' };
+    const refused = await fetch(`${example.url}/events`, { headers });
+    expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([401, headers.Origin]);
+    const preflight = { ...headers, 'Access-Control-Request-Method': 'GET' };
+    expect((await fetch(`${example.url}/events`, { method: 'OPTIONS', headers: preflight })).status).toBe(204);
+    expect((await fetch(`${example.url}/events`, { headers: { Origin: 'https://b.example' } })).status).toBe(403);
+    expect((await example.stop()).code).toBe(0);
+  });
+
   test('a note reaches all devices of its user, and no other user', async () => {
     const example = await start('private-channels.ts');
     const as = (session: string) => listen(`${example.url}/events`, ['note'], { Cookie: `session=${session}` });

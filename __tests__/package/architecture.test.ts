@@ -258,9 +258,9 @@ function importsOf(file: string): Imports {
 function isAllowed(owner: string, to: string, typeOnly: boolean): boolean {
   const target = /^(?:npm|node):/.test(to) ? to : ownerOf(`${to}.ts`);
   if ([owner, 'errors', 'validation'].includes(target)) return true;
-  const words = RULES[owner]!.split(' ');
+  const allowed = RULES[owner]!.split(' ');
   const names = [to, target, to.startsWith('node:') ? 'node:*' : to];
-  return names.some((name) => words.includes(name) || (typeOnly && words.includes(`type:${name}`)));
+  return names.some((name) => allowed.includes(name) || (typeOnly && allowed.includes(`type:${name}`)));
 }
 
 /** The names that a module exports, types included. */

@@ -8,7 +8,7 @@ import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.
 import { broadcast, disconnect } from '../hub/publish.ts';
 import { follow, type FollowedEvent, type FollowOptions } from '../hub/follow.ts';
 import type { Connection } from '../api/connection.ts';
-import { checkOver, shutDown } from '../hub/shutdown.ts';
+import { checkTime, shutDown } from '../hub/shutdown.ts';
 import { RequestHandler } from './request-handler.ts';
 import { Hub } from '../hub/hub.ts';
 import type {
@@ -87,6 +87,16 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
    * @throws {SseTypeError} At once, for an invalid option.
    */
   follow(options?: FollowOptions): AsyncIterableIterator<FollowedEvent>;
+  /**
+   * The option `cors` as a middleware, for use in front of authentication. It answers preflights, which have no credentials, and the
+   * answers of the middleware behind it carry the CORS headers; without them a page cannot read a 401. Without the option it does
+   * nothing.
+   * @example
+   * ```ts
+   * app.use('/events', events.cors, authenticate, events);
+   * ```
+   */
+  readonly cors: Middleware;
   /** The open connections of this process. */
   readonly connections: ReadonlySet<Connection<E, S>>;
   /** The number of open connections of this process. */
@@ -99,10 +109,11 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
   /** Counters since the start and gauges of this moment, as plain numbers. */
   stats(): SseStats;
   /**
-   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. New requests are answered so that
-   * their clients try again later. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
+   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. A handler, generator or `pushAll`
+   * that is still running has `wait` milliseconds to finish its answer (default 0). New requests are answered so that their clients
+   * try again later: a POST with 503. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
    */
-  close(options?: { over?: number }): Promise<void>;
+  close(options?: { over?: number; wait?: number }): Promise<void>;
 }
 
 /** The router that `sse()` returns with `history: false`: the ids of its broadcasts are the application's. */
@@ -165,15 +176,17 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
     disconnect: { value: (options: unknown) => disconnect(hub, options) },
     follow: { value: (options?: FollowOptions) => follow(hub, options) },
+    cors: { value: ((req, res, next) => requests.checkCors(req, res, next)) satisfies Middleware },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },
     stats: { value: () => hub.stats() },
     close: {
-      value: (how: { over?: number } = {}) => {
-        rejectUnknownKeys('option of close()', how, { over: true });
-        const over = checkOver(how.over);
-        return (closing ??= shutDown(hub, over));
+      value: (how: { over?: number; wait?: number } = {}) => {
+        rejectUnknownKeys('option of close()', how, { over: true, wait: true });
+        const over = checkTime('over', how.over);
+        const wait = checkTime('wait', how.wait);
+        return (closing ??= shutDown(hub, over, wait));
       },
     },
   });

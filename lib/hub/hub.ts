@@ -23,6 +23,7 @@ import { Disconnects, forRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
 import { Rechecker } from './rechecker.ts';
+import { Producers } from './producers.ts';
 import { Registry } from './registry.ts';
 import { Replayer } from './replayer.ts';
 import { spreadCloses } from './spread-closes.ts';
@@ -47,6 +48,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly registry: Registry;
   readonly disconnects: Disconnects;
   readonly rechecker: Rechecker | undefined;
+  readonly producers = new Producers();
   readonly counters = new Counters();
   /** The object that diagnostics messages name as their source. */
   router: object = this;
@@ -62,12 +64,12 @@ export class Hub implements ConnectionHost, Follower {
   readonly #appendWaiters = new Set<() => void>();
 
   constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
-    const { journal, resumable, limits } = settings;
+    const { journal, sendsPositions, limits } = settings;
     this.settings = settings;
     this.journal = journal;
     this.opener = new JournalOpener(journal, (error) => this.report(error));
     this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
-    this.packets = new PacketCache(this.ring, resumable);
+    this.packets = new PacketCache(this.ring, sendsPositions);
     this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
     this.registry = new Registry(limits, this.counters, this.timer);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));

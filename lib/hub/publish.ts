@@ -84,11 +84,11 @@ function routerClosed(call: string, cause?: unknown): SseError {
 function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
-  { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
+  { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
   rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
   const { key } = options;
-  const { id, body } = encodeMessage(message, serialize);
+  const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',
