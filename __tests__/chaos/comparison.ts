@@ -40,10 +40,14 @@ export const NO_FAULTS: Faults = {
   details: [],
 };
 
-/** Whether an id (`<milliseconds>-<number>`) is later than another. */
+/** Whether an id (`<milliseconds>-<number>`, or Postgres' `<epoch>-<number>-<tag>`) is later than another of the same log. */
 function isBehind(id: string, other: string): boolean {
-  const [ms, n] = id.split('-').map(Number) as [number, number];
-  const [otherMs, otherN] = other.split('-').map(Number) as [number, number];
+  const numbersOf = (text: string): [number, number] => {
+    const [first, second, tag] = text.split('-');
+    return [tag === undefined ? Number(first) : 0, Number(second)];
+  };
+  const [ms, n] = numbersOf(id);
+  const [otherMs, otherN] = numbersOf(other);
   return ms > otherMs || (ms === otherMs && n > otherN);
 }
 

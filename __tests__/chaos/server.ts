@@ -10,8 +10,8 @@ import { clock, dataOf, type Logged } from './logged.ts';
 
 /** The settings of a server, as JSON in argv[2]. */
 export interface Spec {
-  readonly engine: 'node-redis' | 'ioredis' | 'lmdb';
-  /** The URL of Redis, or a path. */
+  readonly engine: 'node-redis' | 'ioredis' | 'lmdb' | 'postgres';
+  /** The URL of Redis or Postgres, or a path. */
   readonly at: string;
   /** The prefix of its events. No other server uses it, and no earlier process of this server. */
   readonly name: string;
@@ -49,6 +49,11 @@ process.on('disconnect', () => process.exit());
 
 async function journalOf({ engine, at }: Spec): Promise<Journal> {
   if (engine === 'lmdb') return (await import('../../lib/journal/lmdb/index.ts')).lmdbJournal(at);
+  if (engine === 'postgres') {
+    const { default: pg } = await import('pg');
+    const { postgresJournal } = await import('../../lib/journal/postgres/index.ts');
+    return postgresJournal(new pg.Pool({ connectionString: at }), { wait: 10_000 });
+  }
   const { redisJournal } = await import('../../lib/journal/redis/index.ts');
   if (engine === 'ioredis') {
     const { Redis } = await import('ioredis');

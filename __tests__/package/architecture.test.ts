@@ -33,6 +33,7 @@ const RULES: Readonly<Record<string, string>> = {
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
   'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',
+  'journal/postgres': 'journal wire/event-stream node:*',
   'journal/redis': 'journal wire/event-stream node:*',
   conformance: 'type:journal/journal node:*',
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
@@ -184,11 +185,12 @@ describe('the entry points', () => {
     );
     expect(names).toMatchInlineSnapshot(`
 {
-  ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap FollowOptions FollowedEvent Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Window memoryJournal sse",
+  ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap FollowOptions FollowedEvent Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Transaction TransactionalBroadcast Window memoryJournal sse",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",
   "./metrics": "MetricsOptions metrics",
+  "./postgres": "PostgresJournalOptions PostgresPool postgresJournal",
   "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",
 }

@@ -10,9 +10,9 @@ import { missEvents, reconnectAll } from './storm.mjs';
 
 export const machines = {
   name: 'machines',
-  title: 'Several processes on one log: Redis and LMDB',
+  title: 'Several processes on one log: Redis, LMDB and Postgres',
   peers: Object.keys(journals),
-  smokePeers: ['node-redis', 'ioredis', 'lmdb'],
+  smokePeers: ['node-redis', 'ioredis', 'lmdb', 'postgres'],
   size: {
     bytes: 200,
     events: 60_000,
@@ -52,7 +52,7 @@ export const machines = {
     catchUp: 'catch-up, entries/s',
     ring: 'all back on a new process, from its ring, s',
     log: 'older than its ring, s',
-    one: "Redis' CPU ms per 1,000 events, 1 process",
+    one: "the engine's CPU ms per 1,000 events, 1 process",
     three: '3 processes',
     each: 'of it per process',
     bytes: 'bytes kept per event',
@@ -74,8 +74,9 @@ export const machines = {
   },
 };
 
-// Late events are sent together, and an event in a larger batch costs Redis less.
-const tooSlow = 'Not in every round did the machine keep up with the load under which the CPU of Redis was measured.';
+// Late events are sent together, and an event in a larger batch costs the engine less.
+const tooSlow =
+  'Not in every round did the machine keep up with the load under which the CPU of the engine was measured.';
 
 /** Measures the journal alone: one process appends events, and reads them from the beginning. */
 async function bare(engine, { options: { journal, lib }, profile }, { events, bytes, window, page }) {
