@@ -19,7 +19,7 @@ import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../jo
 import type { Settings } from '../options/options.ts';
 import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
-import { Disconnects, forRing } from './disconnects.ts';
+import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
 import { Rechecker } from './rechecker.ts';
@@ -87,7 +87,7 @@ export class Hub implements ConnectionHost, Follower {
   async open(): Promise<void> {
     const window = await this.opener.open(RING_LIMITS.entries);
     if (window === undefined) return;
-    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
+    this.ring.fill(windowForRing(window));
     this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
@@ -184,7 +184,7 @@ export class Hub implements ConnectionHost, Follower {
     const connections = [...this.registry.open]; // a connection that ends meanwhile leaves the registry
     const previousHead = this.ring.headId;
     for (const connection of connections) connection.saveCursorId();
-    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
+    this.ring.fill(windowForRing(window));
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
     const before = this.ring.head - window.entries.length;
