@@ -10,6 +10,8 @@ export {
   type SseHandler,
   type SseRouter,
   type SseRouterWithoutHistory,
+  type Transaction,
+  type TransactionalBroadcast,
 } from './http/router.ts';
 export type { CloseReason, Connection } from './api/connection.ts';
 export { SseError, SseTypeError, type SseErrorCode } from './errors.ts';

@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { expectTypeOf } from 'expect-type';
+import type { PoolClient } from 'pg';
 import express, { type Request, type Response, type Router } from 'express';
 import { inspector } from '../../lib/inspector/index.ts';
 import { metrics } from '../../lib/metrics/index.ts';
@@ -98,6 +99,23 @@ test('an event map checks the names and payloads of push', () => {
     conn.push(true);
     // @ts-expect-error undefined is not a line
     conn.push(undefined);
+  });
+});
+
+test('an event map checks the messages of a broadcast within a transaction', () => {
+  compiled('within', async (events: SseRouter<Events>, client: PoolClient) => {
+    const joined = events.within(client);
+    expectTypeOf(await joined.broadcast({ event: 'tick', data: 1 }, { to: 'a', key: 'k' })).toEqualTypeOf<void>();
+    await events.within((text: string) => client.query(text)).broadcast({ event: 'ping' });
+    await events.within({ query: async (_text: string, _values?: unknown[]) => [] }).broadcast({ event: 'ping' });
+    // @ts-expect-error -- an event that the map does not have
+    await joined.broadcast({ event: 'tock', data: 1 });
+    // @ts-expect-error -- data of another type
+    await joined.broadcast({ event: 'tick', data: '1' });
+    // @ts-expect-error -- no client and no function
+    events.within({});
+    // @ts-expect-error -- a function that takes no statement
+    events.within((n: number) => n);
   });
 });
 

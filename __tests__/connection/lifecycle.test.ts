@@ -19,7 +19,7 @@ import {
   opened,
   type Opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 import { ask, eventually, pause, Raw } from '../fixtures/http.ts';
 
@@ -39,7 +39,7 @@ describe('heartbeat', () => {
     const { stream } = await opened(() => {}, { history: false, retry: 1000 });
     await stream.until(() => stream.retry === 1000);
     await advance(14_999);
-    await turn();
+    await tick();
     expect(stream.text).toBe(':\nretry: 1000\n');
     for (const beats of [1, 2, 3]) {
       await advance(15_000);
@@ -60,7 +60,7 @@ describe('heartbeat', () => {
     await write(all);
     await stream.until(() => stream.text.includes('x'));
     await advance(900);
-    await turn();
+    await tick();
     expect(stream.text.endsWith(':\n')).toBe(false);
     await advance(200);
     await stream.until(() => stream.text.endsWith('\n:\n'));
@@ -103,7 +103,7 @@ describe('heartbeat', () => {
     for (const jump of [86_400_000, -2 * 86_400_000]) {
       jest.setSystemTime(Date.now() + jump);
       await advance(500);
-      await turn();
+      await tick();
     }
     expect(events.size).toBe(1);
     await advance(100);
@@ -407,8 +407,8 @@ describe('limits', () => {
       socket.destroy();
       await closed;
       disconnected.open();
-      await turn();
-      await turn();
+      await tick();
+      await tick();
       expect(handler).not.toHaveBeenCalled();
       expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
     },
@@ -477,7 +477,7 @@ describe('a disconnect of the client', () => {
       await eventually(() => events.size === 2);
       const conn = [...events.connections].at(-1)!;
       setImmediate(() => raw.socket.resetAndDestroy());
-      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await turn();
+      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await tick();
       await eventually(() => events.size === 1);
     }
     expect(events.stats().closed).toMatchObject({ client: 10, error: 0 });
@@ -488,7 +488,7 @@ describe('a disconnect of the client', () => {
     const { events, conn, stream } = await opened(
       async function* () {
         yield 'one';
-        await turn();
+        await tick();
         throw new Error('of the source');
       } as AnyHandler,
       {
@@ -535,7 +535,7 @@ describe('a disconnect of the client', () => {
     await eventually(() => events.size === 1, 10_000);
     const { user, system } = process.cpuUsage(before); // CPU time, because other processes may use the core meanwhile
     expect((user + system) / 1000).toBeLessThan(2000);
-    await turn();
+    await tick();
     expect(aborts).toBe(2000);
     expect(events.stats()).toMatchObject({ connections: 1, connecting: 0, behind: 0, closed: { client: 2000 } });
   });

@@ -1,17 +1,18 @@
 /*
  * `pushAll()`: accepts every kind of source, reads it at the speed of the client, and releases it in every case.
  */
+import { getMaxListeners } from 'node:events';
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
 import type { Source } from '../../lib/index.ts';
 import { collectGarbage } from '../fixtures/garbage.ts';
-import { BARE, choke, gate, HEAD, opened, overOf, turn } from '../fixtures/support.ts';
+import { BARE, choke, gate, HEAD, opened, overOf, tick } from '../fixtures/support.ts';
 
 type AnySource = Source<Record<string, unknown>>;
 
 async function* slowly<T>(...items: T[]): AsyncGenerator<T, void> {
   for (const item of items) {
-    await turn();
+    await tick();
     yield item;
   }
 }
@@ -306,7 +307,7 @@ describe('the release of a source', () => {
     const released = gate();
     const { conn } = await opened(() => {}, BARE);
     const pushed = conn.pushAll(make(released.open) as AnySource);
-    await turn();
+    await tick();
     conn.close();
     await released.pass;
     await pushed;
@@ -335,7 +336,7 @@ describe('the release of a source', () => {
     });
     await conn.pushAll(source); // without a listener, its error would end the process
     await destroyed.pass;
-    await turn();
+    await tick();
     expect(source.listenerCount('error')).toBeGreaterThan(0);
   });
 
@@ -365,7 +366,7 @@ describe('the release of a source', () => {
     const next = (): Promise<IteratorResult<string>> =>
       ++reads === 1 ? Promise.resolve({ value: 'y' }) : new Promise(() => {});
     const pushed = conn.pushAll({ [Symbol.asyncIterator]: () => ({ next }) });
-    await turn();
+    await tick();
     await stream.cut();
     await pushed;
     expect(reads).toBe(1);
@@ -394,7 +395,7 @@ describe('the release of a source', () => {
     ]);
     await stream.close();
     await pushed;
-    await turn();
+    await tick();
     process.off('unhandledRejection', unhandled);
     expect(unhandled).not.toHaveBeenCalled();
   });
@@ -431,8 +432,8 @@ describe('the release of a source', () => {
         }
       })(),
     );
-    await turn();
-    await turn();
+    await tick();
+    await tick();
     expect(produced).toBe(1); // pushAll waits for the client, and reads no further item
     const over = overOf(conn);
     await stream.cut();
@@ -451,7 +452,7 @@ describe('the release of a source', () => {
         yielded.push(new WeakRef(message));
         yield message;
       }
-      await turn();
+      await tick();
       more.open();
       await new Promise(() => {});
     })();
@@ -480,7 +481,7 @@ describe('the speed of the client', () => {
     let before = -1;
     while (before !== read) {
       before = read;
-      for (let ticks = 0; ticks < 50; ticks++) await turn();
+      for (let ticks = 0; ticks < 50; ticks++) await tick();
     }
     expect(read).toBeLessThan(2000);
     expect(conn.bufferedBytes).toBeLessThan(1_048_576);
@@ -504,4 +505,11 @@ describe('the speed of the client', () => {
     over = true;
     expect(ticks).toBeGreaterThan(5);
   });
+});
+
+test('thirty sources at once, and listeners of the application, exceed no limit of listeners', async () => {
+  const { conn } = await opened(() => {}, BARE);
+  await Promise.all(Array.from({ length: 30 }, () => conn.pushAll(slowly('a', 'b'))));
+  // Jest does not show the warnings of Node's own event targets.
+  expect(getMaxListeners(conn.signal)).toBe(Infinity);
 });

@@ -10,7 +10,7 @@ import { sse, type Message } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { encodeMessage, encodeComment, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle } from '../wire/oracle.ts';
-import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, tick } from '../fixtures/support.ts';
 
 const BREAKS: [name: string, eol: string][] = [
   ['LF', '\n'],
@@ -192,7 +192,7 @@ describe('megabytes of line ends cost linear time', () => {
     stream.pause();
     while (conn.readyState === 'open') {
       conn.push('\n'.repeat(100_000)); // 700 kB each on the wire
-      await turn();
+      await tick();
     }
     expect(conn.signal.reason).toBe('slow');
   });

@@ -9,7 +9,7 @@ import {
   type SseRouterWithoutHistory,
 } from '../../lib/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
-import { another, appOf, BARE, HEAD, later, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, HEAD, later, opened, tick } from '../fixtures/support.ts';
 
 /** Returns a router whose clients join the channels in their query, for example `?a&b`. */
 function channelRouter(options: SseOptions = {}) {
@@ -212,7 +212,7 @@ describe('ids of the application', () => {
     const events: SseRouter = sse(async (conn) => {
       conn.push('own');
       for (let n = 1; n <= 1100; n++) await events.broadcast(String(n));
-      await turn();
+      await tick();
     }, BARE);
     later(() => events.close());
     const stream = await another(appOf(events));
@@ -253,16 +253,18 @@ describe('ids of the application', () => {
     expect(stream.text).toBe(`${HEAD}id: 1\ndata: foo\n\ndata: all\n\n`);
   });
 
-  test('a Last-Event-ID of another form belongs to the application: no reset, no position', async () => {
+  test('a Last-Event-ID of another form alone claims nothing: the client receives a reset and positions', async () => {
     const { stream, conn, events } = await opened(
       (connection) => void connection.push('hi'),
       { retry: 1000 },
       { lastEventId: '42' },
     );
-    await events.broadcast('all');
-    await stream.take(2);
+    const { position } = events;
+    const id = await events.broadcast('all');
+    await stream.take(3);
     expect(conn.lastEventId).toBe('42');
-    expect(stream.text).toBe(`${HEAD}data: hi\n\ndata: all\n\n`);
+    const reset = `id: ${position}\nevent: reset\ndata: {"reason":"unknown","lastEventId":"42"}\n\n`;
+    expect(stream.text).toBe(`${HEAD}${reset}data: hi\n\nid: ${id}\ndata: all\n\n`);
   });
 });
 
@@ -294,7 +296,7 @@ describe('a refused broadcast', () => {
 
   test.each([
     ['at once', async () => {}],
-    ['later', turn],
+    ['later', tick],
   ])('a broadcast after close(), %s, rejects', async (_name, meanwhile) => {
     const { events } = channelRouter();
     await meanwhile();
@@ -341,7 +343,7 @@ test('an error of one connection does not affect the others', async () => {
   expect(() => conns[0]!.push({ data: 1n } as never)).toThrow(TypeError);
   conns[1]!.signal.addEventListener('abort', () => conns[0]!.push('pushed by another'));
   conns[1]!.close();
-  await turn();
+  await tick();
   await events.broadcast('x');
   expect(await receivedBy(events, [one!, three!])).toEqual([['pushed by another', 'x'], ['x']]);
   expect(await two!.closed).toBe('end');

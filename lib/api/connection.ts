@@ -42,7 +42,7 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * The id of the last event that the client has received, decoded: the header `Last-Event-ID` or, without it, the query parameter
    * `lastEventId` (`last_event_id` and `evs_last_event_id` of polyfills). `''` if the client sent none, or more than 1024
-   * characters.
+   * characters. With a history, a client whose id the journal cannot have issued receives a `reset`; to read the id changes nothing.
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header
    */
   readonly lastEventId: string;
@@ -52,7 +52,8 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   readonly state: Partial<S>;
   /**
    * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
-   * connection it is aborted already.
+   * connection it is aborted already. Its listeners run in the async context of the connection's request, if the handler reads it
+   * or the router has the option `snapshot`, `recheck`, `serialize` or `onError`; otherwise in the context of the first access.
    */
   readonly signal: AbortSignal;
   /** The bytes of this connection that the kernel has not accepted yet; 0 once the connection is closed. */
@@ -129,7 +130,7 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   close(options?: { retry?: number }): void;
   /**
    * Closes the connection for good: the client receives an `end` event, and if it reconnects with the id of this event, the router
-   * answers 204. What was pushed and broadcast before is sent first; what is broadcast later is not. A connection that is behind
+   * answers 204. With `controlEvents: false` there is no `end` event, and only the body ends. What was pushed and broadcast before is sent first; what is broadcast later is not. A connection that is behind
    * has one second for this. Then its socket is destroyed, so its client has not received `end` and reconnects.
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#server-sent-events-intro
    */

@@ -49,8 +49,8 @@ type UnnamedMessage<E extends EventMap> = 'message' extends keyof E
 
 /**
  * One event, or only a `retry`.
- * - `event` is the name: a string without CR, LF and NUL, and neither `error` nor `open`. Without it, or with `''`, clients receive a
- *   `message` event. The router itself sends `reset`, `checkpoint` and `end`, so use other names.
+ * - `event` is the name: a string without CR, LF and NUL. Without it, or with `''`, clients receive a `message` event. The names
+ *   `error`, `open`, `end`, `reset` and `checkpoint` are allowed only with `controlEvents: false`.
  * - `data` is sent unchanged if it is a string, and as JSON otherwise (see the option `serialize`). It may be omitted if there is a
  *   name; the event then has empty data.
  *

@@ -3,6 +3,7 @@
  * Invariant: the source is released when the connection ends, also while it is being waited for.
  */
 
+import { AsyncResource } from 'node:async_hooks';
 import type { Connection } from '../api/connection.ts';
 import type { Message } from '../api/message.ts';
 import { isPromiseLike } from '../api/source.ts';
@@ -18,15 +19,15 @@ interface SourceIterator {
   release(): void;
 }
 
-/** Pushes everything that the source yields. @throws {SseTypeError} `ERR_SSE_SOURCE`, and the errors of the source. */
-export async function pipeSource(connection: Connection, source: unknown): Promise<void> {
+/** Pushes everything that the source yields, until `signal` aborts. @throws {SseTypeError} `ERR_SSE_SOURCE`, and the errors of the source. */
+export async function pipeSource(connection: Connection, source: unknown, signal: AbortSignal): Promise<void> {
   const iterator = iterate(source);
   const pieces = new TextPieces();
+  const context = new AsyncResource('SseSource'); // a generator runs in the context of each call of its methods
   // One promise for the end of the connection, raced with each step, would keep every step's item until that end.
   let wake: (() => void) | undefined;
-  const { signal } = connection;
   const stop = (): void => {
-    iterator.release();
+    context.runInAsyncScope(() => iterator.release());
     wake?.();
   };
   if (signal.aborted) return stop();

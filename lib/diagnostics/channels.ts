@@ -21,7 +21,7 @@ export interface ConnectionClosed extends ConnectionOpened {
   readonly reason: CloseReason;
 }
 
-/** Published on `sse-router:reset` when a client receives a `reset`, because the events that it missed are gone. */
+/** Published on `sse-router:reset` when a client receives a `reset`, because the events that it missed are lost. */
 export interface ConnectionReset extends ConnectionOpened {
   readonly reason: ResetReason;
   readonly lastEventId: string;

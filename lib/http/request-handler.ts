@@ -127,7 +127,9 @@ export class RequestHandler {
       return;
     }
     const { accept } = req.headers;
+    // A POST is served whatever it accepts: the clients of language models send `application/json`.
     if (
+      method !== 'POST' &&
       accept !== undefined &&
       accept !== 'text/event-stream' &&
       accept !== '*/*' &&
@@ -161,7 +163,7 @@ export class RequestHandler {
       void this.#hub.opener.whenOpen().then((isOpen) => {
         if (res.headersSent) return;
         if (isOpen) this.#admit(pending);
-        else this.#sendRetryLater(res, 'not ready');
+        else this.#refuse(req, res, 503, 'not ready');
       });
     }
   }
@@ -181,13 +183,13 @@ export class RequestHandler {
     }
     const limit = this.#hub.isClosing ? 'shutdown' : this.#hub.registry.limitReached(client);
     if (limit !== undefined) {
-      this.#refuse(res, limit);
+      this.#refuseForLimit(req, res, limit);
       return;
     }
     const socket = req.socket as typeof req.socket & { [SOCKET_CONNECTION]?: Connection };
     const ownsSocket = req.httpVersionMajor < 2; // on HTTP/2 streams share a socket, and none waits for another
     if (ownsSocket && socket[SOCKET_CONNECTION] !== undefined && socket[SOCKET_CONNECTION].readyState !== 'closed') {
-      this.#sendRetryLater(res, 'this socket has a stream already');
+      this.#refuse(req, res, 503, 'this socket has a stream already');
       return;
     }
     const plain = new ResponseTransport(res, headers);
@@ -244,16 +246,23 @@ export class RequestHandler {
     });
   }
 
-  #refuse(res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
-    const { whenFull, retry } = this.#settings;
+  #refuseForLimit(req: Request, res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
     this.#hub.counters.refused[limit]++;
     const reason = {
       shutdown: 'closing',
       connections: 'full',
       perClient: "too many connections of one client; behind a proxy, set Express' trust proxy",
     }[limit];
-    if (whenFull === 'retry' || limit === 'shutdown') this.#sendRetryLater(res, reason);
-    else sendUnavailable(res, limit === 'connections' ? 503 : 429, reason, retry);
+    const mayReject = this.#settings.whenFull === 'reject' && limit !== 'shutdown';
+    this.#refuse(req, res, limit === 'perClient' ? 429 : 503, reason, mayReject);
+  }
+
+  /** Answers a request so that its client tries again: with an empty stream, or for a POST always with a status. */
+  #refuse(req: Request, res: Response, status: 429 | 503, reason: string, mayReject = false): void {
+    const { retry } = this.#settings;
+    // The client of a POST would take an empty stream for an empty answer.
+    if (mayReject || req.method === 'POST') sendUnavailable(res, status, reason, retry);
+    else sendRetryLater(res, this.#headers ?? this.#defaultHeaders, reason, retry);
   }
 
   #runHandler(conn: ServerConnection, req: Request, res: Response, next: NextFunction): void {
@@ -265,9 +274,18 @@ export class RequestHandler {
       return;
     }
     if (isPromiseLike(result)) {
-      result.then(
-        (settled: unknown) => this.#onHandlerSettled(settled, conn, next),
-        (error: unknown) => this.#onHandlerFailed(error, conn, next),
+      const { producers } = this.#hub;
+      producers.add(conn);
+      // A `then` that is not a promise's own may call back in any context.
+      Promise.resolve(result).then(
+        (settled: unknown) => {
+          this.#onHandlerSettled(settled, conn, next);
+          producers.remove(conn);
+        },
+        (error: unknown) => {
+          this.#onHandlerFailed(error, conn, next);
+          producers.remove(conn);
+        },
       );
     } else this.#onHandlerSettled(result, conn, next);
   }
@@ -290,10 +308,6 @@ export class RequestHandler {
       next(error || new Error('The handler threw or rejected without an error.')); // Express ignores next(undefined)
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);
     else if (!isAbortReason(error)) this.#hub.report(error, conn);
-  }
-
-  #sendRetryLater(res: Response, reason: string): void {
-    sendRetryLater(res, this.#headers ?? this.#defaultHeaders, reason, this.#settings.retry);
   }
 }
 

@@ -6,7 +6,6 @@
 
 import { isIPv4, isIPv6 } from 'node:net';
 import type { Request } from 'express';
-import { MAX_ID_LENGTH } from '../wire/event-stream.ts';
 
 /** The bytes that the polyfills of Yaffle and amvtek need, in some browsers, before they read a stream. */
 const PADDING = `:${' '.repeat(2056)}\n`;
@@ -29,8 +28,7 @@ export function pathOf(req: Request): string {
 /** Returns the id of the last event that the client received: from the header or, without it, the query; '' if there is none. */
 export function lastEventIdOf(req: Request, query: URLSearchParams | undefined): string {
   const header = req.headers['last-event-id'];
-  const id = typeof header === 'string' && header !== '' ? decodeHeader(header) : idFromQuery(query);
-  return id.length > MAX_ID_LENGTH ? '' : id; // no event has a longer id
+  return typeof header === 'string' && header !== '' ? decodeHeader(header) : idFromQuery(query);
 }
 
 /** Returns the query, if there is one. (The application may have replaced Express' parser, so `req.query` may be anything.) */
@@ -119,8 +117,8 @@ function decodeHeader(header: string): string {
 function idFromQuery(query: URLSearchParams | undefined): string {
   for (const name of ['lastEventId', 'last_event_id', 'evs_last_event_id']) {
     // The last of several is the newest: reconnecting-eventsource appends its own to the one that the page has set.
-    const id = query?.getAll(name).at(-1);
-    if (id) return id;
+    const id = query?.getAll(name).findLast((text) => text !== '');
+    if (id !== undefined) return id;
   }
   return '';
 }

@@ -5,10 +5,10 @@
 
 import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
-import { broadcast, disconnect } from '../hub/publish.ts';
+import { broadcast, broadcastWithin, disconnect } from '../hub/publish.ts';
 import { follow, type FollowedEvent, type FollowOptions } from '../hub/follow.ts';
 import type { Connection } from '../api/connection.ts';
-import { checkOver, shutDown } from '../hub/shutdown.ts';
+import { checkTime, shutDown } from '../hub/shutdown.ts';
 import { RequestHandler } from './request-handler.ts';
 import { Hub } from '../hub/hub.ts';
 import type {
@@ -52,6 +52,22 @@ export type HandlerResult<E extends EventMap = AnyEvents> =
 
 /** Return values without a meaning: `return conn.push(…)` and `return res.sendStatus(403)` are common. */
 type Handled = void | boolean | Response;
+
+/** What {@link SseRouter.within} accepts. */
+export type Transaction = { query: (text: string) => unknown } | ((text: string) => unknown);
+
+/** What {@link SseRouter.within} returns. */
+export interface TransactionalBroadcast<E extends EventMap = AnyEvents> {
+  /**
+   * As {@link SseRouter.broadcast}, once the transaction commits.
+   * @throws {SseTypeError | SseError} by rejecting; then roll back.
+   */
+  broadcast(message: BroadcastText<E> | BroadcastMessage<E>): Promise<void>;
+  broadcast<O extends BroadcastOptions | undefined>(
+    message: BroadcastText<E> | BroadcastMessage<E>,
+    options: DefinedChannels<O>,
+  ): Promise<void>;
+}
 
 /** The router that `sse()` returns: `app.use('/events', events)` mounts it, and other routes broadcast with it. */
 export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, unknown>> extends Router {
@@ -97,6 +113,15 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
    * ```
    */
   readonly cors: Middleware;
+  /**
+   * Broadcasts as part of a transaction of the application: the event exists if and only if the transaction commits. It has no id
+   * before that, so the broadcast resolves with nothing, as soon as the transaction contains it. Needs `postgresJournal`.
+   * @param transaction - A client on which `BEGIN` has run, or a function that runs one statement in the transaction: pg's client,
+   * TypeORM's manager, `(text) => tx.unsafe(text)` of postgres.js, `(text) => trx.raw(text)` of Knex, `(text) => tx.execute(text)`
+   * of Drizzle, `(text) => sql.raw(text).execute(trx)` of Kysely, `(text) => tx.$executeRawUnsafe(text)` of Prisma.
+   * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction, such as a pool.
+   */
+  within(transaction: Transaction): TransactionalBroadcast<E>;
   /** The open connections of this process. */
   readonly connections: ReadonlySet<Connection<E, S>>;
   /** The number of open connections of this process. */
@@ -109,10 +134,11 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
   /** Counters since the start and gauges of this moment, as plain numbers. */
   stats(): SseStats;
   /**
-   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. New requests are answered so that
-   * their clients try again later. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
+   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. A handler, generator or `pushAll`
+   * that is still running has `wait` milliseconds to finish its answer (default 0). New requests are answered so that their clients
+   * try again later: a POST with 503. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
    */
-  close(options?: { over?: number }): Promise<void>;
+  close(options?: { over?: number; wait?: number }): Promise<void>;
 }
 
 /** The router that `sse()` returns with `history: false`: the ids of its broadcasts are the application's. */
@@ -176,15 +202,17 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
     disconnect: { value: (options: unknown) => disconnect(hub, options) },
     follow: { value: (options?: FollowOptions) => follow(hub, options) },
     cors: { value: ((req, res, next) => requests.checkCors(req, res, next)) satisfies Middleware },
+    within: { value: (transaction: unknown) => ({ broadcast: broadcastWithin(hub, transaction) }) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },
     stats: { value: () => hub.stats() },
     close: {
-      value: (how: { over?: number } = {}) => {
-        rejectUnknownKeys('option of close()', how, { over: true });
-        const over = checkOver(how.over);
-        return (closing ??= shutDown(hub, over));
+      value: (how: { over?: number; wait?: number } = {}) => {
+        rejectUnknownKeys('option of close()', how, { over: true, wait: true });
+        const over = checkTime('over', how.over);
+        const wait = checkTime('wait', how.wait);
+        return (closing ??= shutDown(hub, over, wait));
       },
     },
   });

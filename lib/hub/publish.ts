@@ -1,5 +1,5 @@
 /*
- * `broadcast()`: a message becomes an entry of the log.
+ * `broadcast()`: a message becomes an entry of the log, at once or with a transaction of the application.
  * Invariant: a message is encoded once, and before anything is stored.
  */
 
@@ -35,6 +35,27 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
     channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
   }
   return settings.resumable ? position : id;
+}
+
+/**
+ * Returns a `broadcast()` that makes its entries part of a transaction of the application.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction.
+ */
+export function broadcastWithin(
+  { journal, settings, counters }: Hub,
+  transaction: unknown,
+): (message: unknown, options?: BroadcastOptions) => Promise<void> {
+  if (journal.within === undefined) {
+    throw new SseTypeError(
+      'ERR_SSE_OPTION',
+      'within() needs a journal with transactions, and this one has none. Set history to postgresJournal(pool) of sse-router/postgres.',
+    );
+  }
+  const joined = journal.within(transaction);
+  return async (message, options) => {
+    await joined.append(toEntry(message, options, settings).entry);
+    counters.broadcasts++;
+  };
 }
 
 /** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
@@ -84,11 +105,11 @@ function routerClosed(call: string, cause?: unknown): SseError {
 function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
-  { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
+  { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
   rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
   const { key } = options;
-  const { id, body } = encodeMessage(message, serialize);
+  const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',

@@ -66,14 +66,14 @@ export class Rechecker {
   #run(connection: ServerConnection, now: number): void {
     let result: unknown;
     try {
-      result = this.#check(connection as Connection);
+      result = connection.inContext(() => this.#check(connection as Connection));
     } catch (error) {
       connection.closeWithError(error);
       return;
     }
     if (!isPromiseLike(result)) return this.#settle(connection, result);
     this.#running.set(connection, now);
-    result.then(
+    Promise.resolve(result).then(
       (settled) => this.#running.delete(connection) && this.#settle(connection, settled),
       (error: unknown) => this.#running.delete(connection) && !connection.isClosed && connection.closeWithError(error),
     );

@@ -95,6 +95,14 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
    */
   methods?: readonly ('GET' | 'POST')[];
   /**
+   * Whether the router may send events of its own: `checkpoint`, `reset`, `end`, and the ids of broadcasts. `false` is for clients
+   * that understand only their own protocol. The router itself then writes only `:` and `retry:`, every event name is allowed, and
+   * the router cannot report a loss to a client: to resume it is the application's task. An answer that did not finish then ends
+   * with a broken connection.
+   * @defaultValue whether GET is among `methods`
+   */
+  controlEvents?: boolean;
+  /**
    * The milliseconds that a client waits before it reconnects: an integer from 1 to 2147483647, or a range, from which each
    * connection gets its own value. `false` sends none, so that the client decides.
    * @defaultValue `{ min: 2000, max: 5000 }`
@@ -183,10 +191,13 @@ export interface Settings {
   readonly headers: HeaderValues | ((req: Request) => HeaderValues);
   readonly cors: CorsOptions | undefined;
   readonly methods: readonly ('GET' | 'POST')[];
+  readonly controlEvents: boolean;
   readonly retry: DelayRange | undefined;
   readonly heartbeat: number; // Infinity: none
   readonly journal: Journal;
   readonly resumable: boolean;
+  /** Whether connections receive the ids of broadcasts: there is a log, and control events are allowed. */
+  readonly sendsPositions: boolean;
   readonly snapshot: ((conn: Connection, req: Request) => unknown) | undefined;
   readonly maxBuffered: number;
   readonly slowTimeout: number;
@@ -198,6 +209,8 @@ export interface Settings {
   readonly compress: boolean;
   readonly serialize: Serialize;
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
+  /** Whether a shared tick or timer may call one of these functions for a connection, which then keeps its request's context. */
+  readonly keepsContext: boolean;
 }
 
 /** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
@@ -220,6 +233,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   headers: true,
   cors: true,
   methods: true,
+  controlEvents: true,
   retry: true,
   heartbeat: true,
   history: true,
@@ -252,10 +266,12 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
   plainObject('limits', limits, '{ connections: … }');
   rejectUnknownKeys('limit', limits, KNOWN_LIMITS);
   checkMethods(methods);
+  const controlEvents = checkControlEvents(options.controlEvents, methods);
   if (typeof headers !== 'function') checkHeaders(headers);
   return {
     headers,
     methods,
+    controlEvents,
     retry: retry === false ? undefined : checkDelayRange('retry', retry, 'Leave it out for 2000 to 5000.'),
     heartbeat: checkHeartbeat(heartbeat),
     snapshot: optionalFunction('snapshot', options.snapshot, {
@@ -282,8 +298,12 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     onError: optionalFunction('onError', options.onError, {
       cure: 'Leave it out for a warning of the process.',
     }) as Settings['onError'],
+    keepsContext: [options.snapshot, options.recheck, options.serialize, options.onError].some(
+      (option) => option !== undefined,
+    ),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
+    sendsPositions: options.history !== false && controlEvents,
     journal: checkHistory(options.history), // last: no journal is made if another option is invalid
   };
 }
@@ -326,6 +346,11 @@ function checkMethods(methods: unknown): void {
     throw invalid('methods', "a list of 'GET' and 'POST'", methods, { cure });
   }
   for (const method of methods as readonly unknown[]) oneOf('Each of methods', method, METHODS, { cure });
+}
+
+function checkControlEvents(value: unknown, methods: readonly string[]): boolean {
+  if (value === undefined) return methods.includes('GET');
+  return boolean('controlEvents', value, { cure: 'Leave it out for true with GET among methods, else false.' });
 }
 
 function checkHeartbeat(heartbeat: unknown): number {
