@@ -1,14 +1,15 @@
-// The benchmark's fixtures: its clients must notice what a server gets wrong, and every scenario must deliver everything.
+// The benchmark itself: its clients must notice a server's mistakes, and every scenario must deliver every event.
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { findProgram } from '../fixtures/redis-server.ts';
 
 const run = promisify(execFile);
 const root = join(__dirname, '../..');
 
-/** Runs an ES module of the benchmark as the benchmark does; what it prints is JSON. */
+/** Runs an ES module in the folder of the benchmark. Returns its output, which is JSON. */
 async function evaluate(script: string): Promise<unknown> {
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], { cwd: join(root, 'bench') });
   return JSON.parse(stdout);
@@ -31,7 +32,7 @@ describe('the counter', () => {
     ).resolves.toEqual({ seq: 3, events: 3, faults: 0 });
   });
 
-  it('reads events that are cut at any byte', async () => {
+  it('reads events that are divided at any byte', async () => {
     await expect(
       counted(`
         for (let n = 0; n < 40; n++) {
@@ -51,7 +52,7 @@ describe('the counter', () => {
     await expect(counted(feed)).resolves.toMatchObject({ seq: 1, events: 1, faults: 1 });
   });
 
-  it('does not count an event that no blank line ended', async () => {
+  it('does not count an event without its blank line', async () => {
     await expect(counted(`counter.feed(0, event(1).subarray(0, -1));`)).resolves.toMatchObject({ events: 0 });
   });
 });
@@ -70,7 +71,7 @@ describe('the check of a log', () => {
 
   it.each([
     ['lost', `event(1), event(3)`, 'entry 2 of the log is event 3'],
-    ['there twice', `event(1), event(2), event(2), event(3)`, 'entry 3 of the log is event 2'],
+    ['in the log twice', `event(1), event(2), event(2), event(3)`, 'entry 3 of the log is event 2'],
     ['out of order', `event(2), event(1), event(3)`, 'entry 1 of the log is event 2'],
     ['missing at the end', `event(1), event(2)`, '2 of 3 events are in the log'],
   ])('notices an event that is %s', async (_what, log, expected) => {
@@ -79,7 +80,7 @@ describe('the check of a log', () => {
 });
 
 describe('the pace', () => {
-  it('keeps a window of calls under way, and makes each once and in order', async () => {
+  it('keeps a window of calls running, and makes each call once and in order', async () => {
     const result = await evaluate(`
       import { windowed } from './pace.mjs';
       const calls = [];
@@ -109,7 +110,7 @@ describe('the pace', () => {
     expect(calls.filter(([n, at]) => at < n * 5 - 1)).toEqual([]);
   });
 
-  it('is late rather than beyond its window', async () => {
+  it('is late instead of exceeding its window', async () => {
     const result = await evaluate(`
       import { steadily } from './pace.mjs';
       let under = 0;
@@ -140,7 +141,7 @@ describe('the pace', () => {
 });
 
 describe('the statistics', () => {
-  it('takes percentiles of what was measured', async () => {
+  it('takes percentiles of the samples', async () => {
     const result = await evaluate(`
       import { percentile } from './statistics.mjs';
       const hundred = Array.from({ length: 100 }, (_, i) => 100 - i);
@@ -174,7 +175,8 @@ describe('a smoke run', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'sse-router-bench-test-'));
-    // Its exit code says only what the tests below say by name.
+    if (!process.env['REDIS_URL']) await findProgram();
+    // The exit code is not checked, because each test below checks one scenario.
     await run(process.execPath, ['bench/run.mjs', '--smoke', '--out', folder], { cwd: root }).catch(() => {});
     ({ scenarios } = JSON.parse(await readFile(join(folder, 'results.json'), 'utf8')) as { scenarios: Scenario[] });
   }, 240_000);
@@ -191,19 +193,19 @@ describe('a smoke run', () => {
     },
   );
 
-  it.each(['node-redis', 'ioredis', 'lmdb'])('machines has every figure of %s', (journal) => {
+  it.each(['node-redis', 'ioredis', 'lmdb', 'postgres'])('machines has every figure of %s', (journal) => {
     const scenario = scenarios.find(({ name }) => name === 'machines');
     expect(scenario?.refused).toEqual({});
     const [figures] = scenario?.samples[journal] ?? [];
     for (const name of ['publishes', 'p50', 'p99', 'catchUp', 'ring', 'log', 'bytes']) {
       expect(figures).toHaveProperty(name, expect.any(Number));
     }
-    // Where Redis' CPU cannot be told, the table says why.
+    // If the CPU time of the engine is not available, a note in the table contains the reason.
     const { each, notes } = figures as { each?: number; notes: string[] };
     expect(each !== undefined || notes.length > 0).toBe(journal !== 'lmdb');
   });
 
-  it('writes what people read', async () => {
+  it('writes a report', async () => {
     await expect(readFile(join(folder, 'RESULTS.md'), 'utf8')).resolves.toContain('## Fan-out: one broadcast per tick');
   });
 });

@@ -1,27 +1,32 @@
 /*
- * One of the crowd: reads events from a socket, and comes back at once with its last id wherever somebody answers.
- * Knows the wire; where servers are is told to it.
- * Invariant: it writes down everything that it was sent, and never what did not arrive whole.
+ * One client: reads events from a socket, and reconnects with its last id to any server that answers.
+ * It records every event that arrived complete, and no incomplete one.
  */
 import { connect, type Socket } from 'node:net';
-import { Wire, type WireEvent } from './wire.ts';
+import { StreamParser, type ParsedEvent } from './stream-parser.ts';
 
-/** What it was sent from one beginning, or reset, to the next. */
+/** The events from one start, or reset, to the next. */
 export interface Stretch {
   readonly reset?: { readonly reason: string; readonly lastEventId: string; readonly mine: string };
   /** The ids of its events. */
   readonly ids: string[];
-  /** The id that it begins with, and the checkpoints: each with the number of events before it. */
+  /** The id of the start, and the checkpoints: each with the number of events before it. */
   readonly marks: (readonly [at: number, id: string])[];
 }
 
-/** What all clients of a crowd share. */
-export interface Street {
-  /** A port where a server answers; undefined while there is none. */
+/** One connection: the position of the server at its admission, and its last event. */
+export interface Admission {
+  readonly position: string;
+  lastId: string;
+}
+
+/** What all clients share. */
+export interface ClientHost {
+  /** Returns the port of a server that answers; `undefined` if there is none. */
   port(): number | undefined;
-  /** How long a client stays away now, in milliseconds. */
+  /** Returns the milliseconds until a client reconnects. */
   pause(): number;
-  /** One string for each id, and the data that came with it. */
+  /** The data of each id. */
   readonly seen: Map<string, string>;
   readonly faults: string[];
   event(client: Client, id: string): void;
@@ -30,18 +35,19 @@ export interface Street {
 export class Client {
   readonly room: string;
   readonly stretches: Stretch[] = [];
+  readonly admissions: Admission[] = [];
   connects = 0;
   comments = 0;
-  /** The head of an answer has arrived, and the socket is still there. */
-  open = false;
-  readonly #street: Street;
+  /** Whether the head of an answer has arrived and the socket is open. */
+  isOpen = false;
+  readonly #host: ClientHost;
   #lastId = '';
   #socket: Socket | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #left = false;
+  #isDisconnected = false;
 
-  constructor(street: Street, room: string) {
-    this.#street = street;
+  constructor(host: ClientHost, room: string) {
+    this.#host = host;
     this.room = room;
   }
 
@@ -49,53 +55,55 @@ export class Client {
     return this.#lastId;
   }
 
-  dial(): void {
-    const port = this.#street.port();
-    if (this.#left) return;
+  connect(): void {
+    const port = this.#host.port();
+    if (this.#isDisconnected) return;
     if (port === undefined) {
-      this.#timer = setTimeout(() => this.dial(), 50);
+      this.#timer = setTimeout(() => this.connect(), 50);
       return;
     }
     const socket = connect(port, '127.0.0.1');
-    const wire = new Wire();
+    const parser = new StreamParser();
     this.#socket = socket;
     this.connects++;
     socket.setEncoding('latin1').setNoDelay();
     const id = this.#lastId === '' ? '' : `Last-Event-ID: ${this.#lastId}\r\n`;
-    socket.write(`GET /events?room=${this.room} HTTP/1.1\r\nHost: chaos\r\nAccept: text/event-stream\r\n${id}\r\n`);
-    socket.on('data', (text: string) => this.#read(wire, text));
+    socket.write(`GET /events?room=${this.room} HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n${id}\r\n`);
+    socket.on('data', (text: string) => this.#read(parser, text));
     socket.on('end', () => socket.destroy());
     socket.on('error', () => {});
-    socket.on('close', () => this.#over());
+    socket.on('close', () => this.#onClosed());
   }
 
-  /** The network fails. */
+  /** Resets the socket, as when the network fails. */
   cut(): void {
     this.#socket?.resetAndDestroy();
   }
 
-  leave(): void {
-    this.#left = true;
+  disconnect(): void {
+    this.#isDisconnected = true;
     clearTimeout(this.#timer);
     this.#socket?.destroy();
   }
 
-  #over(): void {
-    this.open = false;
-    if (!this.#left) this.#timer = setTimeout(() => this.dial(), this.#street.pause());
+  #onClosed(): void {
+    this.isOpen = false;
+    if (!this.#isDisconnected) this.#timer = setTimeout(() => this.connect(), this.#host.pause());
   }
 
-  #read(wire: Wire, text: string): void {
+  #read(parser: StreamParser, text: string): void {
     if (this.#socket?.destroyed) return;
-    const before = wire.comments;
-    for (const event of wire.feed(text)) this.#take(event);
-    this.comments += wire.comments - before;
-    if (wire.status === '' || this.open) return;
-    this.open = true;
-    if (!wire.status.includes(' 200 ')) this.#fault(`was answered ${wire.status}`);
+    const before = parser.comments;
+    const events = parser.feed(text);
+    if (parser.status !== '' && !this.isOpen) this.admissions.push({ position: parser.position, lastId: '' });
+    for (const event of events) this.#record(event);
+    this.comments += parser.comments - before;
+    if (parser.status === '' || this.isOpen) return;
+    this.isOpen = true;
+    if (!parser.status.includes(' 200 ')) this.#fault(`was answered ${parser.status}`);
   }
 
-  #take({ event, id, data }: WireEvent): void {
+  #record({ event, id, data }: ParsedEvent): void {
     if (id === undefined) return this.#fault(`got «${event}» without an id`);
     const mine = this.#lastId;
     this.#lastId = id;
@@ -106,16 +114,17 @@ export class Client {
       const { ids, marks } = this.stretches.at(-1)!;
       marks.push([ids.length, id]);
     } else if (event === 'message') {
-      const { seen } = this.#street;
+      const { seen } = this.#host;
       if (!seen.has(id)) seen.set(id, data);
       else if (seen.get(id) !== data) this.#fault(`got ${id} as ${data}, others as ${seen.get(id)}`);
       if (this.stretches.length === 0) this.#fault('got an event before its first position');
       else this.stretches.at(-1)!.ids.push(id);
-    } else this.#fault(`got an event that nobody sent: ${event}`);
-    this.#street.event(this, id);
+      this.admissions.at(-1)!.lastId = id;
+    } else this.#fault(`got an unknown event: ${event}`);
+    this.#host.event(this, id);
   }
 
   #fault(what: string): void {
-    this.#street.faults.push(`A client of ${this.room} ${what}`);
+    this.#host.faults.push(`A client of ${this.room} ${what}`);
   }
 }

@@ -1,13 +1,13 @@
 /*
- * Redis freezes, forgets, or comes back as a replica that lacks acknowledged writes: whoever has something that the log has not is
- * told so, nobody else is, and nobody is left with a gap or a duplicate. One fleet for all of it, with both clients in it.
+ * Redis freezes, loses its data, or fails over to a replica without some acknowledged writes. Every client with an entry that the
+ * log has lost receives a reset, no other client does, and no client has a gap or a duplicate. One fleet, with both Redis clients.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Fleet } from './fleet.ts';
-import type { Crowd } from './crowd.ts';
+import type { Clients } from './clients.ts';
 import { rounds, seconds, seed } from './settings.ts';
-import { CLIENTS, ending, gather, streamOf } from './scene.ts';
-import { SPOTLESS } from './verdict.ts';
+import { CLIENTS, connectClients, finishScenario, startDisconnecting, streamOf } from './scenario.ts';
+import { NO_FAULTS } from './comparison.ts';
 import { Random } from '../fixtures/random.ts';
 import { nodeRedis } from '../fixtures/redis-clients.ts';
 import { Proxy } from '../fixtures/redis-proxy.ts';
@@ -18,8 +18,9 @@ jest.setTimeout(120_000 + seconds * 1000);
 let redis: RedisServer; // without persistence
 let proxy: Proxy;
 let fleet: Fleet;
-let crowd: Crowd;
+let clients: Clients;
 let random: Random;
+let stopDisconnecting = (): void => {};
 
 beforeAll(async () => {
   redis = await startRedis();
@@ -32,11 +33,13 @@ beforeEach(async () => {
   random = new Random(seed);
   fleet.acknowledged.clear();
   fleet.refused.length = 0;
-  crowd = await gather(fleet, random);
+  fleet.disconnects = 0;
+  clients = await connectClients(fleet, random);
 });
 afterEach(() => {
+  stopDisconnecting();
   redis.thaw();
-  crowd?.leave();
+  clients?.disconnect();
 });
 afterAll(async () => {
   await fleet.stop();
@@ -44,58 +47,63 @@ afterAll(async () => {
   await redis.stop();
 });
 
-const finish = (name: string) => ending(name, fleet, crowd, () => streamOf(redis));
-const wasReset = (times: number) => crowd.until(`know of ${times} losses`, ({ stretches }) => stretches.length > times);
+const finish = (name: string) => {
+  stopDisconnecting();
+  return finishScenario(name, fleet, clients, () => streamOf(redis));
+};
+const wasReset = (times: number) => clients.until(`have ${times} resets`, ({ stretches }) => stretches.length > times);
 
 /*
- * A loss may be told twice: who comes back ahead of a server that has not noticed yet is reset to that server's head, which is
- * lost as well. That is why resets are counted from below, while one that names an id which the log has is a fault (verdict.ts).
+ * One loss may cause two resets: a client may return to a server that has not noticed the loss yet. That server resets it to its
+ * own head, which is lost as well. So the tests check a minimum of resets. A reset for an id that the log has is a fault (comparison.ts).
  */
 
-/** Everyone gets this many events from here on. */
+/** Settles when every client has received this many further events. */
 async function flowing(events: number): Promise<void> {
-  const counts = new Map(crowd.clients.map((client) => [client, crowd.count(client) + events]));
-  await crowd.until(`get ${events} events more`, (client) => crowd.count(client) >= counts.get(client)!);
+  const counts = new Map(clients.all.map((client) => [client, clients.count(client) + events]));
+  await clients.until(`get ${events} events more`, (client) => clients.count(client) >= counts.get(client)!);
 }
 
-test('frozen (SIGSTOP): clients stay, heartbeats go on, who comes back is resumed from the ring; then all goes on', async () => {
-  const ids = crowd.clients.map(({ lastId }) => lastId);
+test('Redis is frozen (SIGSTOP): clients stay connected, heartbeats continue, returning clients are resumed from the ring', async () => {
+  const ids = clients.all.map(({ lastId }) => lastId);
   redis.freeze();
-  const cut = crowd.clients.slice(0, 60);
-  await sleep(500); // what Redis had sent before arrives
-  const connects = crowd.clients.map((client) => client.connects);
-  const comments = crowd.clients.map((client) => client.comments);
+  const cut = clients.all.slice(0, 60);
+  await sleep(500); // until everything has arrived that Redis had sent before
+  const connects = clients.all.map((client) => client.connects);
+  const comments = clients.all.map((client) => client.comments);
   for (const client of cut) client.cut();
-  await sleep(5200 * rounds); // longer than a follower's patience, which is what is tested
-  const now = crowd.clients.map((client, i) => ({
-    open: client.open,
+  await sleep(5200 * rounds); // longer than a follower's timeout, which is tested here
+  const now = clients.all.map((client, i) => ({
+    open: client.isOpen,
     connects: client.connects - connects[i]! - (cut.includes(client) ? 1 : 0),
-    heartbeats: client.comments - comments[i]! >= (cut.includes(client) ? 1 : 3), // who was cut may have been away for long
+    heartbeats: client.comments - comments[i]! >= (cut.includes(client) ? 1 : 3), // a client that was cut may have stayed away for long
   }));
   expect(now.filter(({ open, connects, heartbeats }) => !open || connects > 0 || !heartbeats)).toEqual([]);
   redis.thaw();
-  await crowd.until('get an event again', (client) => client.lastId !== ids[crowd.clients.indexOf(client)]);
-  const { verdict, resets } = await finish('frozen');
-  expect({ ...verdict, resets }).toEqual({ ...SPOTLESS, resets: 0 });
+  await clients.until('get an event again', (client) => client.lastId !== ids[clients.all.indexOf(client)]);
+  const { faults, resets } = await finish('frozen');
+  expect({ ...faults, resets }).toEqual({ ...NO_FAULTS, resets: 0 });
 });
 
-test('FLUSHALL: everybody is told', async () => {
+test('FLUSHALL: every client receives a reset', async () => {
   const app = await nodeRedis.make(redis.url);
-  crowd.harass(40);
+  clients.startCutting(40);
+  stopDisconnecting = startDisconnecting(fleet, random);
   for (let round = 1; round <= rounds; round++) {
     await app.command('FLUSHALL');
     await wasReset(round);
     await flowing(10);
   }
   app.end();
-  fleet.acknowledged.clear(); // the log is another one
-  const { verdict, resets } = await finish('FLUSHALL');
-  expect(verdict).toEqual(SPOTLESS);
+  fleet.acknowledged.clear(); // the log is a new one
+  const { faults, resets } = await finish('FLUSHALL');
+  expect(faults).toEqual(NO_FAULTS);
   expect(resets).toBeGreaterThanOrEqual(CLIENTS * rounds);
 });
 
-test('killed without persistence: everybody is told', async () => {
-  crowd.harass(40);
+test('Redis is killed without persistence: every client receives a reset', async () => {
+  clients.startCutting(40);
+  stopDisconnecting = startDisconnecting(fleet, random);
   for (let round = 1; round <= rounds; round++) {
     await redis.kill();
     await redis.start();
@@ -103,13 +111,14 @@ test('killed without persistence: everybody is told', async () => {
     await flowing(10);
   }
   fleet.acknowledged.clear();
-  const { verdict, resets } = await finish('restart without persistence');
-  expect(verdict).toEqual(SPOTLESS);
+  const { faults, resets } = await finish('restart without persistence');
+  expect(faults).toEqual(NO_FAULTS);
   expect(resets).toBeGreaterThanOrEqual(CLIENTS * rounds);
 });
 
-test('a failover that loses acknowledged writes: who saw them is told, who did not goes on', async () => {
-  crowd.harass(40);
+test('a failover loses acknowledged writes: clients that received them get a reset, the others continue', async () => {
+  clients.startCutting(40);
+  stopDisconnecting = startDisconnecting(fleet, random);
   let lost = 0;
   for (let round = 1; round <= rounds; round++) {
     const replica = await startRedis();
@@ -118,7 +127,7 @@ test('a failover that loses acknowledged writes: who saw them is told, who did n
     await next.command('REPLICAOF', '127.0.0.1', String(redis.port));
     while (!String(await next.command('INFO', 'replication')).includes('master_link_status:up')) await sleep(20);
     await next.command('REPLICAOF', 'NO', 'ONE'); // the network between them breaks
-    const replaced = fleet.replace(fleet.servers[round % 3]!); // some clients come back in the middle of it
+    const replaced = fleet.replace(fleet.servers[round % 3]!); // some clients reconnect meanwhile
     await flowing(20);
     proxy.target = replica.port;
     proxy.cut();
@@ -130,11 +139,11 @@ test('a failover that loses acknowledged writes: who saw them is told, who did n
   const ids = new Set((await streamOf(redis)).map(([id]) => id));
   for (const id of fleet.acknowledged.keys()) {
     if (ids.has(id)) continue;
-    fleet.acknowledged.delete(id); // lost by Redis: that is the scenario
+    fleet.acknowledged.delete(id); // Redis has lost it, as intended
     lost++;
   }
-  const { verdict, resets } = await finish(`failover with ${lost} acknowledged writes lost`);
-  expect(verdict).toEqual(SPOTLESS);
+  const { faults, resets } = await finish(`failover with ${lost} acknowledged writes lost`);
+  expect(faults).toEqual(NO_FAULTS);
   expect(lost).toBeGreaterThan(0);
   expect(resets).toBeGreaterThan(CLIENTS / 2);
 });

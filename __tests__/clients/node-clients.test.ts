@@ -8,20 +8,20 @@ import { wireTo } from '../fixtures/wire.ts';
 import { appOf, later, listening } from '../fixtures/support.ts';
 import { eventually, pause } from '../fixtures/http.ts';
 
-/** What a client has fired. */
+/** What a client has done. */
 interface Seen {
   events: { type: string; data: string; id: string }[];
   opens: number;
-  /** That it has given up, or has been told that it is over. */
+  /** Whether the client has stopped for good. */
   done: boolean;
 }
 
-/** Opens a stream, writes down what comes, and comes back by itself. What it returns closes it. */
+/** Opens a stream that records its events and reconnects by itself. Returns a function that closes it. */
 type Client = (url: string, seen: Seen) => () => void;
 
 const TYPES = ['message', 'order', 'größe', 'checkpoint', 'reset', 'end'];
 
-/** Anything with the interface of a browser's EventSource. */
+/** Returns a client for a class with the interface of a browser's EventSource. */
 const asEventSource =
   (make: new (url: string) => EventSource): Client =>
   (url, seen) => {
@@ -36,17 +36,17 @@ const asEventSource =
     return () => source.close();
   };
 
-/** Yaffle's polyfill looks for a browser's globals when it is loaded, and keeps those of Node alive by none of its timers. */
+/** Loads Yaffle's polyfill, which reads the globals of a browser when it is loaded. */
 function yaffle(): new (url: string) => EventSource {
   const module = { exports: {} as { EventSourcePolyfill: new (url: string) => EventSource } };
   const source = readFileSync(require.resolve('event-source-polyfill'), 'utf8');
-  const console = { error() {} }; // it prints every connection that breaks
+  const console = { error() {} }; // the polyfill prints every broken connection
   const globals = { fetch, Response, TextDecoder, TextEncoder, AbortController, Promise, setTimeout, clearTimeout };
   runInNewContext(source, { ...globals, console, module, exports: module.exports });
   return module.exports.EventSourcePolyfill;
 }
 
-/** By hand, as a page would that needs headers of its own. */
+/** A client on fetch, as a page uses it that needs headers of its own. */
 const byFetch: Client = (url, seen) => {
   const abort = new AbortController();
   void (async () => {
@@ -65,7 +65,7 @@ const byFetch: Client = (url, seen) => {
           seen.events.push({ type: event.event ?? 'message', data: event.data, id });
         }
       } catch {
-        // the connection broke, or was closed here
+        // the connection broke, or the test has closed it
       }
       await pause(retry);
     }
@@ -86,7 +86,7 @@ const byMicrosoft: Client = (url, seen) => {
       seen.events.push({ type: event || 'message', data, id });
     },
     onclose() {
-      throw new Error('come back'); // it takes a normal end for the end, unless it is told so
+      throw new Error('reconnect'); // without an exception, a normal end stops this client
     },
     onerror(error: { fatal?: boolean }) {
       if (error.fatal) throw error;
@@ -98,7 +98,7 @@ const byMicrosoft: Client = (url, seen) => {
 };
 
 beforeAll(() => {
-  // What fetch-event-source takes from a browser.
+  // fetch-event-source needs these globals of a browser.
   Object.assign(globalThis, {
     window: globalThis,
     document: Object.assign(new EventTarget(), { hidden: false }),
@@ -109,11 +109,11 @@ afterAll(() => {
 });
 
 describe.each<[name: string, client: () => Client, stops: boolean]>([
-  ['CLI-01 eventsource', () => asEventSource(EventSource), true],
-  ['CLI-02 fetch', () => byFetch, true],
-  // It trips over the missing body of a 204, and tries again for ever: its page has to close it at the `end` event.
-  ['CLI-07 event-source-polyfill', () => asEventSource(yaffle()), false],
-  ['CLI-04 fetch-event-source', () => byMicrosoft, true],
+  ['eventsource', () => asEventSource(EventSource), true],
+  ['fetch', () => byFetch, true],
+  // This client fails on the missing body of a 204, and retries for ever: its page must close it at the `end` event.
+  ['event-source-polyfill', () => asEventSource(yaffle()), false],
+  ['fetch-event-source', () => byMicrosoft, true],
 ])('%s', (_, client, stops) => {
   async function site(options: SseOptions = {}, handler: (conn: Connection) => unknown = () => {}) {
     const conns: Connection[] = [];
@@ -140,7 +140,7 @@ describe.each<[name: string, client: () => Client, stops: boolean]>([
 
   test('opens; default, named, multi-line and UTF-8 events; heartbeats and comments fire nothing', async () => {
     const { events, conns, seen } = await site({ heartbeat: 20 });
-    conns[0]!.comment('of no interest\nto anybody');
+    conns[0]!.comment('a comment\nof two lines');
     conns[0]!.push('one', 'two', '', ' three');
     conns[0]!.push({ retry: 20 });
     await events.broadcast({ event: 'order', data: { total: 7 } });
@@ -163,7 +163,7 @@ describe.each<[name: string, client: () => Client, stops: boolean]>([
   test.each<[how: string, lose: (all: Awaited<ReturnType<typeof site>>) => unknown]>([
     ['a cut connection', ({ wire }) => wire.cut()],
     ['close()', ({ conns }) => conns[0]!.close({ retry: 10 })],
-  ])('comes back with its id after %s, and gets what it missed, once and in order', async (_how, lose) => {
+  ])('reconnects with its id after %s, and receives what it missed, once and in order', async (_how, lose) => {
     const all = await site();
     const { events, conns, seen } = all;
     const id = await events.broadcast('before');
@@ -185,9 +185,9 @@ describe.each<[name: string, client: () => Client, stops: boolean]>([
     expect(events.stats().resumes).toMatchObject({ resumed: 1, lost: 0, unknown: 0 });
   });
 
-  test('RP-16 comes back with the last id that it was given, of whichever event, and with none after an empty one', async () => {
+  test('reconnects with the last id that it received, and without an id after an empty one', async () => {
     const { conns, seen } = await site({ history: false });
-    const back = async (...messages: Message[]): Promise<string> => {
+    const idAfter = async (...messages: Message[]): Promise<string> => {
       const count = conns.length;
       conns[count - 1]!.push(...messages);
       await eventually(() => last(seen) === `last ${count}`);
@@ -195,13 +195,13 @@ describe.each<[name: string, client: () => Client, stops: boolean]>([
       await eventually(() => conns.length === count + 1);
       return conns[count]!.lastEventId;
     };
-    expect(await back({ id: 'a', data: 'first' }, { id: 'b', data: 'last 1' })).toBe('b');
-    expect(await back({ id: 'c', data: 'first' }, { data: 'last 2' })).toBe('c');
-    expect(await back({ data: 'last 3' })).toBe('c');
-    expect(await back({ id: '', data: 'last 4' })).toBe('');
+    expect(await idAfter({ id: 'a', data: 'first' }, { id: 'b', data: 'last 1' })).toBe('b');
+    expect(await idAfter({ id: 'c', data: 'first' }, { data: 'last 2' })).toBe('c');
+    expect(await idAfter({ data: 'last 3' })).toBe('c');
+    expect(await idAfter({ id: '', data: 'last 4' })).toBe('');
   });
 
-  test('is told when its past is gone, and is whole from there', async () => {
+  test('receives a reset if the log has lost its position, and then the snapshot', async () => {
     const { events, seen, wire, conns } = await site({ history: { size: 2 }, snapshot: () => 'state' });
     await events.broadcast('before');
     await eventually(() => last(seen) === 'before');
@@ -220,18 +220,18 @@ describe.each<[name: string, client: () => Client, stops: boolean]>([
     ]);
   });
 
-  test('leaves, and the server sees it', async () => {
+  test('closes, and the server notices it', async () => {
     const { events, conns, seen, close } = await site();
     await events.broadcast('one');
     await eventually(() => last(seen) === 'one');
     close();
     await eventually(() => events.size === 0);
     expect(conns[0]!.signal.reason).toBe('client');
-    await pause(50);
+    await pause(50); // the client must not reconnect in this time
     expect(conns).toHaveLength(1);
   });
 
-  test(`end() ${stops ? 'stops it for good' : 'is told, and no handler runs again'}`, async () => {
+  test(`end() ${stops ? 'stops it for good' : 'fires an end event, and no handler runs again'}`, async () => {
     const { conns, seen, requests, close } = await site();
     conns[0]!.push('one');
     conns[0]!.end();

@@ -3,16 +3,16 @@ import { connect } from '../../lib/testing/index.ts';
 import { another, appOf, BARE, gate, HEAD, later, listening, opened } from '../fixtures/support.ts';
 import { ask, Raw } from '../fixtures/http.ts';
 
-describe('padding is sent first, in the piece that opens the stream, to who asks for it', () => {
+describe('padding is sent first, in the piece that opens the stream, if the query requests it', () => {
   test.each([
-    ['PF-01 Yaffle', '?padding=true'],
-    ['PF-01 Yaffle', '?padding'],
-    ['PF-01 Yaffle', '?token=x&padding=1'],
-    ['PF-02 amvtek', '?evs_preamble=2056'],
-    ['PF-02 amvtek, with a size that nobody gets', '?evs_preamble=99999999'],
-    ['PF-02 amvtek, with nonsense', '?evs_preamble=%0d%0adata:x'],
+    ['Yaffle', '?padding=true'],
+    ['Yaffle', '?padding'],
+    ['Yaffle', '?token=x&padding=1'],
+    ['amvtek', '?evs_preamble=2056'],
+    ['amvtek, with another size, which is ignored', '?evs_preamble=99999999'],
+    ['amvtek, with an invalid size', '?evs_preamble=%0d%0adata:x'],
     ['both', '?padding=true&evs_preamble=2056'],
-  ])('%s: %s', async (_who, query) => {
+  ])('%s: %s', async (_name, query) => {
     const { app, stream } = await opened((conn) => void conn.push('first'), BARE);
     await stream.close();
     const { port } = await listening(app);
@@ -24,12 +24,12 @@ describe('padding is sent first, in the piece that opens the stream, to who asks
   });
 
   test.each([
-    ['PF-03 who does not ask', ''],
-    ['PF-03 who asks for none', '?padding=false'],
-    ['PF-03 who asks for none', '?padding=0'],
-    ['PF-03 who asks for something else', '?paddings=true&preamble=2056'],
-    ['PF-04 amvtek’s and jQuery’s parameters', '?evs_buffer_size_limit=262144&_=1700000000000'],
-  ])('%s gets none: %s', async (_who, query) => {
+    ['a query without a parameter', ''],
+    ['a query that refuses padding', '?padding=false'],
+    ['a query that refuses padding', '?padding=0'],
+    ['a query with other parameters', '?paddings=true&preamble=2056'],
+    ['a query with other parameters of amvtek and jQuery', '?evs_buffer_size_limit=262144&_=1700000000000'],
+  ])('%s gets no padding: %s', async (_name, query) => {
     const { app, conn: first } = await opened((conn) => void conn.push('first'), BARE);
     const stream = await another(app, `/events${query}`);
     await stream.next();
@@ -37,7 +37,7 @@ describe('padding is sent first, in the piece that opens the stream, to who asks
     expect(first.readyState).toBe('open');
   });
 
-  test('PF-01 a refusal and HEAD have none', async () => {
+  test('a refusal and an answer to HEAD have no padding', async () => {
     const events = sse({ limits: { connections: 1 }, ...BARE });
     later(() => events.close());
     const app = (await import('express')).default().use('/events', events);
@@ -49,7 +49,7 @@ describe('padding is sent first, in the piece that opens the stream, to who asks
   });
 });
 
-test('PF-05 clients that need an answer that ends: push and close, again and again', async () => {
+test('clients that need complete answers: the handler pushes and closes, for each request', async () => {
   let count = 0;
   const { app, stream } = await opened((conn) => {
     conn.push({ id: String(++count), data: `event ${count}` });
@@ -63,7 +63,7 @@ test('PF-05 clients that need an answer that ends: push and close, again and aga
   }
 });
 
-test('PF-05 such a client is told as well when what it missed is gone, and goes on from there', async () => {
+test('a client of complete answers receives a reset if the log has lost what it missed', async () => {
   const events = sse(
     (conn) => {
       conn.push('own');
@@ -89,7 +89,7 @@ test('PF-05 such a client is told as well when what it missed is gone, and goes 
   }
 });
 
-test('PF-05 and gets the snapshot, although that takes its time', async () => {
+test('a client of complete answers receives an asynchronous snapshot', async () => {
   const state = gate();
   const events = sse(
     (conn) => {
@@ -106,7 +106,7 @@ test('PF-05 and gets the snapshot, although that takes its time', async () => {
   expect(events.stats()).toMatchObject({ connections: 0, connecting: 0 });
 });
 
-test('PF-05 a snapshot that takes longer than a second is not waited for: what was pushed leaves, and a normal end', async () => {
+test('the router waits one second for a snapshot: then it sends the pushes and ends the answer normally', async () => {
   const events = sse(
     (conn) => {
       conn.push('own');
@@ -121,7 +121,7 @@ test('PF-05 a snapshot that takes longer than a second is not waited for: what w
   expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, closed: { end: 1 } });
 });
 
-test('PF-05 a broken or missing polyfill’s parameter never gets onto the wire', async () => {
+test('the value of a query parameter never appears on the wire', async () => {
   const { app } = await opened(() => {}, BARE);
   const stream = await another(app, '/events?lastEventId=%00%0d%0adata:x&padding=%0d%0adata:y');
   await stream.until(() => stream.retry !== undefined);

@@ -6,29 +6,29 @@ describe('the journal in memory', () => {
   for (const { name, run } of conformance(() => ({ journal: memoryJournal() }))) test(name, run);
 });
 
-describe('a journal in memory with a second handle and a trim of its own', () => {
+describe('a journal in memory, with a second handle and its own trim', () => {
   const make = () => {
     const journal = memoryJournal({ size: 1000 });
-    const second: Journal = new Honest(journal);
+    const second: Journal = new Delegate(journal);
     second.close = async () => {};
     const trim = async (id: string) => {
       while ((await journal.read(id, 0)).ok) await journal.append({ body: new Uint8Array(1) });
     };
     return { journal, trim, reopen: () => second };
   };
-  // Closing the one closes the log of both here, so that case is not for this pair.
+  // Here, closing one handle closes the log of both, so the case about close does not apply.
   for (const { name, run } of conformance(make)) if (!name.startsWith('close')) test(name, run);
 });
 
-test('a log that never lets go says what its harness lacks', async () => {
+test('the error for a log that never trims names the missing function of its harness', async () => {
   const trimmed = conformance(() => ({ journal: memoryJournal({ size: Infinity }) })).find(({ name }) =>
     name.includes('trimmed is lost'),
   )!;
-  await expect(trimmed.run()).rejects.toThrow(/give the harness a trim\(\)/);
+  await expect(trimmed.run()).rejects.toThrow(/Give the harness a trim\(\)/);
 });
 
-/** Does everything by another journal. Each broken one below does one thing wrong. */
-class Honest implements Journal {
+/** Delegates every call to another journal. Each broken journal below changes one thing. */
+class Delegate implements Journal {
   protected readonly inner: Journal;
   constructor(inner: Journal = memoryJournal()) {
     this.inner = inner;
@@ -59,12 +59,12 @@ class Honest implements Journal {
   }
 }
 
-/** A follower whose batches pass through `change` on their way to another. */
-function changed(follower: Follower, change: (batch: readonly Entry[]) => readonly Entry[]): Follower {
+/** A follower that passes its batches through `change` to another follower. */
+function withChangedBatches(follower: Follower, change: (batch: readonly Entry[]) => readonly Entry[]): Follower {
   return {
     entries: (batch) => {
-      const left = change(batch);
-      if (left.length > 0) follower.entries(left);
+      const entries = change(batch);
+      if (entries.length > 0) follower.entries(entries);
     },
     known: () => follower.known(),
     rewind: (id) => follower.rewind(id),
@@ -73,44 +73,44 @@ function changed(follower: Follower, change: (batch: readonly Entry[]) => readon
 }
 
 const broken: Record<string, new () => Journal> = {
-  'tells every seventh entry to nobody': class extends Honest {
+  'does not deliver every seventh entry': class extends Delegate {
     override follow(after: string, follower: Follower) {
       return super.follow(
         after,
-        changed(follower, (batch) => batch.filter(({ id }) => !/[07]$/.test(id))),
+        withChangedBatches(follower, (batch) => batch.filter(({ id }) => !/[07]$/.test(id))),
       );
     }
   },
-  'tells an entry twice': class extends Honest {
+  'delivers an entry twice': class extends Delegate {
     override follow(after: string, follower: Follower) {
       return super.follow(
         after,
-        changed(follower, (batch) => (batch.length === 1 ? [...batch, ...batch] : batch)),
+        withChangedBatches(follower, (batch) => (batch.length === 1 ? [...batch, ...batch] : batch)),
       );
     }
   },
-  'tells a batch in the wrong order': class extends Honest {
+  'delivers a batch in the wrong order': class extends Delegate {
     override follow(after: string, follower: Follower) {
       return super.follow(
         after,
-        changed(follower, (batch) => [...batch].reverse()),
+        withChangedBatches(follower, (batch) => [...batch].reverse()),
       );
     }
   },
-  'tells a batch without entries': class extends Honest {
+  'delivers a batch without entries': class extends Delegate {
     override follow(after: string, follower: Follower) {
       const unfollow = super.follow(after, follower);
       follower.entries([]);
       return unfollow;
     }
   },
-  'begins one too early': class extends Honest {
+  'begins one entry too early': class extends Delegate {
     override follow(after: string, follower: Follower) {
       const before = after.replace(/\d+$/, (n) => `${Math.max(0, Number(n) - 1)}`);
       return super.follow(before, follower);
     }
   },
-  'has a gap between the past and the live': class extends Honest {
+  'has a gap between the past entries and the new ones': class extends Delegate {
     override follow(after: string, follower: Follower) {
       let unfollow = () => {};
       void super.read(after, Infinity).then((past) => {
@@ -120,88 +120,88 @@ const broken: Record<string, new () => Journal> = {
       return () => unfollow();
     }
   },
-  'goes on at the head from a bad position, silently': class extends Honest {
+  'continues at the head from an invalid position, without a restart': class extends Delegate {
     override follow(after: string, follower: Follower) {
       return super.follow(after, { entries: (b) => follower.entries(b), known: () => [], rewind() {}, restart() {} });
     }
   },
-  'calls every bad position unknown to followers': class extends Honest {
+  'restarts every follower on an invalid position as unknown': class extends Delegate {
     override follow(after: string, follower: Follower) {
-      const told = changed(follower, (batch) => batch);
-      return super.follow(after, { ...told, restart: (window) => follower.restart(window, 'unknown') });
+      const inner = withChangedBatches(follower, (batch) => batch);
+      return super.follow(after, { ...inner, restart: (window) => follower.restart(window, 'unknown') });
     }
   },
-  'restarts with an empty window': class extends Honest {
+  'restarts with an empty window': class extends Delegate {
     override follow(after: string, follower: Follower) {
-      const told = changed(follower, (batch) => batch);
+      const inner = withChangedBatches(follower, (batch) => batch);
       return super.follow(after, {
-        ...told,
+        ...inner,
         restart: ({ floor }, reason) => follower.restart({ floor, entries: [] }, reason),
       });
     }
   },
-  'goes on telling who has unfollowed': class extends Honest {
+  'continues to deliver after unfollow': class extends Delegate {
     override follow(after: string, follower: Follower) {
       super.follow(after, follower);
       return () => {};
     }
   },
-  'never tells anything': class extends Honest {
+  'never delivers anything': class extends Delegate {
     override follow() {
       return () => {};
     }
   },
-  'compares ids as texts': class extends Honest {
+  'compares ids as text': class extends Delegate {
     override compare(a: string, b: string) {
       return a < b ? -1 : a > b ? 1 : 0;
     }
   },
-  'takes any text for an id': class extends Honest {
+  'accepts any text as an id': class extends Delegate {
     override isId() {
       return true;
     }
   },
-  'takes an id with a line break behind it': class extends Honest {
+  'accepts an id followed by a line break': class extends Delegate {
     override isId(text: string) {
       return super.isId(text.replace(/\n$/, ''));
     }
   },
-  'refuses its own ids': class extends Honest {
+  'rejects its own ids': class extends Delegate {
     override isId(text: string) {
       return super.isId(text) && !text.endsWith('-0');
     }
   },
-  'reads without verifying': class extends Honest {
+  'reads without verifying the position': class extends Delegate {
     override async read(after: string, limit: number): Promise<ReadResult> {
       const result = await super.read(after, limit);
       return result.ok ? result : { ok: true, entries: (await super.window(limit)).entries };
     }
   },
-  'does not verify for limit 0': class extends Honest {
+  'does not verify the position for limit 0': class extends Delegate {
     override async read(after: string, limit: number): Promise<ReadResult> {
       return limit === 0 ? { ok: true, entries: [] } : super.read(after, limit);
     }
   },
-  'calls what is trimmed unknown': class extends Honest {
+  'reports a trimmed position as unknown': class extends Delegate {
     override async read(after: string, limit: number): Promise<ReadResult> {
       const result = await super.read(after, limit);
       return result.ok ? result : { ok: false, reason: 'unknown' };
     }
   },
-  'calls what is unknown lost': class extends Honest {
+  'reports an unknown position as lost': class extends Delegate {
     override async read(after: string, limit: number): Promise<ReadResult> {
       const result = await super.read(after, limit);
       return result.ok ? result : { ok: false, reason: 'lost' };
     }
   },
-  'does not know its head as a position': class extends Honest {
+  'rejects its head as a position': class extends Delegate {
     override async read(after: string, limit: number): Promise<ReadResult> {
       const result = await super.read(after, Infinity);
       if (result.ok && result.entries.length === 0) return { ok: false, reason: 'unknown' };
       return super.read(after, limit);
     }
   },
-  'reads the position itself, too': class extends Honest {
+  'also returns the entry at the position': class extends Delegate {
     override async read(after: string, limit: number): Promise<ReadResult> {
       const result = await super.read(after, limit);
       const all = (await super.window(Infinity)).entries;
@@ -209,29 +209,29 @@ const broken: Record<string, new () => Journal> = {
       return result.ok ? { ok: true, entries: [...self, ...result.entries].slice(0, limit) } : result;
     }
   },
-  'reads one more than the limit': class extends Honest {
+  'returns one entry more than the limit': class extends Delegate {
     override read(after: string, limit: number) {
       return super.read(after, limit && limit + 1);
     }
   },
-  'gives the oldest entries as the window': class extends Honest {
+  'returns the oldest entries as the window': class extends Delegate {
     override async window(max: number): Promise<JournalWindow> {
       const { floor, entries } = await super.window(Infinity);
       return { floor, entries: entries.slice(0, max) };
     }
   },
-  'gives the first entry’s id as the floor': class extends Honest {
+  'returns the id of the first entry as the floor': class extends Delegate {
     override async window(max: number): Promise<JournalWindow> {
       const { floor, entries } = await super.window(max);
       return { floor: entries[0]?.id ?? floor, entries };
     }
   },
-  'does not know a key': class extends Honest {
+  'ignores keys': class extends Delegate {
     override append({ key: _, ...entry }: NewEntry) {
       return super.append(entry);
     }
   },
-  'takes a key for an id of what was appended last': class extends Honest {
+  'returns the id of the newest entry for a known key': class extends Delegate {
     #seen = new Set<string>();
     override async append(entry: NewEntry): Promise<string> {
       if (entry.key !== undefined && this.#seen.has(entry.key)) return (await super.window(0)).floor;
@@ -239,7 +239,7 @@ const broken: Record<string, new () => Journal> = {
       return super.append({ ...entry, key: undefined });
     }
   },
-  'forgets a key at once when two come together': class extends Honest {
+  'ignores a key if two appends are concurrent': class extends Delegate {
     override async append(entry: NewEntry): Promise<string> {
       const { entries } = await super.window(Infinity);
       const key = entries.length > 5 ? undefined : entry.key;
@@ -247,38 +247,38 @@ const broken: Record<string, new () => Journal> = {
       return super.append({ ...entry, key });
     }
   },
-  'takes an empty list of channels for none': class extends Honest {
+  'treats an empty list of channels as no list': class extends Delegate {
     override append({ to, ...entry }: NewEntry) {
       return super.append({ ...entry, to: to?.length ? to : undefined });
     }
   },
-  'forgets whom to leave out': class extends Honest {
+  'ignores the excepted channels': class extends Delegate {
     override append({ except: _, ...entry }: NewEntry) {
       return super.append(entry);
     }
   },
-  'keeps the caller’s own list': class extends Honest {
+  'keeps the caller’s own list': class extends Delegate {
     override async append(entry: NewEntry): Promise<string> {
       await new Promise(setImmediate);
       return super.append(entry);
     }
   },
-  'joins channels with commas': class extends Honest {
+  'joins channels with commas': class extends Delegate {
     override append(entry: NewEntry) {
       return super.append({ ...entry, to: entry.to && (entry.to.length ? entry.to.join(',').split(',') : []) });
     }
   },
-  'makes text of the bodies': class extends Honest {
+  'converts bodies to text': class extends Delegate {
     override append(entry: NewEntry) {
       return super.append({ ...entry, body: Buffer.from(Buffer.from(entry.body).toString()) });
     }
   },
-  'cuts large bodies': class extends Honest {
+  'truncates large bodies': class extends Delegate {
     override append(entry: NewEntry) {
       return super.append({ ...entry, body: entry.body.subarray(0, 65_535) });
     }
   },
-  'resolves before the entry is in the log': class extends Honest {
+  'resolves before the entry is in the log': class extends Delegate {
     #n = 0;
     override async append(entry: NewEntry): Promise<string> {
       const { floor } = await super.window(0);
@@ -286,16 +286,16 @@ const broken: Record<string, new () => Journal> = {
       return floor.replace(/\d+$/, `${++this.#n}`);
     }
   },
-  'stores in the order of its own choice': class extends Honest {
+  'stores entries in another order than that of the calls': class extends Delegate {
     override async append(entry: NewEntry): Promise<string> {
-      await new Promise((go) => setTimeout(go, entry.body.byteLength === 1 ? 2 : 0));
+      await new Promise((resolve) => setTimeout(resolve, entry.body.byteLength === 1 ? 2 : 0));
       return super.append(entry);
     }
   },
-  'appends after close': class extends Honest {
+  'appends after close': class extends Delegate {
     override async close() {}
   },
-  'cannot be closed twice': class extends Honest {
+  'cannot be closed twice': class extends Delegate {
     #closed = false;
     override async close() {
       if (this.#closed) throw new Error('closed');
@@ -303,7 +303,7 @@ const broken: Record<string, new () => Journal> = {
       await super.close();
     }
   },
-  'starts afresh when it is opened again': class extends Honest {
+  'starts with an empty log when it is opened again': class extends Delegate {
     #opened = 0;
     override async window(max: number): Promise<JournalWindow> {
       const window = await super.window(max);
@@ -315,17 +315,17 @@ const broken: Record<string, new () => Journal> = {
   },
 };
 
-describe('a journal that is broken is found out: it', () => {
+describe('the suite fails for a journal that', () => {
   test.each(Object.entries(broken))('%s', async (_name, Broken) => {
-    let red = '';
+    let failed = '';
     for (const { name, run } of conformance(() => ({ journal: new Broken() }), { patience: 150 })) {
-      await run().catch(() => (red = name));
-      if (red) break;
+      await run().catch(() => (failed = name));
+      if (failed) break;
     }
-    expect(red).not.toBe('');
+    expect(failed).not.toBe('');
   });
+});
 
-  test('and one that does everything by another is not', async () => {
-    for (const { run } of conformance(() => ({ journal: new Honest() }))) await run();
-  });
+test('the suite passes for a journal that delegates every call to a correct one', async () => {
+  for (const { run } of conformance(() => ({ journal: new Delegate() }))) await run();
 });

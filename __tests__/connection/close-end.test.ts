@@ -13,13 +13,13 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 import { ask, eventually } from '../fixtures/http.ts';
 
-const GOODBYE = 'id: sse-router:end\nevent: end\ndata: \n\n';
+const END = 'id: sse-router:end\nevent: end\ndata: \n\n';
 
-/** A browser's way: comes back by itself, until it is told not to. */
+/** Returns an EventSource, which reconnects as a browser does. */
 function source(url: string) {
   const es = new EventSource(url);
   later(() => es.close());
@@ -30,7 +30,7 @@ function source(url: string) {
   return { es, seen };
 }
 
-/** A router whose handler is called with each connection and its number. */
+/** Returns a router whose handler receives each connection and its number. */
 async function site(handler: (conn: Connection, n: number) => unknown, options: SseOptions = {}) {
   let calls = 0;
   const conns: Connection[] = [];
@@ -43,7 +43,7 @@ async function site(handler: (conn: Connection, n: number) => unknown, options: 
 }
 
 describe('close()', () => {
-  test('CL-01 ends the answer normally, after all that was pushed; the client is told nothing else', async () => {
+  test('ends the response normally, after all pushes, and writes nothing else', async () => {
     const { stream, conn } = await opened((one) => void one.push('a'), BARE);
     await stream.next();
     conn.push('b');
@@ -59,7 +59,7 @@ describe('close()', () => {
     conn.end();
   });
 
-  test('CL-01 an EventSource comes back with its id, after the delay that it was told, and misses nothing', async () => {
+  test('makes an EventSource return with its id, after the given delay, without missing an event', async () => {
     const { events, conns, url } = await site(() => {}, { retry: 1 });
     const { seen } = source(url);
     await eventually(() => conns.length === 1);
@@ -73,13 +73,13 @@ describe('close()', () => {
     expect(seen).toMatchObject({ events: ['one', 'two'], opened: 2 });
   });
 
-  test('in the handler, before anything is pushed: a whole, empty stream', async () => {
+  test('in the handler, before any push, gives a complete, empty stream', async () => {
     const { stream } = await opened((conn) => conn.close({ retry: 77 }), BARE);
     expect(await stream.body()).toBe(`${HEAD}retry: 77\n`);
     expect(stream.status).toBe(200);
   });
 
-  test('in the turn of the opening nothing is lost, and an exception after it is still Express’ to answer', async () => {
+  test('in the tick of the opening loses no push, and Express still answers an exception after it', async () => {
     const { stream } = await opened((conn) => {
       conn.push('a');
       conn.close();
@@ -93,7 +93,7 @@ describe('close()', () => {
   });
 
   test.each([0, -1, 1.5, NaN, 2 ** 31, '5', null, true])(
-    'retry: %p throws, and the stream stays open',
+    'with retry: %p throws, and the stream stays open',
     async (retry) => {
       const { conn, stream } = await opened(() => {}, BARE);
       expect(codeOf(() => conn.close({ retry: retry as number }))).toBe('ERR_SSE_RETRY');
@@ -103,21 +103,24 @@ describe('close()', () => {
     },
   );
 
-  test.each([5000, 'bye', null])('close(%p) throws, as the time has a name, and the stream stays open', async (how) => {
-    const { conn } = await opened(() => {}, BARE);
-    expect(codeOf(() => conn.close(how as never))).toBe('ERR_SSE_OPTION');
-    expect(() => conn.close(how as never)).toThrow(/\{ retry: … \}/);
-    expect(conn.readyState).toBe('open');
-  });
+  test.each([5000, 'text', null])(
+    'close(%p) throws, because the delay is a named option, and the stream stays open',
+    async (how) => {
+      const { conn } = await opened(() => {}, BARE);
+      expect(codeOf(() => conn.close(how as never))).toBe('ERR_SSE_OPTION');
+      expect(() => conn.close(how as never)).toThrow(/\{ retry: … \}/);
+      expect(conn.readyState).toBe('open');
+    },
+  );
 });
 
 describe('end()', () => {
-  test('says goodbye in the last event, and ends', async () => {
+  test('writes the `end` event last, and ends the response', async () => {
     const { stream, conn, events } = await opened((one) => void one.push('a'), BARE);
     await stream.next();
     conn.push('b');
     conn.end();
-    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\n${GOODBYE}`);
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\n${END}`);
     expect(conn.signal.reason).toBe('end');
     expect(conn.push('late')).toBe(false);
     expect(events.stats().closed).toMatchObject({ end: 1 });
@@ -125,11 +128,11 @@ describe('end()', () => {
 
   test('in the handler, before anything is pushed', async () => {
     const { stream } = await opened((conn) => conn.end(), BARE);
-    expect(await stream.body()).toBe(HEAD + GOODBYE);
+    expect(await stream.body()).toBe(HEAD + END);
   });
 
   test.each([[BARE], [{ retry: 1 }], [{ retry: 1, snapshot: () => 'state' }]])(
-    'CL-02 with %j: a 204 on return stops an EventSource for good',
+    'with %j: a returning EventSource gets 204, and stops for good',
     async (options) => {
       const { conns, url } = await site((conn) => void conn.push('a'), { ...options, retry: 1 });
       const { es, seen } = source(url);
@@ -148,7 +151,7 @@ describe('end()', () => {
     ['the header', '', { 'last-event-id': 'sse-router:end' }],
     ['Yaffle’s query', '?lastEventId=sse-router%3Aend', {}],
     ['amvtek’s query', '?evs_last_event_id=sse-router:end', {}],
-  ])('CL-02 any process answers 204, without state and without the handler: %s', async (_how, query, headers) => {
+  ])('any process answers 204, without state and without the handler: %s', async (_how, query, headers) => {
     const { events, conns, url } = await site(() => {});
     const answer = await ask(url + query, { headers: headers as Record<string, string> });
     expect(answer).toMatchObject({ status: 204, text: '' });
@@ -156,14 +159,14 @@ describe('end()', () => {
     expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
   });
 
-  test('CL-02 a 204 can be read across origins', async () => {
+  test('an allowed origin can read the 204', async () => {
     const { url } = await site(() => {}, { cors: { origin: 'https://a.example', credentials: true } });
     const answer = await ask(url, { headers: { 'last-event-id': 'sse-router:end', origin: 'https://a.example' } });
     expect(answer.status).toBe(204);
     expect(answer.headers.get('access-control-allow-origin')).toBe('https://a.example');
   });
 
-  test('nobody else can send the goodbye’s id', async () => {
+  test('the application cannot push the id of the `end` event', async () => {
     const { conn } = await opened(() => {}, BARE);
     expect(codeOf(() => conn.push({ id: 'sse-router:end', data: 'x' }))).toBe('ERR_SSE_ID');
   });
@@ -182,23 +185,23 @@ describe('what a handler returns', () => {
       'an async generator that finishes',
       async function* () {
         yield 'a';
-        await turn();
+        await tick();
         yield 'b';
       } as AnyHandler,
     ],
     ['a list', () => ['a', 'b']],
-  ])('%s ends the stream for good', async (_what, handler) => {
+  ])('%s ends the connection', async (_what, handler) => {
     const { stream, conn } = await opened(handler, BARE);
-    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\n${GOODBYE}`);
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\ndata: b\n\n${END}`);
     expect(conn.signal.reason).toBe('end');
   });
 
   test.each<[what: string, handler: AnyHandler]>([
     ['nothing', () => {}],
     ['a promise of nothing', () => Promise.resolve()],
-  ])('%s leaves it open', async (_what, handler) => {
+  ])('%s leaves the connection open', async (_what, handler) => {
     const { stream, conn } = await opened(handler, BARE);
-    await turn();
+    await tick();
     conn.push('later');
     expect((await stream.next()).data).toBe('later');
   });
@@ -209,8 +212,8 @@ describe('what a handler returns', () => {
       'a generator that throws',
       async function* () {
         yield 'a';
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         throw secret;
       } as AnyHandler,
     ],
@@ -218,18 +221,18 @@ describe('what a handler returns', () => {
       'an async handler that rejects',
       async (conn) => {
         conn.push('a');
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         throw secret;
       },
     ],
-    ['a snapshot that fails later', (conn) => void conn.push('a')],
+    ['a snapshot that rejects', (conn) => void conn.push('a')],
   ])(
-    'FL-05 %s, after the opening: the stream closes, onError is told once, the client never what',
+    '%s, after the opening: the connection closes, onError receives the error once, and the client nothing of it',
     async (what, handler) => {
       const onError = jest.fn();
       const snapshot = what.startsWith('a snapshot')
-        ? { snapshot: () => turn().then(() => Promise.reject(secret)) }
+        ? { snapshot: () => tick().then(() => Promise.reject(secret)) }
         : {};
       const { stream, conn } = await opened(handler, { ...BARE, onError, ...snapshot });
       const body = await stream.body();
@@ -242,7 +245,7 @@ describe('what a handler returns', () => {
   );
 });
 
-test('an end that lingers for its snapshot, on a response that throws: onError is told, the process goes on, the socket goes', async () => {
+test('a close that waits for a snapshot, on a response whose end() throws: onError receives the error, and the socket is destroyed', async () => {
   const thrown = new Error('of a wrapper');
   const onError = jest.fn();
   const handler: AnyHandler = (conn, _req, res) => {
@@ -258,8 +261,8 @@ test('an end that lingers for its snapshot, on a response that throws: onError i
   expect(onError.mock.calls).toEqual([[thrown, conn]]);
 });
 
-/** Time is faked, and the end has just been asked for. */
-async function cutAfterOneSecond(socket: Socket, stream: TestStream): Promise<void> {
+/** Expects that the socket is destroyed one second after the close. The clock is faked. */
+async function expectCutAfterOneSecond(socket: Socket, stream: TestStream): Promise<void> {
   await jest.advanceTimersByTimeAsync(900);
   expect(socket.destroyed).toBe(false);
   await jest.advanceTimersByTimeAsync(200);
@@ -268,28 +271,28 @@ async function cutAfterOneSecond(socket: Socket, stream: TestStream): Promise<vo
   expect(await stream.closed).toBe('cut');
 }
 
-describe('a reader that does not read has one second', () => {
+describe('a client that does not read has one second after the close', () => {
   test.each<
     [how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown, reason: string]
   >([
     ['close()', ({ conn }) => conn.close(), 'handler'],
     ['end()', ({ conn }) => conn.end(), 'end'],
-    ['SH-04 the router’s close()', ({ events }) => events.close(), 'shutdown'],
-  ])('%s: then its socket is destroyed', async (_how, end, reason) => {
+    ['the router’s close()', ({ events }) => events.close(), 'shutdown'],
+  ])('%s: then the socket is destroyed', async (_how, end, reason) => {
     jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
     const { conn, events, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
     stream.pause();
     await choke(conn);
     const { socket } = conn.request;
     end({ conn, events });
-    await turn();
+    await tick();
     expect(conn.readyState).toBe('closed');
     expect(events.size).toBe(0);
-    await cutAfterOneSecond(socket, stream);
+    await expectCutAfterOneSecond(socket, stream);
     expect(conn.signal.reason).toBe(reason);
   });
 
-  test('who reads on within it gets everything', async () => {
+  test('a client that reads again within it receives everything', async () => {
     const { conn, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
     stream.pause();
     const pushed = await choke(conn);
@@ -304,40 +307,37 @@ describe('a reader that does not read has one second', () => {
   });
 });
 
-describe('who is behind at its end', () => {
+describe('a connection that is behind when it closes', () => {
   test.each<[how: string, end: (all: { conn: Connection; events: { close(): Promise<void> } }) => unknown]>([
     ['close()', ({ conn }) => conn.close()],
     ['end()', ({ conn }) => conn.end()],
     ['the router’s close()', ({ events }) => events.close()],
-  ])(
-    '%s: gets first what was broadcast before it, in order with its own, and nothing of what came after',
-    async (how, end) => {
-      const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
-      stream.pause();
-      const pushed = await choke(conn);
-      await events.broadcast('one');
-      conn.push('own');
-      await events.broadcast('two');
-      const closing = end({ conn, events });
-      if (how !== 'the router’s close()') await events.broadcast('after');
-      expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
-      await turn();
-      stream.resume();
-      await stream.until(() => stream.ended, 900);
-      expect(await stream.closed).toBe('end');
-      const goodbye = how === 'end()' ? ['end'] : [];
-      expect(stream.events.slice(1 + pushed).map(({ event, data }) => data || event)).toEqual([
-        'one',
-        'own',
-        'two',
-        ...goodbye,
-      ]);
-      expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
-      await closing;
-    },
-  );
+  ])('%s: receives the earlier broadcasts in order with its own pushes, and no later broadcast', async (how, end) => {
+    const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
+    stream.pause();
+    const pushed = await choke(conn);
+    await events.broadcast('one');
+    conn.push('own');
+    await events.broadcast('two');
+    const closing = end({ conn, events });
+    if (how !== 'the router’s close()') await events.broadcast('after');
+    expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
+    await tick();
+    stream.resume();
+    await stream.until(() => stream.ended, 900);
+    expect(await stream.closed).toBe('end');
+    const endEvent = how === 'end()' ? ['end'] : [];
+    expect(stream.events.slice(1 + pushed).map(({ event, data }) => data || event)).toEqual([
+      'one',
+      'own',
+      'two',
+      ...endEvent,
+    ]);
+    expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
+    await closing;
+  });
 
-  test('for one second, then its socket is destroyed, and it has not been told goodbye: it comes back for the rest', async () => {
+  test('is destroyed after one second, without an `end` event, so that its client returns for the rest', async () => {
     jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
     const { conn, events, stream } = await opened(() => {}, { maxBuffered: 1e9 });
     stream.pause();
@@ -345,13 +345,13 @@ describe('who is behind at its end', () => {
     await events.broadcast('missed');
     const { socket } = conn.request;
     conn.end();
-    await turn();
-    await cutAfterOneSecond(socket, stream);
+    await tick();
+    await expectCutAfterOneSecond(socket, stream);
     expect(stream.text).not.toContain('event: end');
   });
 });
 
-test('CL-04 a stream that breaks off in the middle of an event: nobody fires it, and on return it is whole', async () => {
+test('a stream that breaks off within an event: the client does not fire the part, and receives the whole event on return', async () => {
   const { events, url, conns } = await site(() => {}, { retry: 1 });
   const { seen } = source(url);
   await eventually(() => conns.length === 1);

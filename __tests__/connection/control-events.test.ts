@@ -6,7 +6,7 @@
 import type { Connection, SseOptions } from '../../lib/index.ts';
 import { Hub } from '../../lib/hub/hub.ts';
 import { checkOptions } from '../../lib/options/options.ts';
-import { another, choke, codeOf, opened, overOf, turn, type AnyHandler } from '../fixtures/support.ts';
+import { another, choke, codeOf, opened, overOf, tick, type AnyHandler } from '../fixtures/support.ts';
 
 const RESERVED = ['error', 'open', 'end', 'reset', 'checkpoint'];
 const HEAD = ':\nretry: 1000\n';
@@ -82,7 +82,7 @@ describe.each([
     conn.push('own');
     await stream.take(2);
     expect(stream.text).toBe(`${HEAD}event: end\ndata: b\n\ndata: own\n\n`);
-    await expect(events.broadcast({ id: 7, data: 'x' })).rejects.toMatchObject({ code: 'ERR_SSE_ID' });
+    await expect(events.broadcast({ id: 7, data: 'x' } as never)).rejects.toMatchObject({ code: 'ERR_SSE_ID' });
   });
 
   test('a snapshot has no position, and a heartbeat is no checkpoint', async () => {
@@ -149,7 +149,7 @@ test('a client that is behind and whose stream ends is broken off, if what it mi
   await choke(conn);
   for (let n = 0; n < 10; n++) await events.broadcast(`lost ${n}`);
   conn.end();
-  await turn();
+  await tick();
   stream.resume();
   expect(await stream.closed).toBe('cut');
 });

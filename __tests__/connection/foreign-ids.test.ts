@@ -20,7 +20,7 @@ import type { TestStream } from '../../lib/testing/index.ts';
 import { eventually, Raw } from '../fixtures/http.ts';
 import { nodeRedis } from '../fixtures/redis-clients.ts';
 import { type RedisServer, startRedis } from '../fixtures/redis-server.ts';
-import { another, appOf, BARE, HEAD, later, listening, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, HEAD, later, listening, tick } from '../fixtures/support.ts';
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -250,7 +250,7 @@ test.each<[move: string, from: () => Promise<Before>, to: () => Promise<Journal>
     page.push(`reset ${(JSON.parse(data as string) as { reason: string }).reason}`),
   );
   await new Promise((resolve) => source.addEventListener('open', resolve, { once: true }));
-  await turn();
+  await tick();
   before.send('old 1');
   await eventually(() => page.includes('old 1'));
 

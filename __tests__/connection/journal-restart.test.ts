@@ -1,31 +1,12 @@
-// What a journal's `restart` means for those who stand on the ring, and for those who do not.
+// The effect of a journal's `restart` on connections in the ring, and on connections in the log.
 
 import express from 'express';
-import { memoryJournal, sse, type Follower, type Journal } from '../../lib/index.ts';
+import { sse } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
+import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
 
-/** A journal in memory whose follower the test can speak to. */
-function wrapped(read?: Journal['read']): { journal: Journal; follower: () => Follower } {
-  const inner = memoryJournal();
-  let told!: Follower;
-  const journal: Journal = {
-    open: () => inner.open(),
-    append: (entry) => inner.append(entry),
-    window: (max) => inner.window(max),
-    read: read ?? ((after, limit) => inner.read(after, limit)),
-    follow: (after, follower) => {
-      told = follower;
-      return inner.follow(after, follower);
-    },
-    compare: (a, b) => inner.compare(a, b),
-    isId: (text) => inner.isId(text),
-    close: () => inner.close(),
-  };
-  return { journal, follower: () => told };
-}
-
-test('a live reader is told the last id that it had', async () => {
-  const { journal, follower } = wrapped();
+test('a live client receives a reset with its last id', async () => {
+  const { journal, follower } = journalWithFollower();
   const events = sse({ history: journal });
   const stream = await connect(express().use('/e', events), '/e');
   await stream.next();
@@ -40,17 +21,17 @@ test('a live reader is told the last id that it had', async () => {
   await events.close();
 });
 
-test('who waits with an id that the log has, as it is now, is resumed and not reset', async () => {
-  let asked!: () => void;
-  const wasAsked = new Promise<void>((resolve) => (asked = resolve));
-  const { journal, follower } = wrapped(async () => {
-    asked();
+test('a connection that waits with an id that is still in the log is resumed, without a reset', async () => {
+  let onRead!: () => void;
+  const readCalled = new Promise<void>((resolve) => (onRead = resolve));
+  const { journal, follower } = journalWithFollower(async () => {
+    onRead();
     return { ok: true, entries: [] };
   });
   const events = sse({ history: journal });
   const epoch = (await events.broadcast('b')).replace(/-\d+$/, '');
   const stream = await connect(express().use('/e', events), '/e', { lastEventId: `${epoch}-901` });
-  await wasAsked;
+  await readCalled;
   const entries = [901, 902].map((n) => ({ id: `${epoch}-${n}`, body: Buffer.from(`data: ${n}\n\n`) }));
   follower().restart({ floor: `${epoch}-900`, entries }, 'unknown');
   expect(await stream.next()).toMatchObject({ event: 'message', data: '902', id: `${epoch}-902` });

@@ -1,5 +1,9 @@
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { connect as dial, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import express from 'express';
 import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
@@ -15,98 +19,98 @@ import {
   opened,
   type Opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 import { ask, eventually, pause, Raw } from '../fixtures/http.ts';
 
-/** What a request waits for, in the tests of who leaves meanwhile. */
+/** Delays a request, in the tests of clients that disconnect meanwhile. */
 let wait: (go: () => void) => void;
-const verdict = (answer: (error: null, is: boolean) => void): void => wait(() => answer(null, true));
+const allowLater = (answer: (error: null, is: boolean) => void): void => wait(() => answer(null, true));
 
-/** Time stands still from here on; sockets do not. */
+/** Stops the clock; sockets still work. */
 function stopTime(): void {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
 }
-const pass = (ms: number): Promise<void> => jest.advanceTimersByTimeAsync(ms);
+const advance = (ms: number): Promise<void> => jest.advanceTimersByTimeAsync(ms);
 
 describe('heartbeat', () => {
-  test('HB-01, HB-02 after 15 seconds of silence one is sent, of two bytes, again and again', async () => {
+  test('after each 15 seconds of silence, the router sends one heartbeat of two bytes', async () => {
     stopTime();
     const { stream } = await opened(() => {}, { history: false, retry: 1000 });
     await stream.until(() => stream.retry === 1000);
-    await pass(14_999);
-    await turn();
+    await advance(14_999);
+    await tick();
     expect(stream.text).toBe(':\nretry: 1000\n');
     for (const beats of [1, 2, 3]) {
-      await pass(15_000);
+      await advance(15_000);
       await stream.until(() => stream.comments.length === 1 + beats);
     }
     expect(stream.text).toBe(':\nretry: 1000\n:\n:\n:\n');
   });
 
-  test.each<[what: string, say: (all: Opened) => unknown]>([
+  test.each<[what: string, write: (all: Opened) => unknown]>([
     ['a push', ({ conn }) => conn.push('x')],
     ['a comment', ({ conn }) => conn.comment('x')],
     ['a broadcast', ({ events }) => events.broadcast('x')],
-  ])('HB-01 only the silent get one: %s starts the interval anew', async (_what, say) => {
+  ])('%s restarts the heartbeat interval', async (_what, write) => {
     stopTime();
     const all = await opened(() => {}, { ...BARE, heartbeat: 1000 });
     const { stream } = all;
-    await pass(600);
-    await say(all);
+    await advance(600);
+    await write(all);
     await stream.until(() => stream.text.includes('x'));
-    await pass(900);
-    await turn();
+    await advance(900);
+    await tick();
     expect(stream.text.endsWith(':\n')).toBe(false);
-    await pass(200);
+    await advance(200);
     await stream.until(() => stream.text.endsWith('\n:\n'));
   });
 
-  test('HB-01 heartbeat: false sends none', async () => {
+  test('heartbeat: false sends no heartbeat', async () => {
     stopTime();
     const { stream, conn } = await opened(() => {}, BARE);
-    await pass(3_600_000);
+    await advance(3_600_000);
     conn.push('x');
     await stream.next();
-    expect(stream.comments).toEqual(['']); // that of the opening
+    expect(stream.comments).toEqual(['']); // the comment of the opening
   });
 
-  test('HB-01 with history, whose id has fallen behind gets a checkpoint instead, once', async () => {
+  test('with history, a client whose id is behind the head gets one checkpoint in place of the heartbeat', async () => {
     stopTime();
     const { stream, events } = await opened(() => {}, { heartbeat: 1000 });
     await stream.next(); // the first checkpoint
-    const id = await events.broadcast('for nobody here', { to: 'elsewhere' });
-    await pass(1100);
+    const id = await events.broadcast('for another channel', { to: 'elsewhere' });
+    await advance(1100);
     expect(await stream.next()).toMatchObject({ event: 'checkpoint', data: '', id });
-    await pass(1000);
+    await advance(1000);
     await stream.until(() => stream.comments.length === 2);
     expect(stream.lastEventId).toBe(id);
   });
 
-  test('HB-01 so does who got a broadcast that is no event, and so brings no id', async () => {
+  test('so does a client that has received a broadcast without an event, and therefore without an id', async () => {
     stopTime();
     const { stream, events } = await opened(() => {}, { heartbeat: 1000 });
     await stream.next();
     const id = await events.broadcast({ retry: 1234 });
-    await pass(1100);
+    await advance(1100);
     expect(await stream.next()).toMatchObject({ event: 'checkpoint', data: '', id });
     expect(stream.retry).toBe(1234);
   });
 
-  test('HB-04 a wall clock that jumps changes nothing', async () => {
+  test('a jump of the wall clock has no effect', async () => {
     stopTime();
     const { stream, events } = await opened(() => {}, { ...BARE, heartbeat: 1000, maxAge: 10_000 });
     for (const jump of [86_400_000, -2 * 86_400_000]) {
       jest.setSystemTime(Date.now() + jump);
-      await pass(500);
-      await turn();
+      await advance(500);
+      await tick();
     }
     expect(events.size).toBe(1);
-    await pass(100);
+    await advance(100);
     await stream.until(() => stream.comments.length === 2);
   });
 
-  test('HB-06 a reader that is behind gets none', async () => {
+  test('a client that is behind gets no heartbeat', async () => {
     const { stream, conn } = await opened(() => {}, { ...BARE, heartbeat: 20, maxBuffered: 1e9 });
     stream.pause();
     await choke(conn);
@@ -118,7 +122,7 @@ describe('heartbeat', () => {
 });
 
 describe('retry', () => {
-  test('CL-05 each connection gets its own, between 2 and 5 seconds', async () => {
+  test('each connection gets a delay of its own, between 2 and 5 seconds', async () => {
     const { app, stream } = await opened();
     const streams = await Promise.all(Array.from({ length: 30 }, () => another(app)));
     await Promise.all(streams.map((one) => one.until(() => one.retry !== undefined)));
@@ -143,37 +147,37 @@ describe('retry', () => {
 });
 
 describe('maxAge', () => {
-  test('HB-07 the stream ends normally, and the client comes back with its id', async () => {
+  test('the stream ends normally, and the client keeps its id', async () => {
     stopTime();
     const { stream, conn, events } = await opened(() => {}, { maxAge: 60_000, heartbeat: false });
     const id = await events.broadcast('x');
     await stream.take(2);
-    await pass(59_000);
+    await advance(59_000);
     expect(conn.readyState).toBe('open');
-    await pass(1100);
+    await advance(1100);
     expect(await stream.closed).toBe('end');
     expect(await overOf(conn)).toBe('expired');
-    expect(stream.events).toHaveLength(2); // no goodbye
+    expect(stream.events).toHaveLength(2); // no `end` event
     expect(stream.lastEventId).toBe(id);
     expect(events.stats()).toMatchObject({ connections: 0, closed: { expired: 1 } });
   });
 
-  test('HB-07 a span gives each its own', async () => {
+  test('with a range, each connection gets an age of its own', async () => {
     stopTime();
     const { app, events } = await opened(() => {}, { maxAge: { min: 10_000, max: 20_000 }, heartbeat: false });
     for (let n = 0; n < 30; n++) await another(app);
-    await pass(9900);
+    await advance(9900);
     expect(events.size).toBe(31);
     const left: number[] = [];
     for (let second = 0; second < 11; second++) {
-      await pass(1000);
+      await advance(1000);
       left.push(events.size);
     }
     expect(new Set(left).size).toBeGreaterThan(4);
     expect(left.at(-1)).toBe(0);
   });
 
-  test('HB-07 a reader that takes nothing is rid of as well', async () => {
+  test('a client that does not read is disconnected as well', async () => {
     const { stream, conn, events } = await opened(() => {}, { ...BARE, maxAge: 1000, maxBuffered: 1e9 });
     stream.pause();
     await choke(conn);
@@ -185,7 +189,7 @@ describe('maxAge', () => {
 });
 
 describe('limits', () => {
-  const AWAY = /^: ?[^\n]*(full|too many)[^\n]*\nretry: (\d+)\n$/;
+  const RETRY_LATER = /^: ?[^\n]*(full|too many)[^\n]*\nretry: (\d+)\n$/;
 
   async function site(limits: SseOptions['limits'], more: SseOptions = {}, handler: AnyHandler = () => {}) {
     const events = sse((conn, req, res) => handler(conn, req, res) as void, { ...more, limits });
@@ -197,7 +201,7 @@ describe('limits', () => {
   }
   const as = (ip: string): { headers: Record<string, string> } => ({ headers: { 'x-forwarded-for': ip } });
 
-  test('LIM-06, CL-03 over `connections`: an empty stream that says when to come back, and a place that is free again', async () => {
+  test('over `connections`: an empty stream with a retry delay, until a connection closes', async () => {
     const { events, url } = await site({ connections: 2 });
     const two = await Promise.all([connect(url), connect(url)]);
     const retries = new Set<string>();
@@ -205,8 +209,8 @@ describe('limits', () => {
       const answer = await ask(url);
       expect(answer.status).toBe(200);
       expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
-      expect(answer.text).toMatch(AWAY);
-      retries.add(AWAY.exec(answer.text)![2]!);
+      expect(answer.text).toMatch(RETRY_LATER);
+      retries.add(RETRY_LATER.exec(answer.text)![2]!);
     }
     expect(retries.size).toBeGreaterThan(2);
     expect(events.stats()).toMatchObject({ connections: 2, opened: 2, refused: { connections: 5 } });
@@ -217,10 +221,10 @@ describe('limits', () => {
     await Promise.all([two[1].close(), third.close()]);
   });
 
-  test('LIM-06 over `perClient`, by req.ip: others have their places', async () => {
+  test('over `perClient`, by req.ip: other clients are not affected', async () => {
     const { events, url } = await site({ perClient: 1 });
     const one = await connect(url, undefined, as('192.0.2.1'));
-    expect((await ask(url, as('192.0.2.1'))).text).toMatch(AWAY);
+    expect((await ask(url, as('192.0.2.1'))).text).toMatch(RETRY_LATER);
     const other = await connect(url, undefined, as('192.0.2.2'));
     await eventually(() => events.size === 2);
     await one.close();
@@ -236,33 +240,89 @@ describe('limits', () => {
     ['2001:db8:1:2::1', '2001:db8:1:3::1', false],
     ['::ffff:192.0.2.1', '192.0.2.1', true],
     ['::ffff:192.0.2.1', '::ffff:192.0.2.2', false],
-  ])('LIM-06 %s and %s are one client: %s', async (one, other, same) => {
+    ['::ffff:cb00:7109', '203.0.113.9', true],
+    ['0:0:0:0:0:ffff:203.0.113.9', '::FFFF:CB00:7109', true],
+    ['::ffff:cb00:7109', '::ffff:cb00:710a', false],
+    ['0:0:0:0:0:ffff:203.0.113.9', '0:0:0:0:0:ffff:203.0.113.10', false],
+    ['203.0.113.9:50001', '203.0.113.9:50002', true],
+    ['203.0.113.9:50001', '203.0.113.9', true],
+    ['203.0.113.9:50001', '203.0.113.10:50001', false],
+    ['[2001:db8::7]:443', '[2001:db8::7]:50001', true],
+    ['[2001:db8::7]:443', '2001:db8::7', true],
+    ['[2001:db8::7]:443', '[2001:db8:0:1::7]:443', false],
+    ['[::ffff:203.0.113.9]:443', '203.0.113.9', true],
+    ['fe80::1%eth0', 'fe80::1%eth1', true],
+    ['fe80::1%eth0', 'fe80::2%eth0', false],
+    ['::203.0.113.9', '203.0.113.9', true],
+    ['1:2:3:4:5::192.0.2.1', '1:2:3:4:6::192.0.2.2', true],
+    ['64:ff9b::203.0.113.9', '203.0.113.9', true],
+    ['64:ff9b::203.0.113.9', '64:ff9b::203.0.113.10', false],
+    ['::ffff:0:203.0.113.9', '::ffff:0:203.0.113.10', false],
+    ['2002:cb00:7109:1::1', '2002:cb00:7109:2::1', true],
+    ['2001:0:1:2:3:4:34ff:8ef6', '203.0.113.9', true],
+    ['::1', '127.0.0.1', false],
+    ['client-a', 'client-b', false],
+    ['client-a', 'client-a', true],
+    ['localhost:1', 'localhost:2', true],
+  ])('%s and %s are one client: %s', async (one, other, same) => {
     const { url } = await site({ perClient: 1 });
     const stream = await connect(url, undefined, as(one));
     const second = await connect(url, undefined, as(other));
     await second.until(() => second.retry !== undefined);
-    expect(AWAY.test(second.text)).toBe(same);
+    expect(RETRY_LATER.test(second.text)).toBe(same);
     await Promise.all([stream.close(), second.close()]);
   });
 
-  test('LIM-06 `clientKey` says who is one client', async () => {
+  test.each(['unknown', 'unix:'])(
+    'with `perClient`, requests whose address is %s are not counted together',
+    async (ip) => {
+      const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+      const { url, events } = await site({ perClient: 1 });
+      const two = await Promise.all([connect(url, undefined, as(ip)), connect(url, undefined, as(ip))]);
+      await eventually(() => events.size === 2);
+      expect(warned).toHaveBeenCalledTimes(1);
+      await Promise.all(two.map((stream) => stream.close()));
+    },
+  );
+
+  test('with `perClient`, requests over a Unix socket are not counted, and one warning contains the cure', async () => {
+    const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const events = sse({ limits: { perClient: 1 } });
+    later(() => events.close());
+    const socketPath = join(await mkdtemp(join(tmpdir(), 'sse-')), 'socket');
+    const server = createServer(appOf(events)).listen(socketPath);
+    later(() => rm(dirname(socketPath), { recursive: true }));
+    later(() => server.close());
+    await once(server, 'listening');
+    const two = await Promise.all([connect(server, '/events'), connect(server, '/events')]);
+    await eventually(() => events.size === 2);
+    expect(warned.mock.calls).toEqual([
+      [
+        expect.stringMatching(/limits\.perClient .*received undefined.*trust proxy.*clientKey/),
+        { code: 'SSE_CLIENT_UNKNOWN' },
+      ],
+    ]);
+    await Promise.all(two.map((stream) => stream.close()));
+  });
+
+  test('`clientKey` identifies a client', async () => {
     const { url } = await site({ perClient: 1, clientKey: (req) => String(req.headers['x-user']) });
     const stream = await connect(url, undefined, { headers: { 'x-user': 'a' } });
-    expect((await ask(url, { headers: { 'x-user': 'a' } })).text).toMatch(AWAY);
+    expect((await ask(url, { headers: { 'x-user': 'a' } })).text).toMatch(RETRY_LATER);
     const other = await connect(url, undefined, { headers: { 'x-user': 'b' } });
     await other.until(() => other.text.includes('retry'));
-    expect(other.text).not.toMatch(AWAY);
+    expect(other.text).not.toMatch(RETRY_LATER);
     await Promise.all([stream.close(), other.close()]);
   });
 
-  test("LIM-06 a `clientKey` of '' is one client as well", async () => {
+  test("a `clientKey` of '' identifies one client as well", async () => {
     const { url } = await site({ perClient: 1, clientKey: () => '' });
     const stream = await connect(url);
-    expect((await ask(url)).text).toMatch(AWAY);
+    expect((await ask(url)).text).toMatch(RETRY_LATER);
     await stream.close();
   });
 
-  test('LIM-06 a `clientKey` that throws is an error to Express, and takes no place', async () => {
+  test('a `clientKey` that throws causes an error in Express, and counts in no limit', async () => {
     const { url, events } = await site({
       perClient: 1,
       clientKey: () => {
@@ -273,8 +333,12 @@ describe('limits', () => {
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });
 
-  test('LIM-06 a `clientKey` that returns a promise is an error to Express, and not one client', async () => {
-    const { url, events } = await site({ perClient: 1, clientKey: (async () => 'a') as never });
+  test.each([
+    ['a promise', async () => 'a'],
+    ['undefined', () => undefined],
+    ['null', () => null],
+  ])('a `clientKey` that returns %s causes an error in Express', async (_what, clientKey) => {
+    const { url, events } = await site({ perClient: 1, clientKey: clientKey as never });
     expect((await ask(url)).status).toBe(500);
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });
@@ -282,7 +346,7 @@ describe('limits', () => {
   test.each([
     [{ connections: 1 }, 503],
     [{ perClient: 1 }, 429],
-  ])('CL-03 whenFull: reject, with %j: %i and a jittered Retry-After', async (limits, status) => {
+  ])('whenFull: reject, with %j: %i and a jittered Retry-After', async (limits, status) => {
     const { url, events } = await site({ ...limits, whenFull: 'reject' });
     const stream = await connect(url);
     const delays = new Set<string>();
@@ -298,12 +362,12 @@ describe('limits', () => {
     await stream.close();
   });
 
-  test('LIM-06 who is still connecting has a place, which comes back when the client leaves before its handler is done', async () => {
+  test('a connection that is still connecting counts, until its client disconnects', async () => {
     const { url, events } = await site({ connections: 1 }, {}, () => new Promise(() => {}));
     const abort = new AbortController();
     const waiting = fetch(url, { signal: abort.signal }).catch(() => 'left');
     await eventually(() => events.stats().connecting === 1);
-    expect((await ask(url)).text).toMatch(AWAY);
+    expect((await ask(url)).text).toMatch(RETRY_LATER);
     abort.abort();
     expect(await waiting).toBe('left');
     await eventually(() => events.stats().connecting === 0);
@@ -314,36 +378,41 @@ describe('limits', () => {
 
   test.each<[what: string, options: SseOptions, requests: string[]]>([
     ['a middleware', {}, ['GET /wait/events']],
-    ['the verdict on its origin', { cors: { origin: (_origin, answer) => verdict(answer) } }, ['GET /events']],
-    ['a middleware, behind another request of its socket', {}, ['GET /never', 'GET /wait/events']],
-  ])('LIM-06 who leaves while %s is waited for is never registered', async (_what, options, requests) => {
-    const handler = jest.fn();
-    const events = sse(handler, { limits: { connections: 1, perClient: 1 }, ...options });
-    later(() => events.close());
-    const entered = gate();
-    const left = gate();
-    wait = async (go) => {
-      entered.open();
-      await left.pass;
-      go();
-    };
-    const app = express();
-    app.get('/never', () => {});
-    app.use('/wait', (_req, _res, next) => wait(next));
-    app.use(['/wait/events', '/events'], events);
-    const { port, server } = await listening(app);
-    const gone = new Promise<void>((resolve) => server.once('connection', (at) => at.once('close', () => resolve())));
-    const lines = requests.map((request) => `${request} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n\r\n`);
-    const socket = dial(port, '127.0.0.1', () => socket.write(lines.join('')));
-    await entered.pass;
-    socket.destroy();
-    await gone;
-    left.open();
-    await turn();
-    await turn();
-    expect(handler).not.toHaveBeenCalled();
-    expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
-  });
+    ['the check of its origin', { cors: { origin: (_origin, answer) => allowLater(answer) } }, ['GET /events']],
+    ['a middleware, behind another request on its socket', {}, ['GET /never', 'GET /wait/events']],
+  ])(
+    'a client that disconnects while its request waits for %s is never registered',
+    async (_what, options, requests) => {
+      const handler = jest.fn();
+      const events = sse(handler, { limits: { connections: 1, perClient: 1 }, ...options });
+      later(() => events.close());
+      const entered = gate();
+      const disconnected = gate();
+      wait = async (go) => {
+        entered.open();
+        await disconnected.pass;
+        go();
+      };
+      const app = express();
+      app.get('/never', () => {});
+      app.use('/wait', (_req, _res, next) => wait(next));
+      app.use(['/wait/events', '/events'], events);
+      const { port, server } = await listening(app);
+      const closed = new Promise<void>((resolve) =>
+        server.once('connection', (at) => at.once('close', () => resolve())),
+      );
+      const lines = requests.map((request) => `${request} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n\r\n`);
+      const socket = dial(port, '127.0.0.1', () => socket.write(lines.join('')));
+      await entered.pass;
+      socket.destroy();
+      await closed;
+      disconnected.open();
+      await tick();
+      await tick();
+      expect(handler).not.toHaveBeenCalled();
+      expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
+    },
+  );
 
   test.each<[what: string, handler: AnyHandler]>([
     ['answers the request itself', (_conn, _req, res) => void res.sendStatus(403)],
@@ -356,9 +425,9 @@ describe('limits', () => {
     ['rejects', () => Promise.reject(new Error('no'))],
     ['closes', (conn) => conn.close()],
     ['ends', (conn) => conn.end()],
-  ])('LIM-06 the place of a handler that %s comes back', async (_what, handler) => {
+  ])('the connection of a handler that %s counts no longer', async (_what, handler) => {
     const { url, events } = await site({ connections: 1, perClient: 1 }, {}, handler);
-    for (let n = 0; n < 3; n++) expect((await ask(url)).text).not.toMatch(AWAY);
+    for (let n = 0; n < 3; n++) expect((await ask(url)).text).not.toMatch(RETRY_LATER);
     expect(events.stats()).toMatchObject({
       connections: 0,
       connecting: 0,
@@ -367,9 +436,9 @@ describe('limits', () => {
   });
 });
 
-describe('leaving', () => {
-  /** Many clients that take what comes. */
-  const crowd = (port: number, size: number): Socket[] =>
+describe('a disconnect of the client', () => {
+  /** Connects many clients that read everything. */
+  const connectMany = (port: number, size: number): Socket[] =>
     Array.from({ length: size }, () => {
       const socket = dial(port, '127.0.0.1').on('error', () => {});
       socket.resume().write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -377,10 +446,10 @@ describe('leaving', () => {
     });
 
   test.each<[how: string, leave: (raw: Raw) => void]>([
-    ['FL-01 a FIN', (raw) => raw.socket.destroy()],
-    ['FL-01 an RST', (raw) => raw.socket.resetAndDestroy()],
-    ['FL-09 a half-close', (raw) => raw.socket.end()],
-  ])('%s is seen at once: the signal once, the registry empty', async (_how, leave) => {
+    ['a FIN', (raw) => raw.socket.destroy()],
+    ['an RST', (raw) => raw.socket.resetAndDestroy()],
+    ['a half-close', (raw) => raw.socket.end()],
+  ])('%s is noticed at once: the signal aborts once, and the registry is empty', async (_how, leave) => {
     const { app, events, stream } = await opened();
     await stream.close();
     const { port } = await listening(app);
@@ -392,7 +461,7 @@ describe('leaving', () => {
     const abort = jest.fn();
     conn!.signal.addEventListener('abort', abort);
     leave(raw);
-    await eventually(() => events.size === 0, 1000); // and not by a heartbeat
+    await eventually(() => events.size === 0, 1000); // not at a heartbeat
     expect(abort).toHaveBeenCalledTimes(1);
     expect(conn!.signal.reason).toBe('client');
     expect(conn).toMatchObject({ readyState: 'closed', bufferedBytes: 0 });
@@ -400,7 +469,7 @@ describe('leaving', () => {
     expect(events.stats()).toMatchObject({ connections: 0, channels: 0, behind: 0, closed: { client: 2 } });
   });
 
-  test('FL-02 pushing at full speed while the client breaks off throws nothing', async () => {
+  test('pushes at full speed throw nothing while the client disconnects', async () => {
     const { app, events } = await opened();
     const { port } = await listening(app);
     for (let n = 0; n < 10; n++) {
@@ -408,18 +477,18 @@ describe('leaving', () => {
       await eventually(() => events.size === 2);
       const conn = [...events.connections].at(-1)!;
       setImmediate(() => raw.socket.resetAndDestroy());
-      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await turn();
+      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await tick();
       await eventually(() => events.size === 1);
     }
     expect(events.stats().closed).toMatchObject({ client: 10, error: 0 });
   });
 
-  test('FL-06 an onError that throws stops nothing', async () => {
+  test('an onError that throws does not prevent the close', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { events, conn, stream } = await opened(
       async function* () {
         yield 'one';
-        await turn();
+        await tick();
         throw new Error('of the source');
       } as AnyHandler,
       {
@@ -435,11 +504,11 @@ describe('leaving', () => {
     expect(warned).toHaveBeenCalledWith(expect.objectContaining({ message: 'of onError' }));
   });
 
-  test('FL-14 clients that break off at once, and while it flows', async () => {
+  test('clients that disconnect at once, or while events flow, are removed', async () => {
     const { app, events } = await opened((conn) => {
-      const flow = (): unknown => conn.push('x');
-      flow();
-      const more = setInterval(flow, 1);
+      const push = (): unknown => conn.push('x');
+      push();
+      const more = setInterval(push, 1);
       conn.signal.addEventListener('abort', () => clearInterval(more));
     });
     const { port } = await listening(app);
@@ -452,26 +521,26 @@ describe('leaving', () => {
     await eventually(() => events.size === 1 && events.stats().connecting === 0);
   });
 
-  test('FL-08 an RST storm: 2,000 at once, none is told twice', async () => {
-    let told = 0;
-    const { app, events } = await opened((conn) => conn.signal.addEventListener('abort', () => told++));
+  test('2,000 clients that reset their sockets at once are removed, and each signal aborts once', async () => {
+    let aborts = 0;
+    const { app, events } = await opened((conn) => conn.signal.addEventListener('abort', () => aborts++));
     const { port } = await listening(app);
     const sockets: Socket[] = [];
     while (sockets.length < 2000) {
-      sockets.push(...crowd(port, 400)); // more would overrun the kernel's backlog
+      sockets.push(...connectMany(port, 400)); // more would overflow the kernel's backlog
       await eventually(() => events.size === 1 + sockets.length, 10_000);
     }
     const before = process.cpuUsage();
     for (const socket of sockets) socket.resetAndDestroy();
     await eventually(() => events.size === 1, 10_000);
-    const { user, system } = process.cpuUsage(before); // other processes may have the core for the rest
+    const { user, system } = process.cpuUsage(before); // CPU time, because other processes may use the core meanwhile
     expect((user + system) / 1000).toBeLessThan(2000);
-    await turn();
-    expect(told).toBe(2000);
+    await tick();
+    expect(aborts).toBe(2000);
     expect(events.stats()).toMatchObject({ connections: 1, connecting: 0, behind: 0, closed: { client: 2000 } });
   });
 
-  test('10,000 connections come and go, and nothing is left of them', async () => {
+  test('10,000 connections open and close, and leave no timer, socket or listener', async () => {
     const { app, events } = await opened((conn) => {
       conn.join('everyone', `user-${conn.id}`);
       conn.push('hi');
@@ -486,7 +555,7 @@ describe('leaving', () => {
     });
     const wave = async (size: number): Promise<void> => {
       const before = events.stats().opened;
-      const sockets = crowd(port, size);
+      const sockets = connectMany(port, size);
       await eventually(() => events.stats().opened === before + size, 10_000);
       const closed = sockets.map((socket) => once(socket, 'close'));
       for (const [n, socket] of sockets.entries()) {
@@ -496,23 +565,23 @@ describe('leaving', () => {
       await Promise.all(closed);
       await eventually(() => events.size === 1);
     };
-    const before = counts(); // before anybody came: after a wave, what closes late would count as what was there
+    const before = counts(); // before the first wave: after one, a socket that closes late would count as existing
     for (let n = 0; n < 25; n++) await wave(400);
     await eventually(counts, 10_000, (now) => JSON.stringify(now) === JSON.stringify(before)).catch(() => {});
     expect(counts()).toEqual(before);
     expect(events.stats()).toMatchObject({ opened: 10_001, closed: { client: 10_000 } });
-    expect(events.stats().channels).toBe(2); // those of the one that stayed
+    expect(events.stats().channels).toBe(2); // those of the remaining connection
   }, 60_000);
 
-  test('FL-11 a reconnect storm: 1,000 come back at once with their ids, and each gets what it missed', async () => {
+  test('1,000 clients that reconnect at once with their ids each receive what they missed', async () => {
     const { app, events } = await opened(() => {});
     const { port } = await listening(app);
     const id = await events.broadcast('before');
     await events.broadcast('missed');
-    const back = (): Raw => new Raw(port).get('/events', `Last-Event-ID: ${id}`);
-    const raws = Array.from({ length: 500 }, back);
+    const reconnect = (): Raw => new Raw(port).get('/events', `Last-Event-ID: ${id}`);
+    const raws = Array.from({ length: 500 }, reconnect);
     await eventually(() => events.size === 501, 10_000);
-    raws.push(...Array.from({ length: 500 }, back));
+    raws.push(...Array.from({ length: 500 }, reconnect));
     await eventually(() => events.size === 1001, 10_000);
     await events.broadcast('live');
     await Promise.all(raws.map((raw) => raw.until('data: live\n\n', 10_000)));

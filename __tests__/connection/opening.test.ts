@@ -1,12 +1,12 @@
 /*
- * Design rule 1: when a stream opens, which bytes open it, in which order, and from which position on it is served.
+ * The opening of a stream: when it happens, its first bytes and their order, and the position where delivery starts.
  */
 import { memoryJournal, sse, type SseRouter } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { another, appOf, BARE, dialled, gate, HEAD, later, listening, opened } from '../fixtures/support.ts';
 
 describe('the opening', () => {
-  test('its bytes come in one piece: the head, a comment, the retry', async () => {
+  test('is written in one piece: the head, a comment, the retry', async () => {
     const events = sse(BARE);
     later(() => events.close());
     const { port } = await listening(appOf(events));
@@ -18,7 +18,7 @@ describe('the opening', () => {
     expect(body).toBe('e\r\n:\nretry: 1000\n\r\n'); // chunked: 14 bytes
   });
 
-  test('then come the handler’s own words, in order, the first event with the position', async () => {
+  test('continues with the pushes of the handler in order; the first event has the position', async () => {
     const { stream, events } = await opened(
       (conn) => {
         conn.comment('c');
@@ -33,19 +33,19 @@ describe('the opening', () => {
     );
   });
 
-  test('with nothing to say, a checkpoint tells the position', async () => {
+  test('without a push, contains a checkpoint with the position', async () => {
     const { stream, events } = await opened(() => {}, { retry: 1000 });
     await stream.next();
     expect(stream.text).toBe(`${HEAD}id: ${events.position}\nevent: checkpoint\ndata: \n\n`);
   });
 
-  test('with only comments to say, too', async () => {
+  test('with comments only, contains a checkpoint as well', async () => {
     const { stream, events } = await opened((conn) => conn.comment('c'), { retry: 1000 });
     await stream.next();
     expect(stream.text).toBe(`${HEAD}: c\nid: ${events.position}\nevent: checkpoint\ndata: \n\n`);
   });
 
-  test('a returning client gets the own words, what was missed, what is live; the first without an id', async () => {
+  test('of a returning client contains the pushes without an id, the missed entries, the live entries', async () => {
     const { stream, events } = await opened((conn) => void conn.push('own'), { retry: 1000 });
     await stream.next();
     await stream.close();
@@ -60,7 +60,7 @@ describe('the opening', () => {
     );
   });
 
-  test('one that cannot be resumed gets the reset, the snapshot, the own words, what is live', async () => {
+  test('of a client that cannot be resumed contains the reset, the snapshot, the pushes, the live entries', async () => {
     const { stream, events } = await opened(
       (conn) => void conn.push('own'),
       { retry: 1000, snapshot: () => ({ event: 'state', data: 1 }) },
@@ -76,7 +76,7 @@ describe('the opening', () => {
     );
   });
 
-  test('nothing is written before the end of the tick, and `position` is that of the admission', async () => {
+  test('happens at the end of a tick, with the position of the admission', async () => {
     const { pass, open } = gate();
     const entered = gate();
     const events = sse(async (conn) => {
@@ -104,7 +104,7 @@ describe('the opening', () => {
     expect(stream.text).not.toContain('for others');
   });
 
-  test('open() sends the head while the handler is still at work', async () => {
+  test('happens at open(), although the handler has not settled', async () => {
     const { pass, open } = gate();
     const events = sse(async (conn) => {
       conn.open();
@@ -119,7 +119,7 @@ describe('the opening', () => {
     expect((await stream.next()).data).toBe('later');
   });
 
-  test('pushed and joined in one tick count as one: a returning client gets what it missed of the room', async () => {
+  test('includes a join in the same tick: a returning client receives what it missed in this channel', async () => {
     const { stream, app, events } = await opened((conn) => {
       conn.push('hi');
       conn.join('room');
@@ -135,9 +135,9 @@ describe('the opening', () => {
   });
 
   test.each([
-    ['a large one', [300_000]],
-    ['many', Array<number>(1500).fill(1)],
-  ])('the tick is not cut short by what is broadcast in it: %s', async (_what, sizes) => {
+    ['one large broadcast', [300_000]],
+    ['many broadcasts', Array<number>(1500).fill(1)],
+  ])('does not happen before the end of the tick, even with %s in it', async (_what, sizes) => {
     let refuses = false;
     const events: SseRouter = sse(
       (conn, _req, res) => {
@@ -160,7 +160,7 @@ describe('the opening', () => {
     expect((await another(app)).status).toBe(403);
   });
 
-  test('a join after the opening is live from then on; a returning client that joins so late is warned of once', async () => {
+  test('is followed by live entries only for a later join; a process warning reports a late join of a returning client once', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { stream, app, conn, events } = await opened((connection) => connection.push('hi'));
     conn.join('room'); // a fresh client has nothing to miss
@@ -172,8 +172,8 @@ describe('the opening', () => {
     for (const times of [1, 2]) {
       const returning = await another(app, '/events', { lastEventId: stream.lastEventId });
       await returning.next();
-      const [back] = [...events.connections].slice(-1);
-      back!.join('room');
+      const [late] = [...events.connections].slice(-1);
+      late!.join('room');
       await events.broadcast(`live ${times}`, { to: 'room' });
       expect((await returning.next()).data).toBe(`live ${times}`);
       expect(warned).toHaveBeenCalledTimes(1);
@@ -185,7 +185,7 @@ describe('the opening', () => {
   });
 });
 
-test('a router that is closed while its journal opens: nobody is told of an error', async () => {
+test('a router that is closed while its journal opens reports no error', async () => {
   const { pass, fail } = gate();
   const onError = jest.fn();
   const history = Object.assign(memoryJournal(), { open: () => pass, close: async () => fail(new Error('closed')) });

@@ -1,17 +1,18 @@
 /*
- * `pushAll`: every kind of source, at the reader's speed, released in every case: API-11, and rule 8.
+ * `pushAll()`: accepts every kind of source, reads it at the speed of the client, and releases it in every case.
  */
+import { getMaxListeners } from 'node:events';
 import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
 import type { Source } from '../../lib/index.ts';
 import { collectGarbage } from '../fixtures/garbage.ts';
-import { BARE, choke, gate, HEAD, opened, overOf, turn } from '../fixtures/support.ts';
+import { BARE, choke, gate, HEAD, opened, overOf, tick } from '../fixtures/support.ts';
 
 type AnySource = Source<Record<string, unknown>>;
 
 async function* slowly<T>(...items: T[]): AsyncGenerator<T, void> {
   for (const item of items) {
-    await turn();
+    await tick();
     yield item;
   }
 }
@@ -27,7 +28,7 @@ function webOf(...items: unknown[]): WebStream {
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 
-describe('what it takes', () => {
+describe('a source', () => {
   test.each<[name: string, source: () => unknown]>([
     ['a list', () => ['a', { event: 'b', data: 1 }]],
     ['a set', () => new Set(['a', { event: 'b', data: 1 }])],
@@ -56,21 +57,21 @@ describe('what it takes', () => {
     const { stream, conn } = await opened((connection) => connection.pushAll(source() as AnySource), BARE);
     await stream.take(2);
     expect(stream.text).toBe(`${HEAD}data: a\n\nevent: b\ndata: 1\n\n`);
-    expect(conn.readyState).toBe('open'); // pushAll is not the end of the stream
+    expect(conn.readyState).toBe('open'); // pushAll does not end the stream
   });
 
   test.each<[name: string, source: () => unknown]>([
     ['a Node readable of bytes', () => Readable.from([bytes('a'), bytes('b\nc')])],
-    ['a Node readable of texts', () => Readable.from(['a', 'b\nc'])],
+    ['a Node readable of strings', () => Readable.from(['a', 'b\nc'])],
     ['a web stream of bytes', () => webOf(new Uint8Array([97]), new Uint8Array(bytes('b\nc')))],
     ['an async generator of bytes', () => slowly(bytes('a'), bytes('b\nc'))],
-  ])('%s: a chunk is an event', async (_name, source) => {
+  ])('%s: each chunk is an event', async (_name, source) => {
     const { stream } = await opened((connection) => connection.pushAll(source() as AnySource), BARE);
     await stream.take(2);
     expect(stream.text).toBe(`${HEAD}data: a\n\ndata: b\ndata: c\n\n`);
   });
 
-  test('WIRE-10 UTF-8 that is cut anywhere stays whole', async () => {
+  test('of bytes may divide a UTF-8 character anywhere', async () => {
     const text = '€豆腐💥é';
     const { stream, conn } = await opened(
       (connection) => connection.pushAll(slowly(...[...bytes(text)].map((byte) => Uint8Array.of(byte)))),
@@ -79,27 +80,106 @@ describe('what it takes', () => {
     await stream.take(5);
     expect(stream.events.map(({ data }) => data as string).join('')).toBe(text);
     expect(stream.text).not.toContain('\uFFFD');
-    await conn.pushAll([Buffer.from([0xe2, 0x82])] as unknown as string[]); // the end of the source is in the middle of one
+    await conn.pushAll([Buffer.from([0xe2, 0x82])] as unknown as string[]); // the source ends within a character
     expect((await stream.next()).data).toBe('\uFFFD');
   });
 
-  test.each([undefined, null, 7, 'a text', {}, () => {}, true, Buffer.from('x')])(
-    '%p is nothing to iterate',
+  const units = (text: string): string[] => text.split('');
+
+  test.each<[name: string, source: () => unknown]>([
+    ['a list of strings', () => units('a💥b豆💥💥')],
+    ['an async generator of strings', () => slowly(...units('a💥b豆💥💥'))],
+    ['a Node readable of objects', () => Readable.from(units('a💥b豆💥💥'))],
+    ['a web stream of strings', () => webOf(...units('a💥b豆💥💥'))],
+    ['messages', () => units('a💥b豆💥💥').map((data) => ({ data }))],
+    ['messages with a name', () => slowly(...units('a💥b豆💥💥').map((data) => ({ event: 'token', data })))],
+  ])('UTF-16 that is cut inside a surrogate pair stays whole: %s', async (_name, source) => {
+    const { stream } = await opened(async (connection) => {
+      await connection.pushAll(source() as AnySource);
+      connection.push({ event: 'last' });
+    }, BARE);
+    await stream.until(() => stream.events.at(-1)?.event === 'last');
+    const characters = stream.events.slice(0, -1).map(({ data }) => data as string);
+    expect(characters).toEqual(Array.from('a💥b豆💥💥'));
+  });
+
+  test('half of a surrogate pair waits for the next message of the same event', async () => {
+    const [high, low] = units('💥') as [string, string];
+    const { stream } = await opened(
+      (connection) =>
+        connection.pushAll([
+          { event: 'a', data: `1${high}`, id: 1 },
+          { event: 'b', data: `2${high}`, id: 2 },
+          `3${high}`,
+          { event: 'b', data: { not: 'a text' }, id: 3 },
+          { event: 'c', data: high, id: 4, retry: 5000 },
+          { event: 'a', data: `${low}4`, id: 5 },
+          { event: 'c', data: low },
+          `${low}5`,
+          { event: 'b', data: `no half${high}`, id: 6 },
+          { event: 'b', data: low, id: 7 },
+        ] as AnySource),
+      BARE,
+    );
+    await stream.until(() => stream.events.length === 9);
+    expect(stream.text).toBe(
+      [
+        `${HEAD}id: 1\nevent: a\ndata: 1\n\n`,
+        'id: 2\nevent: b\ndata: 2\n\n',
+        'data: 3\n\n',
+        'id: 3\nevent: b\ndata: {"not":"a text"}\n\n',
+        'id: 5\nevent: a\ndata: 💥4\n\n',
+        'id: 4\nevent: c\nretry: 5000\ndata: 💥\n\n',
+        'data: 💥5\n\n',
+        'id: 6\nevent: b\ndata: \uFFFDno half\n\n',
+        'id: 7\nevent: b\ndata: 💥\n\n',
+      ].join(''),
+    );
+  });
+
+  test('half of a surrogate pair at the end of a source is sent, as U+FFFD', async () => {
+    const [high] = units('💥') as [string];
+    const source = [`a${high}`, { event: 'b', data: high, id: 1 }, ''];
+    const { stream } = await opened((connection) => connection.pushAll(source as AnySource), BARE);
+    await stream.until(() => stream.events.length === 3);
+    expect(stream.text).toBe(`${HEAD}data: a\n\ndata: \uFFFD\n\nid: 1\nevent: b\ndata: \uFFFD\n\n`);
+  });
+
+  test('a line end of bytes that is cut between CR and LF is one line end', async () => {
+    const chunks = ['a\r', '\nb\r', 'c\r\n', '\r', '\n', 'd\r'].map(bytes);
+    const { stream } = await opened(async (connection) => {
+      await connection.pushAll(slowly(...chunks));
+      connection.push({ event: 'last' });
+    }, BARE);
+    await stream.until(() => stream.events.at(-1)?.event === 'last');
+    const text = stream.events.slice(0, -1).map(({ data }) => data as string);
+    expect(text.join('')).toBe('a\nb\nc\n\nd\n');
+  });
+
+  test('a message whose data is read only by encoding is read once', async () => {
+    let reads = 0;
+    const message = Object.defineProperty({ event: 'a' }, 'data', { get: () => `x${++reads}`, enumerable: true });
+    const { stream } = await opened((connection) => connection.pushAll([message] as AnySource), BARE);
+    expect((await stream.next()).data).toBe('x1');
+  });
+
+  test.each([undefined, null, 7, 'a string', {}, () => {}, true, Buffer.from('x')])(
+    '%p is refused, because it cannot be iterated',
     async (source) => {
       const { conn } = await opened();
-      const said = conn.pushAll(source as never);
-      await expect(said).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_SOURCE' });
+      const pushed = conn.pushAll(source as never);
+      await expect(pushed).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_SOURCE' });
     },
   );
 
-  test('resolves when the source is exhausted, and the stream works on', async () => {
+  test('makes pushAll resolve at its end, and the stream stays open', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     expect(await conn.pushAll(['a', 'b'])).toBeUndefined();
     conn.push('c');
     expect((await stream.take(3)).map(({ data }) => data as string)).toEqual(['a', 'b', 'c']);
   });
 
-  test('two sources at once do not mix inside an event', async () => {
+  test('does not mix with another source inside an event', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     await Promise.all([conn.pushAll(slowly('a\n1', 'a\n2')), conn.pushAll(slowly('b\n1', 'b\n2'))]);
     const data = (await stream.take(4)).map((event) => event.data as string);
@@ -107,7 +187,7 @@ describe('what it takes', () => {
   });
 });
 
-describe('what goes wrong in a source', () => {
+describe('an error of a source', () => {
   const boom = new Error('boom');
   const failing: [name: string, source: () => unknown][] = [
     [
@@ -146,7 +226,7 @@ describe('what goes wrong in a source', () => {
     ],
   ];
   test.each(failing)(
-    'API-11 %s that fails: pushAll rejects with its error, the stream works on',
+    '%s that fails: pushAll rejects with its error, and the stream stays open',
     async (_name, source) => {
       const { stream, conn } = await opened(() => {}, BARE);
       await expect(conn.pushAll(source() as AnySource)).rejects.toBe(boom);
@@ -156,8 +236,8 @@ describe('what goes wrong in a source', () => {
     },
   );
 
-  test('an item that cannot be sent rejects, and releases the source', async () => {
-    const freed = jest.fn();
+  test('an item that cannot be sent: pushAll rejects, and the source is released', async () => {
+    const released = jest.fn();
     const { stream, conn } = await opened(() => {}, BARE);
     const source = (function* () {
       try {
@@ -165,15 +245,15 @@ describe('what goes wrong in a source', () => {
         yield { data: 1n };
         yield 'c';
       } finally {
-        freed();
+        released();
       }
     })();
     await expect(conn.pushAll(source)).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
-    expect(freed).toHaveBeenCalledTimes(1);
+    expect(released).toHaveBeenCalledTimes(1);
     expect((await stream.next()).data).toBe('a');
   });
 
-  test('a web stream that is locked, and a readable that was destroyed before', async () => {
+  test('a locked web stream, and a destroyed readable: pushAll rejects', async () => {
     const { conn } = await opened(() => {}, BARE);
     const locked = webOf('a');
     locked.getReader();
@@ -184,28 +264,28 @@ describe('what goes wrong in a source', () => {
   });
 });
 
-describe('releasing', () => {
-  /** Sources that wait for ever after a first event, and when they were let go. */
-  const pending: [name: string, make: (freed: () => void) => unknown][] = [
+describe('the release of a source', () => {
+  /** Sources that wait for ever, and call a function when they are released. */
+  const pending: [name: string, make: (released: () => void) => unknown][] = [
     [
       'a Node readable',
-      (freed) =>
+      (released) =>
         new Readable({
           read() {},
           destroy(error, done) {
-            freed();
+            released();
             done(error);
           },
         }),
     ],
-    ['a web stream', (freed) => new WebStream({ cancel: freed })],
+    ['a web stream', (released) => new WebStream({ cancel: released })],
     [
       'an async iterator',
-      (freed) => ({
+      (released) => ({
         [Symbol.asyncIterator]: () => ({
           next: () => new Promise(() => {}),
           return: async () => {
-            freed();
+            released();
             return { done: true, value: undefined };
           },
         }),
@@ -213,39 +293,36 @@ describe('releasing', () => {
     ],
   ];
 
-  test.each(pending)(
-    'API-11 %s that is waited for is released when the client leaves, and pushAll resolves',
-    async (_name, make) => {
-      const freed = gate();
-      const { stream, conn } = await opened(() => {}, BARE);
-      const poured = conn.pushAll(make(freed.open) as AnySource);
-      await stream.close();
-      await freed.pass;
-      await poured;
-      expect(conn.signal.reason).toBe('client');
-    },
-  );
-
-  test.each(pending)('%s is released when the stream is closed here', async (_name, make) => {
-    const freed = gate();
-    const { conn } = await opened(() => {}, BARE);
-    const poured = conn.pushAll(make(freed.open) as AnySource);
-    await turn();
-    conn.close();
-    await freed.pass;
-    await poured;
+  test.each(pending)('%s is released when the client disconnects, and pushAll resolves', async (_name, make) => {
+    const released = gate();
+    const { stream, conn } = await opened(() => {}, BARE);
+    const pushed = conn.pushAll(make(released.open) as AnySource);
+    await stream.close();
+    await released.pass;
+    await pushed;
+    expect(conn.signal.reason).toBe('client');
   });
 
-  test.each(pending)('%s that is handed to a connection that is over is released at once', async (_name, make) => {
-    const freed = gate();
+  test.each(pending)('%s is released when the application closes the connection', async (_name, make) => {
+    const released = gate();
+    const { conn } = await opened(() => {}, BARE);
+    const pushed = conn.pushAll(make(released.open) as AnySource);
+    await tick();
+    conn.close();
+    await released.pass;
+    await pushed;
+  });
+
+  test.each(pending)('%s is released at once if the connection is closed', async (_name, make) => {
+    const released = gate();
     const { stream, conn } = await opened(() => {}, BARE);
     conn.close();
     await stream.closed;
-    await conn.pushAll(make(freed.open) as AnySource);
-    await freed.pass;
+    await conn.pushAll(make(released.open) as AnySource);
+    await released.pass;
   });
 
-  test('a readable that nobody has asked yet may complain of being released', async () => {
+  test('a readable that was never read may emit an error when it is released', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     conn.close();
     await stream.closed;
@@ -257,14 +334,14 @@ describe('releasing', () => {
         destroyed.open();
       },
     });
-    await conn.pushAll(source); // its error would end the process, as nobody else listens for it
+    await conn.pushAll(source); // without a listener, its error would end the process
     await destroyed.pass;
-    await turn();
+    await tick();
     expect(source.listenerCount('error')).toBeGreaterThan(0);
   });
 
-  test('a generator that ends the stream itself is released once it can listen', async () => {
-    const freed = gate();
+  test('a generator that closes the connection itself is released after its next item', async () => {
+    const released = gate();
     const { conn } = await opened(() => {}, BARE);
     await conn.pushAll(
       (function* () {
@@ -273,33 +350,33 @@ describe('releasing', () => {
           conn.close();
           yield 'b';
         } finally {
-          freed.open();
+          released.open();
         }
       })(),
     );
-    await freed.pass;
+    await released.pass;
   });
 
-  test('nothing is asked for any more once the stream is over, also where its reader was waited for', async () => {
+  test('a source is not read after the connection has closed, not even after a wait for a slow client', async () => {
     const { stream, conn } = await opened((connection) => connection.push('x'), { ...BARE, maxBuffered: 2 ** 28 });
     await stream.next();
     stream.pause();
     await choke(conn);
-    let asked = 0;
+    let reads = 0;
     const next = (): Promise<IteratorResult<string>> =>
-      ++asked === 1 ? Promise.resolve({ value: 'y' }) : new Promise(() => {});
-    const poured = conn.pushAll({ [Symbol.asyncIterator]: () => ({ next }) });
-    await turn();
+      ++reads === 1 ? Promise.resolve({ value: 'y' }) : new Promise(() => {});
+    const pushed = conn.pushAll({ [Symbol.asyncIterator]: () => ({ next }) });
+    await tick();
     await stream.cut();
-    await poured;
-    expect(asked).toBe(1);
+    await pushed;
+    expect(reads).toBe(1);
   });
 
-  test('a source that complains of being released is not news', async () => {
+  test('an error of a source at its release is ignored', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     const unhandled = jest.fn();
     process.on('unhandledRejection', unhandled);
-    const poured = Promise.all([
+    const pushed = Promise.all([
       conn.pushAll({
         [Symbol.asyncIterator]: () => ({
           next: () => new Promise<never>(() => {}),
@@ -317,55 +394,55 @@ describe('releasing', () => {
       conn.pushAll(new WebStream({ cancel: () => Promise.reject(new Error('no')) }) as never),
     ]);
     await stream.close();
-    await poured;
-    await turn();
+    await pushed;
+    await tick();
     process.off('unhandledRejection', unhandled);
     expect(unhandled).not.toHaveBeenCalled();
   });
 
-  test('a source that fails because its client left does not reject', async () => {
+  test('a source that fails because its client has disconnected does not make pushAll reject', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     const source = (async function* () {
       yield 'a';
       await overOf(conn);
       throw new Error('aborted');
     })();
-    const poured = conn.pushAll(source);
+    const pushed = conn.pushAll(source);
     await stream.next();
     await stream.close();
-    await expect(poured).resolves.toBeUndefined();
+    await expect(pushed).resolves.toBeUndefined();
   });
 
-  test('API-11 a source is released while pushAll waits for a reader that takes nothing', async () => {
-    const freed = gate();
+  test('a source is released while pushAll waits for a client that does not read', async () => {
+    const released = gate();
     const { stream, conn } = await opened((connection) => connection.push('x'), { ...BARE, maxBuffered: 2 ** 28 });
     await stream.next();
     stream.pause();
     await choke(conn);
-    let drawn = 0;
-    const poured = conn.pushAll(
+    let produced = 0;
+    const pushed = conn.pushAll(
       (function* () {
         try {
           for (;;) {
-            drawn++;
+            produced++;
             yield 'y';
           }
         } finally {
-          freed.open();
+          released.open();
         }
       })(),
     );
-    await turn();
-    await turn();
-    expect(drawn).toBe(1); // it waits for the reader, and draws nothing more
+    await tick();
+    await tick();
+    expect(produced).toBe(1); // pushAll waits for the client, and reads no further item
     const over = overOf(conn);
     await stream.cut();
-    await freed.pass;
-    await poured;
+    await released.pass;
+    await pushed;
     expect(await over).toBe('client');
   });
 
-  test('what a source yielded is not held for as long as the connection lasts', async () => {
+  test('yielded items are not kept for the lifetime of the connection', async () => {
     const { conn } = await opened(() => {}, BARE);
     const yielded: WeakRef<object>[] = [];
     const more = gate();
@@ -375,7 +452,7 @@ describe('releasing', () => {
         yielded.push(new WeakRef(message));
         yield message;
       }
-      await turn();
+      await tick();
       more.open();
       await new Promise(() => {});
     })();
@@ -387,8 +464,8 @@ describe('releasing', () => {
   });
 });
 
-describe('the reader’s speed', () => {
-  test('API-11 a readable is read no faster than its reader reads', async () => {
+describe('the speed of the client', () => {
+  test('limits how fast a readable is read', async () => {
     let read = 0;
     const source = Readable.from(
       (function* () {
@@ -400,32 +477,39 @@ describe('the reader’s speed', () => {
     }, BARE);
     await stream.next();
     stream.pause();
-    const poured = conn.pushAll(source as AnySource);
+    const pushed = conn.pushAll(source as AnySource);
     let before = -1;
     while (before !== read) {
       before = read;
-      for (let turns = 0; turns < 50; turns++) await turn();
+      for (let ticks = 0; ticks < 50; ticks++) await tick();
     }
     expect(read).toBeLessThan(2000);
     expect(conn.bufferedBytes).toBeLessThan(1_048_576);
     stream.resume();
-    await poured;
+    await pushed;
     await stream.until(() => stream.events.length === 2001, 10_000);
     expect(conn.readyState).toBe('open');
   });
 
-  test('a source of many small items lets others have their turn', async () => {
+  test('is no reason to block the event loop with many small items', async () => {
     const { conn } = await opened(() => {}, BARE);
-    let turns = 0;
+    let ticks = 0;
     let over = false;
     const count = (): void => {
-      turns++;
+      ticks++;
       if (!over) setImmediate(count);
     };
     const items = Array.from({ length: 200_000 }, (_, n) => `${n} ${'x'.repeat(90)}`);
     setImmediate(count);
     await conn.pushAll(items);
     over = true;
-    expect(turns).toBeGreaterThan(5);
+    expect(ticks).toBeGreaterThan(5);
   });
+});
+
+test('thirty sources at once, and listeners of the application, exceed no limit of listeners', async () => {
+  const { conn } = await opened(() => {}, BARE);
+  await Promise.all(Array.from({ length: 30 }, () => conn.pushAll(slowly('a', 'b'))));
+  // Jest does not show the warnings of Node's own event targets.
+  expect(getMaxListeners(conn.signal)).toBe(Infinity);
 });

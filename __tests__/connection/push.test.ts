@@ -1,7 +1,5 @@
 /*
- * What `push` takes, answers and refuses on an open connection, and what a connection tells of itself: cases API.
- * Elsewhere: API-11 in push-all.test.ts, API-15 where the built package is loaded. Decided otherwise by the contract: there is
- * no predicate for a broadcast (API-13), but channels, in broadcast.test.ts; the close callback of API-08 is the `signal`.
+ * `push()` on an open connection: what it accepts, returns and refuses. Also the properties of a connection.
  */
 import { once } from 'node:events';
 import { inspect } from 'node:util';
@@ -18,10 +16,10 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 
-/** `push` without its types, for what TypeScript would not let through. */
+/** Calls `push` with arguments that its types refuse. */
 function pushAny(conn: Connection, ...items: unknown[]): boolean {
   return (conn.push as (...items: unknown[]) => boolean).apply(conn, items);
 }
@@ -29,20 +27,20 @@ function pushAny(conn: Connection, ...items: unknown[]): boolean {
 const circular: Record<string, unknown> = {};
 circular.self = circular;
 
-describe('what is pushed', () => {
-  test('WIRE-01 a string is one event, and nothing else is written', async () => {
+describe('push()', () => {
+  test('writes one event for a string, and nothing else', async () => {
     const { stream } = await opened((conn) => conn.push('foo'), BARE);
     expect(await stream.next()).toEqual({ event: 'message', data: 'foo', id: undefined, lastEventId: '' });
     expect(stream.text).toBe(`${HEAD}data: foo\n\n`);
   });
 
-  test('WIRE-02 strings and numbers are the lines of one event', async () => {
+  test('writes several strings and numbers as the lines of one event', async () => {
     const { stream } = await opened((conn) => conn.push('foo', 2, 'baz'), BARE);
     await stream.next();
     expect(stream.text).toBe(`${HEAD}data: foo\ndata: 2\ndata: baz\n\n`);
   });
 
-  test('WIRE-03 WIRE-04 messages are an event each', async () => {
+  test('writes one event for each message', async () => {
     const { stream } = await opened(
       (conn) => conn.push({ data: 'a' }, { id: 1, event: 'tick', data: { b: 1 }, retry: 7 }),
       BARE,
@@ -52,11 +50,11 @@ describe('what is pushed', () => {
     expect(stream.retry).toBe(7);
   });
 
-  test('API-01 push() without arguments writes nothing, and opens nothing', async () => {
+  test('without arguments writes nothing, and does not open the stream', async () => {
     const answers: unknown[] = [];
     const { stream, conn } = await opened(async (connection) => {
       answers.push(pushAny(connection));
-      await turn();
+      await tick();
       answers.push(connection.readyState);
     }, BARE);
     conn.push('after');
@@ -66,20 +64,20 @@ describe('what is pushed', () => {
   });
 
   test.each<[name: string, items: unknown[], code: string]>([
-    ['API-01 undefined', [undefined], 'ERR_SSE_DATA'],
-    ['API-01 a function', [() => 1], 'ERR_SSE_DATA'],
-    ['API-01 a symbol', [Symbol('s')], 'ERR_SSE_DATA'],
-    ['API-01 null', [null], 'ERR_SSE_DATA'],
-    ['API-02 a bigint', [{ data: 1n }], 'ERR_SSE_DATA'],
-    ['API-02 a circular object', [{ data: circular }], 'ERR_SSE_DATA'],
-    ['API-03 an object without a field', [{ foo: 1 }], 'ERR_SSE_FIELD'],
-    ['API-03 a list', [['a']], 'ERR_SSE_FIELD'],
-    ['API-03 a date', [new Date()], 'ERR_SSE_MESSAGE'],
+    ['undefined', [undefined], 'ERR_SSE_DATA'],
+    ['a function', [() => 1], 'ERR_SSE_DATA'],
+    ['a symbol', [Symbol('s')], 'ERR_SSE_DATA'],
+    ['null', [null], 'ERR_SSE_DATA'],
+    ['a bigint', [{ data: 1n }], 'ERR_SSE_DATA'],
+    ['a circular object', [{ data: circular }], 'ERR_SSE_DATA'],
+    ['an object without a field', [{ foo: 1 }], 'ERR_SSE_FIELD'],
+    ['a list', [['a']], 'ERR_SSE_FIELD'],
+    ['a date', [new Date()], 'ERR_SSE_MESSAGE'],
     ['lines, then a message', ['a', { data: 'b' }], 'ERR_SSE_MESSAGE'],
     ['a message, then a line', [{ data: 'b' }, 'a'], 'ERR_SSE_MESSAGE'],
     ['a message, then null', [{ data: 'b' }, null], 'ERR_SSE_MESSAGE'],
-    ['good messages, then one that is not', [{ id: 9, data: 'b' }, { data: 'c' }, { retry: 0 }], 'ERR_SSE_RETRY'],
-  ])('%s is a TypeError, nothing of the call is written, and the stream works on', async (_name, items, code) => {
+    ['valid messages, then an invalid one', [{ id: 9, data: 'b' }, { data: 'c' }, { retry: 0 }], 'ERR_SSE_RETRY'],
+  ])('throws a TypeError for %s, writes nothing of the call, and the stream stays open', async (_name, items, code) => {
     const { stream, conn } = await opened((connection) => connection.push('before'), BARE);
     await stream.next();
     expect(codeOf(() => pushAny(conn, ...items))).toBe(code);
@@ -88,14 +86,14 @@ describe('what is pushed', () => {
     expect(stream.text).toBe(`${HEAD}data: before\n\ndata: after\n\n`);
   });
 
-  test('a call that throws does not make the ids the application’s', async () => {
+  test('that throws does not switch the connection to ids of the application', async () => {
     const { stream, conn, events } = await opened((connection) => connection.push('before'));
     expect(() => conn.push({ id: 9, data: 'b' }, { retry: 0 })).toThrow(TypeError);
     const id = await events.broadcast('after');
     expect((await stream.take(2))[1]).toMatchObject({ data: 'after', id });
   });
 
-  test('API-02 a toJSON that throws reaches the caller, and the next push works', async () => {
+  test('passes an exception of toJSON to the caller, and the next push works', async () => {
     const { stream, conn } = await opened((connection) => connection.push('before'), BARE);
     const data = {
       toJSON() {
@@ -108,7 +106,7 @@ describe('what is pushed', () => {
     expect(stream.text).toBe(`${HEAD}data: before\n\ndata: after\n\n`);
   });
 
-  test('API-05 a getter is read once, and one that throws writes nothing', async () => {
+  test('reads a getter once, and writes nothing if it throws', async () => {
     const { stream, conn } = await opened((connection) => connection.push('before'), BARE);
     let reads = 0;
     const once = {
@@ -129,22 +127,22 @@ describe('what is pushed', () => {
     expect(stream.text).not.toContain('event: x');
   });
 
-  test('API-06 what is changed after the push is not changed on the wire, nor in the history', async () => {
+  test('copies the data: a later change has no effect on the wire or in the history', async () => {
     const { stream, conn, events, app } = await opened((connection) => connection.push('hello'));
     const { id } = await stream.next();
     const pushed = { data: { n: 1 } };
     conn.push(pushed);
     pushed.data.n = 2;
-    const told = { data: { n: 3 } };
-    const sent = events.broadcast(told);
-    told.data.n = 4;
+    const broadcast = { data: { n: 3 } };
+    const sent = events.broadcast(broadcast);
+    broadcast.data.n = 4;
     await sent;
     expect((await stream.take(2)).map((event) => event.json as unknown)).toEqual([{ n: 1 }, { n: 3 }]);
     const returning = await another(app, '/events', { lastEventId: id! });
     expect((await returning.take(2)).map(({ data }) => data as string)).toEqual(['hello', '{"n":3}']);
   });
 
-  test('a serializer is asked for data, and not for lines', async () => {
+  test('calls the serializer for data, and not for lines', async () => {
     const serialize = jest.fn((data: unknown) => `<${String(data)}>`);
     const { stream, conn, events } = await opened((connection) => connection.push('line'), { ...BARE, serialize });
     conn.push({ data: 7 });
@@ -154,8 +152,8 @@ describe('what is pushed', () => {
   });
 });
 
-describe('a connection that is over', () => {
-  /** What a closed connection answers, whatever it is asked. */
+describe('a closed connection', () => {
+  /** Expects that every method does nothing. */
   function expectQuiet(conn: Connection): void {
     expect(conn.readyState).toBe('closed');
     expect(conn.push('late')).toBe(false);
@@ -167,7 +165,7 @@ describe('a connection that is over', () => {
     conn.end();
   }
 
-  test('API-07 push after close() answers false and writes nothing', async () => {
+  test('push() after close() returns false and writes nothing', async () => {
     const { stream, conn } = await opened((connection) => connection.push('before'), BARE);
     conn.push('last');
     conn.close();
@@ -177,7 +175,7 @@ describe('a connection that is over', () => {
     expect(stream.text).toBe(`${HEAD}data: before\n\ndata: last\n\n`);
   });
 
-  test('API-07 push after the client has left answers false', async () => {
+  test('push() after the client has disconnected returns false', async () => {
     const { stream, conn } = await opened();
     const over = overOf(conn);
     await stream.close();
@@ -187,13 +185,13 @@ describe('a connection that is over', () => {
     await conn.pushAll(['late']);
   });
 
-  test('API-07 FL-02 pushing at full speed while the client resets its connection throws nothing', async () => {
+  test('pushes at full speed throw nothing while the client resets its socket', async () => {
     const { stream, conn } = await opened((connection) => connection.push('x'), BARE);
     const over = overOf(conn);
     let pushed = 0;
     const pushing = (async () => {
       while (conn.push('x'.repeat(1000)) || conn.readyState === 'open') {
-        if (++pushed % 100 === 0) await turn();
+        if (++pushed % 100 === 0) await tick();
       }
     })();
     await stream.next();
@@ -204,7 +202,7 @@ describe('a connection that is over', () => {
     expectQuiet(conn);
   });
 
-  test('API-08 close() before any push opens an empty stream and ends it', async () => {
+  test('close() before any push opens an empty stream and ends it', async () => {
     const { stream, conn, events } = await opened((connection) => {
       connection.close();
       connection.close({ retry: 9 });
@@ -216,7 +214,7 @@ describe('a connection that is over', () => {
     expect(events.size).toBe(0);
   });
 
-  test('API-08 close() inside the signal’s listener and after the socket has died: told once', async () => {
+  test('close() in an abort listener and after a disconnect does nothing: the signal aborts once', async () => {
     const reasons: unknown[] = [];
     const { stream, conn } = await opened((connection) => {
       connection.signal.addEventListener('abort', () => {
@@ -232,7 +230,7 @@ describe('a connection that is over', () => {
     expect(reasons).toEqual(['client']);
   });
 
-  test('close({ retry }) tells when to come back, and refuses what no client could read', async () => {
+  test('close({ retry }) writes the delay, and refuses an invalid one', async () => {
     const { stream, conn } = await opened((connection) => connection.push('a'), BARE);
     await stream.next();
     expect(codeOf(() => conn.close({ retry: 0 }))).toBe('ERR_SSE_RETRY');
@@ -241,7 +239,7 @@ describe('a connection that is over', () => {
     expect(await stream.body()).toBe(`${HEAD}data: a\n\nretry: 123\n`);
   });
 
-  test('end() says goodbye, and who returns with that is answered 204', async () => {
+  test('end() writes the `end` event, and a client that returns with its id gets 204', async () => {
     const { stream, conn, app, events } = await opened((connection) => connection.push('a'), BARE);
     conn.end();
     expect(await stream.body()).toBe(`${HEAD}data: a\n\nid: sse-router:end\nevent: end\ndata: \n\n`);
@@ -252,8 +250,8 @@ describe('a connection that is over', () => {
   });
 });
 
-describe('what a connection tells of itself', () => {
-  test('API-10 readyState goes from connecting over open to closed, at once', async () => {
+describe('the properties of a connection', () => {
+  test('readyState changes at once: connecting, open, closed', async () => {
     const states: string[] = [];
     const { conn } = await opened((connection) => {
       states.push(connection.readyState);
@@ -286,14 +284,14 @@ describe('what a connection tells of itself', () => {
     expect(() => (conn.channels as Set<string>).add('c')).toThrow(TypeError);
   });
 
-  test.each([undefined, '', 7, null, ['a']])('a channel is a text that is not empty, not %p', async (channel) => {
+  test.each([undefined, '', 7, null, ['a']])('a channel must be a non-empty string, not %p', async (channel) => {
     const { conn } = await opened();
     expect(codeOf(() => conn.join('fine', channel as string))).toBe('ERR_SSE_CHANNEL');
     expect(codeOf(() => conn.leave(channel as string))).toBe('ERR_SSE_CHANNEL');
     expect(conn.channels.size).toBe(0);
   });
 
-  test('signal is made on first use, also when everything is over', async () => {
+  test('signal is made on first use, also after the close', async () => {
     const { conn, stream } = await opened();
     conn.close();
     await stream.closed;
@@ -302,7 +300,7 @@ describe('what a connection tells of itself', () => {
     expect(conn.signal).toBe(conn.signal);
   });
 
-  test('comment() is no event, and opens the stream', async () => {
+  test('comment() writes a comment, and opens the stream', async () => {
     const { stream, conn } = await opened((connection) => connection.comment('hi\nthere'), BARE);
     conn.comment();
     conn.push('x');
@@ -311,7 +309,7 @@ describe('what a connection tells of itself', () => {
     expect(codeOf(() => conn.comment(7 as never))).toBe('ERR_SSE_COMMENT');
   });
 
-  test('a slow reader: push answers false, bufferedBytes grow, drained() waits and settles', async () => {
+  test('while the client is slow, push() returns false and bufferedBytes grows; drained() settles afterwards', async () => {
     const { stream, conn } = await opened((connection) => connection.push('x'), { ...BARE, maxBuffered: 2 ** 28 });
     await stream.next();
     await conn.drained();
@@ -321,7 +319,7 @@ describe('what a connection tells of itself', () => {
     expect(conn.bufferedBytes).toBeGreaterThan(0);
     let drained = false;
     const waiting = conn.drained().then(() => (drained = true));
-    await turn();
+    await tick();
     expect(drained).toBe(false);
     stream.resume();
     await waiting;
@@ -330,7 +328,7 @@ describe('what a connection tells of itself', () => {
     expect(stream.events).toHaveLength(pushed + 3);
   });
 
-  test('drained() settles when the client leaves', async () => {
+  test('drained() settles when the client disconnects', async () => {
     const { stream, conn } = await opened((connection) => connection.push('x'), { ...BARE, maxBuffered: 2 ** 28 });
     await stream.next();
     stream.pause();
@@ -341,14 +339,14 @@ describe('what a connection tells of itself', () => {
     expect(conn.readyState).toBe('closed');
   });
 
-  test('SEC-12 inspecting a connection tells nothing of its request', async () => {
+  test('inspecting a connection shows nothing of its request', async () => {
     const { conn } = await opened(() => {}, {}, { headers: { authorization: 'Bearer s3cret' } });
     expect(inspect(conn, { depth: 9, showHidden: true })).not.toContain('s3cret');
     expect(inspect(conn)).toBe(`Connection { id: '${conn.id}', readyState: 'open', channels: 0, bufferedBytes: 0 }`);
   });
 });
 
-test('API-12 the registry: once each, gone with its client, exact after 1000', async () => {
+test('the registry has each connection once, until its client disconnects: exact after 1,000', async () => {
   let connected = 0;
   const events = sse((conn) => {
     connected++;
@@ -372,7 +370,7 @@ test('API-12 the registry: once each, gone with its client, exact after 1000', a
   expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 1000, closed: { client: 1000 } });
 });
 
-test('API-12 a connection that is closed in its handler never has an entry', async () => {
+test('a connection that is closed in its handler is never registered', async () => {
   const sizes: number[] = [];
   const { events, conn } = await opened((connection) => {
     connection.close();

@@ -1,5 +1,5 @@
 /*
- * What a resuming client may learn: what its channels may see now, and nothing else, not even by ids, counts or sizes.
+ * A resumed client receives the entries of its current channels, and no other information, not even by ids, counts or sizes.
  */
 
 import express from 'express';
@@ -13,7 +13,7 @@ afterEach(async () => {
 
 interface Site {
   events: SseRouter;
-  /** Who may see what; looked at with every connect. */
+  /** The channels of each user, read at each connect. */
   rights: Map<string, string[]>;
   visit: (user: string, lastEventId?: string) => Promise<TestStream>;
 }
@@ -38,7 +38,7 @@ function site(options: SseOptions = {}): Site {
 
 const dataOf = (events: readonly { data: string }[]): string[] => events.map(({ data }) => data);
 
-test("RP-11 with another tenant's id a client gets what it may see itself, and nothing else", async () => {
+test('with the id of another tenant, a client receives the entries of its own channels only', async () => {
   const { events, rights, visit } = site();
   rights.set('ann', ['tenant:a']).set('bob', ['tenant:b']);
   const idOfAnn = await events.broadcast('for a: 1', { to: 'tenant:a' });
@@ -53,7 +53,7 @@ test("RP-11 with another tenant's id a client gets what it may see itself, and n
   for (const id of others) expect(stream.text).not.toContain(id);
 });
 
-test('an id is a position and no permission: a right that was taken away is gone on return, for the past as well', async () => {
+test('an id is a position and no permission: a channel that a user has lost is not replayed either', async () => {
   const { events, rights, visit } = site();
   rights.set('ann', ['room', 'news']);
   const stream = await visit('ann');
@@ -62,29 +62,29 @@ test('an id is a position and no permission: a right that was taken away is gone
   await stream.next();
   await stream.close();
   rights.set('ann', ['news']);
-  await events.broadcast('behind closed doors', { to: 'room' });
+  await events.broadcast('closed to ann', { to: 'room' });
   await events.broadcast('headline', { to: 'news' });
-  const back = await visit('ann', stream.lastEventId);
-  expect(dataOf(await back.take(1))).toEqual(['headline']);
+  const returning = await visit('ann', stream.lastEventId);
+  expect(dataOf(await returning.take(1))).toEqual(['headline']);
   await events.broadcast('still closed', { to: 'room' });
   await events.broadcast('another', { to: 'news' });
-  expect(dataOf(await back.take(1))).toEqual(['another']);
-  expect(back.text).not.toMatch(/closed/);
+  expect(dataOf(await returning.take(1))).toEqual(['another']);
+  expect(returning.text).not.toMatch(/closed/);
 });
 
-test('who is excepted does not get it on return either', async () => {
+test('an excepted client does not receive the entry on return either', async () => {
   const { events, rights, visit } = site();
   rights.set('ann', ['room', 'ann']).set('bob', ['room', 'bob']);
   const from = await events.broadcast('start');
-  await events.broadcast('said by ann', { to: 'room', except: 'ann' });
-  await events.broadcast('to nobody', { to: [] });
+  await events.broadcast('sent by ann', { to: 'room', except: 'ann' });
+  await events.broadcast('to no channel', { to: [] });
   await events.broadcast('end');
   expect(dataOf(await (await visit('ann', from)).take(1))).toEqual(['end']);
-  expect(dataOf(await (await visit('bob', from)).take(2))).toEqual(['said by ann', 'end']);
+  expect(dataOf(await (await visit('bob', from)).take(2))).toEqual(['sent by ann', 'end']);
 });
 
-test('two clients of other channels receive the same bytes whatever a third is sent', async () => {
-  const heard = async (secrets: number): Promise<string> => {
+test('a client receives the same bytes, however many entries other channels have', async () => {
+  const received = async (secrets: number): Promise<string> => {
     const { events, rights, visit } = site({ retry: 1000 });
     rights.set('bob', ['bob']);
     const from = await events.broadcast('start');
@@ -94,10 +94,10 @@ test('two clients of other channels receive the same bytes whatever a third is s
     await stream.next();
     return stream.text.replace(/^id: \S+$/gm, 'id');
   };
-  expect(await heard(20)).toBe(await heard(0));
+  expect(await received(20)).toBe(await received(0));
 });
 
-test("a reset says nothing but the reason, the client's own id and the head", async () => {
+test("a reset contains only the reason, the client's own id and the head", async () => {
   const { events, rights, visit } = site({ history: { size: 2 } });
   rights.set('bob', ['bob']);
   const old = await events.broadcast('old', { to: 'bob' });
@@ -110,7 +110,7 @@ test("a reset says nothing but the reason, the client's own id and the head", as
   expect(stream.text).not.toContain('secret');
 });
 
-test("a loud channel evicts a quiet one's past, and never silently", async () => {
+test('a busy channel evicts the entries of a quiet one, and the client then receives a reset', async () => {
   const { events, rights, visit } = site({ history: { size: 10 } });
   rights.set('bob', ['quiet']);
   const seen = await events.broadcast('1', { to: 'quiet' });
@@ -121,7 +121,7 @@ test("a loud channel evicts a quiet one's past, and never silently", async () =>
   expect((await (await visit('bob', seen)).next()).json).toEqual({ reason: 'lost', lastEventId: seen });
 });
 
-test('no id: whoever is new gets no past, whatever it has joined', async () => {
+test('a client without an id receives no past entries, whatever it has joined', async () => {
   const { events, rights, visit } = site();
   rights.set('ann', ['room']);
   await events.broadcast('before', { to: 'room' });

@@ -1,5 +1,5 @@
 /*
- * Resume over real sockets: no gap, no duplicate, and a client that is told when that cannot be.
+ * Resume over real sockets: no gap, no duplicate, and a `reset` where that is not possible.
  */
 
 import { createServer, type Server } from 'node:http';
@@ -22,7 +22,7 @@ interface Site {
   visit: (query?: string, lastEventId?: string, headers?: Record<string, string>) => Promise<TestStream>;
 }
 
-/** A site whose clients say in the query what they join. */
+/** Returns a site whose clients name the channels to join in the query. */
 async function site(options: SseOptions = {}, onConnect: (conn: Connection) => void = () => {}): Promise<Site> {
   const conns: Connection[] = [];
   const events = sse((conn, req) => {
@@ -55,8 +55,8 @@ const texts = (stream: TestStream): string[] =>
   stream.events.filter(({ event }) => event === 'message').map(({ data }) => data);
 const dataOf = (events: readonly { data: string }[]): string[] => events.map(({ data }) => data);
 
-describe('30 clients that are cut every 20 to 140 ms', () => {
-  test('each has the log of its channels in the end, every event once and in order', async () => {
+describe('30 clients whose connections are cut every 20 to 140 ms', () => {
+  test('each client receives the log of its channels, every event once and in order', async () => {
     const random = new Random(seedFrom('RESUME_SEED'));
     const { events, visit } = await site();
     const log: { channel: string; data: string }[] = [];
@@ -69,18 +69,19 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
     let cuts = 0;
 
     const client = async (set: string, pauses: Random): Promise<string[]> => {
-      const has: string[] = [];
+      const received: string[] = [];
       let stream = await visit(`?join=${set}`);
       await stream.next(); // its first cursor
       if (++ready === 30) go();
       for (let taken = 1; ; taken = 0) {
         const last = !running;
-        if (last) await stream.until(() => stream.events.some(({ data }) => data === 'end') || has.includes('end'));
+        if (last)
+          await stream.until(() => stream.events.some(({ data }) => data === 'end') || received.includes('end'));
         else await new Promise((resolve) => setTimeout(resolve, 20 + pauses.below(121)));
         await stream.cut();
         cuts++;
-        has.push(...dataOf(stream.events.slice(taken)));
-        if (last || has.includes('end')) return has;
+        received.push(...dataOf(stream.events.slice(taken)));
+        if (last || received.includes('end')) return received;
         stream = await visit(`?join=${set}`, stream.lastEventId);
       }
     };
@@ -103,7 +104,7 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
     expect(cuts).toBeGreaterThan(200);
   }, 60_000);
 
-  test('RP-09 replays that race with broadcasts have neither gap nor duplicate', async () => {
+  test('replays during broadcasts have neither gap nor duplicate', async () => {
     const { events, visit } = await site();
     const first = await events.broadcast('0');
     for (let n = 1; n <= 100; n++) {
@@ -114,18 +115,15 @@ describe('30 clients that are cut every 20 to 140 ms', () => {
   });
 });
 
-describe('what the client says it has seen', () => {
-  test.each(['lastEventId', 'last_event_id', 'evs_last_event_id'])(
-    'RP-03 is read from the query as %s',
-    async (name) => {
-      const { events, visit } = await site();
-      const id = await events.broadcast('seen');
-      await events.broadcast('missed');
-      expect(await (await visit(`?${name}=${id}`)).next()).toMatchObject({ data: 'missed' });
-    },
-  );
+describe('the last event id of a request', () => {
+  test.each(['lastEventId', 'last_event_id', 'evs_last_event_id'])('is read from the query as %s', async (name) => {
+    const { events, visit } = await site();
+    const id = await events.broadcast('seen');
+    await events.broadcast('missed');
+    expect(await (await visit(`?${name}=${id}`)).next()).toMatchObject({ data: 'missed' });
+  });
 
-  test('RP-04 the header wins over a query that an old page has left', async () => {
+  test('is the header’s, if an old page has left another in the query', async () => {
     const { events, visit, conn } = await site();
     const old = await events.broadcast('1');
     const id = await events.broadcast('2');
@@ -135,8 +133,8 @@ describe('what the client says it has seen', () => {
     expect(await (await visit(`?lastEventId=${id}`, '')).next()).toMatchObject({ data: '3' });
   });
 
-  // reconnecting-eventsource adds its own to a url that has one already.
-  test('of several in the query the last counts, and an empty one is none', async () => {
+  // reconnecting-eventsource appends a parameter to a URL that already has one.
+  test('is the last of several in the query; an empty one does not count', async () => {
     const { events, visit } = await site();
     const old = await events.broadcast('1');
     const id = await events.broadcast('2');
@@ -150,13 +148,13 @@ describe('what the client says it has seen', () => {
     ['UTF-8', 'é…💥', Buffer.from('é…💥').toString('latin1')],
     ['Latin-1', 'é', '\xe9'],
     ['ASCII with a comma', 'a, b', 'a, b'],
-  ])('RP-02 as bytes of %s', async (_, text, header) => {
+  ])('is decoded from bytes of %s', async (_, text, header) => {
     const { visit, conn } = await site({ history: false });
     await visit('', '', { 'last-event-id': header });
     expect(conn().lastEventId).toBe(text);
   });
 
-  test('RP-08 two headers are one id, that nobody gave: it is not split, and brings no past', async () => {
+  test('is one unknown id if there are two headers: it is not split, and nothing is replayed', async () => {
     const { events, visit, conn } = await site();
     const id = await events.broadcast('seen');
     await events.broadcast('not for two ids');
@@ -167,7 +165,7 @@ describe('what the client says it has seen', () => {
     expect(await stream.next()).toMatchObject({ data: 'live' });
   });
 
-  test('RP-01, RP-06, RP-07 is not echoed, and nothing when it is too long or not there', async () => {
+  test('is never echoed, and is empty when it is too long or absent', async () => {
     const { events, visit, conn } = await site();
     const evil = await visit('?lastEventId=%00%0d%0adata:x%0a%0a');
     expect(conn().lastEventId).toBe('\0\r\ndata:x\n\n');
@@ -181,7 +179,7 @@ describe('what the client says it has seen', () => {
     expect(evil.text).not.toContain('data:x');
   });
 
-  test('RP-13 numbers are compared as numbers: after the ninth come the tenth, the eleventh, the twelfth', async () => {
+  test('is compared as a number: 9 is followed by 10, 11 and 12', async () => {
     const { events, visit } = await site();
     const ids: string[] = [];
     for (let n = 1; n <= 12; n++) ids.push(await events.broadcast(String(n)));
@@ -196,15 +194,15 @@ describe('what the client says it has seen', () => {
   });
 });
 
-describe('a client that cannot be resumed is told', () => {
-  test('RP-10 lost: what it has seen last has been trimmed', async () => {
+describe('a client that cannot be resumed receives a reset', () => {
+  test('lost: the last event of the client has been trimmed', async () => {
     const { events, visit } = await site({ history: { size: 3 } });
     const ids: string[] = [];
     for (let n = 1; n <= 6; n++) ids.push(await events.broadcast(String(n)));
     const stream = await visit('', ids[1]);
-    const told = await stream.next();
-    expect(told).toMatchObject({ event: 'reset', id: ids[5] });
-    expect(told.json).toEqual({ reason: 'lost', lastEventId: ids[1] });
+    const reset = await stream.next();
+    expect(reset).toMatchObject({ event: 'reset', id: ids[5] });
+    expect(reset.json).toEqual({ reason: 'lost', lastEventId: ids[1] });
     const kept = await visit('', ids[3]);
     expect(dataOf(await kept.take(2))).toEqual(['5', '6']);
     await events.broadcast('live');
@@ -212,7 +210,7 @@ describe('a client that cannot be resumed is told', () => {
     expect(await kept.next()).toMatchObject({ data: 'live' });
   });
 
-  test('RP-10 unknown: an id of another life of the log, or one that was never handed out', async () => {
+  test('unknown: an id of another log, or an id that was never issued', async () => {
     const before = await site();
     const ids = [await before.events.broadcast('1'), await before.events.broadcast('2')];
     const { events, visit } = await site();
@@ -221,9 +219,9 @@ describe('a client that cannot be resumed is told', () => {
     const forged = head.replace(/\d+$/, '999');
     for (const id of [...ids, forged]) {
       const stream = await visit('', id);
-      const told = await stream.next();
-      expect(told).toMatchObject({ event: 'reset', id: head });
-      expect(told.json).toEqual({ reason: 'unknown', lastEventId: id });
+      const reset = await stream.next();
+      expect(reset).toMatchObject({ event: 'reset', id: head });
+      expect(reset.json).toEqual({ reason: 'unknown', lastEventId: id });
     }
     expect(events.stats().resumes.unknown).toBe(3);
   });
@@ -239,7 +237,7 @@ describe('a client that cannot be resumed is told', () => {
     expect(conn().lastEventId).toBe('row 17');
   });
 
-  test('lost: a reader that stalls until the end of the log has passed it', async () => {
+  test('lost: a client that stalls until its position has been trimmed', async () => {
     const { events, visit } = await site({ history: { size: 50 } });
     const stream = await visit();
     await stream.next();
@@ -253,7 +251,7 @@ describe('a client that cannot be resumed is told', () => {
     stream.resume();
     await stream.until(() => stream.events.some(({ event }) => event === 'reset'));
     const numbers = texts(stream).map((text) => Number.parseInt(text, 10));
-    expect(numbers).toEqual(numbers.map((_, index) => index)); // a prefix, whole
+    expect(numbers).toEqual(numbers.map((_, index) => index)); // a prefix without a gap
     expect(stream.events.at(-1)).toMatchObject({ event: 'reset', id: ids[399] });
     expect(stream.events.at(-1)!.json).toEqual({ reason: 'lost', lastEventId: ids[numbers.length - 1] });
     await events.broadcast('live');
@@ -262,8 +260,8 @@ describe('a client that cannot be resumed is told', () => {
   });
 });
 
-describe('the first cursor', () => {
-  test('comes with the first push, or as a checkpoint when nothing is pushed', async () => {
+describe('the first position of a client', () => {
+  test('is the id of the first push, or of a checkpoint if there is no push', async () => {
     const quiet = await site();
     const head = await quiet.events.broadcast('before');
     expect(await (await quiet.visit()).next()).toMatchObject({ event: 'checkpoint', data: '', id: head });
@@ -274,7 +272,7 @@ describe('the first cursor', () => {
     expect(two).toMatchObject({ data: 'two', id: undefined });
   });
 
-  test('of a log that is empty is good as well', async () => {
+  test('is valid for an empty log as well', async () => {
     const { events, visit } = await site();
     const stream = await visit();
     const { id } = await stream.next();
@@ -283,7 +281,7 @@ describe('the first cursor', () => {
     expect(dataOf(await (await visit('', id)).take(1))).toEqual(['first']);
   });
 
-  test('is not sent to who comes back: a cut during the replay would lose the rest', async () => {
+  test('is not sent to a returning client: a disconnect during the replay would lose the remaining entries', async () => {
     const { events, visit } = await site({}, (conn) => void conn.push('welcome'));
     const id = await events.broadcast('1');
     await events.broadcast('2');
@@ -292,12 +290,12 @@ describe('the first cursor', () => {
     expect(missed).toMatchObject({ data: '2' });
   });
 
-  test('is that of the admission: nothing is lost while the handler waits', async () => {
+  test('is taken at the admission: no event is lost while the handler waits', async () => {
     let go!: () => void;
-    let came!: () => void;
-    const waiting = new Promise<void>((resolve) => (came = resolve));
+    let admitted!: () => void;
+    const waiting = new Promise<void>((resolve) => (admitted = resolve));
     const events = sse(async (conn) => {
-      came();
+      admitted();
       await new Promise<void>((resolve) => (go = resolve));
       conn.join('room');
     });
@@ -310,7 +308,7 @@ describe('the first cursor', () => {
     await (await stream).close();
   });
 
-  test('moves on with the heartbeat where the channels are quiet', async () => {
+  test('advances with the heartbeat if the channels are quiet', async () => {
     const { events, visit } = await site({ history: { size: 5 }, heartbeat: 40 });
     const stream = await visit('?join=quiet');
     await stream.next();
@@ -318,17 +316,17 @@ describe('the first cursor', () => {
     for (let n = 0; n < 20; n++) head = await events.broadcast('noise', { to: 'loud' });
     expect(await stream.next()).toMatchObject({ event: 'checkpoint', data: '', id: head });
     const { length } = stream.comments;
-    await stream.until(() => stream.comments.length > length + 1); // once only, then comments
+    await stream.until(() => stream.comments.length > length + 1); // one checkpoint, then comments
     expect(stream.events).toHaveLength(2);
-    const back = await stream.reconnect();
+    const returning = await stream.reconnect();
     await events.broadcast('at last', { to: 'quiet' });
-    expect(dataOf(await back.take(1))).toEqual(['at last']);
-    await back.close();
+    expect(dataOf(await returning.take(1))).toEqual(['at last']);
+    await returning.close();
   });
 });
 
 describe('positions', () => {
-  test('of a page that was rendered before its stream opened: nothing is missed between', async () => {
+  test('in a page that was rendered before its stream opened: no event between the two is missed', async () => {
     const { events, visit } = await site();
     await events.broadcast('in the state');
     const page = { position: events.position };
@@ -337,7 +335,7 @@ describe('positions', () => {
     expect(dataOf(await stream.take(1))).toEqual(['after the state was loaded']);
   });
 
-  test("a broadcast that is only a retry has none: the id in front would be the next event's", async () => {
+  test('are not written for a broadcast of a retry alone: the id would belong to the next event', async () => {
     const { events, visit } = await site();
     const stream = await visit();
     const { id } = await stream.next();
@@ -346,12 +344,12 @@ describe('positions', () => {
     expect(stream.lastEventId).toBe(id);
     const next = await events.broadcast('next');
     expect(await stream.next()).toMatchObject({ data: 'next', id: next });
-    const back = await visit('', id);
-    expect(await back.next()).toMatchObject({ data: 'next', id: next });
-    expect(back.retry).toBe(1234);
+    const returning = await visit('', id);
+    expect(await returning.next()).toMatchObject({ data: 'next', id: next });
+    expect(returning.retry).toBe(1234);
   });
 
-  test('are not sent to a connection with ids of its own, which gets broadcasts without ids', async () => {
+  test('are not sent to a connection with ids of the application, which receives broadcasts without ids', async () => {
     const { events, visit } = await site({ heartbeat: 30 }, (conn) => void conn.push({ id: 1, data: 'foo' }));
     const stream = await visit();
     expect(await stream.next()).toMatchObject({ data: 'foo', id: '1' });
@@ -363,7 +361,7 @@ describe('positions', () => {
     expect(stream.events).toHaveLength(2);
   });
 
-  test('a push comes after what was broadcast before it, and before what is broadcast after it', async () => {
+  test('put a push after the broadcasts before it, and before the broadcasts after it', async () => {
     const { events, visit, conn } = await site();
     const stream = await visit();
     await stream.next();
@@ -376,7 +374,7 @@ describe('positions', () => {
     expect(dataOf(await stream.take(6))).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
 
-  test('a channel joined after the opening is live from then on; that is told once to who comes back', async () => {
+  test('do not apply to a channel that is joined after the opening: it is live from then on, and a process warning reports it once', async () => {
     const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { events, visit, conn } = await site();
     const id = await events.broadcast('1', { to: 'room' });
@@ -398,25 +396,25 @@ describe('positions', () => {
 });
 
 describe('long replays', () => {
-  test('a log that is longer than the ring is gone through once for all who wait', async () => {
+  test('entries older than the ring reach all waiting connections', async () => {
     const { events, visit } = await site({ history: { size: 40_000 } });
     const first = await events.broadcast('0');
     for (let n = 1; n <= 20_000; n++) await events.broadcast(String(n), n % 3 === 0 ? { to: 'room' } : {});
     const everything = Array.from({ length: 20_001 }, (_, index) => String(index));
-    const [all, some, later] = await Promise.all([
+    const [all, some, late] = await Promise.all([
       visit('?join=room', first),
       visit('', first),
       visit('?join=room', first.replace(/\d+$/, '2000')),
     ]);
     await events.broadcast('20001');
-    await Promise.all([all, some, later].map((stream) => stream.until(() => texts(stream).at(-1) === '20001')));
+    await Promise.all([all, some, late].map((stream) => stream.until(() => texts(stream).at(-1) === '20001')));
     expect(texts(all)).toEqual([...everything.slice(1), '20001']);
     expect(texts(some)).toEqual([...everything.slice(1).filter((n) => Number(n) % 3 !== 0), '20001']);
-    expect(texts(later)).toEqual([...everything.slice(2000), '20001']);
+    expect(texts(late)).toEqual([...everything.slice(2000), '20001']);
     expect(events.stats().resumes).toMatchObject({ resumed: 3, lost: 0, unknown: 0 });
   });
 
-  test('who is ended on the way gets all of it first, and nothing of what comes after', async () => {
+  test('a connection that ends during its replay receives all of it first, and no later broadcast', async () => {
     const { events, visit, conn } = await site({ history: { size: 40_000 } });
     const first = await events.broadcast('0');
     for (let n = 1; n <= 20_000; n++) await events.broadcast(String(n));
@@ -428,11 +426,11 @@ describe('long replays', () => {
     expect(stream.events.at(-1)!.event).toBe('end');
   });
 
-  test('a client that stalls in the middle of one costs little, and goes on where it stood', async () => {
+  test('a client that stalls during its replay holds few bytes, and continues at its position', async () => {
     const { events, visit, conn } = await site({ history: { size: 1000, maxBytes: 100_000_000 } });
     const first = await events.broadcast('0');
     for (let n = 1; n <= 800; n++) await events.broadcast(`${n} ${'.'.repeat(65_000)}`);
-    const stream = await visit('', first); // 50 MB, most of them older than the ring
+    const stream = await visit('', first); // 50 MB, most of it older than the ring
     await stream.next();
     stream.pause();
     let sampled = 0;

@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto';
 import express from 'express';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type TestStream } from '../../lib/testing/index.ts';
-import { another, appOf, BARE, choke, later, opened, overOf, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, choke, later, opened, overOf, tick } from '../fixtures/support.ts';
 import { clock, eventually, pause } from '../fixtures/http.ts';
 
 const BIG = 'x'.repeat(65_536);
 
-/** A router behind whatever is put in front of it, and one open stream. */
+/** Returns a router behind this middleware, and one open stream. */
 async function behind(front: express.RequestHandler[], options: SseOptions) {
   let conn!: Connection;
   const events: SseRouter = sse((one) => void (conn = one), options);
@@ -30,11 +30,11 @@ const wrapped: express.RequestHandler = (_req, res, next) => {
 
 describe.each<[front: string, handler: express.RequestHandler, options: SseOptions]>([
   ['nothing', pass, {}],
-  ['compression() that lets it pass', compression(), {}],
+  ['compression() that does not compress', compression(), {}],
   ['compression() that compresses', compression({ level: 1 }), { headers: { 'Cache-Control': 'no-cache' } }],
-  ['something that wraps res.write', wrapped, {}],
+  ['a wrapper of res.write', wrapped, {}],
 ])('with %s in front', (_front, handler, options) => {
-  test('LIM-01 1,500 pushes of 64 KiB to a reader that does not read: bounded, then cut', async () => {
+  test('1,500 pushes of 64 KiB to a client that does not read: its buffer is bounded, then it is disconnected', async () => {
     const { events, conn, stream } = await behind([handler], { ...BARE, ...options, maxBuffered: 1_000_000 });
     stream.pause();
     const { socket } = conn.request;
@@ -42,7 +42,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     for (let n = 0; n < 1500 && conn.readyState === 'open'; n++) {
       conn.push(randomBytes(32_768).toString('hex'));
       most = Math.max(most, conn.bufferedBytes, socket.writableLength);
-      await turn();
+      await tick();
     }
     expect(await overOf(conn)).toBe('slow');
     expect(most).toBeLessThan(1_000_000 + 3 * 65_600);
@@ -54,7 +54,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     expect(await stream.closed).toBe('cut');
   });
 
-  test('LIM-01 1,500 broadcasts of 64 KiB cost a reader that does not read next to nothing', async () => {
+  test('1,500 broadcasts of 64 KiB to a client that does not read: its buffer stays small, and it stays connected', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { events, conn, stream } = await behind([handler], { ...options, maxBuffered: 1000, retry: 1000 });
     stream.pause();
@@ -62,15 +62,15 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     let most = 0;
     for (let n = 0; n < 1500; n++) {
       await events.broadcast(n % 2 ? BIG : randomBytes(32_768).toString('hex'));
-      if (n % 4 === 0) await turn();
+      if (n % 4 === 0) await tick();
       most = Math.max(most, conn.bufferedBytes, socket.writableLength);
     }
     expect(most).toBeLessThan(600_000);
     expect(conn.readyState).toBe('open');
-    // What compresses may just have taken a reset into buffers of its own: a little more fills them again.
+    // The compressor may just have accepted a reset into its own buffers. A few more events fill them again.
     for (let n = 0; n < 50 && events.stats().behind === 0; n++) {
       await events.broadcast(randomBytes(32_768).toString('hex'));
-      await turn();
+      await tick();
     }
     expect(events.stats().behind).toBe(1);
     stream.resume();
@@ -80,10 +80,10 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     const reset = stream.events.find(({ event }) => event === 'reset')!;
     expect(reset.json).toMatchObject({ reason: 'lost' });
     await eventually(() => events.stats().behind === 0);
-    expect(warned).not.toHaveBeenCalled(); // of listeners that pile up
+    expect(warned).not.toHaveBeenCalled(); // about too many listeners
   });
 
-  test('what a reader that stops for a while has missed, it gets in order, once', async () => {
+  test('a client that stops reading for a while receives what it missed, once and in order', async () => {
     const { events, stream } = await behind([handler], {
       ...options,
       history: { size: 1e6, maxBytes: 1e9 },
@@ -93,7 +93,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     for (let n = 0; n < 400; n++) {
       const text = `${n} ${n % 2 ? BIG : randomBytes(32_768).toString('hex')}`;
       await events.broadcast(text);
-      if (n % 2) await turn();
+      if (n % 2) await tick();
     }
     expect(events.stats().behind).toBe(1);
     stream.resume();
@@ -104,7 +104,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
   });
 });
 
-test('LIM-03 push tells when a reader is behind, and drained() when it is not any more', async () => {
+test('push() returns false while the client is behind, and drained() resolves afterwards', async () => {
   const { conn, stream, events } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
   expect(conn.push('x')).toBe(true);
   await conn.drained(); // at once
@@ -121,10 +121,10 @@ test('LIM-03 push tells when a reader is behind, and drained() when it is not an
 });
 
 test.each<[how: string, leave: (all: { conn: Connection; stream: TestStream }) => unknown]>([
-  ['the client leaves', ({ stream }) => stream.cut()],
+  ['the client disconnects', ({ stream }) => stream.cut()],
   ['close()', ({ conn }) => conn.close()],
   ['end()', ({ conn }) => conn.end()],
-])('LIM-03 drained() settles when the connection is over: %s', async (_how, leave) => {
+])('drained() settles when the connection closes: %s', async (_how, leave) => {
   const { conn, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
   stream.pause();
   await choke(conn);
@@ -135,7 +135,7 @@ test.each<[how: string, leave: (all: { conn: Connection; stream: TestStream }) =
   await conn.drained();
 });
 
-test('channels that are joined or left while it is behind: what was broadcast before is for those of before', async () => {
+test('channels that are joined or left while the client is behind apply only to later broadcasts', async () => {
   const { conn, events, stream } = await opened((one) => one.join('room', 'x', 'y'), { maxBuffered: 1e9 });
   stream.pause();
   await choke(conn);
@@ -154,7 +154,7 @@ test('channels that are joined or left while it is behind: what was broadcast be
   conn.leave('muted');
   conn.join('x');
   await events.broadcast('not for x', { except: 'x' });
-  await events.broadcast('for who is not muted any more', { except: 'muted' });
+  await events.broadcast('for clients that are no longer muted', { except: 'muted' });
   await events.broadcast('for z now', { to: 'z' });
   stream.resume();
   await stream.until(({ events: all }) => all.at(-1)?.data === 'for z now');
@@ -162,12 +162,12 @@ test('channels that are joined or left while it is behind: what was broadcast be
   expect(all).toEqual([
     'for the room, without the muted',
     'still not for x',
-    'for who is not muted any more',
+    'for clients that are no longer muted',
     'for z now',
   ]);
 });
 
-test('LIM-04 of 100 readers one does not read: the others have a broadcast within 100 ms', async () => {
+test('one of 100 clients does not read: the others receive a broadcast within 100 ms', async () => {
   const { app, events, conn, stream } = await opened(() => {}, { maxBuffered: 1e9 });
   stream.pause();
   await choke(conn);
@@ -185,7 +185,7 @@ test('LIM-04 of 100 readers one does not read: the others have a broadcast withi
     expect(other.events.slice(1).map(({ data }) => data)).toEqual(['#0', '#1', '#2', '#3', '#4']);
 });
 
-test('FL-12 a healthy reader survives any burst within a turn, and any single event', async () => {
+test('a client that reads survives any burst within one tick, and any single event', async () => {
   const { conn, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1 });
   for (let n = 0; n < 200; n++) conn.push(`${n} ${BIG}`);
   await stream.take(200, 10_000);
@@ -202,21 +202,24 @@ describe('slowTimeout', () => {
 
   test.each<[what: string, options: SseOptions, before: number, after: number]>([
     ['30 seconds by default', {}, 29_000, 2000],
-    ['as long as is said', { slowTimeout: 5000 }, 4500, 1000],
-  ])('LIM-08 a reader that takes no byte while something waits: %s', async (_what, options, before, after) => {
-    stopTime();
-    const { conn, stream, events } = await opened(() => {}, { ...BARE, maxBuffered: 1e9, ...options });
-    stream.pause();
-    await choke(conn);
-    await jest.advanceTimersByTimeAsync(before);
-    expect(conn.readyState).toBe('open');
-    await jest.advanceTimersByTimeAsync(after);
-    expect(await overOf(conn)).toBe('slow');
-    expect(conn.request.socket.destroyed).toBe(true);
-    expect(events.stats()).toMatchObject({ connections: 0, behind: 0, closed: { slow: 1 } });
-  });
+    ['the configured time', { slowTimeout: 5000 }, 4500, 1000],
+  ])(
+    'a client that accepts no byte while data is pending is disconnected: after %s',
+    async (_what, options, before, after) => {
+      stopTime();
+      const { conn, stream, events } = await opened(() => {}, { ...BARE, maxBuffered: 1e9, ...options });
+      stream.pause();
+      await choke(conn);
+      await jest.advanceTimersByTimeAsync(before);
+      expect(conn.readyState).toBe('open');
+      await jest.advanceTimersByTimeAsync(after);
+      expect(await overOf(conn)).toBe('slow');
+      expect(conn.request.socket.destroyed).toBe(true);
+      expect(events.stats()).toMatchObject({ connections: 0, behind: 0, closed: { slow: 1 } });
+    },
+  );
 
-  test('LIM-08 a reader for whom nothing waits may be silent for ever', async () => {
+  test('a client without pending data may accept nothing for any time', async () => {
     stopTime();
     const { conn, stream } = await opened(() => {}, { ...BARE, slowTimeout: 1000 });
     stream.pause();
@@ -224,7 +227,7 @@ describe('slowTimeout', () => {
     expect(conn.readyState).toBe('open');
   });
 
-  test('LIM-08 a reader that is slow but takes something is not cut', async () => {
+  test('a client that is slow but accepts bytes is not disconnected', async () => {
     const { conn, stream } = await opened(() => {}, { ...BARE, slowTimeout: 700, maxBuffered: 1e9 });
     stream.pause();
     await choke(conn);
@@ -241,7 +244,7 @@ describe('slowTimeout', () => {
   });
 });
 
-test('who was cut comes back with its id, and has everything', async () => {
+test('a client that was disconnected returns with its id, and receives everything', async () => {
   const { events, conn, stream } = await opened((one) => one.join('room'), { slowTimeout: 100, maxBuffered: 1e9 });
   await events.broadcast('one', { to: 'room' });
   await stream.take(2);
@@ -256,7 +259,7 @@ test('who was cut comes back with its id, and has everything', async () => {
   expect(await again.next()).toMatchObject({ event: 'message', data: 'two' });
 });
 
-test('RP-14 a past of 50 MB is sent to a returning reader no faster than it reads', async () => {
+test('a replay of 50 MB is sent no faster than the client reads', async () => {
   const { events, stream } = await opened(() => {}, { history: { size: 1e6, maxBytes: 1e9 }, maxBuffered: 1000 });
   const id = await events.broadcast('before');
   await stream.close();
@@ -269,7 +272,7 @@ test('RP-14 a past of 50 MB is sent to a returning reader no faster than it read
   let most = 0;
   for (let n = 0; n < 200; n++) {
     most = Math.max(most, conn!.bufferedBytes, conn!.request.socket.writableLength);
-    await turn();
+    await tick();
   }
   expect(most).toBeLessThan(600_000);
   again.resume();

@@ -1,5 +1,5 @@
 /*
- * The application's state for clients that are new or cannot be resumed: at an exact position, and gapless with what is live.
+ * Snapshots: the application's state for clients that are fresh or cannot be resumed, at an exact position and without a gap.
  */
 
 import express from 'express';
@@ -36,7 +36,7 @@ function site(
   };
 }
 
-/** A promise and its ends. */
+/** Returns a promise with the functions that settle it. */
 function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
   let resolve!: (value: T) => void;
   let reject!: (error: Error) => void;
@@ -44,11 +44,11 @@ function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reje
   return { promise, resolve, reject };
 }
 
-const said = (events: readonly { event: string; data: string }[]): string[] =>
+const textsOf = (events: readonly { event: string; data: string }[]): string[] =>
   events.map(({ event, data }) => (event === 'message' ? data : `${event}: ${data}`));
 
 describe('a snapshot', () => {
-  test('is sent to who is new; its first message carries the position', async () => {
+  test('is sent to a fresh client; its first message has the position', async () => {
     const { events, visit } = site(() => [{ event: 'state', data: { n: 1 } }, 'and a line']);
     const head = await events.broadcast('before');
     const [state, line] = await (await visit()).take(2);
@@ -56,16 +56,16 @@ describe('a snapshot', () => {
     expect(line).toMatchObject({ event: 'message', data: 'and a line', id: undefined });
   });
 
-  test('is not sent to who can be resumed', async () => {
+  test('is not sent to a client that can be resumed', async () => {
     const make = jest.fn(() => 'state');
     const { events, visit } = site(make);
     const id = await events.broadcast('1');
     await events.broadcast('2');
-    expect(said(await (await visit(id)).take(1))).toEqual(['2']);
+    expect(textsOf(await (await visit(id)).take(1))).toEqual(['2']);
     expect(make).not.toHaveBeenCalled();
   });
 
-  test('follows the reset of who cannot be, and carries the same position', async () => {
+  test('follows the reset of a client that cannot be resumed, and has the same position', async () => {
     const { events, visit } = site(() => 'state', { history: { size: 2 } }, ['pushed']);
     const ids: string[] = [];
     for (let n = 1; n <= 5; n++) ids.push(await events.broadcast(String(n)));
@@ -82,7 +82,7 @@ describe('a snapshot', () => {
   test("comes before the handler's own pushes", async () => {
     const { visit } = site(() => 'state', {}, ['pushed']);
     const [state, pushed] = await (await visit()).take(2);
-    expect(said([state!, pushed!])).toEqual(['state', 'pushed']);
+    expect(textsOf([state!, pushed!])).toEqual(['state', 'pushed']);
     expect(state!.id).toBeDefined();
     expect(pushed!.id).toBeUndefined();
   });
@@ -92,7 +92,7 @@ describe('a snapshot', () => {
     ['null', () => null],
     ['an empty list', () => []],
     ['a promise of nothing', () => Promise.resolve()],
-  ])('of %s leaves the first cursor as it is', async (_, snapshot) => {
+  ])('of %s changes nothing: the client gets its position from a checkpoint', async (_, snapshot) => {
     const { events, visit } = site(snapshot);
     const head = await events.broadcast('before');
     expect(await (await visit()).next()).toMatchObject({ event: 'checkpoint', id: head });
@@ -102,7 +102,7 @@ describe('a snapshot', () => {
     ['at once', () => ({ id: 9, data: 'state' })],
     ['later', async () => ({ id: 9, data: 'state' })],
   ])(
-    "with an id of the application's own, made %s: no frame has a second id, and positions end",
+    'with an id of the application, made %s: no event has a second id, and later events have none',
     async (_when, make) => {
       const { events, visit } = site(make);
       const fresh = await visit();
@@ -115,24 +115,24 @@ describe('a snapshot', () => {
     },
   );
 
-  test('may be made by a generator, and knows the connection and the request', async () => {
+  test('may be a generator, and receives the connection and the request', async () => {
     const { visit } = site(function* (conn, req) {
-      yield { event: 'who', data: conn.id };
+      yield { event: 'connection', data: conn.id };
       yield req.path;
     });
-    const [who, path] = await (await visit()).take(2);
-    expect(who!.data).toMatch(/-/);
+    const [connection, path] = await (await visit()).take(2);
+    expect(connection!.data).toMatch(/-/);
     expect(path!.data).toBe('/');
   });
 });
 
-describe('a snapshot that takes its time', () => {
-  test('and what is broadcast meanwhile: nothing is missing, and nothing is in both', async () => {
-    // The state is a list; whoever changes it broadcasts the change.
+describe('an asynchronous snapshot', () => {
+  test('and the broadcasts meanwhile: no change is missing, and none is in both', async () => {
+    // The state is a list. Each change of the list is broadcast.
     const list: number[] = [];
     const asked: (() => void)[] = [];
     const { events, visit } = site(() => {
-      const state = [...list]; // at the position, and told later
+      const state = [...list]; // read at the position, and resolved later
       return new Promise((resolve) => asked.push(() => resolve({ event: 'list', data: state })));
     });
     const add = async (n: number): Promise<void> => {
@@ -154,18 +154,18 @@ describe('a snapshot that takes its time', () => {
     }
     await add(59);
     await new Promise<void>((resolve) => {
-      let told = 0;
-      const tell = (): void => {
-        for (const go of asked.splice(0)) go();
-        if (++told < 50) setTimeout(tell, 2);
+      let rounds = 0;
+      const answerAll = (): void => {
+        for (const answer of asked.splice(0)) answer();
+        if (++rounds < 50) setTimeout(answerAll, 2);
         else resolve();
       };
-      tell();
+      answerAll();
     });
     for (const seen of await Promise.all(visits)) expect(seen).toEqual(list);
   });
 
-  test('and what is pushed meanwhile comes after it, in its place among the broadcasts', async () => {
+  test('and the pushes meanwhile: they follow the snapshot, in order with the broadcasts', async () => {
     const { promise, resolve } = deferred<string>();
     const { events, visit } = site(() => promise);
     const stream = await visit();
@@ -174,10 +174,10 @@ describe('a snapshot that takes its time', () => {
     conn!.push('b');
     await events.broadcast('c');
     resolve('state');
-    expect(said(await stream.take(4))).toEqual(['state', 'a', 'b', 'c']);
+    expect(textsOf(await stream.take(4))).toEqual(['state', 'a', 'b', 'c']);
   });
 
-  test("of a client that leaves meanwhile is nobody's", async () => {
+  test('of a client that disconnects meanwhile is dropped', async () => {
     const { promise, resolve } = deferred<string>();
     const onError = jest.fn();
     const { events, visit } = site(() => promise, { onError });
@@ -191,10 +191,10 @@ describe('a snapshot that takes its time', () => {
     await new Promise(setImmediate);
     expect(events.size).toBe(0);
     expect(onError).not.toHaveBeenCalled();
-    await events.broadcast('goes on');
+    await events.broadcast('still works');
   });
 
-  test('of a client that is closed meanwhile is not written after the end', async () => {
+  test('of a connection that is closed meanwhile is not written after the end', async () => {
     const { promise, resolve } = deferred<string>();
     const { events, visit } = site(() => promise);
     const stream = await visit();
@@ -205,7 +205,7 @@ describe('a snapshot that takes its time', () => {
     expect(stream.text).not.toContain('state');
   });
 
-  test('of a client that is ended meanwhile is waited for: it does not come back for what it is owed', async () => {
+  test('of a connection that is ended meanwhile delays the end, because the client does not return for it', async () => {
     const { promise, resolve } = deferred<string>();
     const { events, visit } = site(() => promise, {}, ['own']);
     const stream = await visit();
@@ -215,10 +215,10 @@ describe('a snapshot that takes its time', () => {
     await events.broadcast('after');
     resolve('state');
     expect(await stream.closed).toBe('end');
-    expect(said(stream.events)).toEqual(['state', 'own', 'before', 'end: ']);
+    expect(textsOf(stream.events)).toEqual(['state', 'own', 'before', 'end: ']);
   });
 
-  test('of a client that is ended meanwhile, and that fails: one error, and no second of waiting', async () => {
+  test('of a connection that is ended meanwhile rejects: one error, and the stream ends at once', async () => {
     const { promise, reject } = deferred<string>();
     const onError = jest.fn();
     const { events, visit } = site(() => promise, { onError });
@@ -234,18 +234,18 @@ describe('a snapshot that takes its time', () => {
 
   test.each<['end' | 'close', string[]]>([
     ['end', ['state', 'end: ']],
-    ['close', []], // its client comes back for it
-  ])('that calls %s() itself: one end, on a body that is whole', async (how, all) => {
+    ['close', []], // the client returns for it
+  ])('that calls %s() itself: the body is complete and ends once', async (how, all) => {
     const { visit } = site((conn) => {
       conn[how]();
       return 'state';
     });
     const stream = await visit();
     expect(await stream.closed).toBe('end');
-    expect(said(stream.events)).toEqual(all);
+    expect(textsOf(stream.events)).toEqual(all);
   });
 
-  test('does not hold the heartbeat', async () => {
+  test('does not delay heartbeats', async () => {
     const { promise, resolve } = deferred<string>();
     const { visit } = site(() => promise, { heartbeat: 30 });
     const stream = await visit();
@@ -272,7 +272,7 @@ describe('a snapshot that fails', () => {
         throw new Error('secret db password');
       },
     ],
-  ])('%s ends the stream, is told once, and its text never leaves', async (_, snapshot) => {
+  ])('%s closes the stream; onError receives the error once, and the client nothing of it', async (_, snapshot) => {
     const onError = jest.fn();
     const { events, visit } = site(snapshot, { onError });
     const stream = await visit();
@@ -284,7 +284,7 @@ describe('a snapshot that fails', () => {
     expect(events.size).toBe(0);
   });
 
-  test('with what is no message is an error as well', async () => {
+  test('with a value that is not a message closes the stream as well', async () => {
     const onError = jest.fn();
     const { visit } = site(() => ({ foo: 1 }) as never, { onError });
     const stream = await visit();

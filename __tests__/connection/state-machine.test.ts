@@ -75,14 +75,26 @@ function observe(connection: ServerConnection, seen: Set<string>): ServerConnect
     before = after;
   };
   return Object.defineProperties(connection, {
-    lifecycle: { get: () => lifecycle, set: (value) => void ((lifecycle = value), value === 'open' || settle()) },
-    source: { get: () => source, set: (value) => void ((source = value), value === 'none' || settle()) },
+    lifecycle: {
+      get: () => lifecycle,
+      set(value) {
+        lifecycle = value;
+        if (value !== 'open') settle();
+      },
+    },
+    source: {
+      get: () => source,
+      set(value) {
+        source = value;
+        if (value !== 'none') settle();
+      },
+    },
   });
 }
 
 test('connections make the transitions of the table, and no other', async () => {
   const seen = new Set<string>();
-  const { admit } = Hub.prototype;
+  const { admit } = Hub.prototype; // oxlint-disable-line typescript/unbound-method -- called with `this` below
   jest.spyOn(Hub.prototype, 'admit').mockImplementation(function admitAndObserve(this: Hub, ...args) {
     return observe(admit.apply(this, args), seen);
   });

@@ -13,7 +13,7 @@ import { gunzipSync, constants } from 'node:zlib';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { certificate } from '../fixtures/certificate.ts';
 import { clock, eventually, pause, Raw, serve } from '../fixtures/http.ts';
-import { type AnyHandler, choke, later, turn } from '../fixtures/support.ts';
+import { type AnyHandler, choke, later, tick } from '../fixtures/support.ts';
 
 const HEAD = ':\nretry: 1000\n';
 const POST: SseOptions = { methods: ['POST'], history: false, retry: 1000, heartbeat: false };
@@ -24,8 +24,8 @@ const forever = (): Promise<never> => new Promise(() => {});
 const yielding = (next: () => unknown): AnyHandler =>
   async function* () {
     yield 'written';
-    await turn();
-    await turn();
+    await tick();
+    await tick();
     await next();
   } as AnyHandler;
 
@@ -99,8 +99,8 @@ describe.each([
       'an async handler that pushes',
       async (conn) => {
         conn.push('written');
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         throw new Error('of the model');
       },
     ],
@@ -109,7 +109,7 @@ describe.each([
       () =>
         new ReadableStream({
           start: (c) => c.enqueue('written'),
-          pull: async (c) => (await turn(), await turn(), c.error(new Error('of the model'))),
+          pull: async (c) => (await tick(), await tick(), c.error(new Error('of the model'))),
         }),
     ],
     ['pushAll', async (conn) => conn.pushAll((fails as () => AsyncIterable<string>)())],
@@ -160,9 +160,9 @@ describe.each([
   ])('the application’s own %s ends the body normally, whatever is running', async (_how, end, tail) => {
     const { result } = await answer(async (conn) => {
       conn.push('written');
-      await turn();
+      await tick();
       end(conn);
-      await turn();
+      await tick();
     }, options);
     expect(await result).toEqual({ text: WRITTEN + tail, failed: false });
   });
@@ -200,7 +200,7 @@ describe('the connection is broken off after the written bytes', () => {
   const big = 'x'.repeat(3_000_000);
   const bigThenFails: AnyHandler = async function* () {
     yield { data: big };
-    await turn();
+    await tick();
     throw new Error('of the model');
   } as AnyHandler;
 
@@ -292,8 +292,8 @@ describe('the connection is broken off after the written bytes', () => {
     const events = sse(
       async function* (_conn, req) {
         yield req.url === '/?big' ? { data: big } : 'written';
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         if (req.url !== '/?good') throw new Error('of the model');
         await pause(300);
       },
@@ -356,8 +356,8 @@ describe('the connection is broken off after the written bytes', () => {
   test('a response that the application has ended itself stays whole', async () => {
     const { result } = await answer(async (conn, _req, res) => {
       conn.push('written');
-      await turn();
-      await turn();
+      await tick();
+      await tick();
       res.end();
       throw new Error('of the model');
     });

@@ -3,7 +3,7 @@
  */
 
 import { Packet } from '../../lib/wire/packet.ts';
-import { comparePositions } from '../../lib/journal/sequence-id.ts';
+import { compareSequenceIds } from '../../lib/journal/sequence-id.ts';
 import { SubscriberGroup } from '../../lib/fanout/subscriber-groups.ts';
 import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring, type RingLimits } from '../../lib/fanout/ring.ts';
@@ -23,7 +23,7 @@ function refill(ring: Ring, window: JournalWindow): void {
 
 /** Makes a ring of the entries `from` to `to`, all of them settled. */
 function ringOf(from: number, to: number, limits: Partial<RingLimits> = {}): Ring {
-  const ring = new Ring({ entries: 100, bytes: 1_000_000, ...limits }, comparePositions);
+  const ring = new Ring({ entries: 100, bytes: 1_000_000, ...limits }, compareSequenceIds);
   const entries = Array.from({ length: to - from + 1 }, (_, index) => entryOf(from + index));
   refill(ring, { floor: idOf(from - 1), entries });
   return ring;

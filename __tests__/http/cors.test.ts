@@ -8,7 +8,7 @@ import { ask, eventually, type Init, listen, Raw, serve, type Site } from '../fi
 
 const A = 'https://a.example';
 
-/** All that start with Access-Control-. */
+/** Returns the headers that start with Access-Control-. */
 function allowed(headers: Headers): Record<string, string> {
   return Object.fromEntries([...headers].filter(([name]) => name.startsWith('access-control-')));
 }
@@ -48,7 +48,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     };
   }
 
-  test.each([[undefined], [false]])('CO-01 cors: %s says nothing to anybody, and refuses nobody', async (cors) => {
+  test.each([[undefined], [false]])('cors: %s sends no CORS header, and refuses no origin', async (cors) => {
     const { at } = await routed(cors);
     for (const origin of [A, 'null', 'http://127.0.0.1']) {
       const answer = await ask(at, from(origin));
@@ -62,14 +62,14 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     ['a string', A],
     ['a list', ['https://b.example', A]],
     ['a pattern', /^https:\/\/a\.example$/],
-    ['a pattern with a state', /^https:\/\/a\.example$/g],
+    ['a pattern with state (the flag g)', /^https:\/\/a\.example$/g],
     ['a list with a pattern', [/^https:\/\/a\.example$/]],
     ['a function', (origin, answer) => answer(null, origin === A)],
-    ['a function that answers later', (origin, answer) => setImmediate(answer, null, origin === A ? A : false)],
+    ['an asynchronous function', (origin, answer) => setImmediate(answer, null, origin === A ? A : false)],
   ];
 
   describe.each(rules)('origin: %s', (_name, origin) => {
-    test('CO-02 allows that origin, and names it', async () => {
+    test('an allowed origin is named in the answer', async () => {
       const { at } = await routed({ origin });
       for (let round = 0; round < 2; round++) {
         const answer = await ask(at, from(A));
@@ -79,7 +79,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       }
     });
 
-    test('CO-05, CO-06, CO-13 refuses every other before the handler runs, and takes no place for it', async () => {
+    test('every other origin gets 403 before the handler runs, and counts in no limit', async () => {
       const { at, port, events } = await routed({ origin, credentials: true }, { limits: { connections: 1 } });
       const foreign = [
         'https://a.example.evil.com',
@@ -116,7 +116,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0, refused: { connections: 0 } });
     });
 
-    test('CO-09 every answer varies by Origin', async () => {
+    test('every answer has Vary: Origin', async () => {
       const { at } = await routed({ origin });
       for (const init of [
         {},
@@ -134,7 +134,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       }
     });
 
-    test('CO-11 a preflight of a foreign origin gets no header that allows', async () => {
+    test('a preflight of a foreign origin gets no CORS header', async () => {
       const { at, events } = await routed({ origin, credentials: true });
       const answer = await ask(at, preflight('https://evil.example'));
       expect(answer.status).toBe(403);
@@ -145,7 +145,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each([[true], [{}], [{ origin: '*' }], [{ origin: true }]])(
-    'CO-03 cors: %j allows every origin, without cookies',
+    'cors: %j allows every origin, without credentials',
     async (cors) => {
       const { at } = await routed(cors);
       for (const origin of [A, 'https://b.example', 'null']) {
@@ -158,7 +158,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     },
   );
 
-  test('CO-07 with credentials: exactly `true`, and else nothing', async () => {
+  test('with credentials the header is exactly `true`; without, it is absent', async () => {
     const answers = await Promise.all(
       [{ origin: A, credentials: true }, { origin: A, credentials: false }, { origin: A }].map(async (cors) => {
         const { at } = await routed(cors);
@@ -170,8 +170,8 @@ describe.each(EXPRESSES)('%s', (_, make) => {
 
   test.each<[name: string, options: corsPackage.CorsOptions | undefined]>([
     ['cors()', undefined],
-    ['cors() that reflects, with cookies', { origin: true, credentials: true }],
-  ])('CO-08 %s in front: one value, and it is ours', async (_name, options) => {
+    ['cors() that reflects the origin, with credentials', { origin: true, credentials: true }],
+  ])('%s in front: the header has one value, the router’s', async (_name, options) => {
     const { at } = await routed({ origin: A }, {}, undefined, (app) => app.use(corsPackage(options)));
     const answer = await ask(at, from(A));
     expect(answer.status).toBe(200);
@@ -183,7 +183,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
 
   describe('preflight', () => {
     test.each(['last-event-id', 'cache-control,last-event-id,x-requested-with', 'authorization', 'x-own'])(
-      'CO-10 for %s',
+      'for the header %s',
       async (headers) => {
         const { at, events } = await routed({ origin: A, credentials: true });
         const answer = await ask(at, preflight(A, headers));
@@ -201,7 +201,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       },
     );
 
-    test('CO-10 the `cors` package’s options narrow and extend', async () => {
+    test('the options of the `cors` package narrow and extend the answer', async () => {
       const { at } = await routed(
         { origin: A, allowedHeaders: ['Authorization'], exposedHeaders: ['X-A'], maxAge: 5, optionsSuccessStatus: 200 },
         { methods: ['GET', 'POST'] },
@@ -216,7 +216,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       expect((await ask(at, from(A))).headers.get('access-control-expose-headers')).toBe('X-A');
     });
 
-    test('CO-10 preflightContinue leaves it to what comes after', async () => {
+    test('with preflightContinue the next handler answers', async () => {
       const { at } = await routed({ origin: A, preflightContinue: true });
       const answer = await ask(at, preflight(A));
       expect(answer.status).toBe(404);
@@ -224,7 +224,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       expect(calls).toBe(0);
     });
 
-    test('CO-11 for a method that opens no stream', async () => {
+    test('for a method that opens no stream, the allowed methods exclude it', async () => {
       const { at } = await routed({ origin: A });
       const answer = await ask(at, preflight(A, 'last-event-id', 'POST'));
       expect(answer.headers.get('access-control-allow-methods')).toBe('GET');
@@ -232,7 +232,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each<[name: string, status: number, init: Init, options: SseOptions, handler: AnyHandler]>([
-    ['401 of the application', 401, {}, {}, (_conn, _req, res) => void res.sendStatus(401)],
+    ['401 of the handler', 401, {}, {}, (_conn, _req, res) => void res.sendStatus(401)],
     ['405', 405, { method: 'PUT' }, {}, () => {}],
     ['406', 406, { headers: { accept: 'text/html' } }, {}, () => {}],
     [
@@ -245,8 +245,8 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       },
     ],
     ['503', 503, {}, { limits: { connections: 1, whenFull: 'reject' } }, () => {}],
-    ['200 and come back', 200, {}, { limits: { connections: 1 } }, () => {}],
-  ])('CO-12 a %s can be read by the origin that is allowed', async (name, status, init, options, handler) => {
+    ['200 with a retry delay', 200, {}, { limits: { connections: 1 } }, () => {}],
+  ])('an allowed origin can read a %s', async (name, status, init, options, handler) => {
     const { at, events } = await routed({ origin: A, credentials: true }, options, handler);
     const holder = options.limits && (await connect(at));
     if (holder) await eventually(() => events.size === 1);
@@ -259,7 +259,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     await holder?.close();
   });
 
-  test('CO-14 CORS by headers alone, as in the ancestor', async () => {
+  test('CORS by the option headers alone', async () => {
     const headers = { 'Access-Control-Allow-Origin': A, 'Access-Control-Allow-Credentials': 'true' };
     const { at } = await routed(undefined, { headers });
     for (const origin of [A, 'https://b.example']) {
@@ -276,14 +276,14 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     test.each<[name: string, headers: (host: string) => Record<string, string>, status: number]>([
       ['no Origin', () => ({}), 200],
       ['the host of the request', (host) => ({ origin: `http://${host}` }), 200],
-      ['the host of the request, over TLS that ended before', (host) => ({ origin: `https://${host}` }), 200],
+      ['the host of the request, with TLS that a proxy terminates', (host) => ({ origin: `https://${host}` }), 200],
       ['another port of the host', () => ({ origin: 'http://127.0.0.1:1' }), 403],
       ['another host', () => ({ origin: 'http://localhost' }), 403],
       ['Sec-Fetch-Site: same-origin', () => ({ origin: 'https://x.example', 'sec-fetch-site': 'same-origin' }), 200],
       ['Sec-Fetch-Site: same-site', (host) => ({ origin: `http://${host}`, 'sec-fetch-site': 'same-site' }), 403],
       ['Sec-Fetch-Site: cross-site', (host) => ({ origin: `http://${host}`, 'sec-fetch-site': 'cross-site' }), 403],
       [
-        'a forwarded host that nobody trusts',
+        'the forwarded host of an untrusted proxy',
         () => ({ origin: 'https://x.example', 'x-forwarded-host': 'x.example' }),
         403,
       ],
@@ -294,7 +294,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       await stream.close();
     });
 
-    test('nobody but the page’s own origin, where none is listed', async () => {
+    test('with origin: false, only the same origin gets a stream', async () => {
       const { at, port } = await routed({ origin: false });
       for (const [origin, status] of [
         [`http://127.0.0.1:${port}`, 200],
@@ -319,11 +319,11 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each([true, false])(
-    'somebody else has answered before an origin function says %s: it is left at that',
+    'an origin function that answers %s after other code has answered the request changes nothing',
     async (is) => {
-      let say!: () => void;
+      let answerOrigin!: () => void;
       const { at, events } = await routed(
-        { origin: (_origin, answer) => (say = () => answer(null, is)) },
+        { origin: (_origin, answer) => (answerOrigin = () => answer(null, is)) },
         {},
         undefined,
         (app) =>
@@ -334,7 +334,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       );
       const answer = await ask(at, from(A));
       expect(answer).toMatchObject({ status: 503, text: 'too late' });
-      expect(say).not.toThrow();
+      expect(answerOrigin).not.toThrow();
       expect(calls).toBe(0);
       expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
     },
@@ -348,7 +348,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
         throw new Error('no database');
       },
     ],
-  ])('an origin function that %s is an error to Express, and no stream', async (_name, origin) => {
+  ])('an origin function that %s causes an error in Express, and no stream opens', async (_name, origin) => {
     const { at, events } = await routed({ origin });
     const answer = await ask(at, from(A));
     expect(answer).toMatchObject({ status: 500, text: 'no database' });
@@ -357,7 +357,131 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 });
 
-test('a router without an application around it trusts no proxy, and refuses a foreign origin', async () => {
+describe.each(EXPRESSES)('events.cors in front of authentication, %s', (_, make) => {
+  async function guarded(cors: SseOptions['cors'], options: SseOptions = {}) {
+    const events = sse((conn) => conn.close(), { ...options, cors });
+    later(() => events.close());
+    let asked = 0;
+    const site = await serve((app) => {
+      app.use('/events', events.cors, (req, res, next) => {
+        asked++;
+        if (req.headers.authorization === 'Bearer good') next();
+        else res.set('WWW-Authenticate', 'Bearer').sendStatus(401);
+      });
+      app.use('/events', events);
+      app.use(((error, _req, res, _next) => void res.status(500).send(String(error.message))) as ErrorRequestHandler);
+    }, make);
+    return { events, at: `${site.url}/events`, asked: () => asked };
+  }
+  const preflight = {
+    'access-control-request-method': 'GET',
+    'access-control-request-headers': 'authorization,last-event-id',
+  };
+  const good = { authorization: 'Bearer good' };
+  const cors = { origin: [A], credentials: true };
+
+  test('a preflight gets 204 without authentication', async () => {
+    const { at, asked } = await guarded(cors);
+    const answer = await ask(at, { method: 'OPTIONS', headers: { origin: A, ...preflight } });
+    expect(answer.status).toBe(204);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': A,
+      'access-control-allow-credentials': 'true',
+      'access-control-allow-methods': 'GET',
+      'access-control-allow-headers': 'authorization,last-event-id',
+      'access-control-max-age': '600',
+    });
+    expect(asked()).toBe(0);
+  });
+
+  test('a 401 has the CORS headers, so that the page can read it', async () => {
+    const { at, asked } = await guarded(cors);
+    const answer = await ask(at, { headers: { origin: A } });
+    expect(answer.status).toBe(401);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': A,
+      'access-control-allow-credentials': 'true',
+    });
+    expect(answer.headers.get('vary')).toBe('Origin');
+    expect(asked()).toBe(1);
+  });
+
+  test('a foreign origin gets 403 before authentication, for its preflight as well', async () => {
+    const { at, events, asked } = await guarded(cors);
+    const origin = 'https://b.example';
+    for (const init of [{ headers: { origin, ...good } }, { method: 'OPTIONS', headers: { origin, ...preflight } }]) {
+      const answer = await ask(at, init);
+      expect(answer.status).toBe(403);
+      expect(allowed(answer.headers)).toEqual({});
+      expect(answer.text).toContain('trust proxy');
+    }
+    expect(asked()).toBe(0);
+    expect(events.stats().opened).toBe(0);
+  });
+
+  test('an authenticated request gets the stream, with the CORS headers once', async () => {
+    const { at, events } = await guarded(cors);
+    const answer = await ask(at, { headers: { origin: A, ...good } });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+    expect(answer.headers.get('vary')).toBe('Origin');
+    expect(answer.headers.get('access-control-allow-origin')).toBe(A);
+    expect(events.stats().opened).toBe(1);
+  });
+
+  test('an origin function is called once for a request', async () => {
+    const origin = jest.fn((_origin: unknown, answer: (error: null, is: boolean) => void) => {
+      setImmediate(answer, null, true);
+    });
+    const { at } = await guarded({ origin: origin as never });
+    for (let round = 1; round <= 3; round++) {
+      expect((await ask(at, { headers: { origin: A, ...good } })).status).toBe(200);
+      expect(origin).toHaveBeenCalledTimes(round);
+    }
+  });
+
+  test('an origin function that fails is an error to Express', async () => {
+    const { at, asked } = await guarded({ origin: (_origin, answer) => answer(new Error('no database')) });
+    expect(await ask(at, { headers: { origin: A } })).toMatchObject({ status: 500, text: 'no database' });
+    expect(asked()).toBe(0);
+  });
+
+  test('other requests go on: without an origin, OPTIONS that is no preflight, and all without the option', async () => {
+    const { at } = await guarded(cors);
+    expect((await ask(at)).status).toBe(401);
+    expect((await ask(at, { headers: good })).status).toBe(200);
+    expect((await ask(at, { method: 'OPTIONS', headers: { origin: A } })).status).toBe(401);
+    const without = await guarded(false);
+    const answer = await ask(without.at, { method: 'OPTIONS', headers: { origin: A, ...preflight } });
+    expect([answer.status, allowed(answer.headers)]).toEqual([401, {}]);
+    expect((await ask(without.at, { headers: { origin: A, ...good } })).status).toBe(200);
+  });
+
+  test('with `preflightContinue`, preflights go on to the middleware behind it', async () => {
+    const { at, asked } = await guarded({ ...cors, preflightContinue: true });
+    const answer = await ask(at, { method: 'OPTIONS', headers: { origin: A, ...preflight } });
+    expect([answer.status, answer.headers.get('access-control-allow-origin')]).toEqual([401, A]);
+    expect(asked()).toBe(1);
+  });
+
+  test('a response that has been sent goes on to the router, which reports it', async () => {
+    const events = sse({ cors });
+    later(() => events.close());
+    const errors: unknown[] = [];
+    const { url } = await serve((app) => {
+      app.use((_req, res, next) => {
+        res.sendStatus(204);
+        next();
+      });
+      app.use('/events', events.cors, events);
+      app.use(((error, _req, _res, _next) => void errors.push(error.code)) as ErrorRequestHandler);
+    }, make);
+    expect((await ask(`${url}/events`, { headers: { origin: A } })).status).toBe(204);
+    expect(errors).toEqual(['ERR_SSE_HEADERS_SENT']);
+  });
+});
+
+test('a router without an Express application trusts no proxy, and refuses a foreign origin', async () => {
   const events = sse((conn) => conn.close(), { cors: { origin: A } });
   later(() => events.close());
   const next = jest.fn();
@@ -367,7 +491,7 @@ test('a router without an application around it trusts no proxy, and refuses a f
   expect(next).not.toHaveBeenCalled();
 });
 
-test('CO-03 a function that answers `*` allows every origin, and with credentials none', async () => {
+test('a function that answers `*` allows every origin, but none with credentials', async () => {
   const origin = ((_origin, answer) => answer(null, '*')) as corsPackage.CorsOptions['origin'];
   const makers = [{ origin }, { origin, credentials: true }].map((cors) => sse((conn) => conn.close(), { cors }));
   later(() => Promise.all(makers.map((events) => events.close())));
@@ -378,20 +502,20 @@ test('CO-03 a function that answers `*` allows every origin, and with credential
 });
 
 test.each<[name: string, cors: SseOptions['cors']]>([
-  ['CO-03 `*` with credentials', { origin: '*', credentials: true }],
-  ['CO-03 no origin with credentials', { credentials: true }],
-  ['CO-04 every origin with credentials', { origin: true, credentials: true }],
-  ['CO-04 a pattern that matches everything, with credentials', { origin: /.*/, credentials: true }],
-  ['CO-04 such a pattern in a list', { origin: [A, /^https?:/], credentials: true }],
-  ['CO-04 `*` in a list, with credentials', { origin: [A, '*'], credentials: true }],
-  ['CO-06 `null` with credentials', { origin: 'null', credentials: true }],
-  ['CO-06 `null` in a list, with credentials', { origin: [A, 'null'], credentials: true }],
-])('%s does not start, and the message has the cure', (_name, cors) => {
+  ['`*` with credentials', { origin: '*', credentials: true }],
+  ['no origin with credentials', { credentials: true }],
+  ['every origin with credentials', { origin: true, credentials: true }],
+  ['a pattern that matches every origin, with credentials', { origin: /.*/, credentials: true }],
+  ['such a pattern in a list, with credentials', { origin: [A, /^https?:/], credentials: true }],
+  ['`*` in a list, with credentials', { origin: [A, '*'], credentials: true }],
+  ['`null` with credentials', { origin: 'null', credentials: true }],
+  ['`null` in a list, with credentials', { origin: [A, 'null'], credentials: true }],
+])('%s: sse() throws, and the message contains the cure', (_name, cors) => {
   expect(codeOf(() => sse({ cors }))).toBe('ERR_SSE_CORS');
   expect(() => sse({ cors })).toThrow(/credentials.*origin: \['https:\/\/app\.example'\], credentials: true/);
 });
 
-test('CO-06 `null` is allowed where it is listed, without credentials', async () => {
+test('`null` is allowed if it is listed, without credentials', async () => {
   const events = sse((conn) => conn.close(), { cors: { origin: ['null', A] } });
   later(() => events.close());
   const { url } = await serve((app) => app.use(events));
@@ -399,3 +523,26 @@ test('CO-06 `null` is allowed where it is listed, without credentials', async ()
   expect(answer.status).toBe(200);
   expect(answer.headers.get('access-control-allow-origin')).toBe('null');
 });
+
+test.each(['file://', 'chrome-extension://abcdef', 'capacitor://localhost', 'app://.'])(
+  'the origin %s of an application without a web server can be listed',
+  async (origin) => {
+    const events = sse((conn) => conn.close(), { cors: { origin: [origin], credentials: true } });
+    later(() => events.close());
+    const { url } = await serve((app) => app.use(events));
+    const answer = await ask(url, { headers: { origin } });
+    expect(answer.status).toBe(200);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': origin,
+      'access-control-allow-credentials': 'true',
+    });
+    expect((await ask(url, { headers: { origin: 'null' } })).status).toBe(403);
+  },
+);
+
+test.each(['file:', 'file:///', 'https://', 'https:///a.example', 'localhost:3000'])(
+  'the origin %s is refused at once, with an example',
+  (origin) => {
+    expect(() => sse({ cors: { origin: [origin] } })).toThrow(/^cors\.origin must be an origin .* Write '/);
+  },
+);

@@ -1,5 +1,5 @@
 /*
- * Handlers that yield: what is sent, how they end, and how they are let go (design rules 1, 5 and 8; case FL-05).
+ * Handlers that are generators: what the stream contains, how it ends, and when the generator is stopped.
  */
 import { EventSource } from 'eventsource';
 import { sse, type Connection } from '../../lib/index.ts';
@@ -14,10 +14,10 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 
-const BYE = 'id: sse-router:end\nevent: end\ndata: \n\n';
+const END = 'id: sse-router:end\nevent: end\ndata: \n\n';
 
 describe.each<[name: string, wrap: (items: Iterable<unknown>) => (conn: Connection) => unknown]>([
   [
@@ -32,7 +32,7 @@ describe.each<[name: string, wrap: (items: Iterable<unknown>) => (conn: Connecti
     (items) =>
       async function* () {
         for (const item of items) {
-          await turn();
+          await tick();
           yield item;
         }
       },
@@ -40,23 +40,23 @@ describe.each<[name: string, wrap: (items: Iterable<unknown>) => (conn: Connecti
   ['handler that returns a list', (items) => () => [...items]],
   ['async handler that resolves with a list', (items) => async () => [...items]],
 ])('a %s', (_name, wrap) => {
-  test('sends what it yields in order, and then the stream is over for good', async () => {
+  test('each yielded item is sent in order, and then the connection ends', async () => {
     const { stream, conn } = await opened(wrap(['a', { event: 'b', data: 1 }, 'c\nd']), BARE);
-    expect(await stream.body()).toBe(`${HEAD}data: a\n\nevent: b\ndata: 1\n\ndata: c\ndata: d\n\n${BYE}`);
+    expect(await stream.body()).toBe(`${HEAD}data: a\n\nevent: b\ndata: 1\n\ndata: c\ndata: d\n\n${END}`);
     expect(conn.signal.reason).toBe('end');
   });
 
-  test('that yields nothing says goodbye at once', async () => {
+  test('an empty one ends the connection at once', async () => {
     const { stream } = await opened(wrap([]), BARE);
-    expect(await stream.body()).toBe(HEAD + BYE);
+    expect(await stream.body()).toBe(HEAD + END);
   });
 
-  test('that yields what cannot be sent after the opening ends the stream with an error', async () => {
+  test('an invalid item after the opening closes the connection with an error', async () => {
     const onError = jest.fn();
     const { stream, conn } = await opened(
       wrap(
         (function* () {
-          yield 'x'.repeat(200_000); // more than waits for the end of a turn
+          yield 'x'.repeat(200_000); // more than is held back until the end of a tick
           yield { data: 1n };
         })(),
       ),
@@ -69,23 +69,23 @@ describe.each<[name: string, wrap: (items: Iterable<unknown>) => (conn: Connecti
   });
 });
 
-test('FL-05 an async generator that throws after the opening closes the stream; its text stays here', async () => {
+test('an async generator that throws after the opening closes the stream, which contains nothing of the error', async () => {
   const onError = jest.fn();
   const error = new Error('secret');
   const { stream, conn } = await opened(
     async function* () {
       yield 'before';
-      await turn();
-      await turn();
+      await tick();
+      await tick();
       throw error;
     },
     { ...BARE, onError },
   );
-  expect(await stream.body()).toBe(`${HEAD}data: before\n\n`); // no goodbye: the client may come back
+  expect(await stream.body()).toBe(`${HEAD}data: before\n\n`); // no `end` event: the client may reconnect
   expect(onError.mock.calls).toEqual([[error, conn]]);
 });
 
-test('what joins before the first yield counts', async () => {
+test('a join before the first yield counts', async () => {
   const { stream, events } = await opened(async function* (conn) {
     conn.join('room');
     yield 'hello';
@@ -96,65 +96,65 @@ test('what joins before the first yield counts', async () => {
   expect((await stream.next()).data).toBe('in the room');
 });
 
-test('the generator is let go when the client leaves: its finally runs', async () => {
-  const freed = gate();
+test('the generator is stopped when the client disconnects: its finally block runs', async () => {
+  const stopped = gate();
   const { stream, conn } = await opened(async function* () {
     try {
       for (let n = 0; ; n++) {
-        await turn();
+        await tick();
         yield `${n}`;
       }
     } finally {
-      freed.open();
+      stopped.open();
     }
   }, BARE);
   await stream.take(3);
   await stream.close();
-  await freed.pass;
+  await stopped.pass;
   expect(conn.signal.reason).toBe('client');
 });
 
-test('it is let go when the stream is closed from elsewhere, and says no goodbye then', async () => {
-  const freed = gate();
+test('the generator is stopped when other code closes the stream, without an `end` event', async () => {
+  const stopped = gate();
   const { stream, conn } = await opened(function* () {
     try {
       for (;;) yield 'x'.repeat(70_000);
     } finally {
-      freed.open();
+      stopped.open();
     }
   }, BARE);
   await stream.next();
   conn.close();
-  await freed.pass;
+  await stopped.pass;
   expect(await stream.body()).not.toContain('event: end');
 });
 
-test('an endless generator is drawn at the reader’s speed', async () => {
-  let drawn = 0;
+test('an endless generator is read at the speed of the client', async () => {
+  let produced = 0;
   const { stream, conn } = await opened(function* () {
     for (;;) {
-      drawn++;
+      produced++;
       yield 'x'.repeat(65_536);
     }
   }, BARE);
   await stream.next();
   stream.pause();
   let before = -1;
-  while (before !== drawn) {
-    before = drawn;
-    for (let turns = 0; turns < 50; turns++) await turn();
+  while (before !== produced) {
+    before = produced;
+    for (let ticks = 0; ticks < 50; ticks++) await tick();
   }
-  expect(conn.readyState).toBe('open'); // and not cut: it never held more than it may
+  expect(conn.readyState).toBe('open'); // it was not closed, because it never held too many bytes
   expect(conn.bufferedBytes).toBeLessThan(1_048_576);
   stream.resume();
-  await stream.until(() => drawn > before);
+  await stream.until(() => produced > before);
 });
 
-test('a client that the generator has said goodbye to does not come back', async () => {
-  let asked = 0;
+test('a client does not reconnect after its generator has finished', async () => {
+  let requests = 0;
   const events = sse(
     function* () {
-      asked++;
+      requests++;
       yield 'only once';
     },
     { retry: 1 },
@@ -171,10 +171,10 @@ test('a client that the generator has said goodbye to does not come back', async
     });
   });
   expect(data).toEqual(['only once']);
-  expect(asked).toBe(1);
+  expect(requests).toBe(1);
 });
 
-test('a producer over POST stops when its reader leaves', async () => {
+test('a generator over POST stops when its client disconnects', async () => {
   const stopped = gate();
   const events = sse(
     async function* (conn, req) {
@@ -182,7 +182,7 @@ test('a producer over POST stops when its reader leaves', async () => {
       conn.signal.addEventListener('abort', stopped.open, { once: true });
       for (let n = 0; !conn.signal.aborted; n++) {
         yield { event: 'token', data: `${prompt ?? ''}${n}` };
-        await turn();
+        await tick();
       }
     },
     { ...BARE, methods: ['POST'] },
@@ -195,17 +195,17 @@ test('a producer over POST stops when its reader leaves', async () => {
   expect(events.size).toBe(0);
 });
 
-test('a generator whose reader vanishes while it waits for it is let go', async () => {
-  const freed = gate();
-  const choked = gate();
+test('a generator is stopped when its client disconnects while the generator waits for a drain', async () => {
+  const stopped = gate();
+  const filled = gate();
   const { stream, conn } = await opened(
     async function* () {
       try {
         yield 'first';
-        await choked.pass;
+        await filled.pass;
         for (;;) yield 'x'.repeat(65_536);
       } finally {
-        freed.open();
+        stopped.open();
       }
     },
     { ...BARE, maxBuffered: 2 ** 28 },
@@ -214,9 +214,9 @@ test('a generator whose reader vanishes while it waits for it is let go', async 
   await stream.next();
   stream.pause();
   await choke(conn);
-  choked.open();
-  await turn();
+  filled.open();
+  await tick();
   await stream.cut();
   expect(await over).toBe('client');
-  await freed.pass;
+  await stopped.pass;
 });

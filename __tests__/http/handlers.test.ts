@@ -1,7 +1,6 @@
 /*
- * Design rule 1: what a handler may do before the stream opens, on Express 4 and 5 alike, and what becomes of its errors
- * before and after: cases FL-04, FL-05, FL-06, API-14. The bytes of the opening are in opening.test.ts, generators in
- * generators.test.ts.
+ * What a handler may do before the stream opens, on Express 4 and 5, and where its errors go before and after the opening.
+ * The bytes of the opening are in connection/opening.test.ts, generators in generators.test.ts.
  */
 import { once } from 'node:events';
 import express, { type NextFunction, type Request, type Response } from 'express';
@@ -21,10 +20,10 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 
-/** An app whose own error handler answers, and the errors that it was given. */
+/** Returns an app with an error handler of its own, and the errors that this handler received. */
 function appWithErrors(handler: AnyHandler, make = express, options: SseOptions = BARE) {
   const reported: unknown[] = [];
   const passed: unknown[] = [];
@@ -39,7 +38,7 @@ function appWithErrors(handler: AnyHandler, make = express, options: SseOptions 
   return { app, events, passed, reported };
 }
 
-function expectNobody(events: SseRouter): void {
+function expectNoConnection(events: SseRouter): void {
   expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, channels: 0 });
 }
 
@@ -57,7 +56,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     [
       'rejects later',
       async () => {
-        await turn();
+        await tick();
         throw boom;
       },
     ],
@@ -104,7 +103,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
       'is an async generator that throws at once',
       // oxlint-disable-next-line require-yield -- that is the case
       async function* () {
-        await turn();
+        await tick();
         throw boom;
       },
     ],
@@ -115,19 +114,22 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
         throw boom;
       },
     ],
-  ])('FL-04 a handler that %s: Express answers, and nobody is registered', async (_case, handler) => {
-    const { app, events, passed, reported } = appWithErrors(handler, make);
-    const stream = await another(app);
-    expect(stream.status).toBe(500);
-    expect(stream.headers['content-type']).toBe('text/plain; charset=utf-8');
-    for (const name of ['cache-control', 'x-accel-buffering']) expect(stream.headers).not.toHaveProperty(name);
-    expect(await stream.body()).toBe('handled boom');
-    expect(passed).toEqual([boom]);
-    expect(reported).toEqual([]);
-    expectNobody(events);
-  });
+  ])(
+    'a handler that %s before the opening: Express answers the error, and no connection is registered',
+    async (_case, handler) => {
+      const { app, events, passed, reported } = appWithErrors(handler, make);
+      const stream = await another(app);
+      expect(stream.status).toBe(500);
+      expect(stream.headers['content-type']).toBe('text/plain; charset=utf-8');
+      for (const name of ['cache-control', 'x-accel-buffering']) expect(stream.headers).not.toHaveProperty(name);
+      expect(await stream.body()).toBe('handled boom');
+      expect(passed).toEqual([boom]);
+      expect(reported).toEqual([]);
+      expectNoConnection(events);
+    },
+  );
 
-  test('FL-04 without an error handler of the app’s own, Express’ answers 500', async () => {
+  test('without an error handler of the app, Express answers 500', async () => {
     const events = sse(() => {
       throw boom;
     });
@@ -137,7 +139,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     expect(stream.headers['content-type']).toContain('text/html');
   });
 
-  // For Express, next() without an error means: whoever comes next, and that may be a page for everything.
+  // For Express, next() without an error means the next handler, which may be a page for every path.
   test.each<[how: string, handler: AnyHandler]>([
     ['rejects', () => Promise.reject()],
     [
@@ -146,16 +148,16 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
         throw null;
       },
     ],
-  ])('one that %s with nothing is an error all the same', async (_how, handler) => {
+  ])('a handler that %s without a value still causes an error', async (_how, handler) => {
     const { app, passed } = appWithErrors(handler, make);
     app.use((_req: Request, res: Response) => void res.send('the next one'));
     expect((await another(app)).status).toBe(500);
     expect(passed).toEqual([expect.any(Error)]);
   });
 
-  test('an error with a status is answered with it', async () => {
+  test('an error with a status is answered with this status', async () => {
     const events = sse(() => {
-      throw Object.assign(new Error('who?'), { status: 401 });
+      throw Object.assign(new Error('unauthorized'), { status: 401 });
     });
     later(() => events.close());
     expect((await another(appOf(events, make))).status).toBe(401);
@@ -166,19 +168,19 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     [
       'later',
       async (_conn, _req, res) => {
-        await turn();
+        await tick();
         res.sendStatus(403);
       },
     ],
     [
-      'after it has joined and pushed',
+      'after a join and a push',
       (conn, _req, res) => {
         conn.join('room');
         conn.push('x');
         res.sendStatus(403);
       },
     ],
-  ])('a handler denies by answering itself, %s', async (_case, handler) => {
+  ])('a handler may answer the request itself: %s', async (_case, handler) => {
     let conn!: Connection;
     const { app, events, passed } = appWithErrors((connection, req, res) => {
       conn = connection;
@@ -188,15 +190,15 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     expect(stream.status).toBe(403);
     expect(await stream.body()).toBe('Forbidden');
     expect(stream.headers).not.toHaveProperty('x-accel-buffering');
-    await turn();
+    await tick();
     expect(conn.readyState).toBe('closed');
     expect(conn.signal.reason).toBe('handler');
     expect(conn.push('late')).toBe(false);
     expect(passed).toEqual([]);
-    expectNobody(events);
+    expectNoConnection(events);
   });
 
-  test('FL-05 SEC-17 a handler that rejects after the opening: the stream ends, without a word of the error', async () => {
+  test('a handler that rejects after the opening: the stream ends, and contains nothing of the error', async () => {
     const { pass, fail } = gate();
     const { app, events, passed, reported } = appWithErrors(async (conn) => {
       conn.push('before');
@@ -210,24 +212,24 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     expect(passed).toEqual([]);
     expect(reported).toEqual([boom]);
     expect(conn!.signal.reason).toBe('error');
-    expectNobody(events);
+    expectNoConnection(events);
   });
 
-  test('API-14 a handler that returns or resolves leaves the stream open', async () => {
+  test('the stream stays open after the handler has returned or resolved', async () => {
     for (const handler of [
       () => {},
       async () => {
-        await turn();
+        await tick();
       },
     ]) {
       const { stream, conn } = await opened(handler, BARE, { make });
-      await turn();
+      await tick();
       conn.push('still there');
       expect((await stream.next()).data).toBe('still there');
     }
   });
 
-  test('without a handler every request gets a stream', async () => {
+  test('without a handler, every request gets a stream', async () => {
     const events = sse(BARE);
     later(() => events.close());
     const stream = await another(appOf(events, make));
@@ -237,8 +239,8 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
   });
 });
 
-describe('a handler that takes long', () => {
-  test('after one heartbeat interval it opens although the handler is still at work, and not before', async () => {
+describe('a handler that does not settle', () => {
+  test('the stream opens after one heartbeat interval, and not before', async () => {
     fakeClock();
     const { pass, fail } = gate();
     const entered = gate();
@@ -254,7 +256,7 @@ describe('a handler that takes long', () => {
     const answer = another(app).then((answered) => (stream = answered));
     await entered.pass;
     await jest.advanceTimersByTimeAsync(4900);
-    await turn();
+    await tick();
     expect(events.stats()).toMatchObject({ connections: 0, connecting: 1 });
     await jest.advanceTimersByTimeAsync(200);
     await answer;
@@ -271,7 +273,7 @@ test.each<[how: string, send: (res: Response) => void]>([
   ['flushHeaders', (res) => res.flushHeaders()],
   ['writeHead', (res) => void res.writeHead(200, { 'Content-Type': 'text/event-stream' })],
   ['write', (res) => void res.write('x')],
-])('a handler that sends the head itself by %s, and pushes as well, is told', async (_how, send) => {
+])('a handler that sends the head itself with %s and also pushes causes ERR_SSE_HEADERS_SENT', async (_how, send) => {
   const onError = jest.fn();
   const events = sse(
     (conn, _req, res) => {
@@ -298,7 +300,7 @@ test.each<[version: string, how: string, end: (conn: Connection, events: SseRout
   ['1.0', 'end()', (conn) => conn.end()],
   ['1.0', 'the router’s close()', (_conn, events) => events.close()],
 ])(
-  'the application ends the answer, and then comes, over HTTP/%s, %s: nothing is written behind its end',
+  'nothing is written behind an end that the application has written: HTTP/%s, then %s',
   async (version, _how, end) => {
     let answer!: Response;
     const { app, events } = appWithErrors((conn, _req, res) => {
@@ -310,12 +312,12 @@ test.each<[version: string, how: string, end: (conn: Connection, events: SseRout
     let text = '';
     socket.setEncoding('latin1').on('data', (more: string) => (text += more));
     const has = async (what: string): Promise<void> => {
-      while (!text.includes(what)) await turn();
+      while (!text.includes(what)) await tick();
     };
     await has('data: x\n\n');
     const [conn] = events.connections;
     const over = overOf(conn!);
-    answer.write('tail\n'.repeat(400_000)); // so that its end waits behind it
+    answer.write('tail\n'.repeat(400_000)); // so that the end waits behind it
     answer.end();
     await end(conn!, events);
     await over;
@@ -323,14 +325,14 @@ test.each<[version: string, how: string, end: (conn: Connection, events: SseRout
     else await once(socket, 'close');
     expect(text).not.toMatch(/late|event: end|retry: 500/);
     expect(text.split('0\r\n\r\n').slice(1)).toEqual(version === '1.1' ? [''] : []);
-    expectNobody(events);
+    expectNoConnection(events);
   },
 );
 
-test.each(EXPRESSES)('%s: a route’s handler that somebody has wrapped is known by its layers', async (_name, make) => {
+test.each(EXPRESSES)('%s: a wrapped router is recognised as the handler of a route', async (_name, make) => {
   const events = sse((conn) => void conn.push('x'), BARE);
   later(() => events.close());
-  // As express-async-errors does with every handler.
+  // express-async-errors wraps every handler like this.
   const wrapped = Object.assign(function (this: unknown, ...all: Parameters<typeof events>) {
     return events.apply(this, all);
   }, events);
@@ -339,7 +341,7 @@ test.each(EXPRESSES)('%s: a route’s handler that somebody has wrapped is known
   expect((await stream.next()).data).toBe('x');
 });
 
-describe('an error handler of the application’s own', () => {
+describe('onError', () => {
   test.each<[name: string, onError: () => unknown]>([
     [
       'throws',
@@ -348,7 +350,7 @@ describe('an error handler of the application’s own', () => {
       },
     ],
     ['rejects', () => Promise.reject(new Error('second'))],
-  ])('FL-06 that %s is contained, and the stream still ends', async (_name, onError) => {
+  ])('an onError that %s is contained, and the stream still ends', async (_name, onError) => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const unhandled = jest.fn();
     process.on('unhandledRejection', unhandled);
@@ -365,40 +367,40 @@ describe('an error handler of the application’s own', () => {
     fail(new Error('first'));
     expect(await over).toBe('error');
     expect(await stream.body()).toBe(`${HEAD}data: x\n\n`);
-    await turn();
-    await turn();
+    await tick();
+    await tick();
     expect(unhandled).not.toHaveBeenCalled();
     expect(warned).toHaveBeenCalledWith(expect.objectContaining({ message: 'second' }));
-    expectNobody(events);
+    expectNoConnection(events);
   });
 
-  test('without one, an error after the opening is a warning of the process', async () => {
+  test('without it, an error after the opening becomes a process warning', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { pass, fail } = gate();
     const { stream } = await opened(async (conn) => {
       conn.push('x');
       await pass;
     }, BARE);
-    const error = new Error('nobody asked');
+    const error = new Error('unexpected');
     fail(error);
     await stream.body();
     expect(warned.mock.calls).toEqual([[error]]);
   });
 
-  test('of another realm as well, which the process does not take as it is: so it is under Jest', async () => {
+  test('an error of another realm becomes a warning too, although the process refuses it as it is (under Jest, errors are such)', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation((warning) => {
       if (typeof warning !== 'string') throw new TypeError('must be of type string or an instance of Error');
     });
     const { stream } = await opened(async (conn) => {
       conn.push('x');
-      await turn();
-      throw new Error('nobody asked');
+      await tick();
+      throw new Error('unexpected');
     }, BARE);
     expect(await stream.body()).toBe(`${HEAD}data: x\n\n`);
-    expect(warned).toHaveBeenLastCalledWith(expect.stringContaining('Error: nobody asked'));
+    expect(warned).toHaveBeenLastCalledWith(expect.stringContaining('Error: unexpected'));
   });
 
-  test('it is told of the connection', async () => {
+  test('it receives the connection', async () => {
     const onError = jest.fn();
     const { pass, fail } = gate();
     const { stream, conn } = await opened(
@@ -408,13 +410,13 @@ describe('an error handler of the application’s own', () => {
       },
       { ...BARE, onError },
     );
-    fail('a text that was thrown');
+    fail('a thrown text');
     await stream.body();
-    expect(onError.mock.calls).toEqual([['a text that was thrown', conn]]);
+    expect(onError.mock.calls).toEqual([['a thrown text', conn]]);
   });
 });
 
-test('the handler’s own waiting, aborted by the signal when the client leaves, is not an error', async () => {
+test('a handler that rejects because the client has disconnected causes no error', async () => {
   const onError = jest.fn();
   const done = gate();
   const { stream, conn } = await opened(
@@ -429,20 +431,20 @@ test('the handler’s own waiting, aborted by the signal when the client leaves,
   );
   await stream.close();
   await done.pass;
-  await turn();
+  await tick();
   expect(conn.signal.reason).toBe('client');
   expect(onError).not.toHaveBeenCalled();
 });
 
-test('a thenable is waited for as a promise is', async () => {
+test('the router waits for a thenable as for a promise', async () => {
   const { pass, open } = gate();
-  // oxlint-disable-next-line no-thenable -- as knex' and mongoose's queries are
+  // oxlint-disable-next-line no-thenable -- the queries of knex and mongoose are thenables
   const events = sse(() => ({ then: pass.then.bind(pass) }) as Promise<void>, BARE);
   later(() => events.close());
   const answer = another(appOf(events));
-  while (events.stats().connecting === 0 && events.size === 0) await turn();
-  await turn();
-  await turn();
+  while (events.stats().connecting === 0 && events.size === 0) await tick();
+  await tick();
+  await tick();
   expect(events.size).toBe(0);
   open();
   await answer;

@@ -31,7 +31,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     return stream.headers;
   }
 
-  test('HTTP-03, HTTP-04 the defaults', async () => {
+  test('the default headers', async () => {
     const headers = await headersOf();
     expect(headers).toMatchObject({
       'content-type': 'text/event-stream; charset=utf-8',
@@ -41,7 +41,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(Object.keys(headers).filter((name) => name.startsWith('access-control-'))).toEqual([]);
   });
 
-  test('H2-01 nothing sets Connection, Keep-Alive or Transfer-Encoding', async () => {
+  test('Connection, Keep-Alive and Transfer-Encoding are never set', async () => {
     let set!: jest.SpyInstance;
     await headersOf({}, (_req, res) => (set = jest.spyOn(res, 'setHeader')));
     const names = set.mock.calls.map(([name]) => (name as string).toLowerCase());
@@ -50,28 +50,28 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each<[what: string, headers: SseOptions['headers'], expected: Record<string, unknown>]>([
-    ['adds', { 'X-A': '1', 'x-b': '2' }, { 'x-a': '1', 'x-b': '2', 'x-accel-buffering': 'no' }],
-    ['overrides', { 'Cache-Control': 'no-cache' }, { 'cache-control': 'no-cache' }],
-    ['overrides in lower case', { 'cache-control': 'no-cache' }, { 'cache-control': 'no-cache' }],
-    ['overrides in upper case', { 'X-ACCEL-BUFFERING': 'yes' }, { 'x-accel-buffering': 'yes' }],
-    ['removes', { 'X-Accel-Buffering': undefined }, { 'x-accel-buffering': undefined }],
-    ['removes in lower case', { 'x-accel-buffering': undefined }, { 'x-accel-buffering': undefined }],
-    ['takes lists', { 'Set-Cookie': ['a=1', 'b=2'] }, { 'set-cookie': ['a=1', 'b=2'] }],
-    ['takes Latin-1', { 'X-A': 'é' }, { 'x-a': 'é' }],
-    ['takes the later of two spellings', { 'X-A': '1', 'x-a': '2' }, { 'x-a': '2' }],
+    ['adds headers', { 'X-A': '1', 'x-b': '2' }, { 'x-a': '1', 'x-b': '2', 'x-accel-buffering': 'no' }],
+    ['overrides a default', { 'Cache-Control': 'no-cache' }, { 'cache-control': 'no-cache' }],
+    ['overrides a default in lower case', { 'cache-control': 'no-cache' }, { 'cache-control': 'no-cache' }],
+    ['overrides a default in upper case', { 'X-ACCEL-BUFFERING': 'yes' }, { 'x-accel-buffering': 'yes' }],
+    ['removes a default', { 'X-Accel-Buffering': undefined }, { 'x-accel-buffering': undefined }],
+    ['removes a default in lower case', { 'x-accel-buffering': undefined }, { 'x-accel-buffering': undefined }],
+    ['accepts lists', { 'Set-Cookie': ['a=1', 'b=2'] }, { 'set-cookie': ['a=1', 'b=2'] }],
+    ['accepts Latin-1', { 'X-A': 'é' }, { 'x-a': 'é' }],
+    ['uses the last of two spellings', { 'X-A': '1', 'x-a': '2' }, { 'x-a': '2' }],
     [
       'may be a function',
       (req) => ({ 'X-A': req.path, 'cache-control': 'no-store' }),
       { 'x-a': '/', 'cache-control': 'no-store' },
     ],
     ['may be a function that removes', () => ({ 'X-Accel-Buffering': undefined }), { 'x-accel-buffering': undefined }],
-  ])('HTTP-12 headers: %s', async (_what, headers, expected) => {
+  ])('the option headers: %s', async (_what, headers, expected) => {
     const got = await headersOf({ headers });
     for (const [name, value] of Object.entries(expected)) expect([name, got[name]]).toEqual([name, value]);
     expect(got['content-type']).toBe('text/event-stream; charset=utf-8');
   });
 
-  test('HTTP-12 headers: a function is asked for every request', async () => {
+  test('the option headers: a function is called for every request', async () => {
     const headers = jest.fn((req: Request) => ({ 'X-Query': req.query.n as string }));
     const { url } = await routed({ headers }, undefined, (conn) => conn.close());
     for (const n of ['1', '2']) expect((await ask(`${url}/events?n=${n}`)).headers.get('x-query')).toBe(n);
@@ -92,10 +92,10 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       () => ({ 'X-A': 'a\r\nX-B: b' }) as never,
       'headers["X-A"] must be a name and a value that HTTP allows',
     ],
-    ['returns no object', () => 'X-A: 1' as never, 'an object of names and values'],
+    ['returns a string', () => 'X-A: 1' as never, 'an object of names and values'],
     ['returns nothing', () => undefined as never, 'an object of names and values'],
   ])(
-    'HTTP-12 headers: a function that %s is an error to Express, and nobody is registered',
+    'the option headers: a function that %s causes an error in Express, and no connection is registered',
     async (_what, headers, text) => {
       const handler = jest.fn();
       const { url, events } = await routed({ headers }, undefined, handler);
@@ -107,7 +107,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     },
   );
 
-  test('HTTP-13 what earlier middleware has set survives', async () => {
+  test('headers of earlier middleware stay', async () => {
     const headers = await headersOf({}, (_req, res) => {
       res.set({ 'X-Request-Id': '7', 'Content-Security-Policy': "default-src 'self'" });
       res.append('Set-Cookie', 'a=1');
@@ -125,14 +125,14 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     ['Cookie, Origin', 'origin', 'Cookie, Origin'],
     [['Cookie', 'Origin'], ['X-A', 'cookie'], 'Cookie, Origin, X-A'],
     [undefined, 'X-A', 'X-A'],
-  ])('HTTP-13 Vary: %j and then %j is %s', async (before, vary, after) => {
+  ])('Vary: %j of earlier middleware and then %j become %s', async (before, vary, after) => {
     const headers = await headersOf({ headers: { vary } }, (_req, res) => {
       if (before !== undefined) res.setHeader('Vary', before);
     });
     expect(headers.vary).toBe(after);
   });
 
-  test('HTTP-13 Vary: what CORS adds is appended to what is there', async () => {
+  test('Vary: CORS appends to the existing value', async () => {
     const headers = await headersOf(
       { cors: { origin: ['https://a.example'] } },
       (_req, res) => void res.vary('Cookie'),
@@ -140,7 +140,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(headers.vary).toBe('Cookie, Origin');
   });
 
-  test('what a handler sets before the opening is sent', async () => {
+  test('headers that a handler sets before the opening are sent', async () => {
     const headers = await headersOf({}, undefined, async (_conn, _req, res) => {
       await Promise.resolve();
       res.cookie('seen', 'yes');
@@ -168,14 +168,17 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       500,
     ],
     ['rejects', () => Promise.reject(new Error('no')), 500],
-  ])('an answer that is no stream has none of its headers: a handler that %s', async (_what, handler, status) => {
-    const { url, events } = await routed({ headers: { 'X-A': '1' } }, undefined, handler);
-    const answer = await ask(`${url}/events`);
-    expect(answer.status).toBe(status);
-    for (const name of ['x-accel-buffering', 'cache-control', 'x-a'])
-      expect([name, answer.headers.get(name)]).toEqual([name, null]);
-    expect(answer.headers.get('content-type')).not.toContain('event-stream');
-    expect(answer.text).not.toContain('data:');
-    await eventually(() => events.stats().connecting === 0 && events.size === 0);
-  });
+  ])(
+    'an answer that is not a stream has none of the stream’s headers: a handler that %s',
+    async (_what, handler, status) => {
+      const { url, events } = await routed({ headers: { 'X-A': '1' } }, undefined, handler);
+      const answer = await ask(`${url}/events`);
+      expect(answer.status).toBe(status);
+      for (const name of ['x-accel-buffering', 'cache-control', 'x-a'])
+        expect([name, answer.headers.get(name)]).toEqual([name, null]);
+      expect(answer.headers.get('content-type')).not.toContain('event-stream');
+      expect(answer.text).not.toContain('data:');
+      await eventually(() => events.stats().connecting === 0 && events.size === 0);
+    },
+  );
 });

@@ -11,8 +11,8 @@ import { type AnyHandler, EXPRESSES, later } from '../fixtures/support.ts';
 import { certificate } from '../fixtures/certificate.ts';
 import { clock, eventually, Raw, serve } from '../fixtures/http.ts';
 
-/** Each of these must be there at once, and not only when a buffer is full. */
-async function lively(events: SseRouter, conn: Connection, stream: TestStream): Promise<void> {
+/** Checks that each push, broadcast, comment and heartbeat arrives at once, and not only when a buffer is full. */
+async function expectLive(events: SseRouter, conn: Connection, stream: TestStream): Promise<void> {
   const waits: number[] = [];
   for (let n = 0; n < 5; n++) {
     const start = clock();
@@ -30,7 +30,8 @@ async function lively(events: SseRouter, conn: Connection, stream: TestStream): 
 }
 
 describe.each(EXPRESSES)('%s', (_, make) => {
-  async function around(
+  /** Opens a stream behind this middleware. */
+  async function streamBehind(
     front: RequestHandler[],
     options: SseOptions = {},
     how: ConnectOptions = {},
@@ -57,7 +58,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     return { ...site, events, conn, stream };
   }
 
-  test('FL-16 a wrapper whose write throws: the connection is over, is told of once, and nothing more is tried', async () => {
+  test('a wrapper whose write throws closes the connection: one error is reported, and nothing more is written', async () => {
     const onError = jest.fn();
     const failing = jest.fn(() => {
       throw new Error('a wrapper');
@@ -69,7 +70,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       res.write = (...args: unknown[]) => Reflect.apply(write, undefined, args) as boolean;
       next();
     };
-    const { events, conn, stream } = await around([wrap], { onError, heartbeat: 20 });
+    const { events, conn, stream } = await streamBehind([wrap], { onError, heartbeat: 20 });
     fail();
     conn.push('lost');
     expect(await stream.closed).toBe('cut');
@@ -80,19 +81,19 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(onError.mock.calls).toEqual([[new Error('a wrapper'), conn]]);
   });
 
-  describe('HTTP-18 compression() in front', () => {
+  describe('compression() in front', () => {
     test.each<[string, SseOptions, string, string | undefined]>([
-      ['gzip, nothing overridden', {}, 'gzip', undefined],
-      ['br, nothing overridden', {}, 'br', undefined],
+      ['gzip, default headers', {}, 'gzip', undefined],
+      ['br, default headers', {}, 'br', undefined],
       ['gzip, Cache-Control overridden', { headers: { 'Cache-Control': 'no-cache' } }, 'gzip', 'gzip'],
       ['gzip, Cache-Control removed', { headers: { 'cache-control': undefined } }, 'gzip', 'gzip'],
       ['br, Cache-Control overridden', { headers: () => ({ 'Cache-Control': 'no-cache' }) }, 'br', 'br'],
-      ['nothing accepted', { headers: { 'Cache-Control': 'no-cache' } }, 'identity', undefined],
+      ['no encoding accepted', { headers: { 'Cache-Control': 'no-cache' } }, 'identity', undefined],
     ])('%s: events and heartbeats arrive at once', async (_what, options, accept, coding) => {
       const how = { headers: { 'accept-encoding': accept } };
-      const { events, conn, stream } = await around([compression()], options, how);
+      const { events, conn, stream } = await streamBehind([compression()], options, how);
       expect(stream.headers['content-encoding']).toBe(coding);
-      await lively(events, conn, stream);
+      await expectLive(events, conn, stream);
       conn.end();
       await stream.until(() => stream.ended);
       expect(await stream.closed).toBe('end');
@@ -100,8 +101,8 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       await eventually(() => events.size === 0);
     });
 
-    test('a client that leaves is gone, and the opening itself is not held back', async () => {
-      const { events, stream } = await around(
+    test('the opening is not held back, and a client that disconnects is removed', async () => {
+      const { events, stream } = await streamBehind(
         [compression()],
         { headers: { 'Cache-Control': 'no-cache' } },
         { headers: { 'accept-encoding': 'gzip' } },
@@ -112,19 +113,19 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     });
   });
 
-  test('helmet() in front: its headers stand, and the stream lives', async () => {
-    const { events, conn, stream } = await around([helmet()]);
+  test('helmet() in front: its headers stay, and the stream is live', async () => {
+    const { events, conn, stream } = await streamBehind([helmet()]);
     expect(stream.headers).toMatchObject({
       'x-content-type-options': 'nosniff',
       'content-type': 'text/event-stream; charset=utf-8',
     });
     expect(stream.headers).toHaveProperty('content-security-policy');
-    await lively(events, conn, stream);
+    await expectLive(events, conn, stream);
   });
 
-  test('cors() in front, none of ours: its headers stand', async () => {
+  test('cors() in front, without the option cors: its headers stay', async () => {
     const front = cors({ origin: 'https://a.example', credentials: true });
-    const { stream } = await around([front], {}, { headers: { origin: 'https://a.example' } });
+    const { stream } = await streamBehind([front], {}, { headers: { origin: 'https://a.example' } });
     expect(stream.headers).toMatchObject({
       'access-control-allow-origin': 'https://a.example',
       'access-control-allow-credentials': 'true',
@@ -132,29 +133,31 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     });
   });
 
-  test('FL-03 express.json() has read the body of a POST: the stream is open, and its real end is seen', async () => {
-    const { events, conn, stream } = await around(
+  test('express.json() has read the body of a POST: the stream stays open until the client disconnects', async () => {
+    const { events, conn, stream } = await streamBehind(
       [make.json()],
       { methods: ['GET', 'POST'] },
       { method: 'POST', body: { prompt: 'hi' } },
       (one, req) => void one.push({ data: (req.body as { prompt: string }).prompt }),
     );
     expect((await stream.next()).data).toBe('hi');
-    await lively(events, conn, stream);
+    await expectLive(events, conn, stream);
     expect(conn.readyState).toBe('open');
     await stream.close();
     await eventually(() => events.size === 0);
     expect(conn.signal.reason).toBe('client');
   });
 
-  test('FL-03 a request that has been read to its end is no client that has left', async () => {
-    const { events, conn, stream } = await around([(req, _res, next) => void req.resume().once('end', () => next())]);
-    await lively(events, conn, stream);
+  test('a request that has been read to its end is not a client that has disconnected', async () => {
+    const { events, conn, stream } = await streamBehind([
+      (req, _res, next) => void req.resume().once('end', () => next()),
+    ]);
+    await expectLive(events, conn, stream);
     await stream.close();
     await eventually(() => events.size === 0);
   });
 
-  test('what a session does: sets a cookie when the head is written, and saves before it lets the answer end', async () => {
+  test('a session middleware: it sets a cookie when the head is written, and saves before the answer ends', async () => {
     let saved = 0;
     const session: RequestHandler = (_req, res, next) => {
       const [writeHead, write, end] = [res.writeHead.bind(res), res.write.bind(res), res.end.bind(res)];
@@ -172,9 +175,9 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       };
       next();
     };
-    const { events, conn, stream, port } = await around([session]);
+    const { events, conn, stream, port } = await streamBehind([session]);
     expect(stream.headers['set-cookie']).toEqual(['sid=1; HttpOnly']);
-    await lively(events, conn, stream);
+    await expectLive(events, conn, stream);
     conn.end();
     await stream.until(() => stream.ended);
     expect(await stream.closed).toBe('end');
@@ -188,14 +191,14 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     await raw.until('hello');
   });
 
-  test('all of them at once', async () => {
-    const { events, conn, stream } = await around(
+  test('several middlewares at once', async () => {
+    const { events, conn, stream } = await streamBehind(
       [helmet(), cors(), compression(), make.json(), make.urlencoded({ extended: false })],
       { headers: { 'Cache-Control': 'no-store' } },
       { headers: { 'accept-encoding': 'gzip', origin: 'https://a.example' } },
     );
     expect(stream.headers).toMatchObject({ 'content-encoding': 'gzip', 'access-control-allow-origin': '*' });
-    await lively(events, conn, stream);
+    await expectLive(events, conn, stream);
   });
 
   test('an HTTPS server', async () => {
@@ -206,7 +209,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     const stream = await connect(server, '/events');
     later(() => stream.close());
     await eventually(() => events.size === 1);
-    await lively(events, conn, stream);
+    await expectLive(events, conn, stream);
     stream.pause();
     for (let n = 0; n < 100; n++) conn.push('x'.repeat(65_536));
     stream.resume();
@@ -216,7 +219,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 });
 
-describe('H2-01 HTTP/2, whose responses Express cannot take: the router alone', () => {
+describe('HTTP/2, with the router alone, because Express does not support HTTP/2 responses', () => {
   async function http2(handler: AnyHandler, options: SseOptions = {}) {
     const events = sse((conn, req, res) => handler(conn, req, res) as void, options);
     later(() => events.close());
@@ -242,7 +245,7 @@ describe('H2-01 HTTP/2, whose responses Express cannot take: the router alone', 
     return { events, open };
   }
 
-  test('streams, several on one socket, without a header that HTTP/2 forbids', async () => {
+  test('several streams on one socket, without a header that HTTP/2 forbids', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const conns: Connection[] = [];
     const { events, open } = await http2((conn) => void conns.push(conn), { heartbeat: 50 });
@@ -273,7 +276,7 @@ describe('H2-01 HTTP/2, whose responses Express cannot take: the router alone', 
     expect(warned).not.toHaveBeenCalled();
   });
 
-  test('a reader that does not read is cut, alone', async () => {
+  test('a client that does not read is disconnected, and the other client is not', async () => {
     const conns: Connection[] = [];
     const { events, open } = await http2((conn) => void conns.push(conn), { maxBuffered: 100_000 });
     const [slow, other] = [await open(), await open()];

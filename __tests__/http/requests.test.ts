@@ -4,7 +4,7 @@ import { connect } from '../../lib/testing/index.ts';
 import { type AnyHandler, EXPRESSES, later } from '../fixtures/support.ts';
 import { ask, clock, eventually, pause, Raw, serve, type Site } from '../fixtures/http.ts';
 
-const AWAY = /HTTP\/1\.1 200 OK\r\n(?:(?!HTTP).)*text\/event-stream(?:(?!HTTP).)*\nretry: \d+\n/s;
+const RETRY_LATER = /HTTP\/1\.1 200 OK\r\n(?:(?!HTTP).)*text\/event-stream(?:(?!HTTP).)*\nretry: \d+\n/s;
 
 describe.each(EXPRESSES)('%s', (_, make) => {
   let calls: Request[];
@@ -28,7 +28,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     return { ...site, events };
   }
 
-  test('HTTP-01 GET opens a stream of one type, in lower case', async () => {
+  test('GET opens a stream with one content type, in lower case', async () => {
     const { url } = await routed();
     const stream = await connect(`${url}/events`);
     expect(stream.status).toBe(200);
@@ -36,7 +36,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     await stream.close();
   });
 
-  test('HTTP-02 the head and the first byte of the body are there at once, in one piece, before anything is pushed', async () => {
+  test('the head and the first bytes of the body arrive at once, in one piece, without any push', async () => {
     const { port } = await routed();
     const waits: number[] = [];
     for (let n = 0; n < 5; n++) {
@@ -50,7 +50,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(Math.min(...waits)).toBeLessThan(50);
   });
 
-  test('HTTP-02 a handler that is still at work has its stream opened after one interval of the heartbeat', async () => {
+  test('the stream of a handler that does not settle opens after one heartbeat interval', async () => {
     const { url, events } = await routed(() => new Promise(() => {}), { heartbeat: 50 });
     const opening = connect(`${url}/events`);
     await eventually(() => events.stats().connecting === 1);
@@ -60,7 +60,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     await stream.close();
   });
 
-  test('HTTP-05 nothing on the stream describes a body of fixed content', async () => {
+  test('no header of the stream describes a body of fixed content', async () => {
     const events = sse();
     later(() => events.close());
     const { url } = await serve((app) => {
@@ -80,7 +80,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each([[[]], [['Connection: keep-alive']]])(
-    'HTTP-06 HTTP/1.0 %j: no chunks, and the end is the end of the connection',
+    'HTTP/1.0 %j: the body has no chunks, and ends with the connection',
     async (headers) => {
       const { port, events } = await routed((conn) => {
         conn.push('a');
@@ -99,7 +99,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     },
   );
 
-  test('HTTP-07 HEAD has the headers of GET and ends, without the handler and without a place', async () => {
+  test('HEAD gets the headers of GET and ends; it runs no handler and counts in no limit', async () => {
     const { url, events } = await routed(undefined, { headers: { 'X-A': '1' }, limits: { connections: 1 } });
     const get = await connect(`${url}/events`);
     calls = [];
@@ -114,26 +114,23 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     await get.close();
   });
 
-  test.each(['POST', 'PUT', 'PATCH', 'DELETE', 'PROPFIND'])(
-    'HTTP-08 %s is a 405 that says what may',
-    async (method) => {
-      const { url, events } = await routed();
-      const answer = await ask(`${url}/events`, { method });
-      expect(answer.status).toBe(405);
-      expect(answer.headers.get('allow')).toBe('GET, HEAD, OPTIONS');
-      expect(answer.headers.get('content-type')).toBe('text/plain; charset=utf-8');
-      expect(answer.headers.get('cache-control')).toBeNull();
-      expect(answer.text).toContain(method);
-      expect(calls).toHaveLength(0);
-      expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
-    },
-  );
+  test.each(['POST', 'PUT', 'PATCH', 'DELETE', 'PROPFIND'])('%s gets 405 with the allowed methods', async (method) => {
+    const { url, events } = await routed();
+    const answer = await ask(`${url}/events`, { method });
+    expect(answer.status).toBe(405);
+    expect(answer.headers.get('allow')).toBe('GET, HEAD, OPTIONS');
+    expect(answer.headers.get('content-type')).toBe('text/plain; charset=utf-8');
+    expect(answer.headers.get('cache-control')).toBeNull();
+    expect(answer.text).toContain(method);
+    expect(calls).toHaveLength(0);
+    expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
+  });
 
   test.each([
     [['GET', 'POST'], { GET: 200, HEAD: 200, POST: 200, PUT: 405 }, 'GET, HEAD, POST, OPTIONS'],
     [['POST'], { GET: 405, HEAD: 405, POST: 200, PUT: 405 }, 'POST, OPTIONS'],
     [['GET'], { GET: 200, HEAD: 200, POST: 405, PUT: 405 }, 'GET, HEAD, OPTIONS'],
-  ] as const)('HTTP-08 methods: %j', async (methods, statuses, allow) => {
+  ] as const)('the option methods: %j', async (methods, statuses, allow) => {
     const { url } = await routed((conn) => conn.close(), { methods });
     for (const [method, status] of Object.entries(statuses)) {
       const answer = await ask(`${url}/events`, { method });
@@ -143,7 +140,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect((await ask(`${url}/events`, { method: 'OPTIONS' })).headers.get('allow')).toBe(allow);
   });
 
-  test('HTTP-09 OPTIONS without cors is a 204 with Allow', async () => {
+  test('OPTIONS without cors gets 204 with Allow', async () => {
     const { url, events } = await routed();
     const answer = await ask(`${url}/events`, { method: 'OPTIONS', headers: { origin: 'https://a.example' } });
     expect(answer).toMatchObject({ status: 204, text: '' });
@@ -161,7 +158,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     ['Text/Event-Stream'],
     ['text/event-stream, */*;q=0.1'],
     ['text/html, text/event-stream;q=0.1'],
-  ])('HTTP-10 Accept: %s is served', async (accept) => {
+  ])('Accept: %s gets a stream', async (accept) => {
     const { url } = await routed();
     const stream = await connect(`${url}/events`, undefined, { headers: { accept } });
     expect(stream.status).toBe(200);
@@ -169,7 +166,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each(['application/json', 'text/event-stream;q=0', 'text/html, image/*', 'text/event-stream;q=0, */*'])(
-    'HTTP-11 Accept: %s is a 406',
+    'Accept: %s gets 406',
     async (accept) => {
       const { url, events } = await routed();
       const answer = await ask(`${url}/events`, { headers: { accept } });
@@ -180,7 +177,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     },
   );
 
-  test('HTTP-14 only the exact path is the stream’s', async () => {
+  test('the router answers on its exact path only', async () => {
     const { url } = await routed((conn) => conn.close());
     for (const path of ['/events', '/events/', '/events?x=1', '/events/?x=/other']) {
       expect([path, (await ask(url + path)).status]).toEqual([path, 200]);
@@ -192,14 +189,14 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(calls).toHaveLength(4);
   });
 
-  test('HTTP-14 the target of a request to a proxy, which names the host as well, is the stream’s', async () => {
+  test('the router answers a request target with a host, as a proxy receives it', async () => {
     const { port } = await routed((conn, req) => void conn.push(conn.lastEventId, String(req.query.x)));
     await new Raw(port).get('http://localhost/events?x=1&lastEventId=mine').until('data: mine\ndata: 1\n\n');
     await new Raw(port).get('http://localhost/events').until('data: \ndata: undefined\n\n');
     await new Raw(port).get('http://localhost/events/other').until('HTTP/1.1 404 ');
   });
 
-  test('HTTP-14 what comes after the router gets what falls through', async () => {
+  test('a request for a longer path falls through to the next handler', async () => {
     const { url } = await serve((app) => {
       app.use('/events', sse());
       app.get('/events/count', (_req, res) => void res.send('7'));
@@ -207,7 +204,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect((await ask(`${url}/events/count`)).text).toBe('7');
   });
 
-  test('the parameters of the path it is mounted on are visible', async () => {
+  test('the parameters of the mount path are visible', async () => {
     const events = sse((conn, req) => {
       conn.push({ event: 'where', data: { ...req.params, url: req.originalUrl } });
       conn.close();
@@ -218,7 +215,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     await stream.close();
   });
 
-  test('it is a route’s handler as well, after others, with the parameters of the route', async () => {
+  test('the router is also a handler of a route, after other handlers and with the parameters of the route', async () => {
     const events = sse((conn, req) => {
       conn.push(req.params.room as string);
       conn.close();
@@ -239,7 +236,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect((await ask(`${url}/rooms/blue/other`)).status).toBe(404);
   });
 
-  test('FL-15 mounted twice it has one registry; two of them have two', async () => {
+  test('a router that is mounted twice has one registry; two routers have two', async () => {
     const [one, two] = [sse(), sse()];
     const { url } = await serve((app) => {
       app.use('/a', one);
@@ -257,10 +254,10 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   test.each<[string, AnyHandler]>([
-    ['sent headers', (_conn, _req, res) => res.flushHeaders()],
-    ['ended the answer', (_conn, _req, res) => void res.end('done')],
-  ])('HTTP-15 middleware before that has %s: an error to Express, no crash', async (_what, before) => {
-    const said = jest.fn();
+    ['has sent the headers', (_conn, _req, res) => res.flushHeaders()],
+    ['has ended the answer', (_conn, _req, res) => void res.end('done')],
+  ])('middleware in front that %s causes an error in Express, and no crash', async (_what, before) => {
+    const onError = jest.fn();
     const events = sse((conn) => void conn.push('never'));
     const { url } = await serve((app) => {
       app.use((req, res, next) => {
@@ -269,22 +266,22 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       });
       app.use('/events', events);
       app.use(((error, _req, res, _next) => {
-        said(error);
+        onError(error);
         res.end();
       }) as import('express').ErrorRequestHandler);
     }, make);
     await ask(`${url}/events`);
-    expect(said).toHaveBeenCalledTimes(1);
-    expect(said).toHaveBeenCalledWith(expect.objectContaining({ code: 'ERR_SSE_HEADERS_SENT' }));
+    expect(onError).toHaveBeenCalledTimes(1);
+    expect(onError).toHaveBeenCalledWith(expect.objectContaining({ code: 'ERR_SSE_HEADERS_SENT' }));
     expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
   });
 
-  test('HTTP-16 a server’s time limit for silent sockets does not end a stream, and is back for the next request', async () => {
+  test('the server’s timeout for idle sockets does not end a stream, and applies to the next request again', async () => {
     const { server, port, events } = await routed();
     server.setTimeout(120);
     const raw = new Raw(port).get('/events');
     await eventually(() => events.size === 1);
-    await pause(300); // the time in which it must not happen
+    await pause(300); // the stream must not end in this time
     expect(raw.ended).toBe(false);
     const [conn] = events.connections;
     conn!.close();
@@ -295,7 +292,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(clock() - start).toBeLessThan(1000);
   });
 
-  test('LIM-11 the server’s own limits are not touched: a head that is too large is still refused', async () => {
+  test('the limits of the server stay as they are: a head that is too large is still refused', async () => {
     const { server, port, events } = await routed((conn) => void conn.push('open'));
     const limits = (): unknown[] => [
       server.headersTimeout,
@@ -311,14 +308,14 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(events.size).toBe(1);
   });
 
-  test('HTTP-19 Expect: 100-continue', async () => {
+  test('Expect: 100-continue gets 100, then the stream', async () => {
     const { port } = await routed((conn) => void conn.push('a'));
     const raw = new Raw(port).get('/events', 'Expect: 100-continue');
     await raw.until('data: a\n\n');
     expect(raw.text).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/);
   });
 
-  test('HTTP-20 a GET whose body does not end streams, and leaves nothing', async () => {
+  test('a GET with an incomplete body gets a stream, and its connection is removed afterwards', async () => {
     const { port, events } = await routed((conn) => void conn.push('a'));
     const raw = new Raw(port).get('/events', 'Content-Length: 100').send('half');
     await raw.until('data: a\n\n');
@@ -328,7 +325,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     expect(events.stats().closed.client).toBe(1);
   });
 
-  test('HTTP-21 small events do not wait for one another', async () => {
+  test('small events do not wait for each other', async () => {
     const { port, events } = await routed();
     const raw = new Raw(port).get('/events');
     await eventually(() => events.size === 1);
@@ -341,10 +338,10 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       waits.push(clock() - start);
       await pause(5);
     }
-    expect(waits.toSorted((a, b) => a - b)[15]).toBeLessThan(20); // Nagle and a delayed ACK would make it 40
+    expect(waits.toSorted((a, b) => a - b)[15]).toBeLessThan(20); // with Nagle’s algorithm and delayed ACKs it would be 40 ms
   });
 
-  test('HTTP-22 nosniff is left to helmet', async () => {
+  test('the router does not set X-Content-Type-Options, which is the task of helmet', async () => {
     const { url } = await routed();
     const stream = await connect(`${url}/events`);
     expect(stream.headers).not.toHaveProperty('x-content-type-options');
@@ -352,7 +349,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 
   describe('pipelining', () => {
-    test('a request behind an open stream is sent away, and never had a place', async () => {
+    test('a request behind an open stream is answered with a retry delay, and is never registered', async () => {
       const { port, events } = await routed();
       const raw = new Raw(port).send('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(3));
       await eventually(() => events.size === 1);
@@ -362,12 +359,12 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       expect(events.stats()).toMatchObject({ connections: 1, connecting: 0, opened: 1 });
       const [conn] = events.connections;
       conn!.close();
-      await raw.until(new RegExp(`${AWAY.source}.*${AWAY.source}`, 's'));
+      await raw.until(new RegExp(`${RETRY_LATER.source}.*${RETRY_LATER.source}`, 's'));
       expect(calls).toHaveLength(1);
       expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 1 });
     });
 
-    test('a request behind a handler that has not opened its stream yet is sent away, too', async () => {
+    test('a request behind a connection that is still connecting is answered with a retry delay, too', async () => {
       let go!: () => void;
       const { port, events } = await routed(() => new Promise<void>((resolve) => (go = resolve)));
       const raw = new Raw(port).get('/events').get('/events');
@@ -379,8 +376,8 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       await eventually(() => events.size === 0);
     });
 
-    /** A router behind a route that answers when it is told to. */
-    async function behindShort(handler: AnyHandler) {
+    /** Sends a request to a route, which answers when `answer` is called, and behind it one to the router. */
+    async function behindShortAnswer(handler: AnyHandler) {
       let answer!: () => void;
       const events = sse((conn, req, res) => void handler(conn, req, res));
       later(() => events.close());
@@ -393,8 +390,8 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       return { events, raw, answer };
     }
 
-    test('a request behind a short answer waits for its turn, and loses nothing', async () => {
-      const { events, raw, answer } = await behindShort((conn) => void conn.push('early'));
+    test('a request behind a short answer waits for that answer, and loses no event', async () => {
+      const { events, raw, answer } = await behindShortAnswer((conn) => void conn.push('early'));
       await events.broadcast('one');
       await pause(20);
       expect(raw.text).toBe('');
@@ -407,9 +404,9 @@ describe.each(EXPRESSES)('%s', (_, make) => {
       await eventually(() => events.size === 0);
     });
 
-    test('a client that leaves while its request waits is gone, and is told nothing more', async () => {
+    test('a client that disconnects while its request waits is removed', async () => {
       let signal!: AbortSignal;
-      const { events, raw } = await behindShort((conn) => void ({ signal } = conn));
+      const { events, raw } = await behindShortAnswer((conn) => void ({ signal } = conn));
       await eventually(() => events.size === 1);
       raw.socket.resetAndDestroy();
       await eventually(() => events.size === 0);
@@ -418,7 +415,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     });
   });
 
-  test('a kept socket serves other requests, and other streams, after a stream', async () => {
+  test('a socket that is kept alive serves requests and streams after a stream', async () => {
     const { port, events } = await routed((conn) => void conn.push('hi'));
     const raw = new Raw(port);
     for (let round = 1; round <= 12; round++) {
@@ -435,7 +432,7 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     const { socket } = calls[0]!;
     expect(calls).toHaveLength(12);
     for (const event of ['close', 'drain', 'error', 'data', 'end']) {
-      expect(socket.listenerCount(event)).toBeLessThan(6); // they do not pile up
+      expect(socket.listenerCount(event)).toBeLessThan(6); // no listener of an earlier request is left
     }
   });
 });

@@ -1,7 +1,6 @@
 /*
- * Cases SEC, with the advisories of other packages that they come from: each attack as an application would pass it on, and what
- * a client sees of it. SEC-08 and SEC-06 are in frame.test.ts with every refused value, SEC-09 with the options.
- * SEC-15's memory is bounded by maxBuffered; here is its time.
+ * Attacks from the advisories of other packages: each as an application would pass it on, and what a client receives of it.
+ * wire/event-stream.test.ts has every refused value of event, id and retry; options/options.test.ts has the headers.
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,7 +10,7 @@ import { sse, type Message } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { encodeMessage, encodeComment, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle } from '../wire/oracle.ts';
-import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, tick } from '../fixtures/support.ts';
 
 const BREAKS: [name: string, eol: string][] = [
   ['LF', '\n'],
@@ -19,24 +18,24 @@ const BREAKS: [name: string, eol: string][] = [
   ['CRLF', '\r\n'],
 ];
 
-describe.each(BREAKS)('fields that carry a %s', (_name, eol) => {
+describe.each(BREAKS)('fields that contain a %s', (_name, eol) => {
   const forged = `event: admin${eol}data: FORGED${eol}${eol}`;
   const attacks: [name: string, message: Record<string, unknown>, code: string][] = [
     [
-      'SEC-01 event (CVE-2026-33128 h3, CVE-2026-29085 hono, CVE-2026-35515 NestJS, CVE-2026-44214 eventsource-encoder, CVE-2026-44217 sse-channel)',
+      'event (CVE-2026-33128 h3, CVE-2026-29085 hono, CVE-2026-35515 NestJS, CVE-2026-44214 eventsource-encoder, CVE-2026-44217 sse-channel)',
       { event: `m${eol}${forged}`, data: 'x' },
       'ERR_SSE_EVENT',
     ],
-    ['SEC-02 id (the same)', { id: `1${eol}data: x${eol}${eol}retry: 1`, data: 'x' }, 'ERR_SSE_ID'],
-    ['SEC-03 retry (CVE-2026-29085 hono)', { retry: `1000${eol}${eol}${forged}`, data: 'x' }, 'ERR_SSE_RETRY'],
+    ['id (the same)', { id: `1${eol}data: x${eol}${eol}retry: 1`, data: 'x' }, 'ERR_SSE_ID'],
+    ['retry (CVE-2026-29085 hono)', { retry: `1000${eol}${eol}${forged}`, data: 'x' }, 'ERR_SSE_RETRY'],
     [
-      'SEC-07 heartbeatTimeout (Yaffle’s polyfill obeys it)',
+      'heartbeatTimeout (Yaffle’s polyfill obeys this field)',
       { event: `m${eol}heartbeatTimeout: 1`, data: 'x' },
       'ERR_SSE_EVENT',
     ],
   ];
 
-  test.each(attacks)('%s: refused by push, and no client sees a forged event', async (_case, message, code) => {
+  test.each(attacks)('%s: push throws, and no client receives a forged event', async (_case, message, code) => {
     const { stream, conn } = await opened((connection) => connection.push('before'), BARE);
     expect(codeOf(() => conn.push(message as unknown as Message))).toBe(code);
     conn.push('after');
@@ -44,10 +43,10 @@ describe.each(BREAKS)('fields that carry a %s', (_name, eol) => {
     expect(stream.text).toBe(`${HEAD}data: before\n\ndata: after\n\n`);
   });
 
-  test.each(attacks)('%s: refused by broadcast, and kept from the history', async (_case, message, code) => {
+  test.each(attacks)('%s: broadcast rejects, and the history does not contain it', async (_case, message, code) => {
     for (const history of [undefined, false] as const) {
       const { stream, events } = await opened(() => {}, { history, retry: 1000 });
-      await expect(events.broadcast(message as unknown as Message)).rejects.toMatchObject({ code });
+      await expect(events.broadcast(message as never)).rejects.toMatchObject({ code });
       await events.broadcast('after');
       await stream.until(() => stream.events.at(-1)?.data === 'after');
       expect(stream.text).not.toMatch(/FORGED|heartbeatTimeout/);
@@ -60,7 +59,7 @@ describe.each(BREAKS)('fields that carry a %s', (_name, eol) => {
   });
 
   test.each(attacks)(
-    '%s: refused in a snapshot, which ends the stream and says nothing',
+    '%s: a snapshot with it closes the stream, which contains nothing of it',
     async (_case, message, code) => {
       const onError = jest.fn();
       const { stream } = await opened(() => {}, { ...BARE, onError, snapshot: () => message as unknown as Message });
@@ -69,7 +68,7 @@ describe.each(BREAKS)('fields that carry a %s', (_name, eol) => {
     },
   );
 
-  test('SEC-04 a comment (CVE-2026-33128 h3) stays a comment', async () => {
+  test('a comment (CVE-2026-33128 h3) stays a comment', async () => {
     const { stream, conn } = await opened((connection) => connection.comment(`x${eol}${forged}id: 9${eol}`), BARE);
     conn.push('after');
     await stream.next();
@@ -77,7 +76,7 @@ describe.each(BREAKS)('fields that carry a %s', (_name, eol) => {
     expect(lint(stream.text)).toEqual([]);
   });
 
-  test('SEC-05 data (GHSA-4hxc-9384-m385 h3, CVE-2026-43968 cowlib, fastify-sse-v2#110) stays data', async () => {
+  test('data (GHSA-4hxc-9384-m385 h3, CVE-2026-43968 cowlib, fastify-sse-v2#110) stays data', async () => {
     const data = `legit${eol}${eol}${forged}id: 9${eol}retry: 1${eol}heartbeatTimeout: 1`;
     const { stream, conn, events } = await opened(() => {}, BARE);
     conn.push(data);
@@ -93,7 +92,7 @@ describe.each(BREAKS)('fields that carry a %s', (_name, eol) => {
     expect(stream.text).not.toMatch(/^heartbeatTimeout/m);
   });
 
-  test('what a serializer returns is data as well', async () => {
+  test('the result of a serializer is data as well', async () => {
     const { stream } = await opened((conn) => conn.push({ data: 1 }), {
       ...BARE,
       serialize: () => `a${eol}${eol}${forged}`,
@@ -112,7 +111,7 @@ test.each([
     `/events?lastEventId=${encodeURIComponent('aaaaaaaaaaaa-1\ndata: FORGED')}`,
     '',
   ],
-])('what a client sends as %s is never taken for a line of the stream', async (_name, path, lastEventId) => {
+])('the text that a client sends as %s never becomes a line of the stream', async (_name, path, lastEventId) => {
   const events = sse((conn) => conn.push('hello'));
   later(() => events.close());
   const stream = await another(appOf(events), path, { lastEventId });
@@ -122,7 +121,7 @@ test.each([
   expect(stream.text).not.toMatch(/^(event: admin|data: FORGED)$/m);
 });
 
-test('SEC-12 a token in the URL or in Authorization stays out of inspect, stats, errors and warnings', async () => {
+test('a token in the URL or in Authorization does not appear in inspect, stats, errors or warnings', async () => {
   const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
   const errors: unknown[] = [];
   const events = sse((conn) => {
@@ -137,15 +136,15 @@ test('SEC-12 a token in the URL or in Authorization stays out of inspect, stats,
   const stream = await connect(appOf(events), '/events?token=s3cret', { headers: { authorization: 'Bearer s3cret' } });
   later(() => stream.close());
   const [conn] = events.connections;
-  const told = [conn, events.stats(), ...errors, ...warned.mock.calls].map((one) =>
+  const texts = [conn, events.stats(), ...errors, ...warned.mock.calls].map((one) =>
     inspect(one, { depth: 5, showHidden: true }),
   );
   expect(errors).toHaveLength(1);
-  expect(told.join('\n')).not.toContain('s3cret');
+  expect(texts.join('\n')).not.toContain('s3cret');
   expect(JSON.stringify(events.stats())).not.toContain('s3cret');
 });
 
-test('SEC-14 what one connection throws neither reaches nor delays another', async () => {
+test('an error of one connection neither reaches nor delays another connection', async () => {
   const onError = jest.fn();
   const { pass, fail } = gate();
   let first = true;
@@ -171,7 +170,7 @@ test('SEC-14 what one connection throws neither reaches nor delays another', asy
   expect(events.size).toBe(1);
 });
 
-describe('SEC-15 megabytes of line ends cost linear time', () => {
+describe('megabytes of line ends cost linear time', () => {
   test.each(BREAKS)('%s', (_name, eol) => {
     const time = (size: number): number => {
       const data = eol.repeat(size / eol.length);
@@ -179,7 +178,7 @@ describe('SEC-15 megabytes of line ends cost linear time', () => {
       const { body } = encodeMessage({ data }, serializeDefault);
       encodeComment(data);
       const took = performance.now() - start;
-      expect(body).toHaveLength((size / eol.length) * 7 + 8); // what a broadcast and maxBuffered count
+      expect(body).toHaveLength((size / eol.length) * 7 + 8); // the size that a broadcast and maxBuffered count
       return took;
     };
     time(2 ** 18);
@@ -187,19 +186,19 @@ describe('SEC-15 megabytes of line ends cost linear time', () => {
     expect(time(2 ** 22)).toBeLessThan(Math.max(small, 20) * 64); // 16 times the size; quadratic would be 256 times the time
   });
 
-  test('the expansion counts against what a slow reader may hold', async () => {
+  test('the expanded size counts towards maxBuffered of a slow client', async () => {
     const { stream, conn } = await opened((connection) => connection.push('x'), { ...BARE, maxBuffered: 1_000_000 });
     await stream.next();
     stream.pause();
     while (conn.readyState === 'open') {
       conn.push('\n'.repeat(100_000)); // 700 kB each on the wire
-      await turn();
+      await tick();
     }
     expect(conn.signal.reason).toBe('slow');
   });
 });
 
-test('SEC-17 an error after the opening never appends a page to the stream, nor a word of it', async () => {
+test('an error after the opening appends neither a page nor its text to the stream', async () => {
   const { pass, fail } = gate();
   const events = sse(
     async (conn) => {
@@ -215,7 +214,7 @@ test('SEC-17 an error after the opening never appends a page to the stream, nor 
   expect(await stream.body()).toBe(`${HEAD}data: x\n\n`);
 });
 
-test('SEC-18 a middleware in front that answers 401 keeps everything from being registered', async () => {
+test('a request that a middleware in front answers with 401 is never registered', async () => {
   let handled = 0;
   const events = sse(() => void handled++, { limits: { connections: 1 } });
   later(() => events.close());
@@ -236,7 +235,7 @@ test('SEC-18 a middleware in front that answers 401 keeps everything from being 
   expect(handled).toBe(1);
 });
 
-test('SEC-20 a cross-site image, script or form takes a counted place at most, and there is no callback parameter', async () => {
+test('a cross-site image, script or form opens one counted connection at most, and there is no callback parameter', async () => {
   const events = sse((conn) => conn.push('x'), { limits: { connections: 1 } });
   later(() => events.close());
   const app = appOf(events);
@@ -258,7 +257,7 @@ test('SEC-20 a cross-site image, script or form takes a counted place at most, a
   expect(events.size).toBe(0);
 });
 
-test('SEC-19 no dependency runs a script when it is installed', () => {
+test('no dependency runs a script when it is installed', () => {
   const read = (path: string) =>
     JSON.parse(readFileSync(path, 'utf8')) as Record<string, Record<string, string> | undefined>;
   const seen = new Set<string>();
@@ -283,7 +282,7 @@ test('SEC-19 no dependency runs a script when it is installed', () => {
   expect(seen.size).toBeGreaterThanOrEqual(4);
 });
 
-test('SEC-19 loading the package extends no prototype and no global', () => {
+test('loading the package extends no prototype and no global', () => {
   const shape = () =>
     [Object, Array, String, Function, Promise, Map, Set, Buffer, Error, URL].map((one) => [
       Reflect.ownKeys(one).length,

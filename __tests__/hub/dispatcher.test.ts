@@ -1,6 +1,6 @@
 /*
- * Design rule 6, and "the event loop is never blocked for more than 30 ms by one broadcast": a hand-out goes in slices.
- * Knows the room itself, with readers and sockets that take 50 µs each by a clock that only they move.
+ * The dispatcher divides its work into slices, so that one broadcast never blocks the event loop for more than 30 ms.
+ * The fake connections and sockets take 50 µs for each write, on a clock that only they advance.
  */
 import { SubscriberGroups } from '../../lib/fanout/subscriber-groups.ts';
 import type { ServerConnection } from '../../lib/connection/server-connection.ts';
@@ -8,14 +8,14 @@ import { Dispatcher } from '../../lib/hub/dispatcher.ts';
 import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring } from '../../lib/fanout/ring.ts';
 import { Counters } from '../../lib/diagnostics/stats.ts';
-import { turn } from '../fixtures/support.ts';
+import { tick } from '../fixtures/support.ts';
 
-const READERS = 2000;
+const CONNECTIONS = 2000;
 const EVENTS = 3;
 const WRITE = 0.05;
 
-/** Many readers, an event's way to them, and the clock that only their writes move. */
-function herd(channelsOf: (n: number) => string[], ms = 0) {
+/** Returns a dispatcher with many fake connections, and the clock that their writes advance. */
+function dispatcherWithConnections(channelsOf: (n: number) => string[], ms = 0) {
   const clock = { now: 0 };
   jest.spyOn(performance, 'now').mockImplementation(() => clock.now);
   const ring = new Ring({ entries: 100, bytes: 1e6 }, (a, b) => Number(a) - Number(b));
@@ -28,7 +28,7 @@ function herd(channelsOf: (n: number) => string[], ms = 0) {
   );
   const before = handOut.dispatchedUpTo;
   const got: number[][] = [];
-  for (let n = 0; n < READERS; n++) {
+  for (let n = 0; n < CONNECTIONS; n++) {
     const mine: number[] = [];
     got.push(mine);
     const write = (_chunk: unknown, from = before, to = before + EVENTS): boolean => {
@@ -56,18 +56,22 @@ function herd(channelsOf: (n: number) => string[], ms = 0) {
 }
 
 test.each<[string, (n: number) => string[], number]>([
-  ['all in one audience', () => [], 0],
-  ['each in a channel of its own', (n) => [`user:${n}`], 0],
-  ['of which half want nothing of it, and that takes as long', (n) => [n % 2 === 0 ? `user:${n}` : `not:${n}`], WRITE],
+  ['all connections in one group', () => [], 0],
+  ['each connection in a channel of its own', (n) => [`user:${n}`], 0],
+  [
+    'half of the connections excluded, which takes as long as a write',
+    (n) => [n % 2 === 0 ? `user:${n}` : `not:${n}`],
+    WRITE,
+  ],
 ])(
-  '%s: no slice holds the event loop for long, and everybody gets everything once and in order',
+  '%s: no slice blocks the event loop for 30 ms, and each connection receives every event once and in order',
   async (_, channelsOf, ms) => {
-    const { clock, ring, handOut, got, all } = herd(channelsOf, ms);
+    const { clock, ring, handOut, got, all } = dispatcherWithConnections(channelsOf, ms);
     handOut.onAppended(27);
     const slices: number[] = [];
     while (handOut.dispatchedUpTo < ring.head) {
       const start = clock.now;
-      await turn();
+      await tick();
       slices.push(clock.now - start);
     }
     expect(Math.max(...slices)).toBeLessThan(30);
@@ -76,8 +80,8 @@ test.each<[string, (n: number) => string[], number]>([
   },
 );
 
-test('an endless loop of broadcasts lets no turn come: what it has made goes on in slices of its own', () => {
-  const { clock, ring, handOut, got, all } = herd(() => []);
+test('an endless loop of broadcasts prevents the end of the tick: its broadcasts are dispatched in slices during the loop', () => {
+  const { clock, ring, handOut, got, all } = dispatcherWithConnections(() => []);
   const slices: number[] = [];
   for (let n = 0; n < 50 && handOut.dispatchedUpTo < ring.head; n++) {
     const start = clock.now;

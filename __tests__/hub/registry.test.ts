@@ -1,4 +1,4 @@
-// A look at very many connections takes longer than one slice: it must come to the last of them all the same.
+// A sweep of very many connections takes longer than one slice. It must still reach the last connection.
 
 import { Registry } from '../../lib/hub/registry.ts';
 import { SweepTimer } from '../../lib/hub/sweep-timer.ts';
@@ -11,26 +11,26 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
-test('each of 2,000 connections is looked at, although a look at them all takes longer than until the first is due again', () => {
+test('the sweep reaches each of 2,000 connections, although the first is due again before the sweep is complete', () => {
   let worked = 0;
   const plain = performance.now.bind(performance);
   jest.spyOn(performance, 'now').mockImplementation(() => plain() + worked);
-  const looks = Array.from({ length: 2000 }, () => 0);
+  const sweeps = Array.from({ length: 2000 }, () => 0);
   const timer: SweepTimer = new SweepTimer((now) => registry.sweep(now, Infinity));
   const registry = new Registry({ connections: Infinity, perClient: Infinity }, new Counters(), timer);
-  looks.forEach((_, index) => {
+  sweeps.forEach((_, index) => {
     registry.addConnecting({
       client: undefined,
       onSweep(now: number) {
-        looks[index]!++;
-        worked += 0.5; // a second for all of them
-        return now + 100; // and due again long before
+        sweeps[index]!++;
+        worked += 0.5; // one second for all connections
+        return now + 100; // due again long before that
       },
     } as unknown as ServerConnection);
   });
   timer.wakeAt(1);
-  for (let n = 0; n < 400 && looks.at(-1) === 0; n++) jest.advanceTimersByTime(10);
-  expect(looks.filter((count) => count === 0)).toEqual([]);
-  expect(Math.max(...looks) - Math.min(...looks)).toBeLessThanOrEqual(1);
+  for (let n = 0; n < 400 && sweeps.at(-1) === 0; n++) jest.advanceTimersByTime(10);
+  expect(sweeps.filter((count) => count === 0)).toEqual([]);
+  expect(Math.max(...sweeps) - Math.min(...sweeps)).toBeLessThanOrEqual(1);
   timer.stop();
 });

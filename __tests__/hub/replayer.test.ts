@@ -1,14 +1,14 @@
 /*
- * A herd behind the ring, all of it at the same id: it is served in slices, and who leaves in a pause is left alone.
- * Knows the room itself, with readers that take a millisecond each by a clock that only they move. (The model knows the rest.)
+ * Many connections behind the ring at the same id: the replayer serves them in slices, and skips a connection that was removed.
+ * The fake connections take one millisecond for each write, on a clock that only they advance. The model tests everything else.
  */
 import { SubscriberGroup } from '../../lib/fanout/subscriber-groups.ts';
 import { Replayer } from '../../lib/hub/replayer.ts';
 import type { Entry, Journal } from '../../lib/journal/journal.ts';
 import type { ServerConnection } from '../../lib/connection/server-connection.ts';
-import { turn } from '../fixtures/support.ts';
+import { tick } from '../fixtures/support.ts';
 
-const READERS = 100;
+const CONNECTIONS = 100;
 const LOG: Entry[] = ['1', '2', '3'].map((id) => ({ id, body: Buffer.from(`data: ${id}\n\n`) }));
 
 const group = new SubscriberGroup('', []);
@@ -18,7 +18,7 @@ const after = (id: string, count = Infinity) => ({
   entries: LOG.filter((entry) => compare(entry.id, id) > 0).slice(0, count),
 });
 
-test('no slice holds the event loop for long; each gets everything once, unless it leaves meanwhile', async () => {
+test('no slice blocks the event loop for 30 ms; each connection receives every entry once, unless it is removed meanwhile', async () => {
   let now = 0;
   jest.spyOn(performance, 'now').mockImplementation(() => now);
   const journal = {
@@ -29,7 +29,7 @@ test('no slice holds the event loop for long; each gets everything once, unless 
   const ring = { headId: '3', find: (id: string) => (id === '3' ? 3 : undefined) };
   const catchUp = new Replayer({ ring, journal, timer: { now, wakeAt: () => {} } });
   const got = new Map<ServerConnection, string[]>();
-  for (let i = 0; i < READERS; i++) {
+  for (let i = 0; i < CONNECTIONS; i++) {
     const mine: string[] = [];
     const work = (what: string): void => {
       now += 1;
@@ -44,21 +44,21 @@ test('no slice holds the event loop for long; each gets everything once, unless 
     got.set(reader, mine);
     catchUp.enqueue(reader);
   }
-  const [gone] = [...got.keys()].slice(-1) as [ServerConnection];
+  const [removed] = [...got.keys()].slice(-1) as [ServerConnection];
   const slices: number[] = [];
   while (catchUp.size > 0) {
     const start = now;
-    await turn();
+    await tick();
     slices.push(now - start);
-    if (slices.length === 3) catchUp.remove(gone);
+    if (slices.length === 3) catchUp.remove(removed);
   }
   expect(Math.max(...slices)).toBeLessThan(30);
   expect(slices.length).toBeGreaterThan(10);
   const all = ['3: id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n', 'on from 3'];
-  for (const [reader, mine] of got) expect(mine).toEqual(reader === gone ? [] : all);
+  for (const [reader, mine] of got) expect(mine).toEqual(reader === removed ? [] : all);
 });
 
-test('a long way through the log is no silence: only an engine that does not answer is waited for no longer than 30 s', async () => {
+test('a long scan of the log does not time out; an engine that does not answer times out after 30 s', async () => {
   const answers: (() => void)[] = [];
   const journal = {
     compare,
@@ -83,22 +83,22 @@ test('a long way through the log is no silence: only an engine that does not ans
     return reader;
   };
   waits('1');
-  await turn();
-  const other = waits('0'); // the way began behind it: it waits for the next
-  // As the hub's clock does it: its time moves on only when something is due.
-  const pass = (until: number): void => {
+  await tick();
+  const other = waits('0'); // its id is before the start of this scan: it waits for the next scan
+  // The hub's timer works like this: its time advances only when something is due.
+  const advance = (until: number): void => {
     while (due <= until && catchUp.size > 0) due = catchUp.expire((timer.now = due));
   };
   for (const at of [20_000, 40_000]) {
-    pass(at);
+    advance(at);
     answers.shift()!();
-    while (answers.length === 0) await turn(); // it asks for the next page
+    while (answers.length === 0) await tick(); // it reads the next page
     expect(failed).toEqual([]);
   }
   expect(other.source).toBe('queued');
-  pass(69_000);
+  advance(69_000);
   expect(failed).toEqual([]);
-  pass(71_000); // nothing since 40,000
+  advance(71_000); // no answer since 40,000
   expect(failed).toEqual(['ERR_SSE_TIMEOUT', 'ERR_SSE_TIMEOUT']);
   expect(catchUp.size).toBe(0);
   catchUp.close();

@@ -5,7 +5,7 @@
 import { sse, type SseOptions } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { clock, eventually, pause, serve } from '../fixtures/http.ts';
-import { type AnyHandler, codeOf, later, opened, overOf, turn } from '../fixtures/support.ts';
+import { type AnyHandler, codeOf, later, opened, overOf, tick } from '../fixtures/support.ts';
 
 const OPTIONS: SseOptions = {
   methods: ['GET', 'POST'],
@@ -174,6 +174,6 @@ test.each([-1, NaN, '5', null, 2 ** 31])('close({ wait: %p }) throws, and nothin
   const { events, conn } = await opened();
   expect(codeOf(() => events.close({ wait: wait as number }))).toBe('ERR_SSE_OPTION');
   expect(() => events.close({ wait: wait as number })).toThrow(/wait must be a number of milliseconds from 0/);
-  await turn();
+  await tick();
   expect(conn.readyState).toBe('open');
 });

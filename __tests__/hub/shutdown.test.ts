@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { sse, type Connection } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
-import { another, appOf, BARE, choke, codeOf, later, listening, opened, overOf, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, choke, codeOf, later, listening, opened, overOf, tick } from '../fixtures/support.ts';
 import { ask, clock, eventually, pause, Raw } from '../fixtures/http.ts';
 
-/** Whether a server lets go within this time. */
+/** Whether the server closes within this time. */
 function closes(server: import('node:http').Server, ms: number): Promise<boolean> {
   return Promise.race([
     new Promise<boolean>((resolve) => server.close(() => resolve(true))),
@@ -14,10 +14,10 @@ function closes(server: import('node:http').Server, ms: number): Promise<boolean
   ]);
 }
 
-describe('SH-01 server.close()', () => {
+describe('server.close()', () => {
   test.each([
-    ['alone never calls back while streams are open', false],
-    ['does so at once when the router has been closed', true],
+    ['alone does not complete while streams are open', false],
+    ['completes at once when the router has been closed', true],
   ])('%s', async (_what, first) => {
     const events = sse();
     later(() => events.close());
@@ -35,7 +35,7 @@ describe('SH-01 server.close()', () => {
   });
 });
 
-test('SH-03 each client is told a delay of its own as the last thing, after what was pushed, and then the end', async () => {
+test('each client receives a retry delay of its own, after all pushes, and then the end of the stream', async () => {
   const { app, events } = await opened(() => {}, { history: false });
   const streams = await Promise.all(Array.from({ length: 20 }, () => another(app)));
   for (const conn of events.connections) conn.push('the last');
@@ -50,30 +50,30 @@ test('SH-03 each client is told a delay of its own as the last thing, after what
 test.each([
   [{ retry: 7 }, 7],
   [{ retry: { min: 9, max: 9 } }, 9],
-])('SH-03 %j is what they are told', async (options, retry) => {
+])('%j is the retry delay that clients receive', async (options, retry) => {
   const { events, stream } = await opened(() => {}, { ...options, history: false });
   await events.close();
   await stream.closed;
   expect(stream.text).toBe(`:\nretry: ${retry}\nretry: ${retry}\n`);
 });
 
-test('SH-03 handlers learn of it by the signal', async () => {
-  const learnt: unknown[] = [];
+test('a handler notices the shutdown by its signal', async () => {
+  const reasons: unknown[] = [];
   const { events, conn } = await opened(
     async ({ signal }) => {
       await once(signal, 'abort');
-      learnt.push(signal.reason);
+      reasons.push(signal.reason);
     },
     { ...BARE, heartbeat: 20 },
   );
   await eventually(() => events.size === 1);
   await events.close();
   expect(await overOf(conn)).toBe('shutdown');
-  await turn();
-  expect(learnt).toEqual(['shutdown']);
+  await tick();
+  expect(reasons).toEqual(['shutdown']);
 });
 
-test('SH-03 `over` spreads the ends over the time, and no more', async () => {
+test('`over` spreads the ends over this time, and no longer', async () => {
   const { app, events } = await opened();
   for (let n = 0; n < 39; n++) await another(app);
   const start = clock();
@@ -87,7 +87,7 @@ test('SH-03 `over` spreads the ends over the time, and no more', async () => {
   expect(clock() - start).toBeLessThan(1400);
 });
 
-test('SH-03 who leaves by itself is not waited for: it settles when none is left', async () => {
+test('close() settles as soon as no client is left, for example when the clients disconnect', async () => {
   const { app, events, stream } = await opened(() => {}, BARE);
   const streams = [stream, await another(app), await another(app)];
   const start = clock();
@@ -97,7 +97,7 @@ test('SH-03 who leaves by itself is not waited for: it settles when none is left
   expect(clock() - start).toBeLessThan(2000);
 });
 
-test.each([-1, NaN, '5', null, 2 ** 31])('SH-03 close({ over: %p }) throws, and nothing is closed', async (over) => {
+test.each([-1, NaN, '5', null, 2 ** 31])('close({ over: %p }) throws, and closes nothing', async (over) => {
   const { events, conn } = await opened();
   expect(codeOf(() => events.close({ over: over as number }))).toBe('ERR_SSE_OPTION');
   expect(() => events.close({ over: over as number })).toThrow(/over must be a number of milliseconds from 0/);
@@ -105,7 +105,7 @@ test.each([-1, NaN, '5', null, 2 ** 31])('SH-03 close({ over: %p }) throws, and 
 });
 
 test.each([2000, '2000', null, true])(
-  'SH-03 close(%p) throws, as the time has a name, and nothing is closed',
+  'close(%p) throws, because the time is a named option, and closes nothing',
   async (how) => {
     const { events, conn } = await opened();
     expect(codeOf(() => events.close(how as never))).toBe('ERR_SSE_OPTION');
@@ -114,7 +114,7 @@ test.each([2000, '2000', null, true])(
   },
 );
 
-test('SH-04 one that does not read is destroyed after its second, and does not hold the others', async () => {
+test('a client that does not read is destroyed after one second, and does not delay the others', async () => {
   const { app, events, conn, stream } = await opened(() => {}, { ...BARE, maxBuffered: 1e9 });
   stream.pause();
   await choke(conn);
@@ -132,7 +132,7 @@ test('SH-04 one that does not read is destroyed after its second, and does not h
 test.each([
   ['by default', {}],
   ['even with whenFull: reject', { limits: { connections: 10, whenFull: 'reject' } } as const],
-])('SH-05 who comes during the shutdown is sent away to come back, %s', async (_when, options) => {
+])('a request during the shutdown is answered with a retry delay, %s', async (_when, options) => {
   const handler = jest.fn();
   const { app, events, stream } = await opened(handler, options);
   const { url } = await listening(app);
@@ -154,7 +154,7 @@ test.each([
   await stream.close();
 });
 
-test('SH-05 who is still connecting is sent away as well, and the handler’s late push is quiet', async () => {
+test('a connection that is still connecting is answered so as well, and a late push of its handler does nothing', async () => {
   let go!: () => void;
   let conn!: Connection;
   const events = sse(async (one) => {
@@ -170,11 +170,11 @@ test('SH-05 who is still connecting is sent away as well, and the handler’s la
   expect(stream.status).toBe(200);
   expect(await stream.body()).toMatch(/retry: \d+\n$/);
   go();
-  await turn();
+  await tick();
   expect(conn.readyState).toBe('closed');
 });
 
-test('SH-06 called again it is the same promise; afterwards push is false and broadcast rejects', async () => {
+test('a second close() returns the same promise; afterwards push returns false and broadcast rejects', async () => {
   const { events, conn } = await opened();
   const closing = events.close();
   expect(events.close()).toBe(closing);
@@ -186,7 +186,7 @@ test('SH-06 called again it is the same promise; afterwards push is false and br
   expect(events.size).toBe(0);
 });
 
-test('SH-06 the first is over at once, also when the process was not given the processor in the midst of it', async () => {
+test('the first connection ends at once, even if the process stalls during close()', async () => {
   const { events, conn } = await opened();
   const now = performance.now.bind(performance);
   let stalls = 0;
@@ -197,7 +197,7 @@ test('SH-06 the first is over at once, also when the process was not given the p
   await closing;
 });
 
-test('SH-07 nothing of ours is left in the process', async () => {
+test('no timer of the router is left in the process', async () => {
   const count = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
   const before = count();
   const events = sse({ maxAge: 1e6 });
@@ -214,19 +214,19 @@ describe('a process', () => {
   const children: ChildProcess[] = [];
   afterEach(() => children.splice(0).forEach((child) => child.kill('SIGKILL')));
 
-  function start(how: string): { child: ChildProcess; said: () => string } {
+  function start(how: string): { child: ChildProcess; output: () => string } {
     const file = join(__dirname, '../fixtures', 'shutdown-server.ts');
     const child = spawn(process.execPath, ['--import', 'tsx', file, how], { stdio: ['ignore', 'pipe', 'inherit'] });
     children.push(child);
     let text = '';
     child.stdout!.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-    return { child, said: () => text };
+    return { child, output: () => text };
   }
 
-  test('SH-02 with 100 streams ends by itself at SIGTERM, with exit code 0; each stream ends normally', async () => {
-    const { child, said } = start('drain');
-    await eventually(() => said().includes('listening'), 10_000);
-    const port = Number(/\d+/.exec(said())![0]);
+  test('with 100 streams ends by itself at SIGTERM, with exit code 0, and each stream ends normally', async () => {
+    const { child, output } = start('shutdown');
+    await eventually(() => output().includes('listening'), 10_000);
+    const port = Number(/\d+/.exec(output())![0]);
     const raws = Array.from({ length: 100 }, () => new Raw(port).get('/events'));
     await Promise.all(raws.map((raw) => raw.until('checkpoint')));
     const start_ = clock();
@@ -234,14 +234,14 @@ describe('a process', () => {
     child.kill('SIGTERM');
     expect(await exit).toEqual([0, null]);
     expect(clock() - start_).toBeLessThan(5000);
-    expect(said()).toContain('closed');
+    expect(output()).toContain('closed');
     await Promise.all(raws.map(({ closed }) => closed));
     for (const raw of raws) expect(raw.text).toMatch(/retry: \d+\n\r\n0\r\n\r\n$/);
   });
 
-  test('HB-05 whose only remaining handles are our timers ends by itself', async () => {
-    const { child, said } = start('timers');
+  test('ends by itself when only timers of the router are left', async () => {
+    const { child, output } = start('timers');
     expect(await once(child, 'exit')).toEqual([0, null]);
-    expect(said()).toBe('broadcast\n');
+    expect(output()).toBe('broadcast\n');
   });
 });

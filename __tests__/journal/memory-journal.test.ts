@@ -6,16 +6,16 @@ const bytes = (text: string) => new TextEncoder().encode(text);
 const text = (entry: Entry) => new TextDecoder().decode(entry.body);
 const body = (size: number) => new Uint8Array(size);
 
-/** A follower that writes down what it is told, in order, across all of its methods. */
+/** A follower that records the calls of all its methods, in order. */
 class Recorder implements Follower {
-  readonly told: string[] = [];
+  readonly calls: string[] = [];
   readonly batches: (readonly Entry[])[] = [];
   readonly restarts: { window: JournalWindow; reason: ResetReason }[] = [];
   onEntry: (entry: Entry) => void = () => {};
   entries(batch: readonly Entry[]): void {
     this.batches.push(batch);
     for (const entry of batch) {
-      this.told.push(text(entry));
+      this.calls.push(text(entry));
       this.onEntry(entry);
     }
   }
@@ -23,14 +23,14 @@ class Recorder implements Follower {
     return [];
   }
   rewind(): void {
-    throw new Error('a log in memory never goes back');
+    throw new Error('a log in memory never rewinds');
   }
   restart(window: JournalWindow, reason: ResetReason): void {
     this.restarts.push({ window, reason });
-    this.told.push(`restart:${reason}`);
+    this.calls.push(`restart:${reason}`);
   }
   trim(id: string): void {
-    this.told.push(`trim:${numberOf(id)}`);
+    this.calls.push(`trim:${numberOf(id)}`);
   }
 }
 
@@ -46,11 +46,11 @@ const texts = async (journal: Journal) => (await journal.window(Infinity)).entri
 describe('ids', () => {
   test('are a random name of 12 characters and a number that counts from 1', async () => {
     const journal = memoryJournal();
-    const genesis = await head(journal);
-    expect(genesis).toMatch(/^[0-9a-z]{12}-0$/);
+    const start = await head(journal);
+    expect(start).toMatch(/^[0-9a-z]{12}-0$/);
     const ids = await fill(journal, 11);
     expect(ids.map(numberOf)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-    expect(new Set(ids.map((id) => id.slice(0, 12)))).toEqual(new Set([genesis.slice(0, 12)]));
+    expect(new Set(ids.map((id) => id.slice(0, 12)))).toEqual(new Set([start.slice(0, 12)]));
     expect(await head(memoryJournal())).not.toBe(await head(memoryJournal()));
   });
 
@@ -69,11 +69,11 @@ describe('ids', () => {
     ['0123456789abc-1', false],
     ['1526919030474-0', false],
     ['', false],
-  ])('isId(%j) is %j', (id, good) => {
-    expect(memoryJournal().isId(id)).toBe(good);
+  ])('isId(%j) is %j', (id, expected) => {
+    expect(memoryJournal().isId(id)).toBe(expected);
   });
 
-  test('are compared as numbers, and are the same only when they are the same', () => {
+  test('are compared by number, and are equal only if they are the same text', () => {
     const journal = memoryJournal();
     const compare = (a: string, b: string) => journal.compare(a, b);
     expect(compare('aaaaaaaaaaaa-9', 'aaaaaaaaaaaa-10')).toBeLessThan(0);
@@ -85,38 +85,38 @@ describe('ids', () => {
 });
 
 describe('read', () => {
-  test('gives what comes after a position, at most `limit`', async () => {
+  test('returns the entries after a position, at most `limit`', async () => {
     const journal = memoryJournal();
-    const genesis = await head(journal);
+    const start = await head(journal);
     const ids = await fill(journal, 5);
     const after = async (id: string, limit: number) => {
       const result = await journal.read(id, limit);
       return result.ok ? result.entries.map(text) : result.reason;
     };
-    expect(await after(genesis, 100)).toEqual(['1', '2', '3', '4', '5']);
+    expect(await after(start, 100)).toEqual(['1', '2', '3', '4', '5']);
     expect(await after(ids[1]!, 2)).toEqual(['3', '4']);
     expect(await after(ids[1]!, 0)).toEqual([]);
     expect(await after(ids[4]!, 9)).toEqual([]);
   });
 
-  test('knows trimmed from never there; the head is always good', async () => {
+  test('distinguishes a trimmed position from an unknown one; the head is always valid', async () => {
     const journal = memoryJournal({ size: 2 });
-    const genesis = await head(journal);
+    const start = await head(journal);
     const ids = await fill(journal, 4);
-    const why = async (id: string) => {
+    const validity = async (id: string) => {
       const result = await journal.read(id, 0);
       return result.ok ? 'ok' : result.reason;
     };
-    expect(await Promise.all(ids.map(why))).toEqual(['lost', 'lost', 'ok', 'ok']);
-    expect(await why(genesis)).toBe('lost');
-    expect(await why(genesis.replace(/0$/, '5'))).toBe('unknown');
-    expect(await why(await head(memoryJournal()))).toBe('unknown');
-    expect(await why('not an id')).toBe('unknown');
+    expect(await Promise.all(ids.map(validity))).toEqual(['lost', 'lost', 'ok', 'ok']);
+    expect(await validity(start)).toBe('lost');
+    expect(await validity(start.replace(/0$/, '5'))).toBe('unknown');
+    expect(await validity(await head(memoryJournal()))).toBe('unknown');
+    expect(await validity('not an id')).toBe('unknown');
     const { floor } = await journal.window(Infinity);
-    expect([floor, await why(floor)]).toEqual([ids[1], 'lost']);
+    expect([floor, await validity(floor)]).toEqual([ids[1], 'lost']);
   });
 
-  test('the head is good when all has been trimmed', async () => {
+  test('the head is valid when all entries have been trimmed', async () => {
     const journal = memoryJournal({ maxBytes: 10 });
     const id = await journal.append({ body: body(11) });
     expect(await journal.window(9)).toEqual({ floor: id, entries: [] });
@@ -126,25 +126,25 @@ describe('read', () => {
 });
 
 describe('entries', () => {
-  test('keep their body as it was handed in, and a copy of their channels', async () => {
+  test('keep the body that was passed, and a copy of the channels', async () => {
     const journal = memoryJournal();
     const recorder = new Recorder();
     journal.follow(await head(journal), recorder);
     const to = ['a'];
     const except: string[] = [];
-    const bytesOfIt = bytes('x');
-    await journal.append({ to, except, body: bytesOfIt });
+    const bodyBytes = bytes('x');
+    await journal.append({ to, except, body: bodyBytes });
     to.push('b');
     except.push('c');
     const [entry] = (await journal.window(1)).entries;
     expect(entry).toMatchObject({ to: ['a'], except: [] });
-    expect(entry!.body).toBe(bytesOfIt);
+    expect(entry!.body).toBe(bodyBytes);
     expect(recorder.batches[0]![0]).toBe(entry);
-    await journal.append({ body: bytesOfIt });
+    await journal.append({ body: bodyBytes });
     expect((await journal.window(1)).entries[0]!.to).toBeUndefined();
   });
 
-  test('a key is stored once, for as long as its entry is in the log', async () => {
+  test('an entry with a key is stored once, for as long as the entry is in the log', async () => {
     const journal = memoryJournal({ size: 2 });
     const id = await journal.append({ body: bytes('a'), key: 'k' });
     expect(await journal.append({ body: bytes('b'), key: 'k' })).toBe(id);
@@ -157,21 +157,21 @@ describe('entries', () => {
     );
   });
 
-  test('a body that is not bytes is refused', async () => {
+  test('a body that is not a Uint8Array is rejected', async () => {
     await expect(memoryJournal().append({ body: 'x' as never })).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
   });
 });
 
 describe('follow', () => {
-  test('tells the past at once and the rest before append returns', async () => {
+  test('delivers past entries at once, and a new one before append returns', async () => {
     const journal = memoryJournal();
     const ids = await fill(journal, 3);
     const recorder = new Recorder();
     journal.follow(ids[0]!, recorder);
-    expect(recorder.told).toEqual(['2', '3']);
+    expect(recorder.calls).toEqual(['2', '3']);
     expect(recorder.batches).toHaveLength(1);
     const appended = journal.append({ body: bytes('4') });
-    expect(recorder.told).toEqual(['2', '3', '4']);
+    expect(recorder.calls).toEqual(['2', '3', '4']);
     await appended;
   });
 
@@ -181,20 +181,20 @@ describe('follow', () => {
     const [first, second] = [new Recorder(), new Recorder()];
     first.onEntry = (entry) => {
       if (text(entry) !== '1') return;
-      void fill(journal, 8, 2); // only the first of them in this turn
+      void fill(journal, 8, 2); // only the first of them in this tick
       for (let n = 3; n < 9; n++) void journal.append({ body: bytes(`again ${n}`) });
     };
     journal.follow(start, first);
     journal.follow(start, second);
     await journal.append({ body: bytes('1') });
-    const entries = (told: string[]) => told.filter((line) => !line.startsWith('trim'));
-    expect(entries(first.told)).toEqual(entries(second.told));
-    expect(entries(first.told).slice(0, 4)).toEqual(['1', '2', 'again 3', 'again 4']);
+    const entries = (calls: string[]) => calls.filter((line) => !line.startsWith('trim'));
+    expect(entries(first.calls)).toEqual(entries(second.calls));
+    expect(entries(first.calls).slice(0, 4)).toEqual(['1', '2', 'again 3', 'again 4']);
     const numbers = first.batches.flat().map((entry) => numberOf(entry.id));
     expect(numbers).toEqual(numbers.map((_, i) => i + 1));
   });
 
-  test('restarts who stands on a bad position, and goes on from there', async () => {
+  test('restarts a follower on an invalid position, and continues from there', async () => {
     const journal = memoryJournal({ size: 2 });
     const ids = await fill(journal, 4);
     const [lost, unknown] = [new Recorder(), new Recorder()];
@@ -203,11 +203,11 @@ describe('follow', () => {
     expect(lost.restarts[0]!.window.entries.map(text)).toEqual(['3', '4']);
     expect(lost.restarts[0]!.window.floor).toBe(ids[1]);
     await fill(journal, 1, 5);
-    expect(lost.told).toEqual(['restart:lost', '5', 'trim:3']);
-    expect(unknown.told).toEqual(['restart:unknown', '5', 'trim:3']);
+    expect(lost.calls).toEqual(['restart:lost', '5', 'trim:3']);
+    expect(unknown.calls).toEqual(['restart:unknown', '5', 'trim:3']);
   });
 
-  test('an unfollowed follower is told nothing more, even within a round', async () => {
+  test('a follower receives nothing after unfollow, even during a delivery', async () => {
     const journal = memoryJournal();
     const start = await head(journal);
     const [first, second] = [new Recorder(), new Recorder()];
@@ -215,12 +215,12 @@ describe('follow', () => {
     journal.follow(start, first);
     const unfollow = journal.follow(start, second);
     await fill(journal, 2);
-    expect([first.told, second.told]).toEqual([['1', '2'], []]);
+    expect([first.calls, second.calls]).toEqual([['1', '2'], []]);
   });
 });
 
-describe('bounds', () => {
-  test('count, bytes and age hold at once, to the byte', async () => {
+describe('limits', () => {
+  test('count and bytes apply at the same time, to the byte', async () => {
     const journal = memoryJournal({ size: 4, maxBytes: 100 });
     const recorder = new Recorder();
     journal.follow(await head(journal), recorder);
@@ -233,32 +233,32 @@ describe('bounds', () => {
     expect(await sizes()).toEqual([1, 0, 0, 0]);
     await journal.append({ body: new Uint8Array(new ArrayBuffer(4096), 0, 99) });
     expect(await sizes()).toEqual([0, 0, 0, 99]);
-    expect(recorder.told.filter((line) => line.startsWith('trim'))).toEqual(['trim:1', 'trim:2', 'trim:3']);
+    expect(recorder.calls.filter((line) => line.startsWith('trim'))).toEqual(['trim:1', 'trim:2', 'trim:3']);
   });
 
-  test('an entry larger than all is told, then trimmed', async () => {
+  test('an entry larger than maxBytes is delivered, then trimmed', async () => {
     const journal = memoryJournal({ maxBytes: 3 });
     const recorder = new Recorder();
     journal.follow(await head(journal), recorder);
     await journal.append({ body: bytes('abc') });
     await journal.append({ body: bytes('abcd') });
-    expect(recorder.told).toEqual(['abc', 'abcd', 'trim:2']);
+    expect(recorder.calls).toEqual(['abc', 'abcd', 'trim:2']);
     expect(await texts(journal)).toEqual([]);
     await journal.append({ body: bytes('x') });
     expect(await texts(journal)).toEqual(['x']);
   });
 
-  test('RP-12 memory is flat over a million appends', async () => {
+  test('memory does not grow over a million appends', async () => {
     const journal = memoryJournal({ size: 1000, maxAge: Infinity });
     const shared = body(100);
-    let told = 0;
+    let received = 0;
     const counter = new Recorder();
-    counter.entries = (batch) => void (told += batch.length);
+    counter.entries = (batch) => void (received += batch.length);
     journal.follow(await head(journal), counter);
     counter.trim = () => {};
     const run = async (count: number) => {
       for (let n = 0; n < count; n++) {
-        const appended = journal.append({ body: shared, key: `k${told}` });
+        const appended = journal.append({ body: shared, key: `k${received}` });
         if (n % 1000 === 0) await appended;
       }
       await new Promise(setImmediate);
@@ -266,10 +266,10 @@ describe('bounds', () => {
     await run(200_000);
     const before = await heapInUse();
     await run(800_000);
-    const grown = (await heapInUse()) - before;
-    expect(told).toBe(1_000_000);
+    const growth = (await heapInUse()) - before;
+    expect(received).toBe(1_000_000);
     expect((await journal.window(Infinity)).entries).toHaveLength(1000);
-    expect(grown).toBeLessThan(4 * 1024 * 1024); // 800,000 entries would be more than 100 MiB
+    expect(growth).toBeLessThan(4 * 1024 * 1024); // 800,000 entries would be more than 100 MiB
   }, 60_000);
 });
 
@@ -277,7 +277,7 @@ describe('age', () => {
   beforeEach(() => jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] }));
   afterEach(() => jest.useRealTimers());
 
-  test('entries leave without traffic, by one timer, and followers are told', async () => {
+  test('without traffic, one timer removes entries and reports it to followers', async () => {
     const journal = memoryJournal({ maxAge: 1600 });
     const recorder = new Recorder();
     journal.follow(await head(journal), recorder);
@@ -286,11 +286,11 @@ describe('age', () => {
     await fill(journal, 1, 3);
     expect(jest.getTimerCount()).toBe(1);
     jest.advanceTimersByTime(599);
-    expect(recorder.told).toEqual(['1', '2', '3']);
+    expect(recorder.calls).toEqual(['1', '2', '3']);
     jest.advanceTimersByTime(1);
-    expect(recorder.told).toEqual(['1', '2', '3', 'trim:2']);
+    expect(recorder.calls).toEqual(['1', '2', '3', 'trim:2']);
     jest.advanceTimersByTime(1000);
-    expect(recorder.told.at(-1)).toBe('trim:3');
+    expect(recorder.calls.at(-1)).toBe('trim:3');
     expect(jest.getTimerCount()).toBe(0);
     expect(await texts(journal)).toEqual([]);
     await fill(journal, 1, 4);
@@ -299,7 +299,7 @@ describe('age', () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test('a log under steady traffic sets few timers', async () => {
+  test('a log with steady traffic sets few timers', async () => {
     const journal = memoryJournal({ maxAge: 1600 });
     const set = jest.spyOn(globalThis, 'setTimeout');
     for (let n = 0; n < 1000; n++) {
@@ -311,7 +311,7 @@ describe('age', () => {
     set.mockRestore();
   });
 
-  test('what is too old is not read, nor is its key known, even before the timer fires', async () => {
+  test('an expired entry is not read and its key is free, even before the timer fires', async () => {
     const journal = memoryJournal({ maxAge: 100 });
     const id = await journal.append({ body: bytes('a'), key: 'k' });
     const next = await journal.append({ body: bytes('b') });
@@ -322,7 +322,7 @@ describe('age', () => {
     jest.restoreAllMocks();
   });
 
-  test('a jump of the wall clock changes nothing', async () => {
+  test('a change of the system time has no effect', async () => {
     const journal = memoryJournal({ maxAge: 1000 });
     await fill(journal, 2);
     jest.setSystemTime(Date.now() + 86_400_000);
@@ -334,7 +334,7 @@ describe('age', () => {
     expect(await texts(journal)).toEqual([]);
   });
 
-  test('ages beyond the longest timer do not spin', async () => {
+  test('an age longer than the longest timer does not fire timers at once', async () => {
     const journal = memoryJournal({ maxAge: 2 ** 40 });
     await fill(journal, 1);
     jest.advanceTimersByTime(1000);
@@ -347,7 +347,7 @@ describe('age', () => {
 });
 
 describe('close', () => {
-  test('is idempotent, and afterwards nothing is taken, given or told', async () => {
+  test('is idempotent; afterwards appends, reads and follows get nothing', async () => {
     const journal = memoryJournal();
     const recorder = new Recorder();
     const [id] = await fill(journal, 1);
@@ -360,10 +360,10 @@ describe('close', () => {
     await expect(journal.window(1)).rejects.toMatchObject(closed);
     await expect(journal.open()).rejects.toMatchObject(closed);
     journal.follow('000000000000-1', recorder)();
-    expect(recorder.told).toEqual([]);
+    expect(recorder.calls).toEqual([]);
   });
 
-  test('from within a follower ends the round', async () => {
+  test('from within a follower ends the delivery', async () => {
     const journal = memoryJournal();
     const start = await head(journal);
     const [first, second] = [new Recorder(), new Recorder()];
@@ -371,26 +371,27 @@ describe('close', () => {
     journal.follow(start, first);
     journal.follow(start, second);
     expect(numberOf(await journal.append({ body: bytes('1') }))).toBe(1);
-    expect([first.told, second.told]).toEqual([['1'], []]);
+    expect([first.calls, second.calls]).toEqual([['1'], []]);
   });
 });
 
 describe('options', () => {
   test.each([
-    [{ size: 0 }, /size must be a positive integer.*got the number 0.*Leave it out for 1024/],
+    [{ size: 0 }, /size must be a positive integer.*received the number 0\. Leave it out for the default, 1024\./],
     [{ size: 1.5 }, /size/],
-    [{ size: '5' }, /size .*got the string "5"/],
+    [{ size: '5' }, /size .*received the string "5"/],
     [{ size: NaN }, /size/],
-    [{ size: null }, /size .*got null/],
+    [{ size: null }, /size .*received null/],
     [{ maxBytes: -1 }, /maxBytes/],
     [{ maxBytes: 0.5 }, /maxBytes/],
     [{ maxAge: 0 }, /maxAge must be a positive number of milliseconds/],
     [{ maxAge: -Infinity }, /maxAge/],
-    [{ maxage: 5 }, /no option "maxage"; its options are size, maxAge, maxBytes/],
-    [[], /must be an object/],
-    [null, /must be an object.*got null/],
-    [5, /must be an object.*got the number 5/],
-  ])('%j is refused', (options, message) => {
+    [{ maxage: 5 }, /memoryJournal\(\) "maxage".*Did you mean maxAge\?/],
+    [{ keep: 5 }, /memoryJournal\(\) "keep".*size, maxAge, maxBytes/],
+    [[], /option of memoryJournal\(\) must be in a plain object.*received an array/],
+    [null, /option of memoryJournal\(\) must be in a plain object.*received null/],
+    [5, /option of memoryJournal\(\) must be in a plain object.*received the number 5/],
+  ])('%j is rejected', (options, message) => {
     const make = () => memoryJournal(options as MemoryJournalOptions);
     expect(make).toThrow(TypeError);
     expect(make).toThrow(message);
@@ -403,7 +404,7 @@ describe('options', () => {
     { size: undefined },
     { size: Infinity, maxAge: Infinity, maxBytes: Infinity },
     { maxAge: 0.5 },
-  ])('%j is taken', (options) => {
+  ])('%j is accepted', (options) => {
     expect(() => memoryJournal(options)).not.toThrow();
   });
 });

@@ -1,7 +1,7 @@
 /*
- * The classic mistakes of resume, as replacements of text in lib/: each must make a test fail.
- * Invariant: the replaced text must be in its file exactly once, so no mistake is forgotten when its line changes.
- * (Not here, because it does no harm: a scan that begins at the wrong one of the queued ids. The other ids wait for the next scan.)
+ * The classic mistakes of resume, as replacements of text in lib/. Each of them must make a test fail.
+ * Invariant: the text to replace is in its file exactly once. So if the line of a mistake changes, the check fails.
+ * One mistake is not here, because it does no harm: a scan that starts at the wrong queued id. The other ids wait for the next scan.
  */
 
 const MODEL = 'model/model.test.ts';
@@ -16,15 +16,15 @@ export const mutants = [
     from: "return n >= this.#first || n === this.#head || (n === 0 && this.#first === 1) ? undefined : 'lost';",
     to: 'return undefined;',
     test: RESUME,
-    part: 'cannot be resumed is told',
+    part: 'cannot be resumed receives a reset',
   },
   {
     name: 'an id of another log counts as one of this log',
     file: 'journal/sequence-id.ts',
-    from: 'isPosition(id) && id.startsWith(name)',
-    to: 'isPosition(id)',
+    from: 'isSequenceId(id) && id.startsWith(name)',
+    to: 'isSequenceId(id)',
     test: RESUME,
-    part: 'cannot be resumed is told',
+    part: 'cannot be resumed receives a reset',
   },
   {
     name: 'the log compares ids as strings',
@@ -69,7 +69,7 @@ export const mutants = [
     from: 'let from = positionOf(connection);',
     to: 'let from = Math.max(positionOf(connection), ring.first - 1);',
     test: RESUME,
-    part: 'cannot be resumed is told',
+    part: 'cannot be resumed receives a reset',
   },
   {
     name: 'a client with an id newer than this process starts at its head',
@@ -78,7 +78,7 @@ export const mutants = [
     to: 'this.continueInRing(this.host.ring.head);',
   },
   {
-    name: 'a newer id is waited for whether the log has it or not',
+    name: 'a connection waits for a newer id that the log does not have',
     file: 'hub/replayer.ts',
     from: 'if (result === undefined || !isCurrent()) return;\n    if (!result.ok) {',
     to: "if (result === undefined || !isCurrent()) return;\n    if (id === '') {",
@@ -152,7 +152,7 @@ export const mutants = [
     to: "addFirst(':\\n');",
   },
   {
-    name: 'the ring is not cut back when the log is',
+    name: 'the ring keeps entries that the log has lost',
     file: 'fanout/ring.ts',
     from: 'while (this.head > n) this.#bytes',
     to: 'while (this.head > n + 1) this.#bytes',
@@ -164,22 +164,22 @@ export const mutants = [
     to: 'this.ring.truncate(n);',
   },
   {
-    name: 'a connection that joined late and was replayed past a cut continues',
+    name: 'a connection that joined late and was replayed past the end of the shortened log continues',
     file: 'connection/resume.ts',
     from: "return membership !== undefined && journal.compare(cursorId, common) > 0 ? 'reset' : 'relocate';",
     to: "return 'relocate';",
   },
   {
-    name: 'a closing connection that has bytes to send does not learn of lost writes',
+    name: 'a closing connection that has bytes to send is not notified of lost writes',
     file: 'hub/registry.ts',
     from: 'yield* this.#closing;',
     to: '',
   },
   {
-    name: 'no connection learns of a restart',
+    name: 'no connection is notified of a restart',
     file: 'hub/hub.ts',
-    from: 'for (const connection of connections) connection.onJournalRestart(reason);',
-    to: 'for (const connection of connections) connection.flush();',
+    from: 'else connection.onJournalRestart(reason);',
+    to: 'else connection.flush();',
   },
   {
     name: 'after a restart, a connection at the old head seems to be at the new floor',
@@ -282,7 +282,7 @@ export const mutants = [
     from: 'closing.isWaiting = !force && this.cursor < closing.limit;',
     to: 'closing.isWaiting = false;',
     test: 'connection/close-end.test.ts',
-    part: 'who is behind at its end',
+    part: 'is behind when it closes',
   },
   {
     name: 'an end does not wait for a connection that reads the log',
@@ -290,7 +290,7 @@ export const mutants = [
     from: '(this.preamblePending || isInLog(this));',
     to: 'this.preamblePending;',
     test: RESUME,
-    part: 'who is ended on the way',
+    part: 'ends during its replay',
   },
   {
     name: 'a client that has disconnected is admitted',
@@ -298,18 +298,18 @@ export const mutants = [
     from: 'if (res.destroyed || req.socket.destroyed) return;',
     to: '',
     test: 'connection/lifecycle.test.ts',
-    part: 'who leaves while',
+    part: 'disconnects while its request',
   },
   {
-    name: 'a long way through the log counts as silence',
+    name: 'a long scan of the log counts as silence',
     file: 'hub/replayer.ts',
     from: 'Math.max(since, this.#answeredAt)',
     to: 'since',
     test: 'hub/replayer.test.ts',
-    part: 'a long way',
+    part: 'a long scan',
   },
   {
-    name: 'a loop of broadcasts waits for the end of a tick that never comes',
+    name: 'a loop of broadcasts waits for the end of a tick that never ends',
     file: 'hub/dispatcher.ts',
     from: 'const isFlushing = this.#work !== undefined && this.#flushed > 0;',
     to: 'const isFlushing = this.#work !== undefined;',
@@ -322,7 +322,7 @@ export const mutants = [
     from: 'if (except?.some(wasIn)) return false;',
     to: 'if (except?.some((channel) => channels.has(channel) && wasIn(channel))) return false;',
     test: 'connection/slow-clients.test.ts',
-    part: 'joined or left while it is behind',
+    part: 'joined or left while the client is behind',
   },
   {
     name: 'a closing connection receives entries from after its end',
@@ -330,7 +330,41 @@ export const mutants = [
     from: 'const head = closing === undefined ? ring.head : closing.limit;',
     to: 'const { head } = ring;',
     test: 'connection/close-end.test.ts',
-    part: 'who is behind at its end',
+    part: 'is behind when it closes',
+  },
+  {
+    name: 'a disconnect ends no connection',
+    file: 'hub/disconnects.ts',
+    from: 'for (const connection of [...group.members]) connection.disconnect(disconnect);',
+    to: '',
+  },
+  {
+    name: 'a disconnect does not end a connection that joins in its opening',
+    file: 'hub/hub.ts',
+    from: "if (connection.lifecycle === 'connecting') this.disconnects.onJoined(connection, names);",
+    to: '',
+    test: 'hub/disconnect.test.ts',
+    part: 'still connecting',
+  },
+  {
+    name: 'the scan overtakes the follower, and so a disconnect',
+    file: 'hub/replayer.ts',
+    from: 'if (last === undefined || journal.compare(last.id, ring.headId) <= 0) return entries;',
+    to: 'return entries;',
+  },
+  {
+    name: 'the scan writes entries from after the end of a closing connection',
+    file: 'hub/replayer.ts',
+    from: 'const isLimited = closing !== undefined && journal.compare(at, closing.limitId) > 0;',
+    to: 'const isLimited = false;',
+  },
+  {
+    name: 'after a restart, connections remain open although a disconnect may have been missed',
+    file: 'hub/hub.ts',
+    from: "(connection) => connection.beginClose('disconnect'));",
+    to: '() => {});',
+    test: 'hub/disconnect.test.ts',
+    part: 'after a restart',
   },
 ];
 

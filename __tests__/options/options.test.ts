@@ -27,7 +27,7 @@ const invalidOptions: [options: unknown, code: string, value: string, part: stri
   [{ limits: { perClients: 5 } }, 'ERR_SSE_OPTION', '"perClients"', 'Did you mean perClient?'],
   [{ limits: { something: 5 } }, 'ERR_SSE_OPTION', '"something"', 'whenFull'],
   [{ retry: { min: 1, max: 2, mean: 1 } }, 'ERR_SSE_OPTION', '"mean"', 'min'],
-  [{ history: { sizes: 5 } }, 'ERR_SSE_OPTION', '"sizes"', 'size, maxAge, maxBytes'],
+  [{ history: { sizes: 5 } }, 'ERR_SSE_OPTION', '"sizes"', 'Did you mean size?'],
   [{ cors: { orgin: 'https://a.example' } }, 'ERR_SSE_CORS', '"orgin"', 'origin'],
   // milliseconds, bytes and counts
   ...(['retry', 'heartbeat', 'maxAge', 'maxBuffered', 'slowTimeout'] as const).flatMap((name) =>

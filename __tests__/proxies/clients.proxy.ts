@@ -25,10 +25,12 @@ async function site(options: SseOptions = {}, handler: (conn: Connection) => unk
   return { events, conns, wire, requests, url: `http://127.0.0.1:${wire.port}/events` };
 }
 
-describe('CLI-11 curl', () => {
+describe('curl', () => {
   interface Curl {
     readonly child: ChildProcess;
+    /** Everything that curl has printed. */
     readonly text: string;
+    /** Settles with the exit code. */
     readonly code: Promise<number | null>;
   }
 
@@ -53,7 +55,7 @@ describe('CLI-11 curl', () => {
     ['-N', ['-N']],
     ['-N -0', ['-N', '-0']],
     ['-N --compressed', ['-N', '--compressed']],
-  ])('%s shows events as they come, and its end', async (_, args) => {
+  ])('%s prints events as they arrive, and ends with the stream', async (_, args) => {
     const { events, conns, url } = await site({ heartbeat: 20, compress: true });
     const shown = curl(...args, url);
     await eventually(() => conns.length === 1 && shown.text.includes('event: checkpoint'));
@@ -64,12 +66,12 @@ describe('CLI-11 curl', () => {
     expect(shown.text).toContain(`id: ${id}\n`);
     await eventually(() => /\n:\n+:\n/.test(shown.text)); // heartbeats
     conns[0]!.end();
-    expect(await shown.code).toBe(0); // the answer was whole, over HTTP/1.0 as well
+    expect(await shown.code).toBe(0); // the answer was complete, over HTTP/1.0 as well
     expect(shown.text).toMatch(/event: end\n(.*\n)*\n$/);
     await eventually(() => events.size === 0);
   });
 
-  test('a last event id by hand gets what was missed', async () => {
+  test('with a Last-Event-ID header prints what was missed', async () => {
     const { events, url } = await site();
     const id = await events.broadcast('seen');
     await events.broadcast('missed');
@@ -80,7 +82,7 @@ describe('CLI-11 curl', () => {
     await eventually(() => events.size === 0);
   });
 
-  test('-I shows the head and ends at once; no handler runs', async () => {
+  test('-I prints the head and ends at once; no handler runs', async () => {
     const { events, conns, url } = await site();
     const shown = curl('-I', url);
     expect(await shown.code).toBe(0);
@@ -90,7 +92,7 @@ describe('CLI-11 curl', () => {
     expect(events.size).toBe(0);
   });
 
-  test('close() is a normal end to it: who wants more calls it again, in a loop of the shell', async () => {
+  test('ends normally at close(), and can be started again, for example in a loop of the shell', async () => {
     const { conns, url } = await site();
     const one = curl('-N', url);
     await eventually(() => conns.length === 1);
@@ -101,13 +103,13 @@ describe('CLI-11 curl', () => {
   });
 });
 
-describe('CLI-03 eventsource-client', () => {
+describe('eventsource-client', () => {
   function follow(url: string) {
-    const seen = { events: [] as { type: string; data: string; id: string | undefined }[], opens: 0, gone: 0 };
+    const seen = { events: [] as { type: string; data: string; id: string | undefined }[], opens: 0, disconnects: 0 };
     const client = createEventSource({
       url,
       onConnect: () => void seen.opens++,
-      onDisconnect: () => void seen.gone++,
+      onDisconnect: () => void seen.disconnects++,
       onMessage: ({ event = 'message', data, id }) => void seen.events.push({ type: event, data, id }),
     });
     later(() => client.close());
@@ -116,7 +118,7 @@ describe('CLI-03 eventsource-client', () => {
   type Seen = ReturnType<typeof follow>['seen'];
   const last = ({ events }: Seen): string | undefined => events.at(-1)?.data;
 
-  test('opens; default, named, multi-line and UTF-8 events; heartbeats fire nothing; it leaves and is seen to', async () => {
+  test('opens; default, named, multi-line and UTF-8 events; heartbeats fire nothing; the server notices its close', async () => {
     const { events, conns, url } = await site({ heartbeat: 20 });
     const { client, seen } = follow(url);
     await eventually(() => seen.opens === 1 && conns.length === 1);
@@ -141,7 +143,7 @@ describe('CLI-03 eventsource-client', () => {
   test.each<[how: string, lose: (all: Awaited<ReturnType<typeof site>>) => unknown]>([
     ['a cut connection', ({ wire }) => wire.cut()],
     ['close()', ({ conns }) => conns[0]!.close({ retry: 10 })],
-  ])('comes back with its id after %s, and gets what it missed, once and in order', async (_how, lose) => {
+  ])('reconnects with its id after %s, and receives what it missed, once and in order', async (_how, lose) => {
     const all = await site();
     const { events, conns, url, requests } = all;
     const { seen } = follow(url);
@@ -164,8 +166,8 @@ describe('CLI-03 eventsource-client', () => {
     expect(events.stats().resumes).toMatchObject({ resumed: 1, lost: 0, unknown: 0 });
   });
 
-  // It looks at no status: its page has to close it at the `end` event.
-  test('end() is told, and no handler runs again', async () => {
+  // This client ignores the status: its page must close it at the `end` event.
+  test('end() fires an end event, and no handler runs again', async () => {
     const { conns, requests, url } = await site();
     const { client, seen } = follow(url);
     await eventually(() => conns.length === 1);
@@ -173,7 +175,7 @@ describe('CLI-03 eventsource-client', () => {
     conns[0]!.end();
     await eventually(() => seen.events.at(-1)?.type === 'end');
     await eventually(() => requests.length > 1, 5000);
-    await pause(100);
+    await pause(100); // no handler may run in this time
     client.close();
     expect(seen.events.map(({ type }) => type)).toEqual(['checkpoint', 'message', 'end']);
     expect(conns).toHaveLength(1);

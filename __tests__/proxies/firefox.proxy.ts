@@ -7,7 +7,7 @@ import { later } from '../fixtures/support.ts';
 import { eventually, listen, pause, serve } from '../fixtures/http.ts';
 import { launchFirefox, type Firefox, type Tab } from './fixtures/firefox.ts';
 
-// Both are for pages: the files that a page loads.
+// The files of the polyfills that a page loads.
 const AMVTEK = join(dirname(require.resolve('eventsource-polyfill')), 'eventsource.js');
 const RECONNECTING = join(
   dirname(require.resolve('reconnecting-eventsource')),
@@ -21,7 +21,7 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => firefox?.stop());
 
-/** What the page keeps of its stream. */
+/** What the page records of its stream. */
 interface Log {
   readonly opens: number;
   readonly errors: number;
@@ -29,7 +29,7 @@ interface Log {
   readonly events: { readonly type: string; readonly data: string | null; readonly id: string }[];
 }
 
-/** Opens a stream and writes down what comes. */
+/** Opens a stream and records the events. */
 const PAGE = `<!DOCTYPE html><meta charset="utf-8"><title>Feed</title>
 <script>window._eventSourceImportPrefix = 'Amvtek';</script>
 <script src="/amvtek.js"></script><script src="/reconnecting.js"></script>
@@ -52,7 +52,7 @@ interface Site {
   readonly tab: Tab;
 }
 
-/** A page in Firefox that follows a stream of ours, over a wire that can be cut. */
+/** Opens a page in Firefox with a stream of a router, over a proxy that the test can cut. */
 async function site(kind: string, options: SseOptions = {}): Promise<Site> {
   const requests: Request[] = [];
   const conns: Connection[] = [];
@@ -61,7 +61,7 @@ async function site(kind: string, options: SseOptions = {}): Promise<Site> {
       requests.push(req);
       conns.push(conn);
     },
-    { retry: 600, ...options }, // Firefox takes nothing below 500 ms
+    { retry: 600, ...options }, // Firefox waits at least 500 ms
   );
   later(() => events.close());
   const { port } = await serve((app) => {
@@ -98,16 +98,16 @@ const CLOSED: Loss = ['close()', ({ conns }) => conns.at(-1)!.close({ retry: 550
 const CUT: Loss = ['a cut connection', ({ wire }) => wire.cut()];
 
 describe.each<[name: string, kind: string, losses: readonly Loss[]]>([
-  ['CLI-13 Firefox', 'EventSource', [CUT, CLOSED]],
-  ['CLI-06 reconnecting-eventsource in Firefox', 'ReconnectingEventSource', [CUT, CLOSED]],
-  // It gives up when a connection breaks, see below: what it comes back from is an answer that ends.
-  ['CLI-08 amvtek’s polyfill in Firefox', 'AmvtekEventSource', [CLOSED]],
+  ['Firefox', 'EventSource', [CUT, CLOSED]],
+  ['reconnecting-eventsource in Firefox', 'ReconnectingEventSource', [CUT, CLOSED]],
+  // It stops when a connection breaks (see below), and reconnects only after a complete answer.
+  ['amvtek’s polyfill in Firefox', 'AmvtekEventSource', [CLOSED]],
 ])('%s', (_, kind, losses) => {
   const lose = losses[0]![1];
 
   test('opens; default, named, multi-line and UTF-8 events; heartbeats and comments fire nothing', async () => {
     const { events, conns, tab } = await site(kind, { heartbeat: 20 });
-    conns[0]!.comment('of no interest\nto anybody');
+    conns[0]!.comment('a comment\nof two lines');
     conns[0]!.push('one', 'two', '', 'three');
     await events.broadcast({ event: 'order', data: { total: 7 } });
     await events.broadcast({ event: 'größe', data: '€豆腐💥\u0085' });
@@ -129,7 +129,7 @@ describe.each<[name: string, kind: string, losses: readonly Loss[]]>([
   });
 
   test.each(losses)(
-    'comes back with its id after %s, and gets what it missed, once and in order',
+    'reconnects with its id after %s, and receives what it missed, once and in order',
     async (_how, lose) => {
       const all = await site(kind);
       const { events, conns, tab } = all;
@@ -153,7 +153,7 @@ describe.each<[name: string, kind: string, losses: readonly Loss[]]>([
     },
   );
 
-  test('a checkpoint is what it comes back with when there was nothing else: a block without data would not do', async () => {
+  test('reconnects with the id of a checkpoint, if there was no other event', async () => {
     const all = await site(kind);
     const { events, conns, tab } = all;
     await until(tab, (log) => log.events.length === 1);
@@ -165,7 +165,7 @@ describe.each<[name: string, kind: string, losses: readonly Loss[]]>([
     expect(events.stats().resumes).toMatchObject({ resumed: 1 });
   });
 
-  test('is told when its past is gone', async () => {
+  test('receives a reset if the log has lost its position', async () => {
     const all = await site(kind, { history: { size: 2 }, snapshot: () => 'state' });
     const { events, tab } = all;
     await events.broadcast('before');
@@ -185,7 +185,7 @@ describe.each<[name: string, kind: string, losses: readonly Loss[]]>([
     ]);
   });
 
-  test('end() is told, and no handler runs again', async () => {
+  test('end() fires an end event, and no handler runs again', async () => {
     const { conns, tab } = await site(kind);
     conns[0]!.push('one');
     conns[0]!.end();
@@ -196,20 +196,20 @@ describe.each<[name: string, kind: string, losses: readonly Loss[]]>([
       ['end', ''],
     ]);
     if (kind === 'EventSource') await until(tab, ({ state }) => state === 2);
-    await pause(1500); // in which it must not come to a handler again
+    await pause(1500); // no handler may run in this time
     expect(conns).toHaveLength(1);
   });
 });
 
-test('CLI-08 amvtek’s polyfill gives up when a connection breaks, and says so: its page makes another one', async () => {
+test('amvtek’s polyfill stops with an error when a connection breaks', async () => {
   const { conns, wire, tab } = await site('AmvtekEventSource');
   wire.cut();
   await until(tab, ({ state, errors }) => state === 2 && errors === 1);
-  await pause(1000); // in which it must not come back
+  await pause(1000); // it must not reconnect in this time
   expect(conns).toHaveLength(1);
 });
 
-test('CLI-13 it opens at the first byte of the body and not at the head; of an id without data it learns nothing', async () => {
+test('Firefox fires open at the first byte of the body, not at the head, and ignores an id without data', async () => {
   const answers: ServerResponse[] = [];
   const ids: unknown[] = [];
   const { url } = await listen(
@@ -224,7 +224,7 @@ test('CLI-13 it opens at the first byte of the body and not at the head; of an i
   later(() => tab.close());
   await tab.run("follow('EventSource', '/events')");
   await eventually(() => answers.length === 1);
-  await pause(500); // in which it must not open
+  await pause(500); // it must not open in this time
   expect((await tab.run<Log>('({ ...log })')).opens).toBe(0);
   answers[0]!.write(':\n');
   await until(tab, ({ opens }) => opens === 1);

@@ -6,7 +6,7 @@ import type { ProxyName } from './fixtures/recipes.ts';
 
 const IDLE = 65_000;
 
-/** The recipes as they are, and those that have lines for a stream without them. */
+/** The recipes as they are, and some of them without their lines for streams. */
 const PROXIES: [name: string, proxy: ProxyName, edits: Edits, within: number][] = [
   ['nginx', 'nginx', [], 100],
   ['HAProxy', 'HAProxy', [], 100],
@@ -39,7 +39,7 @@ async function reading(name: string, edge: string, path: string, user = name): P
 beforeAll(async () => {
   origin = await startOrigin();
   for (const [name, proxy, edits] of PROXIES) proxies.set(name, await startProxy(proxy, origin.port, edits));
-  // The minute in which nothing happens is shared by all, and by the tests before the last.
+  // All proxies share the idle minute, and the other tests run during it.
   idleSince = clock();
   for (const [name, edge] of EDGES) {
     const [kept, silent] = [await reading(name, edge, '/idle'), await reading(name, edge, '/silent')];
@@ -54,10 +54,10 @@ afterAll(async () => {
 });
 
 describe.each(EDGES)('%s, %s', (name, edge, within) => {
-  test(`PX a first event and those that follow come within ${within} ms`, async () => {
+  test(`the first event and later events arrive within ${within} ms`, async () => {
     const firsts: number[] = [];
-    const late: number[] = [];
-    // A machine that does something else for a moment is not a proxy that buffers: that one would be late each time.
+    const delays: number[] = [];
+    // Three rounds, because a busy machine delays one round. A proxy that buffers delays every round.
     for (let round = 1; round <= 3; round++) {
       const start = clock();
       const stream = await reading(name, edge, '/events', `round ${round}`);
@@ -71,19 +71,19 @@ describe.each(EDGES)('%s, %s', (name, edge, within) => {
       for (let n = 1; n <= 3; n++) {
         const sent = clock();
         await origin.at('/events').broadcast({ event: 'tick', data: `${round} ${n}` });
-        late.push((await until(stream, 'tick', `${round} ${n}`)) - sent);
+        delays.push((await until(stream, 'tick', `${round} ${n}`)) - sent);
       }
       await stream.close();
     }
-    const [first, next] = [firsts, late].map((all) => all.toSorted((a, b) => a - b)) as [number[], number[]];
+    const [first, next] = [firsts, delays].map((all) => all.toSorted((a, b) => a - b)) as [number[], number[]];
     measured.push(
-      `${name}, ${edge}: first event after ${firsts.map(Math.round).join(', ')} ms, the next ${Math.round(next[4]!)} ms late`,
+      `${name}, ${edge}: first event after ${firsts.map(Math.round).join(', ')} ms, later events after ${Math.round(next[4]!)} ms`,
     );
     expect(first[0]).toBeLessThan(within);
     expect(next[4]).toBeLessThan(within); // the median
   });
 
-  test('PX two users never share a stream', async () => {
+  test('two users never share a stream', async () => {
     const { opened } = origin.at('/events').stats();
     const [one, two] = [await reading(name, edge, '/events', 'Ann'), await reading(name, edge, '/events', 'Bob')];
     await until(one, 'hello', 'Ann');
@@ -92,7 +92,7 @@ describe.each(EDGES)('%s, %s', (name, edge, within) => {
     origin.users('/events').get('Bob')!.push({ event: 'secret', data: 'of Bob' });
     await until(one, 'secret', 'of Ann');
     await until(two, 'secret', 'of Bob');
-    const three = await reading(name, edge, '/events', 'Eve'); // and what was kept is not played to her
+    const three = await reading(name, edge, '/events', 'Eve'); // a cached stream would be played to this user
     await until(three, 'hello', 'Eve');
     await origin.at('/events').broadcast({ event: 'tick', data: `to all of ${name} ${edge}` });
     for (const [stream, user] of [[one, 'Ann'] as const, [two, 'Bob'] as const, [three, 'Eve'] as const]) {
@@ -106,14 +106,16 @@ describe.each(EDGES)('%s, %s', (name, edge, within) => {
     expect(origin.at('/events').stats().opened - opened).toBe(3);
   });
 
-  // nginx and Caddy see a client go, and so do Varnish that pipes, and HAProxy over TLS with `abortonclose`. The others learn
-  // it when they write: the first write is answered by a reset, the next fails. By default it takes HAProxy over TLS a third
-  // write, and Varnish too: whoever writes has failed by then, but whoever reads waits already, and looks after the next read.
+  // nginx, Caddy, Varnish with pipe, and HAProxy over TLS with `abortonclose` notice a disconnect at once. The others notice it
+  // when they write: the first write gets a reset, the next fails. By default HAProxy over TLS and Varnish need a third write:
+  // their writing side has failed by then, but their reading side already waits, and checks only after its next read.
   const beats = name.endsWith('by default') ? 3 : 2;
-  const ways: [what: string, go: 'close' | 'leave', beats: number][] = [['who has left', 'close', beats]];
-  // As a page does that closes its EventSource and stays: the connection is there, and tells.
-  if (edge === 'HTTP/2') ways.push(['who has closed the stream alone', 'leave', 1]);
-  test.each(ways)('HB-03 %s is noticed in time', async (what, go, beats) => {
+  const ways: [what: string, go: 'close' | 'leave', beats: number][] = [
+    ['a client that has disconnected', 'close', beats],
+  ];
+  // A page may close its EventSource and stay open: the connection stays, and reports the closed stream.
+  if (edge === 'HTTP/2') ways.push(['a client that has closed only the stream', 'leave', 1]);
+  test.each(ways)('%s is noticed in time', async (what, go, beats) => {
     const stream = await reading(name, edge, '/quick');
     await until(stream, 'hello', name);
     const { signal } = origin.users('/quick').get(name)!;
@@ -130,19 +132,19 @@ describe.each(EDGES)('%s, %s', (name, edge, within) => {
 
 describe('after an idle minute', () => {
   beforeAll(async () => {
-    // What is waited for is that nothing happens.
+    // The tests below need an idle minute, in which no event is sent.
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, IDLE - (clock() - idleSince))));
     await origin.at('/idle').broadcast('still there');
     await origin.at('/silent').broadcast('still there');
   }, IDLE + 10_000);
 
-  test.each(EDGES)('PX %s, %s: the stream is there, by its heartbeats', async (name, edge) => {
+  test.each(EDGES)('%s, %s: the stream is open, because of its heartbeats', async (name, edge) => {
     const { kept } = idle.get(`${name}, ${edge}`)!;
     await until(kept, 'message', 'still there');
     expect(kept.over).toBe(false);
   });
 
-  test.each(EDGES)('PX %s, %s: without heartbeats only Caddy keeps it', async (name, edge) => {
+  test.each(EDGES)('%s, %s: without heartbeats only Caddy keeps the stream open', async (name, edge) => {
     const { silent } = idle.get(`${name}, ${edge}`)!;
     if (name === 'Caddy') await until(silent, 'message', 'still there');
     expect(silent.over).toBe(name !== 'Caddy');

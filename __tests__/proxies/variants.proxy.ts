@@ -22,7 +22,7 @@ afterEach(async () => {
 async function proxyWith(name: ProxyName, edits: Edits = []): Promise<Proxy> {
   const proxy = await startProxy(name, origin.port, edits);
   left.push(() => {
-    origin.server.closeAllConnections(); // Apache would wait for them
+    origin.server.closeAllConnections(); // otherwise Apache waits for them
     return proxy.stop();
   });
   return proxy;
@@ -34,25 +34,25 @@ async function open(proxy: Proxy, path: string, user: string, headers: Headers =
   return reading;
 }
 
-/** Two users, each with a stream and a first event of their own, and a broadcast that is there at once. */
-async function live(proxy: Proxy, path = '/events', headers: Headers = {}): Promise<Reading> {
+/** Expects that two users have streams of their own, and that a broadcast arrives at once. */
+async function expectLive(proxy: Proxy, path = '/events', headers: Headers = {}): Promise<Reading> {
   const readings = new Map<string, Reading>();
   for (const user of ['Ann', 'Bob']) {
     const reading = await open(proxy, path, user, headers);
     await until(reading, 'hello', user, 1500);
     readings.set(user, reading);
   }
-  const late: number[] = [];
+  const delays: number[] = [];
   for (const data of ['1', '2', '3']) {
     const sent = clock();
     await origin.at(path.split('?')[0]!).broadcast({ event: 'tick', data });
-    for (const reading of readings.values()) late.push((await until(reading, 'tick', data, 1500)) - sent);
+    for (const reading of readings.values()) delays.push((await until(reading, 'tick', data, 1500)) - sent);
   }
   for (const [user, { events }] of readings) {
     expect(events.filter(({ event }) => event === 'hello').map(({ data }) => data)).toEqual([user]);
   }
-  expect(Math.min(...late)).toBeLessThan(WITHIN);
-  expect(late.toSorted((a, b) => a - b)[3]).toBeLessThan(WITHIN);
+  expect(Math.min(...delays)).toBeLessThan(WITHIN);
+  expect(delays.toSorted((a, b) => a - b)[3]).toBeLessThan(WITHIN);
   return readings.get('Ann')!;
 }
 
@@ -68,7 +68,7 @@ const VARNISH_GZIP: Edits = [
   ['backend default', 'sub vcl_backend_response { set beresp.do_gzip = true; }\nbackend default'],
 ];
 const UNPIPED: Edits = [['return (pipe);', '']];
-// What docs/proxies.md says to write instead.
+// The alternatives that docs/proxies.md recommends.
 const CADDY_REST: Edits = [[CADDY, `@rest not path /events*\n\tencode @rest gzip\n\t${CADDY}`]];
 const VARNISH_REST: Edits = [
   ...UNPIPED,
@@ -99,69 +99,69 @@ test.each<[what: string, name: ProxyName, edits: Edits, encoding: string | undef
   ['do_gzip of everything else, and no pipe', 'Varnish', VARNISH_REST, undefined],
   ['DEFLATE text/event-stream', 'Apache', APACHE_GZIP, 'gzip'],
   ['SetOutputFilter BUFFER', 'Apache', APACHE_BUFFER, undefined],
-])('PX with %s, %s stays live and separate', async (_, name, edits, encoding) => {
+])('with %s, %s passes events on at once, and keeps users apart', async (_, name, edits, encoding) => {
   const proxy = await proxyWith(name, edits);
-  const { headers } = await live(proxy, '/events', GZIP);
+  const { headers } = await expectLive(proxy, '/events', GZIP);
   expect(headers['content-encoding']).toBe(encoding);
-  if (edits === CADDY_GZIP) return; // which holds it back, see below
+  if (edits === CADDY_GZIP) return; // it holds a large first write back, see below
   const large = await open(proxy, '/events?large', 'Ann', GZIP);
   await until(large, 'hello', 'Ann'.padEnd(4096, '.'), 1500);
 });
 
 test.each<[name: ProxyName]>([['nginx'], ['HAProxy'], ['Varnish'], ['Caddy'], ['Apache']])(
-  'PX what the package has compressed comes through %s live',
+  'a stream that the package has compressed passes %s at once',
   async (name) => {
-    const { headers } = await live(await proxyWith(name), '/zipped', GZIP);
+    const { headers } = await expectLive(await proxyWith(name), '/zipped', GZIP);
     expect(headers['content-encoding']).toBe('gzip');
   },
 );
 
-describe('what is known not to work, and what helps', () => {
-  test('PF-03 Caddy with `encode gzip` holds a stream back whose first write is large; `compress` rescues it, or a header', async () => {
+describe('a configuration that breaks streams', () => {
+  test('Caddy with `encode gzip` holds back a stream with a large first write; `compress` or a header prevents it', async () => {
     const proxy = await proxyWith('Caddy', CADDY_GZIP);
     const held = await open(proxy, '/events?large', 'Ann', GZIP);
-    await expect(until(held, 'hello', 'Ann'.padEnd(4096, '.'), 500)).rejects.toThrow('what came');
+    await expect(until(held, 'hello', 'Ann'.padEnd(4096, '.'), 500)).rejects.toThrow('received');
     for (const path of ['/identity', '/zipped']) {
-      const rescued = await open(proxy, `${path}?large`, 'Ann', GZIP);
-      await until(rescued, 'hello', 'Ann'.padEnd(4096, '.'), 500);
+      const passing = await open(proxy, `${path}?large`, 'Ann', GZIP);
+      await until(passing, 'hello', 'Ann'.padEnd(4096, '.'), 500);
     }
   });
 
-  test('to flush at once does not help behind `encode gzip` in Caddy', async () => {
+  test('`flush_interval -1` does not help behind `encode gzip` in Caddy', async () => {
     const proxy = await proxyWith('Caddy', CADDY_FLUSH);
     const held = await open(proxy, '/events?large', 'Ann', GZIP);
-    await expect(until(held, 'hello', 'Ann'.padEnd(4096, '.'), 500)).rejects.toThrow('what came');
+    await expect(until(held, 'hello', 'Ann'.padEnd(4096, '.'), 500)).rejects.toThrow('received');
   });
 
-  test('Varnish that does not pipe and is told to compress all holds everything back; either rescues it', async () => {
+  test('Varnish without pipe and with do_gzip holds everything back; `compress` or a header prevents it', async () => {
     const proxy = await proxyWith('Varnish', [...UNPIPED, ...VARNISH_GZIP]);
     const held = await open(proxy, '/events', 'Ann', GZIP);
-    await expect(until(held, 'hello', 'Ann', 500)).rejects.toThrow('what came');
-    await live(proxy, '/identity', GZIP);
-    await live(proxy, '/zipped', GZIP);
+    await expect(until(held, 'hello', 'Ann', 500)).rejects.toThrow('received');
+    await expectLive(proxy, '/identity', GZIP);
+    await expectLive(proxy, '/zipped', GZIP);
   });
 
-  // The two that an ordinary configuration breaks, unless the headers say what they do: this suite can tell.
-  test('nginx keeps back all of a stream that does not say X-Accel-Buffering: no', async () => {
+  // The next streams lack a header of the package. So this suite would notice if the package did not send it.
+  test('nginx holds back a stream without X-Accel-Buffering: no', async () => {
     const proxy = await proxyWith('nginx');
     await expect(open(proxy, '/bare', 'Ann')).rejects.toThrow('no answer');
   });
 
-  test.each<[name: ProxyName, edits: Edits, path: string, code: number, says: RegExp]>([
+  test.each<[name: ProxyName, edits: Edits, path: string, code: number, report: RegExp]>([
     ['nginx', [], '/bare', 5, /wrong: no answer within [^]*nginx with its default settings/],
     ['Varnish', [...UNPIPED, ...VARNISH_GZIP], '/bare', 5, /wrong: compressed \(gzip\) without a flush[^]*/],
     ['Varnish', [], '/bare', 5, /on the way: Varnish \(via: [^]*wrong: cacheable/],
     ['nginx', [], '/events', 0, /on the way: nginx \(server: /],
-  ])('`tail --doctor` tells what %s does', async (name, edits, path, code, says) => {
+  ])('`tail --doctor` reports what %s does', async (name, edits, path, code, report) => {
     const { url } = await proxyWith(name, edits);
-    let said = '';
-    const [stdout, stderr] = [{ write: () => true }, { write: (text: string) => (said += text) }];
+    let output = '';
+    const [stdout, stderr] = [{ write: () => true }, { write: (text: string) => (output += text) }];
     const args = ['tail', `${url}${path}`, '--doctor', '--timeout', '2', '--header', 'x-user: Ann'];
     expect(await run(args, { stdout, stderr, env: {}, signal: new AbortController().signal })).toBe(code);
-    expect(said).toMatch(says);
+    expect(output).toMatch(report);
   });
 
-  test('Varnish hands one stream to everybody when it does not say Cache-Control', async () => {
+  test('Varnish sends one stream to every user if it has no Cache-Control', async () => {
     const proxy = await proxyWith('Varnish');
     await until(await open(proxy, '/bare', 'Ann'), 'hello', 'Ann');
     await until(await open(proxy, '/bare', 'Bob'), 'hello', 'Ann');

@@ -1,4 +1,4 @@
-// The same tests, with the fast way out closed.
-/* oxlint-disable import/no-unassigned-import -- what is imported runs */
-import '../fixtures/slow-way.ts';
+// The same tests without the fast path to the socket: every write goes through the response.
+/* oxlint-disable import/no-unassigned-import -- the imported modules run */
+import '../fixtures/no-fast-path.ts';
 import '../connection/close-end.test.ts';

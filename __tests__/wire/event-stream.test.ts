@@ -274,7 +274,7 @@ describe('a message that is refused, with a code', () => {
     expect(() => frame(message)).toThrow(own);
   });
 
-  test('the message contains the expectation, the value, cut to 60 characters, and the cure', () => {
+  test('the message contains the expectation, the value, shortened to 60 characters, and the cure', () => {
     expect(() => frame({ foo: 1 })).toThrow(
       'A field of a message must be event, id, data or retry; received the string "foo".',
     );

@@ -47,7 +47,7 @@ function setUp(wrapped: boolean, options: SseOptions = {}): Setup {
   return { app, events, connections };
 }
 
-const turn = (): Promise<void> => new Promise(setImmediate);
+const tick = (): Promise<void> => new Promise(setImmediate);
 
 /** Runs a random program and returns the body, without the random part of the ids. */
 async function play({ app, events, connections }: Setup, seed: number): Promise<string> {
@@ -64,7 +64,7 @@ async function play({ app, events, connections }: Setup, seed: number): Promise<
     else if (dice < 0.78) conn.comment(text());
     else if (dice < 0.84) stream.pause();
     else if (dice < 0.9) stream.resume();
-    else await turn();
+    else await tick();
   }
   stream.resume();
   if (random.next() < 0.5) conn.end();

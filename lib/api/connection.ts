@@ -13,12 +13,13 @@ import type { Source } from './source.ts';
  * - `client`: the client disconnected.
  * - `handler`: the application called `close()`, or the handler answered the request itself.
  * - `end`: the application called `end()`, or the handler's iterable is exhausted.
+ * - `disconnect`: the application called `disconnect()` of the router, in any process.
  * - `slow`: the client did not read fast enough; see `maxBuffered` and `slowTimeout`.
- * - `expired`: the stream reached its `maxAge`.
+ * - `expired`: the stream reached its `maxAge`, or its `recheck` returned false.
  * - `shutdown`: the router was closed.
  * - `error`: the handler, its iterable, the snapshot or the response threw an error, or the journal did not answer for 30 seconds.
  */
-export type CloseReason = 'client' | 'handler' | 'end' | 'slow' | 'expired' | 'shutdown' | 'error';
+export type CloseReason = 'client' | 'handler' | 'end' | 'disconnect' | 'slow' | 'expired' | 'shutdown' | 'error';
 
 /**
  * One open stream: the handler receives it, and `events.connections` contains it while it is open.
@@ -31,8 +32,9 @@ export type CloseReason = 'client' | 'handler' | 'end' | 'slow' | 'expired' | 's
  * });
  * ```
  * @typeParam E - the event map; see {@link EventMap}
+ * @typeParam S - the application's own data in {@link Connection.state}
  */
-export interface Connection<E extends EventMap = AnyEvents> {
+export interface Connection<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /** Identifies the connection among all connections of all processes: printable ASCII without spaces. */
   readonly id: string;
   /** The request that opened the stream. */
@@ -46,11 +48,12 @@ export interface Connection<E extends EventMap = AnyEvents> {
   readonly lastEventId: string;
   /** The channels that the connection has joined. The set changes with `join()` and `leave()`; only the router can change it. */
   readonly channels: ReadonlySet<string>;
-  /** The application's own data for this connection: an object that is empty at first. */
-  readonly state: Record<string, unknown>;
+  /** The application's own data for this connection: an object that is empty at first. `sse<Events, State>()` types it. */
+  readonly state: Partial<S>;
   /**
    * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
-   * connection it is aborted already.
+   * connection it is aborted already. Its listeners run in the async context of the connection's request, if the handler reads it
+   * or the router has the option `snapshot`, `recheck`, `serialize` or `onError`; otherwise in the context of the first access.
    */
   readonly signal: AbortSignal;
   /** The bytes of this connection that the kernel has not accepted yet; 0 once the connection is closed. */
@@ -79,7 +82,8 @@ export interface Connection<E extends EventMap = AnyEvents> {
   push(...messages: Message<E>[]): boolean;
   /**
    * Sends each item of a source and waits whenever the client is behind, so the source is read at the client's speed. An item is a
-   * string, a message, or a chunk of bytes, which is decoded as UTF-8; one character may span two chunks.
+   * string, a message, or a chunk of bytes, which is decoded as UTF-8. A character may span two items: two chunks, two strings, or
+   * the data of two messages of the same event.
    * The source is released when it is exhausted, and when the connection closes.
    * @example
    * ```ts

@@ -1,19 +1,17 @@
 /*
- * What append, ids, open and close must do.
- * Knows the scene only.
- * Invariant: see index.ts.
+ * The requirements for append, ids, open and close.
  */
 import { deepStrictEqual, notStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
 import type { Entry, NewEntry } from '../journal/journal.ts';
-import { type Scene, entriesAfter, entryOf, fill, headOf, idsOf } from './harness.ts';
+import { type CaseContext, entriesAfter, entryOf, fill, headOf, idsOf } from './harness.ts';
 
 const MEBIBYTE = 1024 * 1024;
 
-export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
-  'ids have the form that isId knows, fit into a header and rise by compare': async ({ journal }) => {
-    const ids = [await headOf(journal), ...(await fill(journal, 120))]; // over 9 → 10 and 99 → 100, where texts fall
+export const appendCases: Record<string, (context: CaseContext) => Promise<void>> = {
+  'ids pass isId, fit into a header and increase by compare': async ({ journal }) => {
+    const ids = [await headOf(journal), ...(await fill(journal, 120))]; // over 9 → 10 and 99 → 100, where text order differs from number order
     for (const id of ids) {
-      ok(journal.isId(id), `isId refuses ${id}`);
+      ok(journal.isId(id), `isId rejects ${id}`);
       ok(/^[\x21-\x7e]{1,128}$/.test(id), `${JSON.stringify(id)} is not printable ASCII of at most 128 characters`);
     }
     for (let a = 0; a < ids.length; a++) {
@@ -25,16 +23,16 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     }
   },
 
-  'isId refuses what is not an id': async ({ journal }) => {
+  'isId rejects any text that is not an id': async ({ journal }) => {
     const [id] = await fill(journal, 1);
     const around = [`${id}\n`, `\n${id}`, ` ${id}`, `${id} `, `${id}\0`, `(${id}`, `${id},${id}`, `${id}ä`];
-    const foreign = ['', ' ', '-', '+', '$', '>', '*', '?', '\0', '../..', 'nobody’s id', 'x'.repeat(100_000)];
+    const foreign = ['', ' ', '-', '+', '$', '>', '*', '?', '\0', '../..', 'no log’s id', 'x'.repeat(100_000)];
     for (const text of [...around, ...foreign]) {
-      ok(!journal.isId(text), `isId takes ${JSON.stringify(text.slice(0, 60))}`);
+      ok(!journal.isId(text), `isId accepts ${JSON.stringify(text.slice(0, 60))}`);
     }
   },
 
-  'entries appended at once are in the log in the order of the calls': async ({ journal }) => {
+  'entries that are appended together are in the log in the order of the calls': async ({ journal }) => {
     const floor = await headOf(journal);
     const texts = Array.from({ length: 200 }, (_, n) => `${n}`);
     const ids = await Promise.all(texts.map((text) => journal.append(entryOf(text))));
@@ -47,18 +45,18 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     );
   },
 
-  'two handles that append at once make one order, with no id twice': async ({ journal, other }) => {
+  'two handles that append at the same time produce one order, without duplicate ids': async ({ journal, other }) => {
     const floor = await headOf(journal);
-    const mine: Promise<string>[] = [];
-    const theirs: Promise<string>[] = [];
+    const byJournal: Promise<string>[] = [];
+    const byOther: Promise<string>[] = [];
     for (let n = 0; n < 100; n++) {
-      mine.push(journal.append(entryOf(`a${n}`)));
-      theirs.push(other.append(entryOf(`b${n}`)));
+      byJournal.push(journal.append(entryOf(`a${n}`)));
+      byOther.push(other.append(entryOf(`b${n}`)));
     }
-    const ids = [await Promise.all(mine), await Promise.all(theirs)];
+    const ids = [await Promise.all(byJournal), await Promise.all(byOther)];
     const log = idsOf(await entriesAfter(journal, floor));
-    deepStrictEqual(idsOf(await entriesAfter(other, floor)), log, 'both handles see the same log');
-    strictEqual(new Set(log).size, 200, 'each entry has an id of its own');
+    deepStrictEqual(idsOf(await entriesAfter(other, floor)), log, 'both handles return the same log');
+    strictEqual(new Set(log).size, 200, 'each entry has its own id');
     for (const own of ids) {
       const set = new Set(own);
       const inLog = log.filter((id) => set.has(id));
@@ -66,7 +64,7 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     }
   },
 
-  'what append has resolved is in the log, for both handles': async ({ journal, other }) => {
+  'an entry is in the log for both handles once its append has resolved': async ({ journal, other }) => {
     for (let n = 0; n < 20; n++) {
       const id = await journal.append(entryOf(`${n}`));
       strictEqual(await headOf(journal), id, 'the head of the handle that appended');
@@ -74,7 +72,7 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     }
   },
 
-  'bodies and channels come back as they went in': async ({ journal, other, recorder }) => {
+  'bodies and channels are returned as they were appended': async ({ journal, other, recorder }) => {
     const floor = await headOf(journal);
     const follower = recorder();
     other.follow(floor, follower);
@@ -92,14 +90,14 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     ];
     const ids: string[] = [];
     for (const entry of given) ids.push(await journal.append(entry));
-    await follower.hasTold(ids);
+    await follower.hasReceived(ids);
     const views: Record<string, readonly Entry[]> = {
       'read()': await entriesAfter(other, floor),
       'window()': (await journal.window(given.length)).entries,
-      'a follower': follower.told,
+      'a follower': follower.received,
     };
     for (const [view, entries] of Object.entries(views)) {
-      strictEqual(entries.length, given.length, `${view}: how many`);
+      strictEqual(entries.length, given.length, `${view}: the number of entries`);
       for (const [n, { to, except, body }] of given.entries()) {
         deepStrictEqual(entries[n]!.to, to, `${view}: \`to\` of entry ${n}`);
         deepStrictEqual(entries[n]!.except, except, `${view}: \`except\` of entry ${n}`);
@@ -108,7 +106,7 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     }
   },
 
-  'channels are copied: what the caller does to its list later changes nothing': async ({ journal }) => {
+  'channels are copied: a later change of the caller’s list has no effect': async ({ journal }) => {
     const [to, except] = [['a'], ['b']];
     const appended = journal.append({ ...entryOf('x'), to, except });
     to.push('c');
@@ -118,22 +116,22 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     deepStrictEqual([entry!.to, entry!.except], [['a'], ['b']]);
   },
 
-  'a key is in the log once, whoever appends it again': async ({ journal, other }) => {
+  'an entry with a key is stored once, whichever handle appends it again': async ({ journal, other }) => {
     const floor = await headOf(journal);
     for (const key of ['order 1', '', 'ä€😀', 'k'.repeat(5000), '__proto__']) {
       const id = await journal.append({ ...entryOf('first'), key });
       await journal.append(entryOf('first'));
-      strictEqual(await journal.append({ ...entryOf('again'), key }), id, 'the same handle gets the first one’s id');
-      strictEqual(await other.append({ ...entryOf('again'), key }), id, 'so does the other handle');
+      strictEqual(await journal.append({ ...entryOf('again'), key }), id, 'the same handle returns the first id');
+      strictEqual(await other.append({ ...entryOf('again'), key }), id, 'the other handle returns it too');
     }
-    const raced = await Promise.all(
+    const concurrent = await Promise.all(
       [journal, other, journal].map((each) => each.append({ ...entryOf('first'), key: 'race' })),
     );
-    strictEqual(new Set(raced).size, 1, 'of three at once one is stored');
+    strictEqual(new Set(concurrent).size, 1, 'of three concurrent appends one is stored');
     notStrictEqual(
       await journal.append({ ...entryOf('first'), key: 'race 2' }),
-      raced[0],
-      'another key is another entry',
+      concurrent[0],
+      'another key stores another entry',
     );
     const bodies = (await entriesAfter(journal, floor)).map(({ body }) => new TextDecoder().decode(body));
     deepStrictEqual(
@@ -149,7 +147,7 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     deepStrictEqual(idsOf((await journal.window(10)).entries), ids);
   },
 
-  'close is idempotent; a closed journal takes nothing and tells nothing': async ({
+  'close is idempotent; a closed journal rejects appends and delivers nothing': async ({
     journal,
     other,
     shared,
@@ -159,14 +157,14 @@ export const appendCases: Record<string, (scene: Scene) => Promise<void>> = {
     const [follower, witness] = [recorder(), recorder()];
     journal.follow(floor, follower);
     const [id] = await fill(journal, 1);
-    await follower.hasTold([id!]);
+    await follower.hasReceived([id!]);
     await Promise.all([journal.close(), journal.close()]);
     await journal.close();
     await rejects(journal.append(entryOf('late')), { code: 'ERR_SSE_CLOSED' }, 'append after close');
     if (!shared) return;
     other.follow(floor, witness);
-    const next = await other.append(entryOf('2')); // the other handle does not notice
-    await witness.hasTold([id!, next]);
-    await follower.hasTold([id!], 'the entries told by a closed journal');
+    const next = await other.append(entryOf('2')); // the other handle is not affected
+    await witness.hasReceived([id!, next]);
+    await follower.hasReceived([id!], 'the entries received from a closed journal');
   },
 };

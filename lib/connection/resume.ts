@@ -77,7 +77,7 @@ export function rewind(connection: ConnectionState, n: number, removed: readonly
   const { ring, journal } = host;
   const common = ring.idAt(n) as string;
   if (isInLog(connection)) {
-    // The scan may have passed the cut before this process noticed it. There, what is new in the log seemed older than a join.
+    // The scan may have passed the end of the shortened log before this process noticed it. New entries there seemed older than a join.
     return membership !== undefined && journal.compare(cursorId, common) > 0 ? 'reset' : 'relocate';
   }
   if (cursor <= n) return 'unaffected';

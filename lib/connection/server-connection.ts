@@ -5,6 +5,8 @@
  * docs/architecture.md has the table of all transitions.
  */
 
+import { AsyncResource } from 'node:async_hooks';
+import { setMaxListeners } from 'node:events';
 import { inspect } from 'node:util';
 import type { Connection, CloseReason } from '../api/connection.ts';
 import { isPromiseLike, isSource } from '../api/source.ts';
@@ -27,6 +29,8 @@ import {
   insertId,
   MAX_ID_LENGTH,
   retryLine,
+  serializeDefault,
+  type EncodedMessage,
 } from '../wire/event-stream.ts';
 import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
 import type { Transport } from '../wire/transport.ts';
@@ -51,16 +55,25 @@ import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
 import { pipeSource } from './push-source.ts';
 import { broughtId, foreignId, getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
-import { type ConnectionRequest, ConnectionState } from './state.ts';
+import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
 /** node:http hands what it was given to the socket only at the end of the tick, so its count is read then. */
 const NOT_READ = -1;
 
+/** An entry of the log that ends connections: its number in the ring, its id, and whether the clients must not reconnect. */
+export interface Disconnect {
+  readonly n: number;
+  readonly id: string;
+  readonly isFinal: boolean;
+}
+
 export class ServerConnection extends ConnectionState implements Connection {
   constructor(host: ConnectionHost, transport: Transport, request: ConnectionRequest, serial: number) {
-    const { maxAge } = host.settings;
-    super(host, transport, request, serial, maxAge ? host.timer.now + randomDelay(maxAge) : 0);
+    const { now } = host.timer;
+    // 0 means never, so a connection that has expired already expires at 1.
+    super(host, transport, request, serial, request.maxAge === undefined ? 0 : Math.max(1, now + request.maxAge));
+    if (host.settings.keepsContext) this.#keepContext();
   }
 
   // ---- What the application calls
@@ -90,11 +103,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   get signal(): AbortSignal {
-    if (this.abortController === undefined) {
-      this.abortController = new AbortController();
-      if (this.isClosed) this.abortController.abort(this.closing!.reason);
-    }
-    return this.abortController.signal;
+    this.#keepContext(); // for its listeners
+    return this.#closeSignal;
   }
 
   push(...items: unknown[]): boolean {
@@ -110,8 +120,7 @@ export class ServerConnection extends ConnectionState implements Connection {
             `Every argument of push() after a message must be a message; received ${describe(message)}. Push lines in a call of their own.`,
           );
         }
-        const { serialize, controlEvents } = this.host.settings;
-        const { id, body } = encodeMessage(message, serialize, controlEvents);
+        const { id, body } = this.#encodeMessage(message);
         if (id !== undefined) usesAppIds = true;
         text += id === undefined ? body : idLine(id) + body;
       }
@@ -124,7 +133,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { producers } = this.host;
     producers.add(this);
     try {
-      await pipeSource(this as Connection, source);
+      await pipeSource(this as Connection, source, this.#closeSignal);
     } finally {
       producers.remove(this);
     }
@@ -176,6 +185,32 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Shows nothing of the request, whose headers contain secrets. */
   [inspect.custom](): string {
     return `Connection { id: '${this.id}', readyState: '${this.readyState}', channels: ${this.channels.size}, bufferedBytes: ${this.bufferedBytes} }`;
+  }
+
+  // ---- Context
+
+  /** Calls a function of the application in the async context of the request, whichever tick or timer the caller runs in. */
+  inContext<T>(call: () => T): T {
+    return this.context === undefined ? call() : this.context.runInAsyncScope(call);
+  }
+
+  /**
+   * Keeps the async context that the caller runs in, unless one is kept already. An AsyncResource takes 80 bytes; the function that
+   * `AsyncLocalStorage.snapshot()` returns takes 2.7 KB on Node 20 and 1.4 KB on Node 24.
+   */
+  #keepContext(): void {
+    this.context ??= new AsyncResource('SseConnection');
+  }
+
+  /** The signal of {@link signal}. It keeps no context: another request may have called `pushAll()`. */
+  get #closeSignal(): AbortSignal {
+    if (this.abortController === undefined) {
+      this.abortController = new AbortController();
+      // Each database query and each pushAll() of a long stream may add a listener. Node 20 warns from the eleventh on.
+      setMaxListeners(Infinity, this.abortController.signal);
+      if (this.isClosed) this.abortController.abort(this.closing!.reason);
+    }
+    return this.abortController.signal;
   }
 
   // ---- Opening
@@ -293,6 +328,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** The scan has read up to the entry `id`; the packet has what of it is for this connection. */
   onReplayPage(packet: Packet | undefined, id: string): void {
     this.#advance(writeReplayed(this, packet, id));
+    if (this.closing !== undefined && this.host.journal.compare(id, this.closing.limitId) >= 0) this.closeNow();
   }
 
   /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
@@ -307,12 +343,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.host.onReset(this, reason, lastEventId);
   }
 
-  /** Saves the position before the ring is cut back: live connections share the dispatcher's. */
+  /** Saves the position before the ring rewinds: live connections share the dispatcher's. */
   saveCursor(): void {
     this.cursor = positionOf(this);
   }
 
-  /** Saves the id of the position before the ring that knows it is replaced. */
+  /** Saves the id of the position before the ring that contains it is replaced. */
   saveCursorId(): void {
     if (this.source === 'live') this.cursorId = this.host.ring.idAt(positionOf(this)) as string;
   }
@@ -325,11 +361,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.resumeAfter(this.cursorId); // the connection was not in the ring: its id may be in the log as it is now
   }
 
-  /** The ring has been cut back to n: the log lost the entries in `removed`. */
+  /** The ring has been rewound to n: the log lost the entries in `removed`. */
   onJournalRewind(n: number, removed: readonly Entry[]): void {
     const common = this.host.ring.idAt(n) as string;
     this.outbox?.truncate(n);
-    if (this.closing !== undefined) this.closing.limit = Math.min(this.closing.limit, n);
+    if (this.closing !== undefined && this.closing.limit > n)
+      Object.assign(this.closing, { limit: n, limitId: common });
     this.membership?.truncate(common);
     if (this.lifecycle === 'closed') return;
     const effect = rewind(this, n, removed);
@@ -402,8 +439,12 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   #snapshot(): string | Promise<string> {
     const { settings } = this.host;
-    const snapshot: unknown = settings.snapshot!(this as Connection, this.request);
-    return isPromiseLike(snapshot) ? snapshot.then((settled) => this.#encodeAll(settled)) : this.#encodeAll(snapshot);
+    return this.inContext(() => {
+      const snapshot: unknown = settings.snapshot!(this as Connection, this.request);
+      if (!isPromiseLike(snapshot)) return this.#encodeAll(snapshot);
+      // A `then` that is not a promise's own may call back in any context.
+      return Promise.resolve(snapshot).then((settled) => this.#encodeAll(settled));
+    });
   }
 
   #encodeAll(snapshot: unknown): string {
@@ -415,11 +456,16 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   #encode(message: unknown): string {
-    const { serialize, controlEvents } = this.host.settings;
-    const { id, body } = encodeMessage(message, serialize, controlEvents);
+    const { id, body } = this.#encodeMessage(message);
     if (id === undefined) return body;
     this.usesAppIds = true;
     return idLine(id) + body;
+  }
+
+  #encodeMessage(message: unknown): EncodedMessage {
+    const { serialize, controlEvents } = this.host.settings;
+    if (serialize === serializeDefault) return encodeMessage(message, serialize, controlEvents);
+    return this.inContext(() => encodeMessage(message, serialize, controlEvents));
   }
 
   // ---- Delivery
@@ -575,17 +621,39 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Ends the connection in order: what was pushed leaves first, then `finalFrame`, then the end of the body. */
   beginClose(reason: CloseReason, finalFrame = ''): void {
     if (this.isClosed) return;
-    const { dispatcher, producers, registry, ring } = this.host;
-    const isUnfinished = reason === 'error' || (reason !== 'end' && reason !== 'handler' && producers.has(this));
-    this.closing = { reason, finalFrame, isUnfinished, limit: ring.head, deadline: 0, isWaiting: false };
-    registry.addClosing(this);
+    this.#setClosing(reason, finalFrame, reason === 'end');
     let hasEnded = false;
-    // An exception in this tick may still turn a connection that has not opened into an error's answer.
-    if (this.lifecycle === 'connecting') dispatcher.scheduleFlush(this);
+    // After an exception in this tick, the error handler may still answer instead of a connection that has not opened.
+    if (this.lifecycle === 'connecting') this.host.dispatcher.scheduleFlush(this);
     else hasEnded = this.#endResponse(reason === 'error');
     if (this.isClosed) return; // its transport threw
     this.lifecycle = hasEnded ? 'closed' : 'closing';
     this.#announceClose(reason);
+  }
+
+  /**
+   * Ends the connection by a disconnect of the log. What is due leaves at the end of the tick, in slices: one disconnect may end
+   * thousands of connections.
+   */
+  disconnect({ n, id, isFinal }: Disconnect): void {
+    if (this.isClosed) return;
+    this.#setClosing('disconnect', isFinal && this.host.settings.controlEvents ? endEvent() : '', isFinal);
+    Object.assign(this.closing!, { limit: n, limitId: id });
+    this.lifecycle = 'closing';
+    this.host.dispatcher.scheduleFlush(this);
+    this.#announceClose('disconnect');
+  }
+
+  /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
+  closeWithoutRest(): void {
+    this.#completeClose(true);
+  }
+
+  #setClosing(reason: CloseReason, finalFrame: string, isFinal: boolean): void {
+    const { producers, registry, ring } = this.host;
+    const isUnfinished = reason === 'error' || (reason !== 'end' && reason !== 'handler' && producers.has(this));
+    this.closing = { ...closingOf(reason, ring), finalFrame, isFinal, isUnfinished };
+    registry.addClosing(this);
   }
 
   /** Closes the connection after an error that no caller receives. */
@@ -609,7 +677,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.abandon(reason);
   }
 
-  /** Leaves the response to the handler, to the error handler, or to nobody. */
+  /** Closes the connection, but not the response: the handler or the error handler answers, or the response has closed. */
   abandon(reason: CloseReason): void {
     const { registry, replayer } = this.host;
     const wasClosed = this.isClosed;
@@ -618,7 +686,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.lifecycle = 'closed';
     this.outbox = undefined;
     if (!wasClosed) {
-      this.closing = { reason, finalFrame: '', isUnfinished: false, limit: 0, deadline: 0, isWaiting: false };
+      this.closing = closingOf(reason, this.host.ring);
       this.#announceClose(reason);
     } else this.closing!.isWaiting = false;
     registry.removeClosing(this);
@@ -661,7 +729,7 @@ export class ServerConnection extends ConnectionState implements Connection {
       this.#advance(writeDue(this));
       if (this.#hasEnded) return true; // its cursor was overrun
       if (this.source === 'ring' && !this.preamblePending) closing.isWaiting = !force && this.cursor < closing.limit;
-      else closing.isWaiting = !force && closing.reason === 'end' && (this.preamblePending || isInLog(this));
+      else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || isInLog(this));
       if (closing.isWaiting) return false;
       writeRest(this);
       if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
@@ -679,7 +747,13 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   #announceClose(reason: CloseReason): void {
     this.host.onClosed(this, reason);
-    this.abortController?.abort(reason);
+    const { abortController } = this;
+    if (abortController !== undefined) this.inContext(() => abortController.abort(reason));
     this.#resolveDrained();
   }
+}
+
+function closingOf(reason: CloseReason, { head, headId }: ConnectionHost['ring']): Closing {
+  const flags = { isFinal: false, isUnfinished: false, isWaiting: false };
+  return { reason, finalFrame: '', limit: head, limitId: headId, deadline: 0, ...flags };
 }

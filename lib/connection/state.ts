@@ -4,6 +4,7 @@
  * no entry after the cursor was written. A connection has no queue of broadcasts.
  */
 
+import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { Request } from 'express';
 import type { CloseReason } from '../api/connection.ts';
@@ -34,10 +35,13 @@ export interface Closing {
   readonly reason: CloseReason;
   /** Written after everything else: an `end` event, a `retry` line, or ''. */
   readonly finalFrame: string;
+  /** Whether the client does not reconnect, so that anything unsent would be lost. */
+  readonly isFinal: boolean;
   /** Whether the router ends an answer that is not complete: its handler was still running, an error occurred, or data was lost. */
   isUnfinished: boolean;
-  /** The connection receives no entry after this n. */
+  /** The connection receives no entry after this n, whose id is `limitId`. */
   limit: number;
+  limitId: string;
   /** When the sweep completes the close: the host's milliseconds. */
   deadline: number;
   /** Whether the end of the response waits for entries, for a snapshot, or for the confirmation of an id. */
@@ -51,7 +55,7 @@ export interface Stall {
   readonly since: number;
 }
 
-/** What the router knows of a request when it admits it. */
+/** The data of a request that the router passes to the hub at the admission. */
 export interface ConnectionRequest {
   readonly request: Request;
   /** As the client sent it: of any form and length. */
@@ -60,6 +64,8 @@ export interface ConnectionRequest {
   readonly padding: string;
   /** The client that `limits.perClient` counts this connection for; `undefined` without that limit. */
   readonly client: string | undefined;
+  /** The milliseconds that the stream may stay open; `undefined`: no limit. */
+  readonly maxAge: number | undefined;
 }
 
 export class ConnectionState {
@@ -123,6 +129,8 @@ export class ConnectionState {
   /** The tick of the last push, and the characters pushed in it. */
   pushTick = 0;
   pushedInTick = 0;
+  /** The async context of the request; `undefined` while no function of the application may run outside of it. */
+  context: AsyncResource | undefined = undefined;
 
   constructor(
     host: ConnectionHost,

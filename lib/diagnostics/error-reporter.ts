@@ -6,7 +6,7 @@
 
 import { inspect } from 'node:util';
 import type { Connection } from '../api/connection.ts';
-import { SseError } from '../errors.ts';
+import { describe, SseError } from '../errors.ts';
 import { isPromiseLike } from '../api/source.ts';
 
 /** Passes an error to the application's `onError` or, without one, emits a warning of the process. */
@@ -41,6 +41,14 @@ export function warnOfLateJoin(): void {
   process.emitWarning(
     'A returning client joined a channel after its stream had opened, so the events that it missed on this channel are not sent. Join before the first push, or before the handler returns.',
     { code: 'SSE_JOINED_LATE' },
+  );
+}
+
+/** Warns that `limits.perClient` cannot tell the clients of some requests apart. */
+export function warnOfClient(address: string | undefined): void {
+  process.emitWarning(
+    `limits.perClient must have the IP address of each client; received ${describe(address)} as req.ip. Requests without an address, such as those over a Unix socket, are not counted. If a proxy is in front, set Express' trust proxy to the number of proxies; otherwise set limits.clientKey.`,
+    { code: 'SSE_CLIENT_UNKNOWN' },
   );
 }
 

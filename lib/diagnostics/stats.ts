@@ -55,6 +55,7 @@ export class Counters {
     client: 0,
     handler: 0,
     end: 0,
+    disconnect: 0,
     slow: 0,
     expired: 0,
     shutdown: 0,

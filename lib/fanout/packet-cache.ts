@@ -21,7 +21,7 @@ export class PacketCache {
   #to = -1;
   #entries: readonly Entry[] = [];
   #isForAll = true; // none of the entries has a `to` or `except`
-  /** For each group the entries that it wants, as a string of 0 and 1: evaluated once per group, not per connection. */
+  /** For each group the entries that are for it, as a string of 0 and 1: evaluated once per group, not per connection. */
   readonly #selections = new Map<object | undefined, string>();
 
   /** @param sendsPositions Whether packets contain the ids of their entries. */
@@ -44,7 +44,12 @@ export class PacketCache {
     return this.#entries;
   }
 
-  /** Returns the entries of (from, to] that the receiver wants, as one packet; `undefined` if it wants none. */
+  /** Returns the entries (from, to] without caching them. */
+  slice(from: number, to: number): readonly Entry[] {
+    return Array.from({ length: to - from }, (_, index) => this.#ring.at(from + 1 + index));
+  }
+
+  /** Returns the entries of (from, to] that are for the receiver, as one packet; `undefined` if there are none. */
   packet(receiver: PacketReceiver, from: number, to: number): Packet | undefined {
     const entries = this.entries(from, to);
     let selection = '';

@@ -1,17 +1,20 @@
 /*
- * What decides which entries a connection receives, and in which form.
+ * Decides which entries a connection receives.
+ *
+ * Invariant: receivers of one group without a membership history want the same entries, so they share packets.
  */
 
 import type { Entry } from '../journal/journal.ts';
 import type { MembershipHistory } from './membership-history.ts';
 import type { SubscriberGroup } from './subscriber-groups.ts';
 
+/** The properties of a connection that decide which packets it receives. */
 export interface PacketReceiver {
-  /** The connections with the same channels. */
+  /** The connections that have joined the same channels. */
   readonly group: Pick<SubscriberGroup<unknown>, 'matches' | 'channels'> | undefined;
-  /** The channels that it joined or left while it was behind; without any, it shares packets with its group. */
+  /** The channels that it joined or left while it was behind; `undefined` if there are none, and then it shares packets. */
   readonly membership: MembershipHistory | undefined;
-  /** Whether it gets entries without their ids. */
+  /** Whether the ids of its client are the application's, so that its packets have none. */
   readonly usesAppIds: boolean;
 }
 

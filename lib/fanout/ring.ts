@@ -5,6 +5,7 @@
  * is dropped before the dispatcher has settled it.
  */
 
+import { Deque } from '../journal/deque.ts';
 import type { Entry, JournalWindow } from '../journal/journal.ts';
 
 /** The size of a ring. It drops its oldest entries when it exceeds either limit. */
@@ -17,8 +18,7 @@ export interface RingLimits {
 export class Ring {
   readonly #limits: RingLimits;
   readonly #compare: (a: string, b: string) => number;
-  #entries: (Entry | undefined)[] = [];
-  #oldestIndex = 0; // the index of the oldest entry in #entries: a shift() per dropped entry would take as long as the array is
+  readonly #entries = new Deque<Entry>();
   #first = 1; // the n of the oldest entry
   #floor = ''; // the id just before the oldest entry
   #bytes = 0;
@@ -37,7 +37,7 @@ export class Ring {
 
   /** The n of the newest entry; `first - 1` if the ring is empty. */
   get head(): number {
-    return this.#first + this.#entries.length - this.#oldestIndex - 1;
+    return this.#first + this.#entries.length - 1;
   }
 
   /** The id of the newest entry; the floor's if the ring is empty. */
@@ -53,8 +53,7 @@ export class Ring {
   /** Replaces all entries by a window of the log. Numbers continue to grow, so that no earlier n identifies a new entry. */
   fill(window: JournalWindow): void {
     this.#first = this.head + 2; // skips a number: a position at the old head must not equal the new floor
-    this.#entries = [];
-    this.#oldestIndex = 0;
+    this.#entries.clear();
     this.#bytes = 0;
     this.#floor = window.floor;
     this.#trimmedUpTo = this.#first - 2;
@@ -77,15 +76,10 @@ export class Ring {
         this.#bytes > this.#limits.bytes ||
         this.#first <= this.#trimmedUpTo)
     ) {
-      const oldest = this.#entries[this.#oldestIndex] as Entry;
-      this.#entries[this.#oldestIndex++] = undefined;
+      const oldest = this.#entries.shift() as Entry;
       this.#first++;
       this.#floor = oldest.id;
       this.#bytes -= oldest.body.byteLength;
-    }
-    if (this.#oldestIndex > 1024 && this.#oldestIndex * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#oldestIndex);
-      this.#oldestIndex = 0;
     }
   }
 
@@ -107,15 +101,15 @@ export class Ring {
 
   /** Returns the entry `n`, which must be in the ring. */
   at(n: number): Entry {
-    return this.#entries[this.#oldestIndex + n - this.#first] as Entry;
+    return this.#entries.at(n - this.#first) as Entry;
   }
 
   /** Returns the id of the position `n`, which may be the floor; `undefined` if it is not in the ring. */
   idAt(n: number): string | undefined {
-    return n === this.#first - 1 ? this.#floor : this.#entries[this.#oldestIndex + n - this.#first]?.id;
+    return n === this.#first - 1 ? this.#floor : this.#entries.at(n - this.#first)?.id;
   }
 
-  /** Returns the n of an id that is in the ring and, as far as this process can tell, in the log; otherwise `undefined`. */
+  /** Returns the n of an id that is in the ring and, after all trims that were reported, in the log; otherwise `undefined`. */
   find(id: string): number | undefined {
     const n = this.locate(id);
     return n !== undefined && n <= this.#trimmedUpTo && n !== this.head ? undefined : n;

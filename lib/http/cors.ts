@@ -4,6 +4,7 @@
  * Invariant: a request of such an origin occupies no connection and gets no header that allows anything.
  */
 
+import { AsyncResource } from 'node:async_hooks';
 import cors, { type CorsOptions } from 'cors';
 import type { Request, Response } from 'express';
 import { appendVary } from './header-set.ts';
@@ -31,12 +32,16 @@ export class CorsPolicy {
     this.#apply =
       typeof origin !== 'function'
         ? cors(corsOptions)
-        : (req, res, next) =>
+        : (req, res, next) => {
+            // The function may answer many requests in one tick, as a loader of batches does. The rest of each runs in its own context.
+            const context = new AsyncResource('SseOrigin');
+            const answer: typeof next = (error) => context.runInAsyncScope(next, undefined, error);
             cors({
               ...corsOptions,
               origin: (requestOrigin, callback) =>
                 origin(requestOrigin, (error, allowed) => res.headersSent || callback(error, allowed)),
-            })(req, res, next);
+            })(req, res, answer);
+          };
   }
 
   /** Sets the headers and calls back with the result, later if the application's origin function is asynchronous. */

@@ -10,12 +10,14 @@ import type { NextFunction, Request, Response } from 'express';
 import { sendEmpty, sendError, sendUnavailable, sendRetryLater } from './responses.ts';
 import type { Connection } from '../api/connection.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
+import { warnOfClient } from '../diagnostics/error-reporter.ts';
 import { SseError } from '../errors.ts';
-import { invalid } from '../validation/validate.ts';
+import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
 import { GzipTransport } from '../wire/gzip-transport.ts';
 import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import type { Hub } from '../hub/hub.ts';
+import { randomDelay } from '../options/delay-range.ts';
 import { checkHeaders, HEADERS, type Settings } from '../options/options.ts';
 import { isQueued, ResponseTransport } from '../wire/response-transport.ts';
 import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request-info.ts';
@@ -41,6 +43,10 @@ interface PendingRequest {
 }
 
 const GZIP_LAYER: HeaderLayer = { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' };
+// Without HTTPS, browsers do not send Sec-Fetch-Site. The router's own origin is then recognised by the host of the request.
+const FOREIGN_ORIGIN =
+  "This origin may not read this stream. If it is the server's own, behind a proxy: let the proxy forward the host, and set Express' trust proxy.";
+
 const IDENTITY_LAYER: HeaderLayer = { Vary: 'Accept-Encoding' };
 
 /** Handles the requests of one router. */
@@ -52,7 +58,10 @@ export class RequestHandler {
   readonly #gzipHeaders: HeaderSet | undefined;
   readonly #defaultHeaders = new HeaderSet(HEADERS);
   readonly #cors: CorsPolicy | undefined;
+  /** The responses whose request has passed {@link checkCors} and has not reached the router yet. */
+  readonly #checkedByCors = new WeakSet<Response>();
   readonly #allowedMethods: string;
+  #hasWarnedOfClient = false;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
@@ -78,7 +87,7 @@ export class RequestHandler {
       );
       return;
     }
-    if (this.#cors === undefined) this.#checkRequest(req, res, next);
+    if (this.#cors === undefined || this.#checkedByCors.delete(res)) this.#checkRequest(req, res, next);
     else this.#cors.check(req, res, (result) => this.#onCorsResult(result, req, res, next));
   }
 
@@ -86,7 +95,21 @@ export class RequestHandler {
     if (res.headersSent) return; // the application has answered during an asynchronous check of the origin
     if (typeof result === 'object') next(result.error);
     else if (result === 'pass') this.#checkRequest(req, res, next);
-    else sendError(res, 403, 'This origin may not read this stream.');
+    else sendError(res, 403, FOREIGN_ORIGIN);
+  }
+
+  /**
+   * The `cors` option as a middleware in front of others: sets the CORS headers of whatever they answer, answers preflights, and
+   * refuses foreign origins. The origin is not checked again when the request reaches the router.
+   */
+  checkCors(req: Request, res: Response, next: NextFunction): void {
+    if (this.#cors === undefined || res.headersSent) return next();
+    this.#cors.check(req, res, (result) => {
+      if (result !== 'pass' || isPreflight(req)) return this.#onCorsResult(result, req, res, next);
+      if (res.headersSent) return;
+      this.#checkedByCors.add(res);
+      next();
+    });
   }
 
   #checkRequest(req: Request, res: Response, next: NextFunction): void {
@@ -150,8 +173,10 @@ export class RequestHandler {
     // been emitted then, and is not emitted again.
     if (res.destroyed || req.socket.destroyed) return;
     let client: string | undefined;
+    let maxAge: number | undefined;
     try {
       client = this.#clientKeyOf(req);
+      maxAge = this.#maxAgeOf(req, res);
     } catch (error) {
       next(error);
       return;
@@ -169,7 +194,7 @@ export class RequestHandler {
     }
     const plain = new ResponseTransport(res, headers);
     const transport = gzip ? new GzipTransport(plain) : plain;
-    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client });
+    const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client, maxAge });
     if (ownsSocket) socket[SOCKET_CONNECTION] = conn as Connection;
     // Only the response's 'close' means that the client has disconnected: `req` closes when its body has been read. A response that
     // is queued behind another emits no 'close' for its client on Node 20 and 22, so the router watches the socket as well.
@@ -183,21 +208,51 @@ export class RequestHandler {
     return new HeaderSet(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, encoding);
   }
 
-  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`. */
+  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`, and if nothing identifies the client. */
   #clientKeyOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
     if (limits.perClient === Infinity) return undefined;
-    if (!clientKey) return clientOf(req.ip ?? req.socket.remoteAddress);
+    if (!clientKey) {
+      const address = req.ip ?? req.socket.remoteAddress;
+      const { key, isAddress } = clientOf(address);
+      if (!isAddress) this.#warnOfClient(address);
+      return key;
+    }
     const key: unknown = clientKey(req);
-    if (typeof key !== 'object' || key === null) return String(key);
-    // Every promise has the same text, so all requests would count as one client.
-    const cure = 'Await what it needs in a middleware in front, and put it on the request.';
+    if (typeof key === 'string' || typeof key === 'number') return String(key);
+    // Every promise has the same text, and so has every missing key: all these requests would count as one client.
+    const cure =
+      'Put what it needs on the request, in a middleware in front; for a request without a key, return its address.';
     throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
+  }
+
+  /** Warns once per router, because the same proxy sends all requests. */
+  #warnOfClient(address: string | undefined): void {
+    if (this.#hasWarnedOfClient) return;
+    this.#hasWarnedOfClient = true;
+    warnOfClient(address);
+  }
+
+  /** Returns the milliseconds that the stream of a request may stay open; `undefined` without a limit. */
+  #maxAgeOf(req: Request, res: Response): number | undefined {
+    const { maxAge } = this.#settings;
+    if (maxAge === undefined) return undefined;
+    if (typeof maxAge !== 'function') return randomDelay(maxAge);
+    const ms: unknown = maxAge(req, res);
+    if (ms === false || ms === Infinity) return undefined;
+    if (typeof ms === 'number' && !Number.isNaN(ms)) return Math.trunc(Math.max(0, Math.min(ms, MAX_TIMER_MS)));
+    throw invalid('The result of maxAge()', 'a number of milliseconds or false', ms, {
+      cure: 'Check what it computes with.',
+    });
   }
 
   #refuseForLimit(req: Request, res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
     this.#hub.counters.refused[limit]++;
-    const reason = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[limit];
+    const reason = {
+      shutdown: 'closing',
+      connections: 'full',
+      perClient: "too many connections of one client; behind a proxy, set Express' trust proxy",
+    }[limit];
     const mayReject = this.#settings.whenFull === 'reject' && limit !== 'shutdown';
     this.#refuse(req, res, limit === 'perClient' ? 429 : 503, reason, mayReject);
   }
@@ -221,7 +276,8 @@ export class RequestHandler {
     if (isPromiseLike(result)) {
       const { producers } = this.#hub;
       producers.add(conn);
-      result.then(
+      // A `then` that is not a promise's own may call back in any context.
+      Promise.resolve(result).then(
         (settled: unknown) => {
           this.#onHandlerSettled(settled, conn, next);
           producers.remove(conn);
@@ -253,6 +309,11 @@ export class RequestHandler {
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);
     else if (!isAbortReason(error)) this.#hub.report(error, conn);
   }
+}
+
+/** [spec] Whether a request is a preflight: https://fetch.spec.whatwg.org/#cors-preflight-request */
+function isPreflight({ method, headers }: Request): boolean {
+  return method === 'OPTIONS' && headers.origin !== undefined && headers['access-control-request-method'] !== undefined;
 }
 
 /** Whether an error comes from `conn.signal`: its reason, which is a string, or the AbortError of what a handler awaited. */

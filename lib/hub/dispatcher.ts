@@ -4,6 +4,7 @@
  * or the connection is behind and continues by itself. No slice of the work holds the event loop for long.
  */
 
+import { AsyncResource } from 'node:async_hooks';
 import { takeForBatch } from '../connection/delivery.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Counters } from '../diagnostics/stats.ts';
@@ -67,6 +68,8 @@ export class Dispatcher {
   readonly #parts: Parts;
   readonly #onDispatched: (entries: number, ms: number) => void;
   readonly #batch = new WriteBatch();
+  /** Of the router: a tick is shared, so it must not run in the context of the request that has scheduled it. */
+  readonly #context = new AsyncResource('SseDispatcher');
   #now = 0;
   #flushQueue: ServerConnection[] = [];
   #flushed = 0; // of the queue
@@ -103,7 +106,7 @@ export class Dispatcher {
     else this.#schedule();
   }
 
-  /** Makes n the position: the ring was replaced or cut back, so work in progress ends. */
+  /** Makes n the position: the ring was replaced or rewound, so work in progress ends. */
   resetTo(n: number): void {
     this.dispatchedUpTo = n;
     this.#work = undefined;
@@ -116,7 +119,7 @@ export class Dispatcher {
     setImmediate(() => {
       this.#isScheduled = false;
       this.tick++;
-      this.#runSlice(false);
+      this.#context.runInAsyncScope(() => this.#runSlice(false));
     });
   }
 

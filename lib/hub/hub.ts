@@ -17,16 +17,23 @@ import { Ring, type RingLimits } from '../fanout/ring.ts';
 import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
+import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
+import { Disconnects, forRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
+import { Rechecker } from './rechecker.ts';
 import { Producers } from './producers.ts';
 import { Registry } from './registry.ts';
 import { Replayer } from './replayer.ts';
+import { spreadCloses } from './spread-closes.ts';
 import { SweepTimer } from './sweep-timer.ts';
 
 /** 8,000 clients that return at once are served from this, without a read from the engine. */
 const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
+
+/** The time over which connections close after a restart of the journal. */
+const RESTART_SPREAD_MS = 5000;
 
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
@@ -39,16 +46,22 @@ export class Hub implements ConnectionHost, Follower {
   readonly replayer: Replayer;
   readonly timer: SweepTimer;
   readonly registry: Registry;
+  readonly disconnects: Disconnects;
+  readonly rechecker: Rechecker | undefined;
   readonly producers = new Producers();
   readonly counters = new Counters();
   /** The object that diagnostics messages name as their source. */
   router: object = this;
   /** Whether the router shuts down: it admits no more requests. */
   isClosing = false;
+  /** Whether the shutdown is complete. */
+  isClosed = false;
   readonly #name = randomBytes(6).toString('base64url');
   #lastSerial = 0;
   #unfollow: (() => void) | undefined;
   #hasWarnedOfLateJoin = false;
+  /** Wake the iterators of follow(). */
+  readonly #appendWaiters = new Set<() => void>();
 
   constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
     const { journal, sendsPositions, limits } = settings;
@@ -61,6 +74,8 @@ export class Hub implements ConnectionHost, Follower {
     this.registry = new Registry(limits, this.counters, this.timer);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
+    this.disconnects = new Disconnects(this);
+    this.rechecker = settings.recheck && new Rechecker(settings.recheck, this.registry);
   }
 
   /** The id to put into a page before its state is loaded; '' before the journal is open, and without history. */
@@ -72,7 +87,7 @@ export class Hub implements ConnectionHost, Follower {
   async open(): Promise<void> {
     const window = await this.opener.open(RING_LIMITS.entries);
     if (window === undefined) return;
-    this.ring.fill(window);
+    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
     this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
@@ -81,7 +96,10 @@ export class Hub implements ConnectionHost, Follower {
 
   /** Closes the journal and stops everything that would still run. */
   async close(): Promise<void> {
+    this.isClosed = true;
     this.opener.stop();
+    this.rechecker?.close();
+    this.#wakeIterators();
     this.#unfollow?.();
     this.replayer.close();
     this.timer.stop();
@@ -119,7 +137,9 @@ export class Hub implements ConnectionHost, Follower {
   }
 
   report(error: unknown, connection?: ServerConnection): void {
-    report(this.settings.onError, error, connection as Connection | undefined);
+    const { onError } = this.settings;
+    if (connection === undefined) report(onError, error, undefined);
+    else connection.inContext(() => report(onError, error, connection as Connection));
   }
 
   // ---- The journal calls these (see `Follower`)
@@ -127,11 +147,14 @@ export class Hub implements ConnectionHost, Follower {
   entries(batch: readonly Entry[]): void {
     let bytes = 0;
     for (const entry of batch) {
-      this.ring.push(entry);
       bytes += entry.body.byteLength;
+      const stored = forRing(entry);
+      this.ring.push(stored);
+      if (stored !== entry) this.disconnects.apply(entry, this.ring.head);
     }
     this.dispatcher.onAppended(bytes);
     this.replayer.onAppended();
+    this.#wakeIterators();
   }
 
   known(): Iterable<string> {
@@ -152,16 +175,30 @@ export class Hub implements ConnectionHost, Follower {
     this.ring.truncate(n);
     this.packets.clear();
     this.dispatcher.resetTo(Math.min(this.dispatcher.dispatchedUpTo, n));
+    this.disconnects.onRewind(n);
     for (const connection of connections) connection.onJournalRewind(n, removed);
+    this.#wakeIterators();
   }
 
   restart(window: JournalWindow, reason: ResetReason): void {
     const connections = [...this.registry.open]; // a connection that ends meanwhile leaves the registry
+    const previousHead = this.ring.headId;
     for (const connection of connections) connection.saveCursorId();
-    this.ring.fill(window);
+    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
-    for (const connection of connections) connection.onJournalRestart(reason);
+    const before = this.ring.head - window.entries.length;
+    for (const [index, entry] of window.entries.entries()) {
+      const isMissed = isDisconnect(entry.body) && this.journal.compare(entry.id, previousHead) > 0;
+      if (isMissed) this.disconnects.apply(entry, before + 1 + index);
+    }
+    for (const connection of connections) {
+      if (connection.isClosed) connection.closeWithoutRest();
+      else connection.onJournalRestart(reason);
+    }
+    this.#wakeIterators();
+    // Entries that the process has not seen may have been disconnects: every client is authorised anew.
+    void spreadCloses([...this.registry.all()], RESTART_SPREAD_MS, (connection) => connection.beginClose('disconnect'));
   }
 
   status(up: boolean, error?: Error): void {
@@ -195,6 +232,7 @@ export class Hub implements ConnectionHost, Follower {
 
   onChannelsChanged(connection: ServerConnection, names: readonly string[]): void {
     connection.group = this.groups.assign(connection, connection.group, names);
+    if (connection.lifecycle === 'connecting') this.disconnects.onJoined(connection, names);
   }
 
   onReset(connection: ServerConnection, reason: ResetReason, lastEventId: string): void {
@@ -205,6 +243,24 @@ export class Hub implements ConnectionHost, Follower {
     if (this.#hasWarnedOfLateJoin) return;
     this.#hasWarnedOfLateJoin = true;
     warnOfLateJoin();
+  }
+
+  /** Resolves when the ring has changed, when the hub closes, or when the signal aborts. */
+  whenAppended(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.isClosed || signal?.aborted) return resolve();
+      const wake = (): void => {
+        this.#appendWaiters.delete(wake);
+        signal?.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.#appendWaiters.add(wake);
+      signal?.addEventListener('abort', wake);
+    });
+  }
+
+  #wakeIterators(): void {
+    for (const wake of this.#appendWaiters) wake();
   }
 
   #onDispatched(entries: number, ms: number): void {

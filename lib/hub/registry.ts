@@ -53,6 +53,11 @@ export class Registry {
     return { connections: this.open.size, connecting: this.#connecting.size, behind: this.#behind.size, bufferedBytes };
   }
 
+  /** The connection that has been connecting for the longest time. */
+  get oldestConnecting(): ServerConnection | undefined {
+    return this.#connecting.values().next().value;
+  }
+
   /** Yields every connection that counts for the limits. */
   *all(): Generator<ServerConnection> {
     yield* this.#connecting;

@@ -19,6 +19,11 @@ export class ReplayBatch {
     this.#entries = entries;
   }
 
+  /** Returns the batch without the entries that are newer than `id`. */
+  upTo(id: string, compare: (a: string, b: string) => number): ReplayBatch {
+    return new ReplayBatch(this.#entries.filter((entry) => compare(entry.id, id) <= 0));
+  }
+
   /** The entries that are for this receiver; `undefined`: none is. */
   packet(receiver: PacketReceiver): Packet | undefined {
     const { group, membership, usesAppIds } = receiver;

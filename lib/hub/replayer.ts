@@ -9,6 +9,7 @@ import { SseError } from '../errors.ts';
 import type { Ring } from '../fanout/ring.ts';
 import type { Entry, Journal, ReadResult } from '../journal/journal.ts';
 import { MAX_WRITE_BYTES } from '../wire/packet.ts';
+import { forRing } from './disconnects.ts';
 import { ReplayBatch } from './replay-batch.ts';
 import type { SweepTimer } from './sweep-timer.ts';
 
@@ -169,11 +170,22 @@ export class Replayer {
         return;
       }
       if (isFirst) this.#startReplay(at);
-      at = await this.#writePage(result.entries, at);
+      const entries = this.#upToHead(result.entries);
+      at = await this.#writePage(entries, at);
       if (ring.find(at) !== undefined || result.entries.length === 0) return this.#handOver(at);
       if (this.#replaying.size === 0) return;
-      await this.#yieldToEventLoop(); // a journal in memory answers within the tick
+      // Without an entry up to the head, the log does not continue at the ring: the follower is about to notice lost writes.
+      if (entries.length === 0) await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
+      else await this.#yieldToEventLoop(); // a journal in memory answers within the tick
     }
+  }
+
+  /** Drops newer entries than the head: the scan must not overtake the follower, which applies disconnects and the limits of closes. */
+  #upToHead(entries: readonly Entry[]): readonly Entry[] {
+    const { journal, ring } = this.#parts;
+    const last = entries.at(-1);
+    if (last === undefined || journal.compare(last.id, ring.headId) <= 0) return entries;
+    return entries.filter(({ id }) => journal.compare(id, ring.headId) <= 0);
   }
 
   /** Writes a page, in batches that end where a connection joins the scan or a write is full. @returns the last entry's id */
@@ -182,7 +194,7 @@ export class Replayer {
     let bytes = 0;
     let at = from;
     for (const entry of entries) {
-      batch.push(entry);
+      batch.push(forRing(entry));
       bytes += entry.body.byteLength;
       at = entry.id;
       if (bytes < MAX_WRITE_BYTES && !this.#queued.has(at)) continue;
@@ -197,8 +209,12 @@ export class Replayer {
 
   /** (A connection that blocks or ends removes itself. One that another caller removed in a pause continues from its own position.) */
   async #writeBatch(batch: ReplayBatch, at: string): Promise<void> {
+    const { journal } = this.#parts;
+    const compare = (a: string, b: string): number => journal.compare(a, b);
     for (const connection of this.#replaying) {
-      const packet = batch.packet(connection);
+      const { closing } = connection;
+      const isLimited = closing !== undefined && journal.compare(at, closing.limitId) > 0;
+      const packet = (isLimited ? batch.upTo(closing.limitId, compare) : batch).packet(connection);
       guarded(connection, () => connection.onReplayPage(packet, at));
       if (performance.now() - this.#yieldedAt > MAX_SLICE_MS) await this.#yieldToEventLoop();
     }

@@ -3,16 +3,12 @@
  * Invariant: it settles when no stream is left, and a client that does not read cannot delay it for more than a second.
  */
 
-import type { ServerConnection } from '../connection/server-connection.ts';
 import { randomDelay, DEFAULT_RETRY } from '../options/delay-range.ts';
 import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { retryLine } from '../wire/event-stream.ts';
+import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from './hub.ts';
-
-/** How long one slice of closes may hold the event loop. */
-const MAX_SLICE_MS = 10;
-/** A close that is due in less than this does not wait for a timer. */
-const MIN_WAIT_MS = 20;
+import { spreadCloses } from './spread-closes.ts';
 
 /** Checks an option of `close()`: milliseconds, default 0. @throws {SseTypeError} `ERR_SSE_OPTION` */
 export function checkTime(name: 'over' | 'wait', value: unknown): number {
@@ -31,38 +27,20 @@ export async function shutDown(hub: Hub, over: number, wait: number): Promise<vo
   const empty = registry.whenEmpty(); // the shutdown does not wait for clients that disconnect by themselves
   const start = performance.now();
   const unfinished = new Set<ServerConnection>();
-  let slice = start;
-  let ended = 0;
   const close = (connection: ServerConnection): void => {
     unfinished.delete(connection);
     connection.beginClose('shutdown', retryLine(randomDelay(settings.retry ?? DEFAULT_RETRY)));
   };
-  const yieldAfterSlice = async (): Promise<void> => {
-    if (performance.now() - slice <= MAX_SLICE_MS) return;
-    await new Promise(setImmediate);
-    slice = performance.now();
-  };
-  const closeUnfinished = async (): Promise<void> => {
-    for (const connection of unfinished) {
-      await yieldAfterSlice(); // oxlint-disable-line no-await-in-loop
-      close(connection);
-    }
-  };
   producers.onIdle = (connection) => {
     if (unfinished.has(connection)) close(connection);
   };
-  const timer = setTimeout(() => void closeUnfinished(), wait).unref();
-  const connections = [...registry.all()]; // a connection that ends meanwhile leaves the registry
-  for (const connection of connections) {
-    if (connection.isClosed) continue;
-    const due = start + (over * ended++) / connections.length;
-    const delay = due - performance.now();
-    // oxlint-disable-next-line no-await-in-loop -- the closes are spread
-    if (delay >= MIN_WAIT_MS) await Promise.race([empty, new Promise((on) => setTimeout(on, delay).unref())]);
-    else if (ended > 1) await yieldAfterSlice(); // oxlint-disable-line no-await-in-loop
+  const timer = setTimeout(() => void spreadCloses([...unfinished], 0, close), wait).unref();
+  const closeOrWait = (connection: ServerConnection): void => {
     if (performance.now() - start < wait && producers.has(connection)) unfinished.add(connection);
     else close(connection);
-  }
+  };
+  const connections = [...registry.all()]; // a connection that ends meanwhile leaves the registry
+  await spreadCloses(connections, over, closeOrWait, empty);
   await empty;
   clearTimeout(timer);
   await hub.close();

@@ -3,6 +3,7 @@
  * Invariant: the timer never keeps a process alive, does not follow changes of the wall clock, and fires only as often as needed.
  */
 
+import { AsyncResource } from 'node:async_hooks';
 import { MAX_TIMER_MS } from '../validation/validate.ts';
 
 /** A check of one connection costs about 20 ns. A sweep of n connections at most every n/100 ms therefore takes 0.2 % of the time. */
@@ -21,6 +22,8 @@ export class SweepTimer {
   now = 0;
   readonly #start = performance.now();
   readonly #sweep: (now: number) => Sweep;
+  /** Of the router: a sweep is shared, so it must not run in the context of the request that has started the timer. */
+  readonly #context = new AsyncResource('SseSweepTimer');
   #timeout: NodeJS.Timeout | undefined;
   #wakesAt = Infinity;
   #minDelay = 1;
@@ -46,7 +49,10 @@ export class SweepTimer {
     clearTimeout(this.#timeout);
     this.#wakesAt = time;
     const delay = Math.max(time - this.read(), this.#minDelay);
-    this.#timeout = setTimeout(() => this.#fire(), Math.min(delay, MAX_TIMER_MS)).unref();
+    this.#timeout = setTimeout(
+      () => this.#context.runInAsyncScope(() => this.#fire()),
+      Math.min(delay, MAX_TIMER_MS),
+    ).unref();
   }
 
   stop(): void {

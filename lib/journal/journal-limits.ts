@@ -1,53 +1,56 @@
 /*
- * The options that bound a log: how many entries, how long, how many bytes.
- * Knows only the errors; each journal brings the table of its own names and defaults.
- * Invariant: what leaves this room is a positive number, `Infinity` where nothing bounds.
+ * Checks what an application passes to a journal: the options that limit a log, and the body of an entry.
+ * Invariant: a checked limit is a positive number; it is `Infinity` if the application removed the limit.
  */
-import { SseTypeError, describe } from '../errors.ts';
+import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
 
-/** One bound: its value when it is left out, and whether only whole numbers make sense. */
+/** One limit: its value if the option is left out, and whether only whole numbers make sense. */
 export interface JournalLimit {
   readonly default: number;
   readonly integer: boolean;
 }
 
 /**
- * Checks a journal's options and fills in the defaults. `others` are options that the journal checks itself.
+ * Checks a journal's options and fills in the defaults. `journal` is the name of the function that takes them.
+ * `others` are the names of options that the journal checks itself.
  * @throws {SseTypeError} `ERR_SSE_OPTION` for an unknown name, a wrong type or a value out of range.
  */
 export function checkJournalLimits<Name extends string>(
-  owner: string,
+  journal: string,
   options: object,
   table: Readonly<Record<Name, JournalLimit>>,
   others: readonly string[] = [],
 ): Record<Name, number> {
-  const known = [...Object.keys(table), ...others];
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw refused(`${owner}: the options must be an object such as { ${known[0]}: … }; got ${describe(options)}`);
-  }
-  const unknown = Object.keys(options).find((name) => !known.includes(name));
-  if (unknown !== undefined) {
-    throw refused(`${owner}: there is no option ${JSON.stringify(unknown)}; its options are ${known.join(', ')}`);
-  }
-  const bounds = {} as Record<Name, number>;
+  const names = [...Object.keys(table), ...others];
+  rejectUnknownKeys(`option of ${journal}()`, options, Object.fromEntries(names.map((name) => [name, true as const])));
+  const limits = {} as Record<Name, number>;
   for (const name of Object.keys(table) as Name[]) {
-    bounds[name] = checkedBound(`${owner}: ${name}`, (options as Record<string, unknown>)[name], table[name]);
+    limits[name] = checkLimit(`${journal}: ${name}`, (options as Record<string, unknown>)[name], table[name]);
   }
-  return bounds;
+  return limits;
 }
 
-function checkedBound(what: string, value: unknown, { default: standard, integer: whole }: JournalLimit): number {
-  if (value === undefined) return standard;
+function checkLimit(name: string, value: unknown, { default: defaultValue, integer }: JournalLimit): number {
+  if (value === undefined) return defaultValue;
   if (value === Infinity) return value;
-  if (typeof value === 'number' && value > 0 && (whole ? Number.isSafeInteger(value) : Number.isFinite(value))) {
+  if (typeof value === 'number' && value > 0 && (integer ? Number.isSafeInteger(value) : Number.isFinite(value))) {
     return value;
   }
-  const kind = whole ? 'a positive integer' : 'a positive number of milliseconds';
-  throw refused(
-    `${what} must be ${kind}, or Infinity for no such bound; got ${describe(value)}. Leave it out for ${standard}`,
-  );
+  const kind = integer ? 'a positive integer' : 'a positive number of milliseconds';
+  throw invalid(name, `${kind}, or Infinity for no limit`, value, {
+    cure: `Leave it out for the default, ${defaultValue}.`,
+  });
 }
 
-function refused(message: string): SseTypeError {
-  return new SseTypeError('ERR_SSE_OPTION', message);
+/**
+ * Checks the body of an entry.
+ * @throws {SseTypeError} `ERR_SSE_DATA` if it is not a `Uint8Array`. Any other value has no `byteLength`: the sum of bytes would
+ * become NaN, and each later comparison with that sum would be false.
+ */
+export function checkBody(body: unknown): asserts body is Uint8Array {
+  if (body instanceof Uint8Array) return;
+  throw invalid('append: body', 'a Uint8Array', body, {
+    code: 'ERR_SSE_DATA',
+    cure: 'Encode text with new TextEncoder().',
+  });
 }

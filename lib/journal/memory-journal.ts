@@ -1,177 +1,170 @@
 /*
- * The log in this process' memory: the default, and the pattern for the others.
- * Knows the contract, ids and bounds; nothing of events, connections or Express.
- * Invariant: entries leave only after every follower has been told them, so nobody who keeps up has a hole.
+ * A log in the memory of this process. It is the default journal and the pattern for the others.
+ * Invariant: an entry is trimmed only after every follower has received it, so a follower that keeps up never has a gap.
  */
-import { type JournalLimit, checkJournalLimits } from './journal-limits.ts';
-import { SseError, SseTypeError, describe } from '../errors.ts';
+import { type JournalLimit, checkBody, checkJournalLimits } from './journal-limits.ts';
+import { Deque } from './deque.ts';
+import { SseError } from '../errors.ts';
 import type { Entry, Follower, Journal, NewEntry, ReadResult, JournalWindow } from './journal.ts';
-import { comparePositions, isPosition, newLogName, numberIn } from './sequence-id.ts';
+import { compareSequenceIds, isSequenceId, newLogName, numberIn } from './sequence-id.ts';
+import { MAX_TIMER_MS } from '../validation/validate.ts';
 
-/** How much {@link memoryJournal} keeps. All bounds hold at once; the oldest entries leave first. */
+/** How much {@link memoryJournal} keeps. All limits apply at once; the oldest entries are removed first. */
 export interface MemoryJournalOptions {
   /**
-   * Entries: a positive integer, or `Infinity` for as many as the other bounds allow.
+   * Entries: a positive integer, or `Infinity` for as many as the other limits allow.
    * @defaultValue 1024
    */
   readonly size?: number;
   /**
-   * Milliseconds that an entry stays: any positive number, or `Infinity` for ever. Measured by a clock that nobody can set,
-   * so a jump of the system's time changes nothing. Without traffic an entry leaves up to a sixteenth later.
+   * Milliseconds that an entry is kept: any positive number, or `Infinity` for no limit. A monotonic clock measures them, so a
+   * change of the system time has no effect. Without traffic, an entry is removed up to a sixteenth of this time later.
    * @defaultValue 300000 (5 minutes)
    */
   readonly maxAge?: number;
   /**
-   * Bytes of all bodies together (their `byteLength`): a positive integer, or `Infinity`. An entry that is larger on its own
-   * is told to those who are connected, and leaves at once: nobody can resume over it.
+   * Bytes of all bodies together (their `byteLength`): a positive integer, or `Infinity`. A single entry that is larger is
+   * delivered to the connected clients and removed at once; no client can resume from before it.
    * @defaultValue 16777216 (16 MiB)
    */
   readonly maxBytes?: number;
 }
 
-const BOUNDS: Readonly<Record<keyof MemoryJournalOptions, JournalLimit>> = {
+const LIMITS: Readonly<Record<keyof MemoryJournalOptions, JournalLimit>> = {
   size: { default: 1024, integer: true },
   maxAge: { default: 300_000, integer: false },
   maxBytes: { default: 16 * 1024 * 1024, integer: true },
 };
 
-const LONGEST_TIMEOUT = 2 ** 31 - 1; // setTimeout takes anything longer for 1 ms
-const COMPACT_AFTER = 1024; // trimmed places at the front of the array before they are cut off
-
 /**
- * A log in this process' memory. It ends with the process: ids carry a random name of this life, so an id from before
- * a restart is known to be `unknown` and never mistaken. An append is told to the followers before it returns.
- * @throws {SseTypeError} `ERR_SSE_OPTION` when an option is unknown or out of range.
+ * Creates a log in the memory of this process. It ends with the process. Its ids carry a random name, so an id from before a
+ * restart is reported as `unknown` and never mistaken for another entry. Followers receive an entry before `append` returns.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if an option is unknown or out of range.
  */
 export function memoryJournal(options: MemoryJournalOptions = {}): Journal {
-  return new MemoryJournal(checkJournalLimits('memoryJournal', options, BOUNDS)) satisfies Journal;
+  return new MemoryJournal(checkJournalLimits('memoryJournal', options, LIMITS)) satisfies Journal;
 }
 
-interface Slot {
+interface StoredEntry {
   readonly entry: Entry;
   readonly key: string | undefined;
-  readonly at: number;
+  readonly storedAt: number;
 }
 
-/** Somebody who follows. `next`: the number told next; `trimmed`: up to where it knows that the log is cut. */
-interface Reader {
+/** One follower. `next`: the number of the entry that it receives next. `trimmed`: the last number that `trim` reported to it. */
+interface FollowerState {
   readonly follower: Follower;
   next: number;
   trimmed: number;
-  telling: boolean;
+  isReceiving: boolean;
 }
 
 class MemoryJournal implements Journal {
   readonly #name = newLogName();
-  readonly #bounds: Readonly<Required<MemoryJournalOptions>>;
-  readonly #readers = new Set<Reader>();
+  readonly #limits: Readonly<Required<MemoryJournalOptions>>;
+  readonly #followers = new Set<FollowerState>();
   readonly #keys = new Map<string, number>();
-  #slots: (Slot | undefined)[] = []; // a queue: the first #start places are empty
-  #start = 0;
-  #first = 1; // the number of the oldest entry; #head + 1 when the log is empty
+  readonly #stored = new Deque<StoredEntry>();
+  #first = 1; // the number of the oldest entry; #head + 1 if the log is empty
   #head = 0;
   #bytes = 0;
-  #telling = 0; // how many appends are being told right now: more than one when a follower appends
+  #deliveries = 0; // how many deliveries are running: more than one if a follower appends
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(bounds: Readonly<Required<MemoryJournalOptions>>) {
-    this.#bounds = bounds;
+  constructor(limits: Readonly<Required<MemoryJournalOptions>>) {
+    this.#limits = limits;
   }
 
   async open(): Promise<void> {
-    this.#mustBeOpen();
+    this.#assertOpen();
   }
 
   async append({ to, except, body, key }: NewEntry): Promise<string> {
-    this.#mustBeOpen();
-    if (!(body instanceof Uint8Array)) {
-      // A body without byteLength would make the count of bytes NaN, and with it every later comparison false.
-      throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${describe(body)}`);
-    }
+    this.#assertOpen();
+    checkBody(body);
     this.#trim();
-    const known = key === undefined ? undefined : this.#keys.get(key);
-    if (known !== undefined) return this.#id(known);
+    const existing = key === undefined ? undefined : this.#keys.get(key);
+    if (existing !== undefined) return this.#id(existing);
 
     const entry: Entry = { id: this.#id(++this.#head), to: to && [...to], except: except && [...except], body };
-    this.#slots.push({ entry, key, at: performance.now() });
+    this.#stored.push({ entry, key, storedAt: performance.now() });
     this.#bytes += body.byteLength;
     if (key !== undefined) this.#keys.set(key, this.#head);
-    this.#telling++;
+    this.#deliveries++;
     try {
-      for (const reader of this.#readers) this.#tell(reader);
+      for (const state of this.#followers) this.#deliver(state);
     } finally {
-      this.#telling--;
+      this.#deliveries--;
       this.#trim();
-      this.#watchAge();
+      this.#scheduleTrim();
     }
     return entry.id;
   }
 
   async window(max: number): Promise<JournalWindow> {
-    this.#mustBeOpen();
+    this.#assertOpen();
     this.#trim();
     return this.#window(max);
   }
 
   async read(after: string, limit: number): Promise<ReadResult> {
-    this.#mustBeOpen();
+    this.#assertOpen();
     this.#trim();
-    const reason = this.#whyNot(after);
+    const reason = this.#whyInvalid(after);
     if (reason) return { ok: false, reason };
     return { ok: true, entries: this.#entriesFrom(numberIn(this.#name, after) + 1, limit) };
   }
 
-  /** Tells what is already there before it returns. */
+  /** Delivers the entries that are already in the log before it returns. */
   follow(after: string, follower: Follower): () => void {
-    const reader: Reader = { follower, next: this.#head + 1, trimmed: this.#first - 1, telling: false };
-    const unfollow = () => void this.#readers.delete(reader);
+    const state: FollowerState = { follower, next: this.#head + 1, trimmed: this.#first - 1, isReceiving: false };
+    const unfollow = () => void this.#followers.delete(state);
     if (this.#closed) return unfollow;
     this.#trim();
-    const reason = this.#whyNot(after);
-    reader.trimmed = this.#first - 1;
-    this.#readers.add(reader);
+    const reason = this.#whyInvalid(after);
+    state.trimmed = this.#first - 1;
+    this.#followers.add(state);
     if (reason) follower.restart(this.#window(Infinity), reason);
-    else reader.next = numberIn(this.#name, after) + 1;
-    this.#telling++;
+    else state.next = numberIn(this.#name, after) + 1;
+    this.#deliveries++;
     try {
-      this.#tell(reader);
+      this.#deliver(state);
     } finally {
-      this.#telling--;
+      this.#deliveries--;
       this.#trim();
     }
     return unfollow;
   }
 
   compare(a: string, b: string): number {
-    return comparePositions(a, b);
+    return compareSequenceIds(a, b);
   }
 
   isId(text: string): boolean {
-    return isPosition(text);
+    return isSequenceId(text);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#readers.clear();
+    this.#followers.clear();
     this.#keys.clear();
-    this.#slots = [];
-    this.#start = 0;
+    this.#stored.clear();
     this.#first = this.#head + 1;
     this.#bytes = 0;
     clearTimeout(this.#timer);
   }
 
-  #mustBeOpen(): void {
-    if (this.#closed) throw new SseError('ERR_SSE_CLOSED', 'this journal is closed: make a new one');
+  #assertOpen(): void {
+    if (this.#closed) throw new SseError('ERR_SSE_CLOSED', 'This journal is closed. Create a new one.');
   }
 
   #id(n: number): string {
     return `${this.#name}-${n}`;
   }
 
-  /** Why an id is not good; undefined when it is. The head is good even when it has been trimmed: nothing after it is lost. */
-  #whyNot(id: string): 'lost' | 'unknown' | undefined {
+  /** Returns why an id is not a valid position. The head is valid even if it has been trimmed: no entry after it is missing. */
+  #whyInvalid(id: string): 'lost' | 'unknown' | undefined {
     const n = numberIn(this.#name, id);
     if (n < 0 || n > this.#head) return 'unknown';
     return n >= this.#first || n === this.#head || (n === 0 && this.#first === 1) ? undefined : 'lost';
@@ -179,9 +172,9 @@ class MemoryJournal implements Journal {
 
   #entriesFrom(n: number, limit: number): Entry[] {
     const entries: Entry[] = [];
-    const from = this.#start + n - this.#first;
-    const end = Math.min(this.#slots.length, from + limit);
-    for (let i = from; i < end; i++) entries.push(this.#slots[i]!.entry);
+    const from = n - this.#first;
+    const end = Math.min(this.#stored.length, from + limit);
+    for (let i = from; i < end; i++) entries.push(this.#stored.at(i)!.entry);
     return entries;
   }
 
@@ -190,59 +183,55 @@ class MemoryJournal implements Journal {
     return { floor: this.#id(from - 1), entries: this.#entriesFrom(from, Infinity) };
   }
 
-  /** Tells a reader all that it has not been told. A follower that appends meanwhile is told that by the loop that runs already. */
-  #tell(reader: Reader): void {
-    if (reader.telling) return;
-    reader.telling = true;
+  /** Delivers all entries that a follower has not received. If the follower appends, the running loop delivers that entry too. */
+  #deliver(state: FollowerState): void {
+    if (state.isReceiving) return;
+    state.isReceiving = true;
     try {
-      while (reader.next <= this.#head && this.#readers.has(reader)) {
-        const batch = this.#entriesFrom(reader.next, Infinity);
-        reader.next = this.#head + 1;
-        reader.follower.entries(batch);
+      while (state.next <= this.#head && this.#followers.has(state)) {
+        const batch = this.#entriesFrom(state.next, Infinity);
+        state.next = this.#head + 1;
+        state.follower.entries(batch);
       }
     } finally {
-      reader.telling = false;
+      state.isReceiving = false;
     }
   }
 
-  /** Lets the oldest go until all bounds hold; never while somebody is being told, who might lose what comes next. */
+  /** Removes the oldest entries until all limits hold. Does nothing during a delivery: a follower could miss the next entry. */
   #trim(): void {
-    if (this.#telling > 0 || this.#closed) return;
-    const { size, maxAge, maxBytes } = this.#bounds;
+    if (this.#deliveries > 0 || this.#closed) return;
+    const { size, maxAge, maxBytes } = this.#limits;
     const before = this.#first;
-    const expired = performance.now() - maxAge;
+    const expiry = performance.now() - maxAge;
     while (this.#first <= this.#head) {
-      const slot = this.#slots[this.#start]!;
-      if (this.#head - this.#first < size && this.#bytes <= maxBytes && slot.at > expired) break;
-      if (slot.key !== undefined) this.#keys.delete(slot.key);
-      this.#bytes -= slot.entry.body.byteLength;
-      this.#slots[this.#start++] = undefined;
+      const { entry, key, storedAt } = this.#stored.at(0)!;
+      if (this.#head - this.#first < size && this.#bytes <= maxBytes && storedAt > expiry) break;
+      if (key !== undefined) this.#keys.delete(key);
+      this.#bytes -= entry.body.byteLength;
+      this.#stored.shift();
       this.#first++;
     }
-    if (this.#start >= COMPACT_AFTER && this.#start * 2 >= this.#slots.length) {
-      this.#slots = this.#slots.slice(this.#start); // half of it at least: each place is moved once on average
-      this.#start = 0;
-    }
     if (this.#first === before) return;
-    for (const reader of this.#readers) {
-      // A follower that appends in here trims further: whoever has been told more than this is left alone.
-      if (reader.trimmed >= this.#first - 1) continue;
-      reader.trimmed = this.#first - 1;
-      reader.follower.trim?.(this.#id(reader.trimmed));
+    for (const state of this.#followers) {
+      // A follower that appends in `trim` trims further. Do not report less to a follower than that inner trim has reported.
+      if (state.trimmed >= this.#first - 1) continue;
+      state.trimmed = this.#first - 1;
+      state.follower.trim?.(this.#id(state.trimmed));
     }
   }
 
-  /** One timer for the whole log, for entries that leave by age while nobody appends or reads. It keeps no process alive. */
-  #watchAge(): void {
-    const oldest = this.#slots[this.#start];
-    const { maxAge } = this.#bounds;
+  /** Sets one timer for the whole log. It removes old entries while nothing is appended or read. It keeps no process alive. */
+  #scheduleTrim(): void {
+    const oldest = this.#stored.at(0);
+    const { maxAge } = this.#limits;
     if (this.#timer || !oldest || maxAge === Infinity || this.#closed) return;
-    const left = oldest.at + maxAge - performance.now();
-    const delay = Math.min(Math.ceil(Math.max(left, maxAge / 16, 1)), LONGEST_TIMEOUT);
+    const remaining = oldest.storedAt + maxAge - performance.now();
+    const delay = Math.min(Math.ceil(Math.max(remaining, maxAge / 16, 1)), MAX_TIMER_MS);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#trim();
-      this.#watchAge();
+      this.#scheduleTrim();
     }, delay);
     this.#timer.unref();
   }

@@ -6,7 +6,7 @@
 
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { CorsOptions } from 'cors';
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import {
   boolean,
   invalid,
@@ -45,8 +45,11 @@ export interface Limits {
    */
   perClient?: number;
   /**
-   * Returns the key under which a request is counted for `perClient`. If it throws, the error goes to Express.
-   * @defaultValue `req.ip`, an IPv6 address cut to its /64; so set Express' `trust proxy` behind a proxy
+   * Returns the key under which a request is counted for `perClient`. If it throws, or returns neither a string nor a number, the
+   * error goes to Express.
+   * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
+   * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
+   * socket, is not counted, and the process emits one warning (`SSE_CLIENT_UNKNOWN`)
    */
   clientKey?: (req: Request) => string;
   /**
@@ -69,8 +72,9 @@ export interface Limits {
  * });
  * ```
  * @typeParam E - the event map; see {@link EventMap}
+ * @typeParam S - the application's own data in `conn.state`
  */
-export interface SseOptions<E extends EventMap = AnyEvents> {
+export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /**
    * Headers of the stream, or a function that returns them for a request. They override the defaults without regard to case;
    * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
@@ -80,6 +84,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
   /**
    * The options of the `cors` package. `true` allows every origin, without credentials. With an origin that is a string, a list, a
    * pattern or a function, a request of another origin is answered 403 before the handler runs; the router's own origin passes.
+   * In front of authentication, `events.cors` applies this option as a middleware.
    * @defaultValue `false`
    * @see https://www.npmjs.com/package/cors
    */
@@ -122,7 +127,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * is broadcast later follows the state. If it throws or rejects, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
-  snapshot?: (conn: Connection<E>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
+  snapshot?: (conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
   /**
    * The bytes of its own pushes that one slow connection may have pending from earlier ticks: an integer from 1 to 2147483647. A
    * push with more than this pending closes the connection with the reason `slow`.
@@ -137,10 +142,26 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
   slowTimeout?: number;
   /**
    * The milliseconds after which a stream closes with the reason `expired`: an integer from 1 to 2147483647, or a range, from which
-   * each connection gets its own value. `false`: never.
+   * each connection gets its own value. `false`: never. A function returns the milliseconds for one request, for example the
+   * remaining life of its token; with 0 or less the stream has expired already, and with `false` it never expires.
    * @defaultValue `false`
+   * @example
+   * ```ts
+   * maxAge: (req, res) => res.locals.token.exp * 1000 - Date.now()
+   * ```
    */
-  maxAge?: number | DelayRange | false;
+  maxAge?: number | DelayRange | false | ((req: Request, res: Response) => number | false);
+  /**
+   * Checks the permission of each open connection again, about every `every` milliseconds (an integer from 1 to 2147483647). One
+   * timer spreads the checks evenly, and at most 64 run at the same time. If `check` returns or resolves with false, the connection
+   * closes with the reason `expired`. If it throws, rejects, or does not settle within 30 seconds, the connection closes with the
+   * reason `error`, and the error goes to `onError`.
+   * @defaultValue none
+   */
+  recheck?: {
+    every: number;
+    check: (conn: Connection<E, S>) => boolean | Promise<boolean>;
+  };
   /**
    * How many connections may be open at the same time.
    * @defaultValue no limits
@@ -153,7 +174,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    */
   compress?: boolean;
   /**
-   * Turns the `data` of a message into text. Lines that are pushed as strings are not passed to it.
+   * Turns the `data` of a message into text. Bare strings, such as pushed lines and `broadcast('text')`, are not passed to it.
    * @defaultValue strings as they are, everything else as JSON
    */
   serialize?: Serialize;
@@ -162,7 +183,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * The text of an error is never sent to a client.
    * @defaultValue a warning of the process
    */
-  onError?: (error: unknown, conn?: Connection<E>) => void;
+  onError?: (error: unknown, conn?: Connection<E, S>) => void;
 }
 
 /** The checked options, with every default filled in. */
@@ -180,13 +201,16 @@ export interface Settings {
   readonly snapshot: ((conn: Connection, req: Request) => unknown) | undefined;
   readonly maxBuffered: number;
   readonly slowTimeout: number;
-  readonly maxAge: DelayRange | undefined;
+  readonly maxAge: DelayRange | ((req: Request, res: Response) => number | false) | undefined;
+  readonly recheck: { readonly every: number; readonly check: (conn: Connection) => unknown } | undefined;
   readonly limits: { readonly connections: number; readonly perClient: number }; // Infinity: none
   readonly clientKey: ((req: Request) => string) | undefined;
   readonly whenFull: 'retry' | 'reject';
   readonly compress: boolean;
   readonly serialize: Serialize;
   readonly onError: ((error: unknown, conn?: Connection) => void) | undefined;
+  /** Whether a shared tick or timer may call one of these functions for a connection, which then keeps its request's context. */
+  readonly keepsContext: boolean;
 }
 
 /** The headers of a stream, unless the application overrides them. docs/proxies.md has the reason for each. */
@@ -217,6 +241,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   maxBuffered: true,
   slowTimeout: true,
   maxAge: true,
+  recheck: true,
   limits: true,
   compress: true,
   serialize: true,
@@ -233,7 +258,7 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
  * Checks the options of `sse()`, before anything is opened.
  * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
  */
-export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
+export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): Settings {
   rejectUnknownKeys('option', options, KNOWN_OPTIONS);
   const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, maxAge = false } = options;
   const { heartbeat = DEFAULT_HEARTBEAT_MS, slowTimeout = DEFAULT_SLOW_TIMEOUT_MS } = options;
@@ -258,7 +283,8 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     slowTimeout: positiveInteger('slowTimeout', slowTimeout, 'milliseconds', {
       cure: `Leave it out for ${DEFAULT_SLOW_TIMEOUT_MS}.`,
     }),
-    maxAge: maxAge === false ? undefined : checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.'),
+    maxAge: checkMaxAge(maxAge),
+    recheck: checkRecheck(options.recheck),
     limits: {
       connections: limit('limits.connections', limits.connections),
       perClient: limit('limits.perClient', limits.perClient),
@@ -272,6 +298,9 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     onError: optionalFunction('onError', options.onError, {
       cure: 'Leave it out for a warning of the process.',
     }) as Settings['onError'],
+    keepsContext: [options.snapshot, options.recheck, options.serialize, options.onError].some(
+      (option) => option !== undefined,
+    ),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
     sendsPositions: options.history !== false && controlEvents,
@@ -330,6 +359,23 @@ function checkHeartbeat(heartbeat: unknown): number {
     alternative: ' or false',
     cure: `Leave it out for ${DEFAULT_HEARTBEAT_MS}.`,
   });
+}
+
+function checkMaxAge(maxAge: unknown): Settings['maxAge'] {
+  if (maxAge === false) return undefined;
+  if (typeof maxAge === 'function') return maxAge as Settings['maxAge'];
+  return checkDelayRange('maxAge', maxAge, 'Leave it out for no limit.');
+}
+
+function checkRecheck(recheck: unknown): Settings['recheck'] {
+  if (recheck === undefined) return undefined;
+  const example = '{ every: 60_000, check: (conn) => true }';
+  plainObject('recheck', recheck, example);
+  rejectUnknownKeys('part of recheck', recheck, { every: true, check: true });
+  const { every, check } = recheck as { every: unknown; check: unknown };
+  const cure = `For example: recheck: ${example}.`;
+  if (typeof check !== 'function') throw invalid('recheck.check', 'a function', check, { cure });
+  return { every: positiveInteger('recheck.every', every, 'milliseconds', { cure }), check: check as () => unknown };
 }
 
 function checkCompress(value: unknown): boolean {

@@ -137,7 +137,7 @@ export function checkpointEvent(id: string): string {
   return `${idLine(id)}event: checkpoint\ndata: \n\n`;
 }
 
-/** Returns the event for a client whose missed events are gone. `id` is `undefined` for a client with ids of the application. */
+/** Returns the event for a client whose missed events are lost. `id` is `undefined` for a client with ids of the application. */
 export function resetEvent(id: string | undefined, reason: string, lastEventId: string): string {
   const prefix = id === undefined ? '' : idLine(id);
   return `${prefix}event: reset\ndata: ${JSON.stringify({ reason, lastEventId })}\n\n`;
@@ -146,6 +146,34 @@ export function resetEvent(id: string | undefined, reason: string, lastEventId: 
 /** Returns the last event of a stream that is closed for good. */
 export function endEvent(): string {
   return `${idLine(END_EVENT_ID)}event: end\ndata: \n\n`;
+}
+
+const DISCONNECT = ':disconnect';
+
+/** Returns the body of an entry that disconnects. It is a comment, so that every journal stores it as it stores an event. */
+export function disconnectBody(isFinal: boolean): Uint8Array {
+  return Buffer.from(`${DISCONNECT}${isFinal ? ' end' : ''}\n`);
+}
+
+/** Whether an entry disconnects. The body of a broadcast never begins with a comment. */
+export function isDisconnect(body: Uint8Array): boolean {
+  return body[0] === COLON;
+}
+
+/** Whether the clients of a disconnect must not reconnect. */
+export function isFinalDisconnect(body: Uint8Array): boolean {
+  return body.byteLength > DISCONNECT.length + 1;
+}
+
+/** Reads the body of an entry, as {@link encodeMessage} wrote it. `data` is `undefined` if it is no event, but a `retry` alone. */
+export function decodeBody(body: Uint8Array): { id?: string; event?: string; data?: string } {
+  const decoded: { id?: string; event?: string; data?: string } = {};
+  for (const line of Buffer.from(body).toString().split('\n')) {
+    const [name, value] = [line.slice(0, line.indexOf(': ')), line.slice(line.indexOf(': ') + 2)];
+    if (name === 'data') decoded.data = decoded.data === undefined ? value : `${decoded.data}\n${value}`;
+    else if (name === 'event' || name === 'id') decoded[name] = value;
+  }
+  return decoded;
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import type { Entry } from '../journal/journal.ts';
 
-/** The most that one write carries, unless a single event is larger. */
+/** The size up to which one write combines entries and texts; a single event may be larger. */
 export const MAX_WRITE_BYTES = 65_536;
 
 const CRLF = '\r\n';

@@ -1,7 +1,7 @@
 /*
  * The interface through which a connection writes to its response. `ResponseTransport` and `GzipTransport` implement it.
  *
- * Invariant: a connection writes through this interface alone, or to the `socket` that it hands out.
+ * Invariant: a connection writes through this interface alone, or to the `socket` that it exposes.
  */
 
 import type { Socket } from 'node:net';

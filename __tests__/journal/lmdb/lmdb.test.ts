@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Entry, Follower, Journal, ResetReason, JournalWindow } from '../../../lib/journal/journal.ts';
 import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
-import { Queue } from '../../../lib/journal/lmdb/append-queue.ts';
-import { type Draft, draftOf } from '../../../lib/journal/lmdb/entry-codec.ts';
+import { AppendQueue } from '../../../lib/journal/lmdb/append-queue.ts';
+import { type EncodedEntry, encodeEntry } from '../../../lib/journal/lmdb/entry-codec.ts';
 import { Store } from '../../../lib/journal/lmdb/store.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -34,51 +34,51 @@ function make(options: LmdbJournalOptions = {}, at = path): Journal {
 const fill = (journal: Journal, count: number) =>
   Promise.all(Array.from({ length: count }, (_, n) => journal.append({ body: bytes(`${n + 1}`) })));
 
-/** Fakes the clock, and leaves alone what real threads and processes need. */
+/** Fakes the timers, except those that real threads and processes need. */
 const fakeClock = () => void jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
 
-/** A process that takes the turn of the log at its argument, says so, and stands still. */
-const HOLD_THE_TURN = `
-  const turn = require('lmdb').open(require('node:path').join(process.argv[1], 'turn.mdb'),
+/** The code of a process that takes the write lock of a log, writes `held`, and blocks. Its argument is the path of the log. */
+const HOLD_THE_LOCK = `
+  const lock = require('lmdb').open(require('node:path').join(process.argv[1], 'turn.mdb'),
     { noSubdir: true, noSync: true, eventTurnBatching: false });
-  turn.transactionSync(() => {
+  lock.transactionSync(() => {
     require('node:fs').writeSync(1, 'held');
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   });
 `;
 
 class Recorder implements Follower {
-  readonly told: string[] = [];
+  readonly received: string[] = [];
   readonly restarts: { readonly window: JournalWindow; readonly reason: ResetReason }[] = [];
   readonly status: (up: boolean, error?: Error) => void;
   readonly states: (string | true)[] = [];
-  #changed: () => void = () => {};
+  #onChange: () => void = () => {};
   constructor() {
-    this.status = (up, error) => this.#note(() => this.states.push(up || error!.message));
+    this.status = (up, error) => this.#record(() => this.states.push(up || error!.message));
   }
   entries(batch: readonly Entry[]): void {
-    this.#note(() => this.told.push(...batch.map(text)));
+    this.#record(() => this.received.push(...batch.map(text)));
   }
   known(): Iterable<string> {
     return [];
   }
   rewind(): void {}
   restart(window: JournalWindow, reason: ResetReason): void {
-    this.#note(() => this.restarts.push({ window, reason }));
+    this.#record(() => this.restarts.push({ window, reason }));
   }
-  until(happened: () => boolean): Promise<void> {
+  until(condition: () => boolean): Promise<void> {
     return new Promise((resolve) => {
-      this.#changed = () => void (happened() && resolve());
-      this.#changed();
+      this.#onChange = () => void (condition() && resolve());
+      this.#onChange();
     });
   }
-  #note(note: () => void): void {
-    note();
-    this.#changed();
+  #record(record: () => void): void {
+    record();
+    this.#onChange();
   }
 }
 
-test('after a quiet time in which all of it has grown too old, who has seen it goes on, and who has not is told', async () => {
+test('after a quiet time in which all entries have expired, a follower that received them continues and an older position is lost', async () => {
   const journal = make({ maxAge: 50 });
   const { floor } = await journal.window(0);
   const follower = new Recorder();
@@ -87,13 +87,13 @@ test('after a quiet time in which all of it has grown too old, who has seen it g
   while ((await journal.window(9)).entries.length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
   expect(await journal.read(last, 9)).toEqual({ ok: true, entries: [] });
   await journal.append({ body: bytes('c') });
-  await follower.until(() => follower.told.length === 3);
-  expect([follower.told, follower.restarts]).toEqual([['a', 'b', 'c'], []]);
+  await follower.until(() => follower.received.length === 3);
+  expect([follower.received, follower.restarts]).toEqual([['a', 'b', 'c'], []]);
   expect(await journal.read(early, 9)).toEqual({ ok: false, reason: 'lost' });
 });
 
 describe('a restart', () => {
-  test('goes on with the same log: ids, entries, keys and order', async () => {
+  test('continues the same log: ids, entries, keys and order', async () => {
     const before = make({ sync: true });
     const { floor } = await before.window(0);
     const id = await before.append({ body: bytes('a'), to: ['x'], key: 'k' });
@@ -116,7 +116,7 @@ describe('a restart', () => {
     expect(names[0]).not.toBe(names[1]);
   });
 
-  test('smaller bounds hold after the next appends, in steps', async () => {
+  test('smaller limits apply after the next appends, in steps', async () => {
     const before = make();
     await fill(before, 2500);
     await before.close();
@@ -130,8 +130,8 @@ describe('a restart', () => {
   });
 });
 
-describe('bounds', () => {
-  test('count and bytes hold at once', async () => {
+describe('limits', () => {
+  test('count and bytes apply at the same time', async () => {
     const journal = make({ maxLength: 4, maxBytes: 100 });
     const sizes = async () => (await journal.window(Infinity)).entries.map(({ body }) => body.byteLength);
     for (const size of [50, 50, 1]) await journal.append({ body: new Uint8Array(size) });
@@ -140,7 +140,7 @@ describe('bounds', () => {
     expect(await sizes()).toEqual([1, 0, 0, 0]);
   });
 
-  test('a key is forgotten with its entry', async () => {
+  test('a key is removed with its entry', async () => {
     const journal = make({ maxLength: 2 });
     const id = await journal.append({ body: bytes('a'), key: 'k' });
     await fill(journal, 2);
@@ -148,7 +148,7 @@ describe('bounds', () => {
     expect(await texts(journal)).toEqual(['2', 'b']);
   });
 
-  test('what is too old leaves without an append', async () => {
+  test('an expired entry is removed without an append', async () => {
     const journal = make({ maxAge: 300 });
     const ids = await fill(journal, 3);
     expect(await texts(journal)).toEqual(['1', '2', '3']);
@@ -157,14 +157,14 @@ describe('bounds', () => {
     expect(await journal.read(ids[2]!, 0)).toEqual({ ok: true, entries: [] });
   });
 
-  test('a body that the log could not keep is refused', async () => {
+  test('a body that the log could not keep is rejected', async () => {
     const journal = make({ maxBytes: 10 });
     await expect(journal.append({ body: new Uint8Array(11) })).rejects.toMatchObject({ code: 'ERR_SSE_TOO_LARGE' });
     await journal.append({ body: new Uint8Array(10) });
     await expect(journal.append({ body: 'x' as never })).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
   });
 
-  test('the file does not grow while as much leaves as comes', async () => {
+  test('the file does not grow while as many entries are removed as are added', async () => {
     const journal = make({ maxLength: 500 });
     const round = async () => {
       for (let n = 0; n < 20; n++) {
@@ -180,7 +180,7 @@ describe('bounds', () => {
     expect((await stat(join(path, 'wake'))).size).toBe(1);
   });
 
-  test('too much that waits is refused, and nothing of it stored', async () => {
+  test('appends beyond the limit of pending appends are rejected and not stored', async () => {
     const journal = make();
     const waiting = Array.from({ length: 10_005 }, () => journal.append({ body: bytes('x') }));
     const results = await Promise.allSettled(waiting);
@@ -190,22 +190,22 @@ describe('bounds', () => {
   });
 });
 
-describe('a commit that does not come', () => {
+describe('a commit that does not finish', () => {
   beforeEach(fakeClock);
   afterEach(() => void jest.useRealTimers());
 
   interface Commit {
-    readonly take: () => readonly Draft[];
-    readonly end: (ids: string[]) => void;
+    readonly take: () => readonly EncodedEntry[];
+    readonly finish: (ids: string[]) => void;
   }
 
-  /** A queue on a store whose commits end when they are told to. */
-  function stuck(): { queue: Queue; commits: Commit[] } {
+  /** Creates a queue on a store whose commits finish only when the test calls `finish`. */
+  function stalledQueue(): { queue: AppendQueue; commits: Commit[] } {
     const commits: Commit[] = [];
-    const commit: Store['commit'] = (take) => new Promise((end) => commits.push({ take, end }));
-    const store = { present: true, commit } as unknown as Store;
+    const commit: Store['commit'] = (take) => new Promise((finish) => commits.push({ take, finish }));
+    const store = { isCurrent: true, commit } as unknown as Store;
     return {
-      queue: new Queue(
+      queue: new AppendQueue(
         () => store,
         () => {},
       ),
@@ -213,21 +213,21 @@ describe('a commit that does not come', () => {
     };
   }
 
-  /** What becomes of an append, and after how many ms. */
-  function appendTo(queue: Queue): { code?: string; message?: string; after?: number; id?: string } {
+  /** Appends. Returns an object that gets the outcome, and the ms after which an append was rejected. */
+  function appendTo(queue: AppendQueue): { code?: string; message?: string; after?: number; id?: string } {
     const outcome = {};
     const since = performance.now();
-    queue.append(draftOf({ body: bytes('x') })).then(
+    queue.append(encodeEntry({ body: bytes('x') })).then(
       (id) => Object.assign(outcome, { id }),
       ({ code, message }) => Object.assign(outcome, { code, message, after: performance.now() - since }),
     );
     return outcome;
   }
 
-  const late = (what: string) => ({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining(what) });
+  const timeout = (text: string) => ({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining(text) });
 
-  test('each append is refused when it has waited for 10 s, whenever it came', async () => {
-    const { queue } = stuck();
+  test('each append is rejected when it has waited for 10 s, whenever it was made', async () => {
+    const { queue } = stalledQueue();
     const outcomes = [appendTo(queue)];
     for (const gap of [5000, 6000]) {
       await jest.advanceTimersByTimeAsync(gap);
@@ -235,14 +235,14 @@ describe('a commit that does not come', () => {
     }
     await jest.advanceTimersByTimeAsync(12_000);
     for (const outcome of outcomes) {
-      expect(outcome).toMatchObject(late('it was not stored'));
+      expect(outcome).toMatchObject(timeout('the entry was not stored'));
       expect(outcome.after).toBeGreaterThan(9000);
       expect(outcome.after).toBeLessThan(12_000);
     }
   });
 
-  test('what a transaction has taken is refused together, as not known; and when it ends after all, the next goes on', async () => {
-    const { queue, commits } = stuck();
+  test('the appends of one transaction are rejected together, with an unknown outcome; if it finishes after all, the next one runs', async () => {
+    const { queue, commits } = stalledQueue();
     const taken = [appendTo(queue)];
     await jest.advanceTimersByTimeAsync(4000);
     taken.push(appendTo(queue));
@@ -251,66 +251,63 @@ describe('a commit that does not come', () => {
     const waiting = appendTo(queue);
     expect(taken).toEqual([{}, {}]);
     await jest.advanceTimersByTimeAsync(2000);
-    expect(taken).toMatchObject([
-      late('whether it was stored is not known'),
-      late('whether it was stored is not known'),
-    ]);
+    expect(taken).toMatchObject([timeout('the outcome is unknown'), timeout('the outcome is unknown')]);
     expect(waiting).toEqual({});
-    commits[0]!.end(['1', '2']);
+    commits[0]!.finish(['1', '2']);
     await jest.advanceTimersByTimeAsync(0);
     expect(commits[1]!.take()).toHaveLength(1);
-    commits[1]!.end(['3']);
+    commits[1]!.finish(['3']);
     await jest.advanceTimersByTimeAsync(0);
     expect(waiting).toEqual({ id: '3' });
   });
 });
 
 describe('the directory', () => {
-  test('is removed under us: followers are restarted, and the log goes on as a new one', async () => {
+  test('is removed while the log is open: followers are restarted, and a new log is started', async () => {
     const journal = make();
     const recorder = new Recorder();
     const [id] = await fill(journal, 3);
     journal.follow(id!, recorder);
-    renameSync(path, `${path}-gone`);
+    renameSync(path, `${path}-removed`);
     await recorder.until(() => recorder.restarts.length > 0);
     expect(recorder.restarts).toMatchObject([{ reason: 'unknown', window: { entries: [] } }]);
     const next = await journal.append({ body: bytes('new') });
     expect(next.slice(0, 12)).not.toBe(id!.slice(0, 12));
-    expect(recorder.told).toEqual(['2', '3', 'new']);
+    expect(recorder.received).toEqual(['2', '3', 'new']);
     expect(await journal.read(id!, 0)).toEqual({ ok: false, reason: 'unknown' });
   });
 
-  test('is replaced by another log: followers get that one’s window', async () => {
+  test('is replaced by another log: followers receive the window of that log', async () => {
     const other = make({}, `${path}-other`);
     await fill(other, 2);
     await other.close();
     const journal = make();
     const recorder = new Recorder();
     journal.follow((await journal.window(0)).floor, recorder);
-    await rename(path, `${path}-gone`);
+    await rename(path, `${path}-removed`);
     await rename(`${path}-other`, path);
     await recorder.until(() => recorder.restarts.length > 0);
     expect(recorder.restarts[0]!.window.entries.map(text)).toEqual(['1', '2']);
     await journal.append({ body: bytes('3') });
-    expect(recorder.told).toEqual(['3']);
+    expect(recorder.received).toEqual(['3']);
   });
 
-  test('an append into a file that has just been removed is stored again, in the new one', async () => {
+  test('an append into a file that has just been removed is stored again, in the new file', async () => {
     const journal = make();
     await fill(journal, 1);
     const appended = journal.append({ body: bytes('kept') });
-    renameSync(path, `${path}-gone`); // before the transaction has begun
+    renameSync(path, `${path}-removed`); // before the transaction has begun
     await appended;
     expect(await texts(journal)).toEqual(['kept']);
   });
 
-  test('cannot be used for a while: down is told, then up, and nobody is restarted for that', async () => {
+  test('is unusable for a while: followers get down, then up, and no restart', async () => {
     const journal = make();
     const recorder = new Recorder();
     const ids = await fill(journal, 1);
     journal.follow(ids[0]!, recorder);
     renameSync(path, `${path}-aside`);
-    writeFileSync(path, 'a file where the directory was'); // at once, or a new log begins there
+    writeFileSync(path, 'a file where the directory was'); // synchronously, or a new log is created there
     await recorder.until(() => recorder.states.length > 0);
     expect(recorder.states).toEqual([expect.stringMatching(/must be a directory/)]);
     await expect(journal.append({ body: bytes('x') })).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
@@ -319,12 +316,12 @@ describe('the directory', () => {
     await recorder.until(() => recorder.states.length > 1);
     await journal.append({ body: bytes('back') });
     expect(recorder.states).toEqual([expect.any(String), true]);
-    expect([recorder.told, recorder.restarts]).toEqual([['back'], []]);
+    expect([recorder.received, recorder.restarts]).toEqual([['back'], []]);
   });
 });
 
-describe('a file that cannot be used is refused with a reason', () => {
-  const refused = async (message: RegExp) => {
+describe('a file that cannot be used is rejected with a reason', () => {
+  const expectRejection = async (message: RegExp) => {
     const error = expect.objectContaining({
       name: 'SseError',
       code: 'ERR_SSE_JOURNAL',
@@ -334,25 +331,25 @@ describe('a file that cannot be used is refused with a reason', () => {
     await expect(make().append({ body: bytes('x') })).rejects.toEqual(error);
   };
 
-  test('it is not LMDB’s', async () => {
+  test('it is not an LMDB file', async () => {
     await mkdir(path);
     await writeFile(join(path, 'data.mdb'), Buffer.alloc(20_000, 7));
-    await refused(/damaged: it is not an LMDB file.*Move the directory away/);
+    await expectRejection(/damaged: it is not an LMDB file.*Move the directory away/);
   });
 
   test.each([
     ['in the middle of a page', 5000],
     ['before its pages', 8192],
     ['within its header', 100],
-  ])('it is cut off %s', async (_where, size) => {
+  ])('it is truncated %s', async (_where, size) => {
     const journal = make();
     for (let n = 0; n < 5; n++) await fill(journal, 100);
     await journal.close();
     await truncate(join(path, 'data.mdb'), size);
-    await refused(/damaged: it is/);
+    await expectRejection(/damaged: it is/);
   });
 
-  test('a page that a killed process has written half is not', async () => {
+  test('a file with an incomplete page of a killed process is accepted', async () => {
     const journal = make();
     const id = await journal.append({ body: bytes('x') });
     await journal.close();
@@ -367,47 +364,47 @@ describe('a file that cannot be used is refused with a reason', () => {
     const file = await readFile(join(path, 'data.mdb'));
     file.fill(255, 32, 4096);
     await writeFile(join(path, 'data.mdb'), file);
-    await refused(/damaged: its header is broken/);
+    await expectRejection(/damaged: its header is invalid/);
   });
 
-  test('it is a database of somebody else', async () => {
+  test('it is the database of another program', async () => {
     const { open: openDatabase } = await import('lmdb');
     const database = openDatabase(path, { noSubdir: false });
     await database.put('theirs', 1);
     await database.close();
-    await refused(/damaged: it holds theirs, which is not ours/);
+    await expectRejection(/damaged: it contains the key theirs of another program/);
   });
 
   test('the path is a file', async () => {
     await writeFile(path, '');
-    await refused(/must be a directory/);
+    await expectRejection(/must be a directory/);
   });
 });
 
 describe('close', () => {
-  test('rejects what no transaction has taken, and lets the one under way end', async () => {
+  test('rejects the appends that are in no transaction, and waits for the running transaction', async () => {
     const journal = make();
     await journal.open();
     const appended = Promise.allSettled(Array.from({ length: 3000 }, () => journal.append({ body: bytes('x') })));
     await journal.close();
     const results = await appended;
-    const kept = results.filter(({ status }) => status === 'fulfilled').length;
+    const stored = results.filter(({ status }) => status === 'fulfilled').length;
     expect(results.at(-1)).toMatchObject({ reason: { code: 'ERR_SSE_CLOSED' } });
-    expect((await make().window(Infinity)).entries).toHaveLength(kept);
+    expect((await make().window(Infinity)).entries).toHaveLength(stored);
     await expect(journal.read('000000000000-0', 0)).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
     expect(journal.follow('000000000000-0', new Recorder())).toBeInstanceOf(Function);
   });
 
-  test('waits 10 s for a process that holds the turn, and lets go of everything once that is gone', async () => {
+  test('waits 10 s for a process that holds the write lock, and closes the store when that process has ended', async () => {
     fakeClock();
-    const letGo = jest.spyOn(Store.prototype, 'close');
+    const storeClose = jest.spyOn(Store.prototype, 'close');
     const journal = make();
     await journal.open();
-    const holder = spawn(process.execPath, ['-e', HOLD_THE_TURN, path], {
+    const holder = spawn(process.execPath, ['-e', HOLD_THE_LOCK, path], {
       cwd: __dirname,
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const gone = once(holder, 'exit');
+    const ended = once(holder, 'exit');
     try {
       await once(holder.stdout, 'data');
       const append = journal.append({ body: bytes('x') });
@@ -418,19 +415,19 @@ describe('close', () => {
       expect(closed).toBe(false);
       await jest.advanceTimersByTimeAsync(1);
       expect(closed).toBe(true);
-      expect(letGo).not.toHaveBeenCalled();
+      expect(storeClose).not.toHaveBeenCalled();
     } finally {
       jest.useRealTimers();
       holder.kill('SIGKILL');
-      await gone;
+      await ended;
     }
-    while (letGo.mock.calls.length === 0) await new Promise(setImmediate);
-    await letGo.mock.results[0]!.value;
-    letGo.mockRestore();
+    while (storeClose.mock.calls.length === 0) await new Promise(setImmediate);
+    await storeClose.mock.results[0]!.value;
+    storeClose.mockRestore();
     expect(await texts(make())).toEqual([]);
   });
 
-  test('before anything was opened does nothing', async () => {
+  test('before the log was opened does nothing', async () => {
     const journal = make();
     await journal.close();
     await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' });
@@ -438,12 +435,13 @@ describe('close', () => {
 });
 
 test.each([
-  ['', {}, /path must name a directory; got the string ""/],
-  [5, {}, /path must name a directory; got the number 5/],
+  ['', {}, /path must be a non-empty string; received the string ""\. Pass the path of a directory/],
+  [5, {}, /path must be a non-empty string; received the number 5/],
   ['x', { maxLength: 0 }, /maxLength must be a positive integer/],
-  ['x', { size: 5 }, /no option "size"; its options are maxLength, maxAge, maxBytes, sync/],
-  ['x', { sync: 1 }, /sync must be true or false; got the number 1/],
-])('lmdbJournal(%j, %j) is refused', (at, options, message) => {
-  const wrong = () => lmdbJournal(at as string, options as LmdbJournalOptions);
-  expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_SSE_OPTION', message: expect.stringMatching(message) }));
+  ['x', { maxlenght: 5 }, /lmdbJournal\(\) "maxlenght".*Did you mean maxLength\?/],
+  ['x', { size: 5 }, /lmdbJournal\(\) "size".*maxLength, maxAge, maxBytes, sync/],
+  ['x', { sync: 1 }, /sync must be true or false; received the number 1/],
+])('lmdbJournal(%j, %j) is rejected', (at, options, message) => {
+  const create = () => lmdbJournal(at as string, options as LmdbJournalOptions);
+  expect(create).toThrow(expect.objectContaining({ code: 'ERR_SSE_OPTION', message: expect.stringMatching(message) }));
 });

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
-import type { Order, Report } from '../../fixtures/lmdb-worker.ts';
+import type { Command, Report } from '../../fixtures/lmdb-worker.ts';
 import { Random, seedFrom } from '../../fixtures/random.ts';
 
 /** How many times a process is killed. The amounts of entries grow with it. */
@@ -23,13 +23,13 @@ afterEach(async () => {
   await rm(path, { recursive: true, force: true, maxRetries: 5 });
 });
 
-/** A process on the log, and what it has said. */
+/** A process on the log, and what it has reported. */
 class Worker {
   readonly acked: string[] = [];
   readonly process: ChildProcess;
-  end = ''; // how it has ended
-  #heard: (report: Report) => void = () => {};
-  #ended: () => void = () => {};
+  end = ''; // the exit code or signal, once it has ended
+  #onReport: (report: Report) => void = () => {};
+  #onEnd: () => void = () => {};
 
   constructor(options: LmdbJournalOptions) {
     this.process = fork(fixture('lmdb-worker'), [path, JSON.stringify(options)], { execArgv: ['--import', 'tsx'] });
@@ -37,24 +37,24 @@ class Worker {
     this.process.on('exit', (code, signal) => {
       alive.delete(this.process);
       this.end = `${signal ?? code}`;
-      this.#ended();
+      this.#onEnd();
     });
     this.process.on('message', (report: Report) => {
       if (report.error) throw new Error(report.error);
       if (report.acked) this.acked.push(report.acked);
-      this.#heard(report);
+      this.#onReport(report);
     });
   }
 
-  order(order: Order): void {
-    this.process.send(order);
+  send(command: Command): void {
+    this.process.send(command);
   }
 
   until(what: keyof Report): Promise<Report> {
     return new Promise((resolve, reject) => {
-      this.#heard = (report) => void (report[what] !== undefined && resolve(report));
-      this.#ended = () => reject(new Error(`the process ended before it was ${what}: ${this.end}`));
-      if (this.end) this.#ended();
+      this.#onReport = (report) => void (report[what] !== undefined && resolve(report));
+      this.#onEnd = () => reject(new Error(`the process ended before it reported ${what}: ${this.end}`));
+      if (this.end) this.#onEnd();
     });
   }
 
@@ -64,43 +64,43 @@ class Worker {
     await once(this.process, 'exit');
   }
 
-  /** Asks until this process has been told so many entries. */
-  async told(count: number): Promise<Report> {
+  /** Asks until this process has received so many entries. */
+  async received(count: number): Promise<Report> {
     for (;;) {
-      this.order({ report: true });
-      const report = await this.until('told');
-      if (report.told!.length >= count) return report;
+      this.send({ report: true });
+      const report = await this.until('received');
+      if (report.received!.length >= count) return report;
     }
   }
 
-  /** Closes its journal and ends; with which code. */
+  /** Closes the journal of the process and ends the process. Returns its exit code. */
   async close(): Promise<unknown> {
-    this.order({ close: true });
+    this.send({ close: true });
     return (await once(this.process, 'exit'))[0];
   }
 }
 
-test('three processes append at once and follow: one order for all, no hole, nothing twice', async () => {
+test('three processes append at the same time and follow: one order for all, no gap, no duplicate', async () => {
   const workers = [1, 2, 3].map(() => new Worker({}));
   await Promise.all(workers.map((worker) => worker.until('ready')));
-  for (const [n, worker] of workers.entries()) worker.order({ append: { count: 400, name: `w${n}`, atOnce: 20 } });
+  for (const [n, worker] of workers.entries()) worker.send({ append: { count: 400, name: `w${n}`, atOnce: 20 } });
   await Promise.all(workers.map((worker) => worker.until('appended')));
-  const reports = await Promise.all(workers.map((worker) => worker.told(1200)));
+  const reports = await Promise.all(workers.map((worker) => worker.received(1200)));
   const journal = lmdbJournal(path);
   const log = (await journal.window(Infinity)).entries.map(({ id }) => id);
   expect(log).toHaveLength(1200);
-  for (const { told, restarts } of reports) expect({ told, restarts }).toEqual({ told: log, restarts: 0 });
+  for (const { received, restarts } of reports) expect({ received, restarts }).toEqual({ received: log, restarts: 0 });
   expect(new Set(workers.flatMap(({ acked }) => acked))).toEqual(new Set(log));
   expect(await Promise.all(workers.map((worker) => worker.close()))).toEqual([0, 0, 0]);
   await journal.close();
 }, 60_000);
 
-test('a process that opens the log while others write takes nothing away', async () => {
+test('no entry is lost if a process opens the log while others write', async () => {
   const options: LmdbJournalOptions = { sync: false };
   const workers = [new Worker(options), new Worker(options)];
   await Promise.all(workers.map((worker) => worker.until('ready')));
   const count = 2500 * KILLS;
-  for (const [n, worker] of workers.entries()) worker.order({ append: { count, name: `w${n}`, atOnce: 16 } });
+  for (const [n, worker] of workers.entries()) worker.send({ append: { count, name: `w${n}`, atOnce: 16 } });
   let writing = true;
   const appended = Promise.all(workers.map((worker) => worker.until('appended'))).finally(() => (writing = false));
   let opened = 0;
@@ -120,7 +120,7 @@ test('a process that opens the log while others write takes nothing away', async
 }, 60_000);
 
 test(
-  'processes are killed in the middle of writing and started again: nothing acknowledged is lost, the log stays whole',
+  'processes are killed during writes and restarted: no acknowledged entry is lost and the log has no gap',
   async () => {
     const random = new Random(seedFrom('LMDB_SEED'));
     const maxLength = 5000 * KILLS; // so little that the log is trimmed meanwhile
@@ -128,26 +128,26 @@ test(
     const acked: string[] = [];
     const journal = lmdbJournal(path, options);
     const seen = new Map<string, string>();
-    const wrong: string[] = [];
+    const problems: string[] = [];
     const { floor } = await journal.window(0);
     let next = 1;
     journal.follow(floor, {
       entries: (batch) => {
         for (const { id, to, body } of batch) {
-          if (id !== floor.replace(/0$/, `${next++}`)) wrong.push(`${id} instead of number ${next - 1}`);
-          if (!Buffer.from(body).toString().startsWith(`${to![0]}:`)) wrong.push(`the body of ${id}`);
+          if (id !== floor.replace(/0$/, `${next++}`)) problems.push(`${id} instead of number ${next - 1}`);
+          if (!Buffer.from(body).toString().startsWith(`${to![0]}:`)) problems.push(`the body of ${id}`);
           seen.set(id, to![0]!);
         }
       },
       known: () => [],
-      rewind: () => void wrong.push('rewind'),
-      restart: (_, reason) => void wrong.push(`restart: ${reason}`),
+      rewind: () => void problems.push('rewind'),
+      restart: (_, reason) => void problems.push(`restart: ${reason}`),
     });
     let started = 0;
     const start = async () => {
       const worker = new Worker(options);
       await worker.until('ready');
-      worker.order({ append: { count: 1_000_000, name: `w${started++}`, atOnce: 64 } });
+      worker.send({ append: { count: 1_000_000, name: `w${started++}`, atOnce: 64 } });
       return worker;
     };
     const workers = await Promise.all([start(), start(), start()]);
@@ -162,11 +162,11 @@ test(
     for (const worker of workers) {
       await worker.kill();
       for (const id of worker.acked) acked.push(id);
-      if (worker.end !== 'SIGKILL') wrong.push(`a process ended by ${worker.end}`);
+      if (worker.end !== 'SIGKILL') problems.push(`a process ended with ${worker.end}`);
     }
-    const last = await journal.append({ body: Buffer.from('last:'), to: ['last'] }); // the log still takes entries
-    while (!seen.has(last) && wrong.length === 0) await new Promise(setImmediate);
-    expect(wrong.slice(0, 5)).toEqual([]);
+    const last = await journal.append({ body: Buffer.from('last:'), to: ['last'] }); // the log still accepts entries
+    while (!seen.has(last) && problems.length === 0) await new Promise(setImmediate);
+    expect(problems.slice(0, 5)).toEqual([]);
     expect(acked.length).toBeGreaterThan(KILLS);
     expect(new Set(acked).size).toBe(acked.length);
     expect(acked.filter((id) => !seen.has(id))).toEqual([]);
@@ -180,15 +180,15 @@ test(
   Math.max(120_000, KILLS * 10_000),
 );
 
-test('another process is told within milliseconds, long before the next beat', async () => {
+test('another process receives an entry within milliseconds, long before the next maintenance run', async () => {
   const journal = lmdbJournal(path, { sync: false });
   await journal.open();
   const worker = new Worker({ sync: false });
   await worker.until('ready');
-  const took: number[] = [];
+  const latencies: number[] = [];
   for (let n = 0; n < 40; n++) {
     const { floor } = await journal.window(0);
-    const told = new Promise<void>((resolve) => {
+    const received = new Promise<void>((resolve) => {
       const unfollow = journal.follow(floor, {
         entries() {
           unfollow();
@@ -201,18 +201,18 @@ test('another process is told within milliseconds, long before the next beat', a
     });
     const acked = worker.until('acked');
     const before = performance.now();
-    worker.order({ append: { count: 1, name: `n${n}`, atOnce: 1 } });
-    await told;
-    took.push(performance.now() - before);
+    worker.send({ append: { count: 1, name: `n${n}`, atOnce: 1 } });
+    await received;
+    latencies.push(performance.now() - before);
     await acked;
   }
-  took.sort((a, b) => a - b);
-  expect(took[20]).toBeLessThan(60); // 3 ms here, order and answer included; a beat is 250
+  latencies.sort((a, b) => a - b);
+  expect(latencies[20]).toBeLessThan(60); // measured: 3 ms, with the messages between the processes; a maintenance run comes every 250 ms
   expect(await worker.close()).toBe(0);
   await journal.close();
 }, 60_000);
 
-test('nothing keeps a process alive', async () => {
+test('the journal does not keep a process alive', async () => {
   const child = spawn(process.execPath, ['--import', 'tsx', fixture('lmdb-alone'), path], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -224,7 +224,7 @@ test('nothing keeps a process alive', async () => {
   expect({ code, out }).toEqual({ code: 0, out: 'appended' });
 }, 30_000);
 
-test('a full disk is said, nothing acknowledged is lost, and the log goes on when there is room', async () => {
+test('a full disk is reported, no acknowledged entry is lost, and the log continues when there is space', async () => {
   const command = `ulimit -f 2000; exec "$0" --import tsx "$1" "$2"`; // in units of 512 bytes: a file of 1 MB at most
   const child = spawn('sh', ['-c', command, process.execPath, fixture('lmdb-full'), path], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -232,17 +232,17 @@ test('a full disk is said, nothing acknowledged is lost, and the log goes on whe
   alive.add(child);
   let out = '';
   child.stdout.on('data', (data: Buffer) => (out += data.toString()));
-  child.stderr.resume(); // LMDB itself writes what happened
+  child.stderr.resume(); // LMDB itself writes the error
   await once(child, 'close');
   alive.delete(child);
   const { code, message, acked, ids } = JSON.parse(out);
   expect({ code, message }).toEqual({
     code: 'ERR_SSE_JOURNAL',
-    message: expect.stringMatching(/full.*nothing that was acknowledged is lost/),
+    message: expect.stringMatching(/full.*no acknowledged entry is lost/),
   });
   expect(acked.length).toBeGreaterThan(50);
   expect(ids).toEqual(acked);
-  const journal = lmdbJournal(path); // without the limit: there is room again
+  const journal = lmdbJournal(path); // without the limit: there is space again
   expect(await journal.append({ body: Buffer.alloc(10) })).toBe(acked[0].replace(/1$/, `${acked.length + 1}`));
   await journal.close();
 }, 30_000);

@@ -1,5 +1,5 @@
 /*
- * The suite that any journal must pass, on a real Redis, with both clients.
+ * The conformance suite on a real Redis, with both clients.
  */
 import { randomUUID } from 'node:crypto';
 import { conformance } from '../../../lib/conformance/index.ts';
@@ -19,7 +19,7 @@ describe.each(kinds)('redisJournal over $name', (kind) => {
     const app = await kind.make(redis.url);
     const key = `{test-${randomUUID()}}`;
     return {
-      journal: apart(redisJournal(app.client, { key })),
+      journal: oneEntryPerMillisecond(redisJournal(app.client, { key })),
       reopen: () => redisJournal(app.client, { key }),
       async trim(id) {
         const [ms, seq] = id.split('-');
@@ -35,10 +35,10 @@ describe.each(kinds)('redisJournal over $name', (kind) => {
 });
 
 /**
- * Redis' ids are readings of its clock, so two logs that take an entry in the same millisecond may name it alike. The suite asks
- * for an id that another log has given: an append here is over only when its millisecond is, so that no later one is called so.
+ * Redis takes ids from its clock, so two logs that store an entry in the same millisecond may give it the same id. The suite needs an
+ * id that only another log has generated. So an append here resolves after its millisecond: no later append can get the same id.
  */
-function apart(journal: Journal): Journal {
+function oneEntryPerMillisecond(journal: Journal): Journal {
   return {
     open: () => journal.open(),
     async append(entry) {

@@ -1,5 +1,5 @@
 /*
- * The journal on Redis while things break: replies lost, servers killed, frozen, emptied, rolled back, loading.
+ * The journal on Redis during faults: lost replies; servers that are killed, frozen, emptied, rolled back or loading.
  */
 import { randomUUID } from 'node:crypto';
 import { cpSync } from 'node:fs';
@@ -7,32 +7,32 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Journal } from '../../../lib/journal/journal.ts';
 import { redisJournal, type RedisJournalOptions } from '../../../lib/journal/redis/index.ts';
-import { IN_FLIGHT } from '../../../lib/journal/redis/scripts.ts';
+import { MAX_IN_FLIGHT } from '../../../lib/journal/redis/scripts.ts';
 import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
 import { Proxy } from '../../fixtures/redis-proxy.ts';
 import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
 import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
 
 jest.setTimeout(60_000);
-const undo: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 let emitWarning: jest.SpiedFunction<typeof process.emitWarning>;
 beforeEach(() => {
-  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
-  undo.push(() => emitWarning.mockRestore());
+  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // the servers here have no persistence, on purpose
+  cleanups.push(() => emitWarning.mockRestore());
 });
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 async function server(...args: string[]): Promise<RedisServer> {
   const redis = await startRedis(...args);
-  undo.push(() => redis.stop());
+  cleanups.push(() => redis.stop());
   return redis;
 }
 
 async function proxyTo({ port }: RedisServer): Promise<Proxy> {
   const proxy = await Proxy.to(port);
-  undo.push(() => proxy.close());
+  cleanups.push(() => proxy.close());
   return proxy;
 }
 
@@ -43,14 +43,14 @@ function numbers(n: number): number[] {
 describe.each(kinds)('over $name', (kind) => {
   async function clientOf({ url }: { url: string }): Promise<TestClient> {
     const app = await kind.make(url);
-    undo.push(() => app.end());
+    cleanups.push(() => app.end());
     return app;
   }
 
-  async function journalOn(where: { url: string }, options: RedisJournalOptions = {}): Promise<Journal> {
-    const app = await clientOf(where);
+  async function journalOn(target: { url: string }, options: RedisJournalOptions = {}): Promise<Journal> {
+    const app = await clientOf(target);
     const journal = redisJournal(app.client, { key: `{${randomUUID()}}`, ...options });
-    undo.push(() => journal.close());
+    cleanups.push(() => journal.close());
     return journal;
   }
 
@@ -62,18 +62,18 @@ describe.each(kinds)('over $name', (kind) => {
     return recorder;
   }
 
-  /** A journal over a wire that can be held and cut, and a witness that sees what gets into the log. */
-  async function overWire() {
+  /** Creates a journal behind a proxy, and a direct journal whose recorder shows what is in the log. */
+  async function behindProxy() {
     const redis = await server();
     const proxy = await proxyTo(redis);
-    const [journal, witness] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
-    const recorder = await following(witness);
+    const [journal, direct] = [await journalOn(proxy, { key: 'a' }), await journalOn(redis, { key: 'a' })];
+    const recorder = await following(direct);
     await journal.open();
-    return { proxy, journal, witness, recorder };
+    return { proxy, journal, direct, recorder };
   }
 
-  test('replies lost: one publish is one entry, in order, with its own id', async () => {
-    const { proxy, journal, recorder } = await overWire();
+  test('lost replies: each publish is stored once, in order, with its own id', async () => {
+    const { proxy, journal, recorder } = await behindProxy();
     const ids: string[] = [];
     for (let round = 0; round < 5; round++) {
       const lost = proxy.loseNextReply();
@@ -86,7 +86,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.bodies).toEqual(numbers(5).flatMap((round) => numbers(20).map((i) => `data: ${round}/${i}\n\n`)));
   });
 
-  test('kill -9 with 64 publishes in flight: what was acknowledged is there, nothing is twice, all in order', async () => {
+  test('SIGKILL with 64 publishes in flight: acknowledged entries are kept, without duplicates, in order', async () => {
     const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
     const journal = await journalOn(redis, { wait: 20_000 });
     const recorder = await following(journal);
@@ -112,7 +112,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls.filter((call) => call !== 'up' && call !== 'down')).toEqual([]);
   });
 
-  test('a read in flight when Redis is killed is asked again, and rejected when nobody comes back', async () => {
+  test('a read in flight when Redis is killed is sent again; it is rejected if Redis stays down', async () => {
     const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
     const journal = await journalOn(redis, { wait: 1000 });
     await journal.open();
@@ -136,7 +136,7 @@ describe.each(kinds)('over $name', (kind) => {
     });
   });
 
-  test('FLUSHALL and a restart without persistence restart a follower, as unknown', async () => {
+  test('FLUSHALL and a restart without persistence restart a follower as unknown', async () => {
     const redis = await server();
     const journal = await journalOn(redis);
     const app = await clientOf(redis);
@@ -155,7 +155,7 @@ describe.each(kinds)('over $name', (kind) => {
     await recorder.until(({ ids }) => ids.includes(last));
   });
 
-  test('trimmed under a follower that lags: restarted, as lost', async () => {
+  test('a follower whose position is trimmed while it lags is restarted as lost', async () => {
     const redis = await server();
     const proxy = await proxyTo(redis);
     const [key, app] = ['{x}', await clientOf(redis)];
@@ -182,7 +182,7 @@ describe.each(kinds)('over $name', (kind) => {
     await other.command('REPLICAOF', '127.0.0.1', String(redis.port));
     while (!String(await other.command('INFO', 'replication')).includes('master_link_status:up')) await sleep(10);
     await primary.command('WAIT', '1', '5000');
-    await other.command('REPLICAOF', 'NO', 'ONE'); // from here on it misses what the primary takes
+    await other.command('REPLICAOF', 'NO', 'ONE'); // from here on it does not get what the primary stores
     const lost: string[] = [];
     for (const i of numbers(300)) lost.push(await journal.append({ body: frame(`lost ${i}`) }));
     await recorder.until(({ ids }) => ids.at(-1) === lost.at(-1));
@@ -199,7 +199,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
   });
 
-  test('an older copy of the append-only file rewinds as well', async () => {
+  test('an older copy of the append-only file rewinds followers too', async () => {
     const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
     const journal = await journalOn(redis, { wait: 20_000 });
     const recorder = await following(journal);
@@ -216,23 +216,23 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
   });
 
-  // Two journals share the freeze, because a follower notices it only after BLOCK + 3 s.
-  test('a frozen Redis: the followers are down, short appends time out, patient appends are stored once and in order', async () => {
+  // Two journals share the freeze, because a follower detects it only after BLOCK_MS + 3 s.
+  test('a frozen Redis: the followers are down, appends with a short wait time out, appends with a long wait are stored once and in order', async () => {
     const redis = await server();
-    const [journal, patient] = [await journalOn(redis, { wait: 500 }), await journalOn(redis, { wait: 30_000 })];
-    const [recorder, patientRecorder] = [await following(journal), await following(patient)];
+    const [journal, longWait] = [await journalOn(redis, { wait: 500 }), await journalOn(redis, { wait: 30_000 })];
+    const [recorder, longWaitRecorder] = [await following(journal), await following(longWait)];
     redis.freeze();
-    undo.push(() => redis.thaw());
-    const appends = numbers(30).map((i) => patient.append({ body: frame(String(i)) }));
+    cleanups.push(() => redis.thaw());
+    const appends = numbers(30).map((i) => longWait.append({ body: frame(String(i)) }));
     const sent = journal.append({ body: frame('sent') });
     await expect(sent).rejects.toMatchObject({ code: 'ERR_SSE_TIMEOUT', message: expect.stringContaining('unknown') });
-    await Promise.all([recorder, patientRecorder].map((one) => one.until(({ calls }) => calls.includes('down'))));
+    await Promise.all([recorder, longWaitRecorder].map((one) => one.until(({ calls }) => calls.includes('down'))));
     await expect(journal.read(recorder.ids[0]!, 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' });
     await expect(journal.append({ body: frame('x') })).rejects.toMatchObject({
       code: 'ERR_SSE_TIMEOUT',
-      message: expect.stringMatching(/nothing was stored/),
+      message: expect.stringMatching(/The entry was not stored/),
     });
-    await sleep(600); // the command connections are as old as the followers': they have given up too, and connect again
+    await sleep(600); // the command connections are as old as the followers': they have timed out too, and connect again
     redis.thaw();
     await recorder.until(({ calls }) => calls.at(-1) === 'up');
     const after = await journal.append({ body: frame('after') });
@@ -241,11 +241,11 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.bodies).not.toContain('data: x\n\n');
     expect(recorder.calls).toEqual(['up', 'down', 'up']);
     const ids = await Promise.all(appends);
-    await patientRecorder.until(({ bodies }) => bodies.length >= 30);
-    expect(patientRecorder.ids.slice(1)).toEqual(ids);
+    await longWaitRecorder.until(({ bodies }) => bodies.length >= 30);
+    expect(longWaitRecorder.ids.slice(1)).toEqual(ids);
   });
 
-  test('loading is down, never a reset; what waits goes in', async () => {
+  test('a loading server is down and never causes a reset; waiting appends are stored', async () => {
     const redis = await server('--appendonly', 'yes', '--aof-use-rdb-preamble', 'no');
     const journal = await journalOn(redis, { wait: 30_000 });
     const app = await clientOf(redis);
@@ -266,7 +266,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls).toEqual(['up', 'down', 'up']);
   });
 
-  test('a replica that refuses writes is waited out; SCRIPT FLUSH is noticed', async () => {
+  test('appends wait while a replica rejects writes; SCRIPT FLUSH loses no append', async () => {
     const redis = await server();
     const journal = await journalOn(redis, { wait: 20_000 });
     const app = await clientOf(redis);
@@ -274,9 +274,9 @@ describe.each(kinds)('over $name', (kind) => {
     await journal.append({ body: frame('0') });
     await app.command('SCRIPT', 'FLUSH');
     await Promise.all([1, 2, 3].map((i) => journal.append({ body: frame(String(i)) })));
-    await app.command('REPLICAOF', '127.0.0.1', '1'); // nobody is there: the data stays, and is read-only
+    await app.command('REPLICAOF', '127.0.0.1', '1'); // no server is there: the data stays and is read-only
     const appends = [4, 5, 6].map((i) => journal.append({ body: frame(String(i)) }));
-    await sleep(300); // several refusals
+    await sleep(300); // several rejected attempts
     await app.command('REPLICAOF', 'NO', 'ONE');
     await Promise.all(appends);
     await recorder.until(({ bodies }) => bodies.length >= 7);
@@ -284,7 +284,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls).not.toContainEqual(expect.stringMatching(/re/));
   });
 
-  test('out of memory: rejected with the reason, nothing stored, and it recovers', async () => {
+  test('out of memory: appends are rejected with the reason, nothing is stored, and later appends succeed', async () => {
     const redis = await server('--maxmemory-policy', 'noeviction');
     const journal = await journalOn(redis);
     const app = await clientOf(redis);
@@ -300,7 +300,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.ids[1]).toBe(id);
   });
 
-  test('away from the start: open() waits and warns, a full queue refuses, close() rejects what waits', async () => {
+  test('Redis unreachable at the start: open() waits and warns, a full queue rejects, close() rejects pending calls', async () => {
     const redis = await server();
     const journal = await journalOn(redis, { wait: 200, maxPending: 2 });
     await redis.kill();
@@ -308,12 +308,12 @@ describe.each(kinds)('over $name', (kind) => {
     const [a, b, c] = ['a', 'b', 'c'].map((text) => journal.append({ body: frame(text) }));
     await expect(c).rejects.toMatchObject({
       code: 'ERR_SSE_QUEUE_FULL',
-      message: expect.stringContaining('nothing was stored'),
+      message: expect.stringContaining('The entry was not stored'),
     });
     for (const append of [a, b]) {
       await expect(append).rejects.toMatchObject({
         code: 'ERR_SSE_TIMEOUT',
-        message: expect.stringContaining('nothing was stored'),
+        message: expect.stringContaining('The entry was not stored'),
       });
     }
     await redis.start();
@@ -324,30 +324,30 @@ describe.each(kinds)('over $name', (kind) => {
     expect((await journal.window(10)).entries).toEqual([]);
 
     await redis.kill();
-    await expect(journal.read('1-1', 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' }); // the connection is known to be gone
-    const waits = [journal.append({ body: frame('d') }), journal.read('1-1', 1)];
+    await expect(journal.read('1-1', 1)).rejects.toMatchObject({ code: 'ERR_SSE_JOURNAL' }); // now the journal has noticed that the connection is closed
+    const pending = [journal.append({ body: frame('d') }), journal.read('1-1', 1)];
     await journal.close();
-    for (const wait of waits) await expect(wait).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    for (const call of pending) await expect(call).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
   });
 
-  test('closed: what is on the wire still gets its answer, what is not is refused at once', async () => {
-    const { proxy, journal, witness, recorder } = await overWire();
+  test('close: entries in flight still get their reply; unsent entries are rejected at once', async () => {
+    const { proxy, journal, direct, recorder } = await behindProxy();
     proxy.hold();
-    const sent = numbers(IN_FLIGHT).map((i) => journal.append({ body: frame(String(i)) }));
+    const sent = numbers(MAX_IN_FLIGHT).map((i) => journal.append({ body: frame(String(i)) }));
     const unsent = journal.append({ body: frame('never') });
-    const answers = Promise.all(sent);
-    answers.catch(() => {}); // looked at below
-    await recorder.until(({ bodies }) => bodies.length === IN_FLIGHT);
+    const replies = Promise.all(sent);
+    replies.catch(() => {}); // checked below
+    await recorder.until(({ bodies }) => bodies.length === MAX_IN_FLIGHT);
     const closed = journal.close();
     await expect(unsent).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
     proxy.release();
-    expect(await answers).toEqual(recorder.ids.slice(1));
+    expect(await replies).toEqual(recorder.ids.slice(1));
     await closed;
-    expect((await witness.window(1)).entries[0]!.id).toBe(recorder.ids.at(-1));
+    expect((await direct.window(1)).entries[0]!.id).toBe(recorder.ids.at(-1));
   });
 
-  test('closed while no answer comes: over after a second, and what was sent is told that nobody knows', async () => {
-    const { proxy, journal, recorder } = await overWire();
+  test('close without replies: it resolves after a second, and sent entries are rejected with an unknown outcome', async () => {
+    const { proxy, journal, recorder } = await behindProxy();
     proxy.hold();
     const append = journal.append({ body: frame('x') });
     await recorder.until(({ bodies }) => bodies.length === 1);
@@ -355,15 +355,15 @@ describe.each(kinds)('over $name', (kind) => {
     const closed = journal.close();
     await expect(append).rejects.toMatchObject({
       code: 'ERR_SSE_TIMEOUT',
-      message: expect.stringContaining('the outcome is unknown'),
+      message: expect.stringContaining('The outcome is unknown'),
     });
     await closed;
-    const took = performance.now() - before;
-    expect(took).toBeGreaterThan(900);
-    expect(took).toBeLessThan(3000);
+    const duration = performance.now() - before;
+    expect(duration).toBeGreaterThan(900);
+    expect(duration).toBeLessThan(3000);
   });
 
-  test('closed while Redis has never been reached: refused at once', async () => {
+  test('close before Redis was ever reached rejects at once', async () => {
     const redis = await server();
     await redis.kill();
     const journal = await journalOn(redis);
@@ -373,7 +373,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(performance.now() - before).toBeLessThan(500);
   });
 
-  test('a wrong password and a key that is no stream are told at once', async () => {
+  test('a wrong password and a key that is no stream are reported at once', async () => {
     const redis = await server('--requirepass', 'right');
     const app = await clientOf({ url: `redis://:right@127.0.0.1:${redis.port}` });
     await app.command('SET', 'text', 'x');

@@ -1,5 +1,5 @@
 /*
- * The journal on Redis where nothing is broken: what goes in, what comes out, what is kept, what is refused.
+ * The journal on Redis without faults: what it stores, returns, trims and rejects.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,7 +30,7 @@ function journalOf(options: RedisJournalOptions = {}): Journal {
   return journal;
 }
 
-/** The warnings during this work. A test's `process` is not the one that emits 'warning', so the call is watched. */
+/** Returns the warnings emitted by `work`. A test's `process` is not the one that emits 'warning', so this mocks the call. */
 async function warningsOf(work: () => Promise<unknown>): Promise<{ code?: string; message: unknown }[]> {
   const emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
   try {
@@ -50,7 +50,7 @@ describe.each(kinds)('over $name', (kind) => {
     app = await kind.make(redis.url);
   });
 
-  test('one XADD by anybody is one event', async () => {
+  test('one XADD of any program is one event', async () => {
     const journal = journalOf();
     await journal.open();
     const { floor } = await journal.window(0);
@@ -69,13 +69,13 @@ describe.each(kinds)('over $name', (kind) => {
     await publish('data', 'x', 'to', '[1]');
     await publish('data', 'x', 'to', '');
     await publish('data', 'x', 'except', '{');
-    await publish('unheard', 'of');
+    await publish('unknown', 'field');
     await publish('data', 'the end');
     await recorder.until(({ bodies }) => bodies.includes('data: the end\n\n'));
 
-    const nobody = { to: [], body: '' };
+    const toNoConnection = { to: [], body: '' };
     expect(
-      recorder.entriesTold.map(({ id: _id, ...entry }) => ({ ...entry, body: Buffer.from(entry.body).toString() })),
+      recorder.entriesReceived.map(({ id: _id, ...entry }) => ({ ...entry, body: Buffer.from(entry.body).toString() })),
     ).toEqual([
       { body: 'event: order\ndata: {"id":1}\n\n' },
       { body: 'data: a\ndata: b\ndata: c\ndata: d\n\n' },
@@ -83,15 +83,15 @@ describe.each(kinds)('over $name', (kind) => {
       { to: ['a', 'b'], except: ['c'], body: 'data: x\n\n' },
       { to: ['room:7'], body: 'data: x\n\n' },
       { body: 'data: raw\n\n' },
-      ...Array.from({ length: 5 }, () => nobody),
+      ...Array.from({ length: 5 }, () => toNoConnection),
       { except: ['{'], body: 'data: x\n\n' },
-      nobody,
+      toNoConnection,
       { body: 'data: the end\n\n' },
     ]);
     expect(await journal.read(recorder.ids[7]!, 2)).toMatchObject({ ok: true, entries: [{ to: [] }, { to: [] }] });
   });
 
-  test("the application's client is not used: it need not even be connected", async () => {
+  test("the application's client is not used, and need not be connected", async () => {
     const journal = journalOf();
     await journal.open();
     await journal.append({ body: frame('x') });
@@ -99,7 +99,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(client.isOpen ?? client.status).toBe(kind.name === 'ioredis' ? 'wait' : false);
   });
 
-  test('a process has one connection for commands and one that follows; close() ends both', async () => {
+  test('a process has one connection for commands and one for the follower; close() closes both', async () => {
     const count = async (): Promise<number> =>
       String(await app.command('CLIENT', 'LIST', 'TYPE', 'NORMAL'))
         .trim()
@@ -114,7 +114,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await count()).toBe(before + 2);
     await journal.close();
     await journal.close();
-    while ((await count()) > before) await sleep(5); // Redis notices a closed socket in its own time
+    while ((await count()) > before) await sleep(5); // Redis notices a closed socket with a delay
     for (const late of [
       journal.append({ body: frame('x') }),
       journal.open(),
@@ -125,36 +125,36 @@ describe.each(kinds)('over $name', (kind) => {
     }
   });
 
-  test('a key stores once, across processes too, for as long as it is remembered', async () => {
+  test('an entry with a key is stored once, also across processes, until the key expires', async () => {
     const [one, two] = [journalOf({ keyAge: 60_000 }), journalOf()];
     await one.open();
     const ids = await Promise.all(
       [one, one, two].map((journal) => journal.append({ body: frame('x'), key: 'order 7' })),
     );
     expect(new Set(ids).size).toBe(1);
-    const remembered = (await app.command('PTTL', `${key}:k:order 7`)) as number;
-    expect(remembered).toBeGreaterThan(50_000);
+    const remainingMs = (await app.command('PTTL', `${key}:k:order 7`)) as number;
+    expect(remainingMs).toBeGreaterThan(50_000);
     await app.command('DEL', `${key}:k:order 7`);
     expect(await two.append({ body: frame('x'), key: 'order 7' })).not.toBe(ids[0]);
   });
 
-  test('an append may wait for ever: it is stored once all the same, and told its id', async () => {
+  test('an append without a time limit is stored once and resolves with its id', async () => {
     const journal = journalOf({ wait: Infinity });
     await journal.open();
     const id = await journal.append({ body: frame('x') });
     expect((await journal.window(10)).entries.map((entry) => entry.id)).toEqual([id]);
   });
 
-  test('what is too large is refused before it is sent, and others go on', async () => {
+  test('an entry that is too large is rejected before it is sent; others are stored', async () => {
     const journal = journalOf({ maxEntryBytes: 1000 });
     await expect(journal.append({ body: Buffer.alloc(1001) })).rejects.toMatchObject({ code: 'ERR_SSE_TOO_LARGE' });
     await journal.append({ body: Buffer.alloc(1000) });
     await expect(journal.append({ body: 'text' as never })).rejects.toMatchObject({ code: 'ERR_SSE_DATA' });
   });
 
-  test('more than maxPending, or than maxPendingBytes, is refused at once', async () => {
-    for (const bound of [{ maxPending: 10 }, { maxPendingBytes: 40 }]) {
-      const journal = journalOf(bound);
+  test('appends beyond maxPending or maxPendingBytes are rejected at once', async () => {
+    for (const limit of [{ maxPending: 10 }, { maxPendingBytes: 40 }]) {
+      const journal = journalOf(limit);
       await journal.open();
       const outcomes = await Promise.allSettled(
         Array.from({ length: 12 }, () => journal.append({ body: Buffer.alloc(4) })),
@@ -169,12 +169,12 @@ describe.each(kinds)('over $name', (kind) => {
     }
   });
 
-  test('what the engine refuses is rejected with its words, and what was sent behind it goes in, in order', async () => {
+  test('an entry that Redis rejects is rejected with its message; the entries sent after it are stored in order', async () => {
     const journal = journalOf();
     await journal.open();
     await app.command('SET', `${key}:k:bad`, 'x');
     await app.command('DEL', `${key}:k:bad`);
-    await app.command('HSET', `${key}:k:bad`, 'a', 'b'); // GET on it is refused inside of the script
+    await app.command('HSET', `${key}:k:bad`, 'a', 'b'); // GET on it fails inside of the script
     const appends = Array.from({ length: 50 }, (_, i) =>
       journal.append({ body: frame(String(i)), key: i === 20 ? 'bad' : undefined }),
     );
@@ -189,7 +189,7 @@ describe.each(kinds)('over $name', (kind) => {
     );
   });
 
-  test('a publish behind one that did not get in does not get in either, so that both can come again in order', async () => {
+  test('a publish after one that was not stored is not stored either, so that both can be sent again in order', async () => {
     const publish = (seq: string, previous: string, ...fields: string[]) =>
       app.command('EVAL', PUBLISH, '2', key, `${key}:p:me`, seq, previous, seq, '60000', '60000', '100', ...fields);
     expect(await publish('2', '1', 'data', 'b')).toBeNull();
@@ -200,7 +200,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await app.command('XLEN', key)).toBe(2);
   });
 
-  test('pages of large entries are cut, and nothing is missing', async () => {
+  test('pages of large entries are smaller, and no entry is missing', async () => {
     const journal = journalOf({ maxEntryBytes: 4 * 1024 * 1024 });
     await journal.open();
     const { floor } = await journal.window(0);
@@ -212,10 +212,10 @@ describe.each(kinds)('over $name', (kind) => {
     expect((await journal.window(12)).entries.map(({ id }) => id)).toEqual(ids);
     journal.follow(floor, recorder);
     await recorder.until(() => recorder.ids.length === 13);
-    expect(recorder.entriesTold.every(({ body }, i) => bodies[i]!.equals(body))).toBe(true);
+    expect(recorder.entriesReceived.every(({ body }, i) => bodies[i]!.equals(body))).toBe(true);
   });
 
-  test('a window and a page of thousands are whole', async () => {
+  test('a window and a read of thousands of entries are complete', async () => {
     const journal = journalOf();
     await journal.open();
     const { floor } = await journal.window(0);
@@ -228,23 +228,23 @@ describe.each(kinds)('over $name', (kind) => {
     expect(all.ok && all.entries.length).toBe(3500);
   });
 
-  test('the count is bounded, whoever publishes', async () => {
-    const journal = journalOf({ maxLength: 200, maxAge: 1000 }); // looks once a second
+  test('maxLength applies to the entries of all publishers', async () => {
+    const journal = journalOf({ maxLength: 200, maxAge: 1000 }); // trims once a second
     await journal.open();
     await Promise.all(Array.from({ length: 2000 }, () => journal.append({ body: frame('x') })));
     expect(await app.command('XLEN', key)).toBeLessThanOrEqual(400);
     for (let i = 0; i < 2000; i++) await app.command('XADD', key, '*', 'data', 'foreign');
-    while (Number(await app.command('XLEN', key)) > 400) await sleep(20); // by a timer of the journal's own
+    while (Number(await app.command('XLEN', key)) > 400) await sleep(20); // the journal's own timer trims
   });
 
-  test('age trims, but the position before the oldest that is young enough stays good', async () => {
+  test('maxAge trims, but the position before the oldest entry that has not expired stays valid', async () => {
     await app.command('PING');
     await Promise.all(Array.from({ length: 1000 }, (_, i) => app.command('XADD', key, `1000-${i}`, 'data', 'old')));
     const journal = journalOf({ maxAge: 1000 });
     const recorder = new Recorder('1000-999');
     await journal.open();
     journal.follow('1000-999', recorder);
-    while (Number(await app.command('XLEN', key)) > 200) await sleep(20); // by a timer of the journal's own
+    while (Number(await app.command('XLEN', key)) > 200) await sleep(20); // the journal's own timer trims
     expect(await journal.read('1000-0', 1)).toEqual({ ok: false, reason: 'lost' });
     expect(await journal.read('1000-999', 1)).toEqual({ ok: true, entries: [] });
     await journal.append({ body: frame('young') });
@@ -253,7 +253,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await journal.read('1000-999', 5)).toMatchObject({ ok: true, entries: [{ id: recorder.ids[1] }] });
   });
 
-  test('the last id of an emptied log is good; before it is lost, after it is unknown', async () => {
+  test('the last id of an emptied log is valid; an id before it is lost, an id after it is unknown', async () => {
     const journal = journalOf();
     await journal.open();
     const [first, last] = [await journal.append({ body: frame('1') }), await journal.append({ body: frame('2') })];
@@ -267,11 +267,11 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await journal.window(10)).toEqual({ floor: last, entries: [] });
   });
 
-  test('settings that may lose the log are warned of, once each', async () => {
-    const loose = await startRedis('--appendonly', 'no');
-    const other = await kind.make(loose.url);
+  test('settings with which Redis may lose the log cause one warning each', async () => {
+    const volatileRedis = await startRedis('--appendonly', 'no');
+    const other = await kind.make(volatileRedis.url);
     try {
-      for (const [policy, harm] of [
+      for (const [policy, consequence] of [
         ['allkeys-lru', 'the whole log'],
         ['volatile-ttl', 'stored twice'],
       ] as const) {
@@ -283,18 +283,18 @@ describe.each(kinds)('over $name', (kind) => {
           await journal.open();
         };
         expect(await warningsOf(opened)).toEqual([
-          { code: 'SSE_REDIS_EVICTION', message: expect.stringContaining(harm) },
+          { code: 'SSE_REDIS_EVICTION', message: expect.stringContaining(consequence) },
           { code: 'SSE_REDIS_PERSISTENCE', message: expect.stringContaining('appendonly') },
         ]);
       }
       expect(await warningsOf(() => journalOf().open())).toEqual([]);
     } finally {
       other.end();
-      await loose.stop();
+      await volatileRedis.stop();
     }
   });
 
-  test('no timer keeps the process alive', async () => {
+  test('no timer of the journal keeps the process alive', async () => {
     const timers = (): number => process.getActiveResourcesInfo().filter((kindOf) => kindOf === 'Timeout').length;
     const before = timers();
     const journal = journalOf();

@@ -1,5 +1,5 @@
 /*
- * The journal on Redis as it is set up in the field: prefixes, users, TLS, clusters, settings of the application's own.
+ * The journal on Redis in different setups: prefixes, users, TLS, clusters, client settings of the application.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,29 +14,29 @@ import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
 import { RedisServer, startRedis } from '../../fixtures/redis-server.ts';
 
 jest.setTimeout(60_000);
-const undo: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 let emitWarning: jest.SpiedFunction<typeof process.emitWarning>;
 beforeEach(() => {
-  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // of no persistence: it is not meant to be
-  undo.push(() => emitWarning.mockRestore());
+  emitWarning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {}); // the servers here have no persistence, on purpose
+  cleanups.push(() => emitWarning.mockRestore());
 });
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 async function server(...args: string[]): Promise<RedisServer> {
   const redis = await startRedis(...args);
-  undo.push(() => redis.stop());
+  cleanups.push(() => redis.stop());
   return redis;
 }
 
 function closing<T extends Journal | TestClient>(what: T): T {
-  undo.push(() => ('end' in what ? what.end() : what.close()));
+  cleanups.push(() => ('end' in what ? what.end() : what.close()));
   return what;
 }
 
-/** Publishes and follows, with a key and without; the ids as they are in the log. */
-async function works(journal: Journal): Promise<string[]> {
+/** Publishes and follows, with a key and without, and checks the log. Returns the ids. */
+async function checkJournal(journal: Journal): Promise<string[]> {
   await journal.open();
   const { floor } = await journal.window(0);
   const recorder = new Recorder(floor);
@@ -56,14 +56,14 @@ const RIGHTS =
   '+xadd +xtrim +xread +xrange +xrevrange +xlen +xinfo +evalsha +eval +script|load +hmget +hset +pexpire +exists +get +set +time';
 
 describe.each(kinds)('over $name', (kind) => {
-  /** The client of a user, `web`, who may do this and no more. */
+  /** Returns the client of a user, `web`, with exactly these rights. */
   async function userOf({ port }: RedisServer, admin: TestClient, rights: string): Promise<TestClient> {
     const keys = ['resetkeys', '~{sse}:log*'];
     await admin.command('ACL', 'SETUSER', 'web', 'on', '>secret', ...keys, '-@all', ...rights.split(' '));
     return closing(await kind.make(`redis://web:secret@127.0.0.1:${port}`));
   }
 
-  test('keyPrefix is in front of every key, and of nothing twice', async () => {
+  test('keyPrefix is added once to every key', async () => {
     const redis = await server();
     const [plain, app] = [
       closing(await kind.make(redis.url)),
@@ -71,22 +71,22 @@ describe.each(kinds)('over $name', (kind) => {
     ];
     for (const key of [undefined, 'news', '{tenant}:news']) {
       await plain.command('FLUSHALL');
-      await works(closing(redisJournal(app.client, { key })));
+      await checkJournal(closing(redisJournal(app.client, { key })));
       const keys = ((await plain.command('KEYS', '*')) as string[]).sort();
       const log = `app:${key ?? '{sse}:log'}`;
       expect(keys.length).toBe(3);
       expect(keys[0]).toBe(log);
-      for (const beside of keys) expect(beside.startsWith(log)).toBe(true);
+      for (const other of keys) expect(other.startsWith(log)).toBe(true);
       const slots = await Promise.all(keys.map((each) => slotOf(each)));
       expect(new Set(slots).size).toBe(1);
     }
   });
 
-  test('an ACL user with no more rights than it needs', async () => {
+  test('an ACL user with only the rights that the journal needs', async () => {
     const redis = await server();
     const app = await userOf(redis, closing(await kind.make(redis.url)), RIGHTS);
-    await works(closing(redisJournal(app.client)));
-    expect(emitWarning).not.toHaveBeenCalled(); // CONFIG and INFO are forbidden: nothing is known, nothing is said
+    await checkJournal(closing(redisJournal(app.client)));
+    expect(emitWarning).not.toHaveBeenCalled(); // CONFIG and INFO are forbidden: no setting is known, so there is no warning
     const other = closing(redisJournal(app.client, { key: 'elsewhere' }));
     await expect(other.open()).rejects.toMatchObject({
       code: 'ERR_SSE_JOURNAL',
@@ -94,7 +94,7 @@ describe.each(kinds)('over $name', (kind) => {
     });
   });
 
-  test('a user who may not load scripts is told so, and no try leaves its connection behind', async () => {
+  test('open() reports that a user may not load scripts, and every attempt closes its connection', async () => {
     const redis = await server();
     const admin = closing(await kind.make(redis.url));
     const app = await userOf(redis, admin, RIGHTS.replace(' +script|load', ''));
@@ -109,10 +109,10 @@ describe.each(kinds)('over $name', (kind) => {
     while ((await received()) < before + 5) await sleep(20);
     const connections = String(await admin.command('CLIENT', 'LIST')).split('\n');
     const ofUser = connections.filter((line) => line.includes(' user=web '));
-    expect(ofUser.length).toBeLessThanOrEqual(2); // this try's, and one that Redis has yet to notice the end of
+    expect(ofUser.length).toBeLessThanOrEqual(2); // the connection of this attempt, and a closed one that Redis has not noticed yet
   });
 
-  test('a database of its own, and the settings of an application that hurt a follower', async () => {
+  test('another database, and client settings that would break a follower', async () => {
     const redis = await server();
     const settings = {
       ioredis: {
@@ -133,11 +133,11 @@ describe.each(kinds)('over $name', (kind) => {
     }[kind.name];
     const app = closing(await kind.make(`${redis.url}/3`, settings));
     const journal = closing(redisJournal(app.client));
-    await works(journal);
+    await checkJournal(journal);
     const recorder = new Recorder((await journal.window(0)).floor);
     journal.follow(recorder.ids[0]!, recorder);
     await recorder.until(({ calls }) => calls.includes('up'));
-    await sleep(2500); // longer than any of those times, and than one blocking read
+    await sleep(2500); // longer than any of these timeouts, and than one blocking read
     const id = await journal.append({ body: frame('late') });
     await recorder.until(({ ids }) => ids.at(-1) === id);
     expect(recorder.calls).toEqual(['up']);
@@ -147,11 +147,11 @@ describe.each(kinds)('over $name', (kind) => {
 
   test('RESP2 and RESP3, a Unix socket and socket options', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'sse-router-sock-'));
-    undo.push(() => rmSync(dir, { recursive: true, force: true }));
+    cleanups.push(() => rmSync(dir, { recursive: true, force: true }));
     const path = join(dir, 'redis.sock');
     const redis = await server('--unixsocket', path);
     const { port } = redis;
-    const ways =
+    const setups =
       kind.name === 'ioredis'
         ? [{ protocol: 2 }, { protocol: 3, replyMapping: 'resp3' }, { path }]
         : [
@@ -160,15 +160,15 @@ describe.each(kinds)('over $name', (kind) => {
             { url: undefined, socket: { path } },
             { url: undefined, socket: { host: '127.0.0.1', port } },
           ];
-    for (const [i, way] of ways.entries()) {
-      const app = closing(await kind.make(redis.url, way));
-      await works(closing(redisJournal(app.client, { key: `way${i}` })));
+    for (const [i, setup] of setups.entries()) {
+      const app = closing(await kind.make(redis.url, setup));
+      await checkJournal(closing(redisJournal(app.client, { key: `setup${i}` })));
     }
   });
 
   test('TLS', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'sse-router-tls-'));
-    undo.push(() => rmSync(dir, { recursive: true, force: true }));
+    cleanups.push(() => rmSync(dir, { recursive: true, force: true }));
     const [keyFile, certFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
     writeFileSync(keyFile, certificate.key);
     writeFileSync(certFile, certificate.cert);
@@ -178,18 +178,18 @@ describe.each(kinds)('over $name', (kind) => {
     const ca = certificate.cert;
     const options = kind.name === 'ioredis' ? { tls: { ca } } : { socket: { tls: true, ca } };
     const app = closing(await kind.make(`rediss://127.0.0.1:${secure}`, options));
-    await works(closing(redisJournal(app.client)));
+    await checkJournal(closing(redisJournal(app.client)));
   });
 
-  test('a cluster: by a cluster client, and by a plain one that is led to the right node', async () => {
+  test('a cluster, with a cluster client and with a plain client that is redirected to the right node', async () => {
     const [one, two] = await cluster();
     const app = closing(await kind.cluster(one.url));
-    await app.command('PING').catch(() => {}); // either client may know its nodes only after a command
+    await app.command('PING').catch(() => {}); // a client may discover its nodes only with the first command
     const keys = ['a', 'b', 'c', 'd', '{e}:log'];
     const slots = await Promise.all(keys.map(slotOf));
     expect(slots.some((slot) => slot < 8192) && slots.some((slot) => slot >= 8192)).toBe(true); // both nodes have some of them
     for (const key of keys) {
-      await works(closing(redisJournal(app.client, { key })));
+      await checkJournal(closing(redisJournal(app.client, { key })));
     }
     for (const node of [one, two]) {
       const plain = closing(await kind.make(node.url));
@@ -202,7 +202,7 @@ describe.each(kinds)('over $name', (kind) => {
     }
   });
 
-  test('a slot that moves is down, then up; nothing is lost', async () => {
+  test('while a slot moves the journal is down, then up; no entry is lost', async () => {
     const [one, two] = await cluster();
     const app = closing(await kind.cluster(one.url));
     const [first, second] = await Promise.all([one, two].map(async (node) => closing(await kind.make(node.url))));
@@ -229,20 +229,20 @@ describe.each(kinds)('over $name', (kind) => {
   });
 });
 
-let hashing: Promise<{ redis: RedisServer; client: TestClient }> | undefined;
+let hashServer: Promise<{ redis: RedisServer; client: TestClient }> | undefined;
 afterAll(async () => {
-  const { redis, client } = (await hashing) ?? {};
+  const { redis, client } = (await hashServer) ?? {};
   client?.end();
   await redis?.stop();
 });
 
-/** The slot of a key, as Redis computes it. */
+/** Returns the slot of a key, as Redis computes it. */
 async function slotOf(key: string): Promise<number> {
-  hashing ??= startRedis('--cluster-enabled', 'yes').then(async (redis) => ({
+  hashServer ??= startRedis('--cluster-enabled', 'yes').then(async (redis) => ({
     redis,
     client: await kinds[0]!.make(redis.url),
   }));
-  return Number(await (await hashing).client.command('CLUSTER', 'KEYSLOT', key));
+  return Number(await (await hashServer).client.command('CLUSTER', 'KEYSLOT', key));
 }
 
 async function freeProxyPort(): Promise<number> {
@@ -252,7 +252,7 @@ async function freeProxyPort(): Promise<number> {
   return port;
 }
 
-/** Two nodes with half of the slots each. */
+/** Starts two nodes with half of the slots each. */
 async function cluster(): Promise<[RedisServer, RedisServer]> {
   const nodes = [await server('--cluster-enabled', 'yes'), await server('--cluster-enabled', 'yes')] as [
     RedisServer,

@@ -1,21 +1,27 @@
 /*
- * The journal on Redis without a Redis: what is refused at set-up, the shapes of replies, connections that never answer.
+ * The parts of the journal on Redis that need no server: checks of options, forms of replies, connections that never reply.
  */
 import { expectTypeOf } from 'expect-type';
 import { Cluster, Redis } from 'ioredis';
 import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
 import { SseError } from '../../../lib/errors.ts';
-import { sourceOf } from '../../../lib/journal/redis/clients.ts';
+import { adapterFor } from '../../../lib/journal/redis/clients.ts';
 import { type IORedis, type NodeRedisClient, redisJournal } from '../../../lib/journal/redis/index.ts';
-import { type Driver, Link, LinkLost, passes, Refusal } from '../../../lib/journal/redis/redis-connection.ts';
+import {
+  ConnectionLost,
+  type Driver,
+  isTransient,
+  RedisConnection,
+  RedisError,
+} from '../../../lib/journal/redis/redis-connection.ts';
 import { Producer } from '../../../lib/journal/redis/producer.ts';
-import { compareStreamIds, entriesRead, isStreamId, streamInfo } from '../../../lib/journal/redis/replies.ts';
-import { besideOf } from '../../../lib/journal/redis/scripts.ts';
+import { compareStreamIds, isStreamId, parseStreamInfo, parseXread } from '../../../lib/journal/redis/replies.ts';
+import { keyPrefixFor } from '../../../lib/journal/redis/scripts.ts';
 import { collectGarbage } from '../../fixtures/garbage.ts';
 
 const client = createClient();
 
-describe('set-up', () => {
+describe('options', () => {
   test.each([
     ['nothing', undefined, 'undefined'],
     ['a URL', 'redis://localhost', 'the string "redis://localhost"'],
@@ -23,12 +29,12 @@ describe('set-up', () => {
     ['a pool', createClientPool(), 'an object of'],
     ['a sentinel', createSentinel({ name: 'x', sentinelRootNodes: [{ host: 'localhost', port: 1 }] }), 'an object of'],
     ['a module', { createClient }, 'an object of Object'],
-  ])('%s is no client', (_name, value, seen) => {
+  ])('%s is not a client', (_name, value, received) => {
     expect(() => redisJournal(value as never)).toThrow(
       expect.objectContaining({
         name: 'TypeError',
         code: 'ERR_SSE_OPTION',
-        message: expect.stringContaining(`got ${seen}`),
+        message: expect.stringContaining(`received ${received}`),
       }),
     );
   });
@@ -51,20 +57,20 @@ describe('set-up', () => {
     [{ key: 'a}b' }, 'a}b'],
     [null, 'null'],
     ['key', 'the string "key"'],
-  ])('options %j are refused', (options, seen) => {
+  ])('options %j are rejected', (options, text) => {
     expect(() => redisJournal(client, options as never)).toThrow(
-      expect.objectContaining({ name: 'TypeError', code: 'ERR_SSE_OPTION', message: expect.stringContaining(seen) }),
+      expect.objectContaining({ name: 'TypeError', code: 'ERR_SSE_OPTION', message: expect.stringContaining(text) }),
     );
   });
 
-  test('a keyPrefix that leaves no slot in common is refused, with the prefix in the message', () => {
+  test('a keyPrefix with which the keys have no common slot is rejected, with the prefix in the message', () => {
     expect(() => redisJournal(createClient({ keyPrefix: 'a}' }), { key: 'b' })).toThrow(/a\}/);
     expect(() => redisJournal(new Redis({ keyPrefix: Buffer.from([0xff]) as never, lazyConnect: true }))).toThrow(
       /keyPrefix/,
     );
   });
 
-  test('undefined is a left out option, and Infinity no bound', async () => {
+  test('undefined means the default, and Infinity means no limit', async () => {
     const journal = redisJournal(client, { key: undefined, maxLength: Infinity, maxAge: Infinity, keyAge: Infinity });
     await journal.close();
     await journal.close();
@@ -73,19 +79,19 @@ describe('set-up', () => {
     );
   });
 
-  test('both packages’ clients are taken, by type', () => {
+  test('the types of both packages’ clients are accepted', () => {
     expectTypeOf<Redis>().toExtend<IORedis>();
     expectTypeOf<Cluster>().toExtend<IORedis>();
     expectTypeOf(client).toExtend<NodeRedisClient>();
     expectTypeOf<ReturnType<typeof createCluster>>().toExtend<NodeRedisClient>();
-    // @ts-expect-error a URL is no client
+    // @ts-expect-error a URL is not a client
     expect(() => redisJournal('redis://localhost')).toThrow(TypeError);
   });
 
-  test('the keys beside a log begin with its key and carry one tag', () => {
-    expect(besideOf('{sse}:log')).toBe('{sse}:log');
-    expect(besideOf('app:news')).toBe('app:news:{app:news}');
-    expect(['{', '}', 'a{}', '{}a{b}'].map(besideOf)).toEqual([undefined, undefined, undefined, undefined]);
+  test('the other keys of a log begin with its key and have one tag', () => {
+    expect(keyPrefixFor('{sse}:log')).toBe('{sse}:log');
+    expect(keyPrefixFor('app:news')).toBe('app:news:{app:news}');
+    expect(['{', '}', 'a{}', '{}a{b}'].map(keyPrefixFor)).toEqual([undefined, undefined, undefined, undefined]);
   });
 });
 
@@ -99,25 +105,25 @@ describe('replies', () => {
     ['RESP3 flattened, ioredis’ .call()', ['key', [['1-0', fields]]]],
     ['with Buffers', [[Buffer.from('key'), [[Buffer.from('1-0'), buffers]]]]],
   ])('XREAD: %s', (_name, reply) => {
-    expect(entriesRead(reply)).toEqual([{ id: '1-0', body: Buffer.from('data: x\n\n') }]);
+    expect(parseXread(reply)).toEqual([{ id: '1-0', body: Buffer.from('data: x\n\n') }]);
   });
 
-  test('XREAD: nothing came', () => {
-    expect([null, undefined].map(entriesRead)).toEqual([[], []]);
+  test('XREAD: no entries', () => {
+    expect([null, undefined].map(parseXread)).toEqual([[], []]);
   });
 
   test('XINFO STREAM as a list and as a map', () => {
     const facts = { length: 1, 'last-generated-id': '5-0', 'first-entry': ['1-0', fields], 'last-entry': null };
     for (const reply of [facts, Object.entries(facts).flat(), new Map(Object.entries(facts))]) {
-      expect(streamInfo(reply)).toMatchObject({ last: '5-0', first: { id: '1-0' } });
+      expect(parseStreamInfo(reply)).toMatchObject({ last: '5-0', first: { id: '1-0' } });
     }
-    expect(streamInfo({ ...facts, 'first-entry': null })).toEqual({ last: '5-0', first: undefined });
+    expect(parseStreamInfo({ ...facts, 'first-entry': null })).toEqual({ last: '5-0', first: undefined });
   });
 
-  test('ids: their form, and their order by both numbers', () => {
-    const most = '18446744073709551615';
-    const good = ['0-0', '1-0', '1795352641531-0', '1795352641531-18', '9999999999999999999-0', `${most}-${most}`];
-    const bad = [
+  test('ids: form, and order by both numbers', () => {
+    const max = '18446744073709551615';
+    const valid = ['0-0', '1-0', '1795352641531-0', '1795352641531-18', '9999999999999999999-0', `${max}-${max}`];
+    const invalid = [
       '',
       '1',
       '1-',
@@ -137,8 +143,8 @@ describe('replies', () => {
       '$',
       '+',
     ];
-    expect(good.map(isStreamId)).toEqual(good.map(() => true));
-    expect(bad.map(isStreamId)).toEqual(bad.map(() => false));
+    expect(valid.map(isStreamId)).toEqual(valid.map(() => true));
+    expect(invalid.map(isStreamId)).toEqual(invalid.map(() => false));
     const ordered = ['0-9', '9-0', '9-9', '9-10', '10-0', '9007199254740993-0', '9007199254740994-0'];
     for (const [i, a] of ordered.entries()) {
       for (const [j, b] of ordered.entries()) expect(Math.sign(compareStreamIds(a, b))).toBe(Math.sign(i - j));
@@ -157,49 +163,51 @@ describe('a connection', () => {
     };
   }
 
-  test('what never settles is rejected when it is destroyed, and those who keep count hear of it first', async () => {
+  test('destroy() rejects pending commands, after it has called the close listeners', async () => {
     const driver = driverOf(() => new Promise(() => {}));
-    const link = new Link(driver, 1000);
+    const connection = new RedisConnection(driver, 1000);
     const order: string[] = [];
-    link.onGone(() => order.push('gone'));
-    const waits = [1, 2].map((n) => link.command(['PING']).catch((error: Error) => order.push(`${n} ${error.name}`)));
-    link.destroy(new Error('cut'));
-    link.destroy(new Error('again'));
-    await Promise.all(waits);
-    expect(order).toEqual(['gone', '1 LinkLost', '2 LinkLost']);
+    connection.onClosed(() => order.push('closed'));
+    const commands = [1, 2].map((n) =>
+      connection.command(['PING']).catch((error: Error) => order.push(`${n} ${error.name}`)),
+    );
+    connection.destroy(new Error('cut'));
+    connection.destroy(new Error('again'));
+    await Promise.all(commands);
+    expect(order).toEqual(['closed', '1 ConnectionLost', '2 ConnectionLost']);
     expect(driver.destroyed).toBe(1);
-    await expect(link.command(['PING'])).rejects.toThrow('cut');
-    link.onGone((error) => order.push(error.message));
+    await expect(connection.command(['PING'])).rejects.toThrow('cut');
+    connection.onClosed((error) => order.push(error.message));
     expect(order.at(-1)).toBe('cut');
   });
 
-  test('without an answer for its patience it is given up; answers and silence without questions are fine', async () => {
+  test('it is closed after the reply timeout; a reply, or no pending command, keeps it open', async () => {
     jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
     try {
-      let answer: ((value: unknown) => void) | undefined;
-      const link = new Link(
-        driverOf(() => new Promise((resolve) => (answer = resolve))),
+      let reply: ((value: unknown) => void) | undefined;
+      const connection = new RedisConnection(
+        driverOf(() => new Promise((resolve) => (reply = resolve))),
         1000,
       );
-      let gone: Error | undefined;
-      link.onGone((error) => (gone = error));
-      const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
-      const first = link.command(['PING']);
+      let closeError: Error | undefined;
+      connection.onClosed((error) => (closeError = error));
+      const nextTicks = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+      const first = connection.command(['PING']);
       await jest.advanceTimersByTimeAsync(900);
-      answer!('PONG');
+      reply!('PONG');
       expect(await first).toBe('PONG');
       await jest.advanceTimersByTimeAsync(5000);
-      await turn();
-      expect(gone).toBeUndefined();
-      const second = link.command(['PING']);
+      await nextTicks();
+      expect(closeError).toBeUndefined();
+      const second = connection.command(['PING']);
       second.catch(() => {});
       await jest.advanceTimersByTimeAsync(990);
-      await turn();
-      expect(gone).toBeUndefined();
+      await nextTicks();
+      expect(closeError).toBeUndefined();
       await jest.advanceTimersByTimeAsync(20);
-      await turn();
-      expect(gone).toBeInstanceOf(LinkLost);
-      await expect(second).rejects.toThrow('no answer for 1000 ms');
+      await nextTicks();
+      expect(closeError).toBeInstanceOf(ConnectionLost);
+      await expect(second).rejects.toThrow('no reply for 1000 ms');
     } finally {
       jest.useRealTimers();
     }
@@ -220,16 +228,16 @@ describe('a connection', () => {
     ['WRONGTYPE Operation against a key', 'WRONGTYPE', false],
     ['NOPERM this user has no permissions', 'NOPERM', false],
     ['ERR syntax error', 'ERR', false],
-  ])('«%s» is a refusal: %s', async (message, code, passing) => {
-    const link = new Link(
+  ])('«%s» is an error of Redis: %s', async (message, code, transient) => {
+    const connection = new RedisConnection(
       driverOf(() => Promise.reject(new Error(message))),
       1000,
     );
-    const error: unknown = await link.command(['PING']).catch((reason: unknown) => reason);
-    expect(error).toBeInstanceOf(Refusal);
+    const error: unknown = await connection.command(['PING']).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(RedisError);
     expect(error).toMatchObject({ code, message });
-    expect(passes(error)).toBe(passing);
-    link.destroy(new Error('end'));
+    expect(isTransient(error)).toBe(transient);
+    connection.destroy(new Error('end'));
   });
 
   test.each([
@@ -237,21 +245,21 @@ describe('a connection', () => {
     'Connection is closed.',
     'The client is closed',
     'connect ECONNREFUSED 127.0.0.1:1',
-  ])('«%s» is a loss', async (message) => {
+  ])('«%s» means that the connection is lost', async (message) => {
     const driver = driverOf(() => Promise.reject(new Error(message)));
-    const error: unknown = await new Link(driver, 1000).command(['PING']).catch((reason: unknown) => reason);
-    expect(error).toBeInstanceOf(LinkLost);
-    expect(passes(error)).toBe(true);
+    const error: unknown = await new RedisConnection(driver, 1000).command(['PING']).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(ConnectionLost);
+    expect(isTransient(error)).toBe(true);
     expect(driver.destroyed).toBe(1);
   });
 });
 
-describe('what is settled is let go of', () => {
+describe('a settled entry is no longer referenced', () => {
   const limits = { maxLength: 1, wait: 20, maxPending: 3000, maxPendingBytes: 3000, maxEntryBytes: 1, keyAge: 1 };
-  const make = (wait = 20): Producer => new Producer('{x}', '{x}', { ...limits, wait }, () => undefined);
+  const makeProducer = (wait = 20): Producer => new Producer('{x}', '{x}', { ...limits, wait }, () => undefined);
 
-  /** How many of the bodies are still referred to, once all have been stored or refused. */
-  async function alive(producer: Producer, count: number, meanwhile = () => {}): Promise<number> {
+  /** Returns how many of the bodies are still referenced, once all entries have been stored or rejected. */
+  async function countReferenced(producer: Producer, count: number, afterAppends = () => {}): Promise<number> {
     const bodies: WeakRef<Uint8Array>[] = [];
     const appends = Array.from({ length: count }, () => {
       const body = Buffer.alloc(1);
@@ -259,54 +267,59 @@ describe('what is settled is let go of', () => {
       return producer.append({ body });
     });
     const settled = Promise.allSettled(appends);
-    meanwhile();
+    afterAppends();
     await settled;
     await collectGarbage();
-    const held = bodies.filter((body) => body.deref() !== undefined).length;
+    const referenced = bodies.filter((body) => body.deref() !== undefined).length;
     await producer.close(new SseError('ERR_SSE_CLOSED', 'closed'));
-    return held;
+    return referenced;
   }
 
-  test.each([1, 64, 1000, 3000])('refused, as there has never been a connection: %d', async (count) => {
-    expect(await alive(make(), count)).toBe(0);
+  test.each([1, 64, 1000, 3000])('rejected without any connection: %d entries', async (count) => {
+    expect(await countReferenced(makeProducer(), count)).toBe(0);
   });
 
-  test('refused, as the connection was lost while it was under way', async () => {
-    const producer = make();
-    const link = new Link({ send: () => new Promise(() => {}), destroy() {} }, 10_000);
-    link.onGone(() => producer.offline());
-    producer.online(link);
-    expect(await alive(producer, 500, () => link.destroy(new LinkLost('x')))).toBe(0);
+  test('rejected after the connection was lost', async () => {
+    const producer = makeProducer();
+    const connection = new RedisConnection({ send: () => new Promise(() => {}), destroy() {} }, 10_000);
+    connection.onClosed(() => producer.onDisconnected());
+    producer.onConnected(connection);
+    expect(await countReferenced(producer, 500, () => connection.destroy(new ConnectionLost('x')))).toBe(0);
   });
 
   test('stored', async () => {
-    const producer = make(5000);
-    producer.online(new Link({ send: async () => '1-1', destroy() {} }, 10_000));
-    expect(await alive(producer, 500)).toBe(0);
+    const producer = makeProducer(5000);
+    producer.onConnected(new RedisConnection({ send: async () => '1-1', destroy() {} }, 10_000));
+    expect(await countReferenced(producer, 500)).toBe(0);
   });
 });
 
-describe('a cluster’s client that leads to no node', () => {
-  const nowhere = { duplicate() {}, sendCommand() {}, masters: [{}], nodeClient: () => new Promise(() => {}) };
+describe('a cluster’s client that returns no node', () => {
+  const clientWithoutNodes = {
+    duplicate() {},
+    sendCommand() {},
+    masters: [{}],
+    nodeClient: () => new Promise(() => {}),
+  };
 
-  test('is given up after 10 s, so that the next try may ask another node', async () => {
+  test('is abandoned after 10 s, so that the next attempt may use another node', async () => {
     jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
     try {
       const { signal } = new AbortController();
-      const failed = sourceOf(nowhere)
+      const failed = adapterFor(clientWithoutNodes)
         .connect(undefined, signal)
         .catch((error: Error) => error);
       await jest.advanceTimersByTimeAsync(10_000);
-      expect(await failed).toBeInstanceOf(LinkLost);
+      expect(await failed).toBeInstanceOf(ConnectionLost);
     } finally {
       jest.useRealTimers();
     }
   });
 
-  test('is given up at once by who closes the journal', async () => {
-    const closed = new AbortController();
-    const connected = sourceOf(nowhere).connect(undefined, closed.signal);
-    closed.abort();
-    await expect(connected).rejects.toThrow(LinkLost);
+  test('is abandoned at once when the journal is closed', async () => {
+    const closing = new AbortController();
+    const connected = adapterFor(clientWithoutNodes).connect(undefined, closing.signal);
+    closing.abort();
+    await expect(connected).rejects.toThrow(ConnectionLost);
   });
 });

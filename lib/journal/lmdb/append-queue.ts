@@ -1,64 +1,72 @@
 /*
- * What has been appended and is not on disk yet: one transaction at a time takes all that has gathered meanwhile.
- * Knows the store's commit, and the errors.
- * Invariant: an append is resolved when it is on disk, or rejected; whether it was stored is unknown only after `ERR_SSE_TIMEOUT`.
+ * The appends that are not on disk yet. One transaction runs at a time; it stores all appends that arrived during the previous one.
+ * Invariant: an append resolves when the entry is on disk, or it rejects. Only after `ERR_SSE_TIMEOUT` may the outcome be unknown.
  */
 import { SseError } from '../../errors.ts';
-import type { Draft } from './entry-codec.ts';
+import type { EncodedEntry } from './entry-codec.ts';
 import type { Store } from './store.ts';
 
-const MOST_WAITING = 10_000;
-const MOST_WAITING_BYTES = 64 * 1024 * 1024;
-const MOST_AT_ONCE = 1000; // per transaction: the lock and the event loop are held for some ms at most
-const MOST_BYTES_AT_ONCE = 4 * 1024 * 1024;
-export const PATIENCE = 10_000; // ms that an append may take
-const LOOK = 1000; // ms between two looks for what has waited too long
+const MAX_PENDING_ENTRIES = 10_000;
+const MAX_PENDING_BYTES = 64 * 1024 * 1024;
+const MAX_TRANSACTION_ENTRIES = 1000; // a transaction holds the lock and blocks the event loop for at most some ms
+const MAX_TRANSACTION_BYTES = 4 * 1024 * 1024;
+export const APPEND_TIMEOUT_MS = 10_000;
+const TIMEOUT_CHECK_INTERVAL_MS = 1000;
 
-interface Waiting {
-  readonly draft: Draft;
+interface PendingAppend {
+  readonly entry: EncodedEntry;
   readonly since: number;
   readonly resolve: (id: string) => void;
   readonly reject: (error: Error) => void;
 }
 
-/** Gathers appends into transactions. */
-export class Queue {
+/** Groups appends into transactions. */
+export class AppendQueue {
   readonly #store: () => Store;
-  readonly #committed: () => void;
-  #waiting: Waiting[] = [];
-  #taken: Waiting[] = [];
-  #bytes = 0; // of both
+  readonly #onCommitted: () => void;
+  #waiting: PendingAppend[] = [];
+  #inTransaction: PendingAppend[] = [];
+  #bytes = 0; // of both lists
   #running: Promise<void> | undefined;
-  #trim = false;
+  #trimRequested = false;
 
-  /** `store`: the database of now. `committed`: called after each transaction, before its appends are resolved. */
-  constructor(store: () => Store, committed: () => void) {
+  /** `store` returns the current database. `onCommitted` is called after each transaction, before its appends resolve. */
+  constructor(store: () => Store, onCommitted: () => void) {
     this.#store = store;
-    this.#committed = committed;
+    this.#onCommitted = onCommitted;
   }
 
-  append(draft: Draft): Promise<string> {
-    const waiting = this.#waiting.length + this.#taken.length;
-    if (waiting >= MOST_WAITING || (waiting > 0 && this.#bytes + draft.size > MOST_WAITING_BYTES)) {
-      const what = `${waiting} entries of ${this.#bytes} bytes wait for the disk: append less, or wait for what was appended`;
-      return Promise.reject(new SseError('ERR_SSE_QUEUE_FULL', `lmdbJournal: ${what}`));
+  append(entry: EncodedEntry): Promise<string> {
+    const pending = this.#waiting.length + this.#inTransaction.length;
+    if (pending >= MAX_PENDING_ENTRIES || (pending > 0 && this.#bytes + entry.size > MAX_PENDING_BYTES)) {
+      return Promise.reject(
+        new SseError(
+          'ERR_SSE_QUEUE_FULL',
+          `lmdbJournal: pending appends must be at most ${MAX_PENDING_ENTRIES} entries and ${MAX_PENDING_BYTES} bytes; ` +
+            `${pending} entries of ${this.#bytes} bytes already wait for the disk. The entry was not stored. ` +
+            'Append less often, or await earlier appends first.',
+        ),
+      );
     }
-    this.#bytes += draft.size;
+    this.#bytes += entry.size;
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ draft, since: performance.now(), resolve, reject });
+      this.#waiting.push({ entry, since: performance.now(), resolve, reject });
       this.#start();
     });
   }
 
-  /** Lets go of what is too old although nothing is appended. */
+  /** Removes expired entries while nothing is appended. */
   trim(): void {
-    this.#trim = true;
+    this.#trimRequested = true;
     this.#start();
   }
 
-  /** Rejects what no transaction has taken yet, and waits for the one that is under way. */
+  /** Rejects the appends that are in no transaction yet, and waits for the running transaction. */
   async close(): Promise<void> {
-    this.#reject(this.#waiting, new SseError('ERR_SSE_CLOSED', 'this journal was closed before the entry was stored'));
+    this.#reject(
+      this.#waiting,
+      new SseError('ERR_SSE_CLOSED', 'This journal was closed before the entry was stored. Create a new one.'),
+    );
     await this.#running;
   }
 
@@ -67,60 +75,65 @@ export class Queue {
   }
 
   async #run(): Promise<void> {
-    while (this.#waiting.length > 0 || this.#trim) {
-      this.#trim = false;
-      const late = setInterval(() => this.#tooLate(), LOOK).unref();
+    while (this.#waiting.length > 0 || this.#trimRequested) {
+      this.#trimRequested = false;
+      const timeoutCheck = setInterval(() => this.#rejectExpired(), TIMEOUT_CHECK_INTERVAL_MS).unref();
       try {
         const ids = await this.#commit();
-        this.#committed();
-        const done = this.#taken.splice(0); // empty when it was too late for them
-        for (const [i, { draft, resolve }] of done.entries()) {
-          this.#bytes -= draft.size;
+        this.#onCommitted();
+        const stored = this.#inTransaction.splice(0); // empty if these appends have timed out
+        for (const [i, { entry, resolve }] of stored.entries()) {
+          this.#bytes -= entry.size;
           resolve(ids[i]!);
         }
       } catch (error) {
-        // A commit that failed before the lock was held has taken none: then all that wait are told, or they would spin.
-        this.#reject(this.#taken.length > 0 ? this.#taken : this.#waiting, error as Error);
+        // A commit that fails before it holds the lock has taken no append. Then reject all waiting ones, or this loop never ends.
+        this.#reject(this.#inTransaction.length > 0 ? this.#inTransaction : this.#waiting, error as Error);
       } finally {
-        clearInterval(late);
+        clearInterval(timeoutCheck);
       }
     }
   }
 
-  /** One transaction; once more on the log that is at the path now, if somebody has replaced the file meanwhile. */
+  /** Runs one transaction. If the file was replaced meanwhile, runs it again on the log that is at the path now. */
   async #commit(): Promise<string[]> {
     const store = this.#store();
     const ids = await store.commit(() => {
-      this.#taken = this.#waiting.splice(0, this.#atOnce());
-      return this.#taken.map(({ draft }) => draft);
+      this.#inTransaction = this.#waiting.splice(0, this.#transactionLength());
+      return this.#inTransaction.map(({ entry }) => entry);
     });
-    if (store.present || this.#taken.length === 0) return ids;
-    return this.#store().commit(() => this.#taken.map(({ draft }) => draft));
+    if (store.isCurrent || this.#inTransaction.length === 0) return ids;
+    return this.#store().commit(() => this.#inTransaction.map(({ entry }) => entry));
   }
 
-  /** How many of those that wait go into one transaction. */
-  #atOnce(): number {
+  /** Returns how many waiting appends go into one transaction. */
+  #transactionLength(): number {
     let bytes = 0;
-    const beyond = this.#waiting
-      .slice(0, MOST_AT_ONCE)
-      .findIndex(({ draft }) => (bytes += draft.size) > MOST_BYTES_AT_ONCE);
-    return beyond < 0 ? MOST_AT_ONCE : Math.max(1, beyond);
+    const excess = this.#waiting
+      .slice(0, MAX_TRANSACTION_ENTRIES)
+      .findIndex(({ entry }) => (bytes += entry.size) > MAX_TRANSACTION_BYTES);
+    return excess < 0 ? MAX_TRANSACTION_ENTRIES : Math.max(1, excess);
   }
 
-  #tooLate(): void {
-    const why = `lmdbJournal: no commit within ${PATIENCE} ms: another process holds the lock, or the disk hangs`;
-    const then = performance.now() - PATIENCE;
-    // Ids come for all that were taken together, so they go together.
-    if (this.#taken.some(({ since }) => since <= then))
-      this.#reject(this.#taken, new SseError('ERR_SSE_TIMEOUT', `${why}; whether it was stored is not known`));
-    const first = this.#waiting.findIndex(({ since }) => since > then);
-    const late = this.#waiting.splice(0, first < 0 ? Infinity : first);
-    this.#reject(late, new SseError('ERR_SSE_TIMEOUT', `${why}; it was not stored`));
+  #rejectExpired(): void {
+    const problem = `lmdbJournal: no commit within ${APPEND_TIMEOUT_MS} ms`;
+    const cause = 'Another process holds the lock, or the disk does not respond.';
+    const expiry = performance.now() - APPEND_TIMEOUT_MS;
+    // The transaction returns the ids of all its appends together, so they are rejected together.
+    if (this.#inTransaction.some(({ since }) => since <= expiry)) {
+      this.#reject(
+        this.#inTransaction,
+        new SseError('ERR_SSE_TIMEOUT', `${problem}; the outcome is unknown, the entry may be in the log. ${cause}`),
+      );
+    }
+    const first = this.#waiting.findIndex(({ since }) => since > expiry);
+    const expired = this.#waiting.splice(0, first < 0 ? Infinity : first);
+    this.#reject(expired, new SseError('ERR_SSE_TIMEOUT', `${problem}; the entry was not stored. ${cause}`));
   }
 
-  #reject(which: Waiting[], error: Error): void {
-    for (const { draft, reject } of which.splice(0)) {
-      this.#bytes -= draft.size;
+  #reject(appends: PendingAppend[], error: Error): void {
+    for (const { entry, reject } of appends.splice(0)) {
+      this.#bytes -= entry.size;
       reject(error);
     }
   }

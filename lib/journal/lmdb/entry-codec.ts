@@ -1,56 +1,55 @@
 /*
- * How an entry lies in the file: when it came, its channels and key as JSON, then its body as it is.
- * Knows the contract; nothing of LMDB.
- * Invariant: what was appended is what is read, byte for byte.
+ * The form of an entry in the file: its time, its channels and key as JSON, then its body unchanged.
+ * Invariant: an entry is read as it was appended, byte for byte.
  */
 import { createHash } from 'node:crypto';
 import type { Entry, NewEntry } from '../journal.ts';
 
-const PREFIX = 12; // the time in ms as a double, then the length of the JSON
+const PREFIX_BYTES = 12; // the time in ms as a double, then the length of the JSON
 
-interface Head {
+interface Header {
   readonly to?: readonly string[];
   readonly except?: readonly string[];
   readonly key?: string;
 }
 
-/** An entry on its way into the log. `key` is the name under which its id is found again. */
-export interface Draft {
+/** An entry as it is stored. The database maps `key` to the id of the entry. */
+export interface EncodedEntry {
   readonly key: string | undefined;
   readonly size: number;
   readonly bytes: Buffer;
 }
 
-/** Writes an entry down, with the time of now. Keys may be of any length; LMDB's are not, so a hash stands for one. */
-export function draftOf({ to, except, key, body }: NewEntry): Draft {
+/** Encodes an entry with the current time. The length of LMDB's keys is limited, so a hash replaces the application's key. */
+export function encodeEntry({ to, except, key, body }: NewEntry): EncodedEntry {
   const hash = key === undefined ? undefined : `k${createHash('sha256').update(key).digest('base64url')}`;
-  const head: Head = { to, except, key: hash };
-  const json = Buffer.from(to || except || hash ? JSON.stringify(head) : '');
-  const bytes = Buffer.allocUnsafe(PREFIX + json.byteLength + body.byteLength);
+  const header: Header = { to, except, key: hash };
+  const json = Buffer.from(to || except || hash ? JSON.stringify(header) : '');
+  const bytes = Buffer.allocUnsafe(PREFIX_BYTES + json.byteLength + body.byteLength);
   bytes.writeDoubleLE(Date.now(), 0);
   bytes.writeUInt32LE(json.byteLength, 8);
-  bytes.set(json, PREFIX);
-  bytes.set(body, PREFIX + json.byteLength);
+  bytes.set(json, PREFIX_BYTES);
+  bytes.set(body, PREFIX_BYTES + json.byteLength);
   return { key: hash, size: body.byteLength, bytes };
 }
 
-/** The entry that lies in these bytes. */
-export function entryIn(bytes: Buffer, id: string): Entry {
-  const { to, except } = headIn(bytes);
-  return { id, to, except, body: bytes.subarray(PREFIX + bytes.readUInt32LE(8)) };
+/** Decodes an entry. */
+export function decodeEntry(bytes: Buffer, id: string): Entry {
+  const { to, except } = headerOf(bytes);
+  return { id, to, except, body: bytes.subarray(PREFIX_BYTES + bytes.readUInt32LE(8)) };
 }
 
-/** What trimming needs to know of an entry. */
-export function traceOf(bytes: Buffer): {
-  readonly at: number;
+/** Decodes the part of an entry that trimming needs. */
+export function trimInfo(bytes: Buffer): {
+  readonly storedAt: number;
   readonly key: string | undefined;
   readonly size: number;
 } {
-  const size = bytes.byteLength - PREFIX - bytes.readUInt32LE(8);
-  return { at: bytes.readDoubleLE(0), key: headIn(bytes).key, size };
+  const size = bytes.byteLength - PREFIX_BYTES - bytes.readUInt32LE(8);
+  return { storedAt: bytes.readDoubleLE(0), key: headerOf(bytes).key, size };
 }
 
-function headIn(bytes: Buffer): Head {
+function headerOf(bytes: Buffer): Header {
   const length = bytes.readUInt32LE(8);
-  return length === 0 ? {} : (JSON.parse(bytes.toString('utf8', PREFIX, PREFIX + length)) as Head);
+  return length === 0 ? {} : (JSON.parse(bytes.toString('utf8', PREFIX_BYTES, PREFIX_BYTES + length)) as Header);
 }

@@ -1,84 +1,86 @@
 /*
- * Those who follow the log in this process, each with the position up to which it has been told.
- * Knows the contract and the store's read.
- * Invariant: with every batch the position is verified anew; who stands on one that is gone is restarted.
+ * The followers of the log in this process, each with the position up to which it has received entries.
+ * Invariant: the position is verified again with every batch. A follower whose position is no longer in the log is restarted.
  */
 import type { Follower } from '../journal.ts';
 import type { Store } from './store.ts';
 
-const PAGE = 1000; // entries told at once; then the event loop gets its turn
-const RESTART_WINDOW = 1024;
+const PAGE_SIZE = 1000; // entries delivered at once; other events run in between
+const RESTART_WINDOW_SIZE = 1024;
 
-interface Reader {
+interface FollowerState {
   readonly follower: Follower;
-  at: string;
-  telling: boolean;
-  down: boolean;
+  position: string;
+  isReceiving: boolean;
+  isDown: boolean;
 }
 
 /** The followers of one journal. */
-export class Readers {
+export class Followers {
   readonly #store: () => Store;
-  readonly #all = new Set<Reader>();
+  readonly #states = new Set<FollowerState>();
 
   constructor(store: () => Store) {
     this.#store = store;
   }
 
-  add(at: string, follower: Follower): () => void {
-    const reader: Reader = { follower, at, telling: false, down: false };
-    this.#all.add(reader);
-    this.#tell(reader);
-    return () => void this.#all.delete(reader);
+  add(position: string, follower: Follower): () => void {
+    const state: FollowerState = { follower, position, isReceiving: false, isDown: false };
+    this.#states.add(state);
+    this.#deliver(state);
+    return () => void this.#states.delete(state);
   }
 
-  /** Tells everybody what is new. */
-  wake(): void {
-    for (const reader of this.#all) this.#tell(reader);
+  /** Delivers new entries to all followers. */
+  deliver(): void {
+    for (const state of this.#states) this.#deliver(state);
   }
 
-  /** The engine has failed: everybody is told once. */
-  fail(error: Error): void {
-    for (const reader of this.#all) this.#down(reader, error);
+  /** Reports an engine failure to each follower, once. */
+  reportDown(error: Error): void {
+    for (const state of this.#states) this.#reportDown(state, error);
   }
 
   clear(): void {
-    this.#all.clear();
+    this.#states.clear();
   }
 
-  #tell(reader: Reader): void {
-    if (reader.telling || !this.#all.has(reader)) return;
-    reader.telling = true;
+  #deliver(state: FollowerState): void {
+    if (state.isReceiving || !this.#states.has(state)) return;
+    state.isReceiving = true;
     try {
-      if (this.#tellPage(reader)) setImmediate(() => this.#tell(reader));
+      if (this.#deliverPage(state)) setImmediate(() => this.#deliver(state));
     } catch (error) {
-      this.#down(reader, error as Error);
+      this.#reportDown(state, error as Error);
     } finally {
-      reader.telling = false;
+      state.isReceiving = false;
     }
   }
 
-  /** Whether there may be more. */
-  #tellPage(reader: Reader): boolean {
+  /** Delivers one page. Returns whether there may be more entries. */
+  #deliverPage(state: FollowerState): boolean {
     const store = this.#store();
-    const result = store.read(reader.at, PAGE);
-    if (reader.down) reader.follower.status?.(!(reader.down = false));
+    const result = store.read(state.position, PAGE_SIZE);
+    if (state.isDown) {
+      state.isDown = false;
+      state.follower.status?.(true);
+    }
     if (!result.ok) {
-      const window = store.window(RESTART_WINDOW);
-      reader.at = window.entries.at(-1)?.id ?? window.floor;
-      reader.follower.restart(window, result.reason);
+      const window = store.window(RESTART_WINDOW_SIZE);
+      state.position = window.entries.at(-1)?.id ?? window.floor;
+      state.follower.restart(window, result.reason);
       return true;
     }
     const last = result.entries.at(-1);
     if (!last) return false;
-    reader.at = last.id;
-    reader.follower.entries(result.entries);
-    return result.entries.length === PAGE;
+    state.position = last.id;
+    state.follower.entries(result.entries);
+    return result.entries.length === PAGE_SIZE;
   }
 
-  #down(reader: Reader, error: Error): void {
-    if (reader.down) return;
-    reader.down = true;
-    reader.follower.status?.(false, error);
+  #reportDown(state: FollowerState, error: Error): void {
+    if (state.isDown) return;
+    state.isDown = true;
+    state.follower.status?.(false, error);
   }
 }

@@ -1,44 +1,62 @@
 /*
- * What LMDB says when it fails, in words that tell what to do.
- * Knows the errors of this package and LMDB's codes.
- * Invariant: every failure of the engine leaves as an SseError, with what lies beneath as its cause.
+ * Errors of LMDB and of the file system, with their cure.
+ * Invariant: every failure of the engine becomes an SseError with the original error as its cause.
  */
 import { SseError } from '../../errors.ts';
 
-const CURES: readonly (readonly [codes: readonly (number | string)[], text: string])[] = [
-  [
-    [28, 27, 122, -30792, 'ENOSPC', 'EDQUOT', 'EFBIG'],
-    'the disk or the quota is full; make room, nothing that was acknowledged is lost',
-  ],
-  [[5, 'EIO'], 'the disk refused to write: it is full or failing; nothing that was acknowledged is lost'],
-  [[13, 1, 30, 'EACCES', 'EPERM', 'EROFS'], 'the directory cannot be written to; give this user the right to'],
-  [[20, 17, 'ENOTDIR', 'EEXIST'], 'the path must be a directory, or not exist yet'],
-  [
-    [-30793, -30796, -30797, -30794],
-    'the file is damaged or not from this version of lmdb; move the directory away to begin anew',
-  ],
-  [[-30790], 'too many processes read this log'],
-  [[11, 35, 'EAGAIN'], 'another program holds the lock'],
+interface Explanation {
+  readonly codes: readonly (number | string)[];
+  readonly problem: string;
+  readonly cure: string;
+}
+
+const EXPLANATIONS: readonly Explanation[] = [
+  {
+    codes: [28, 27, 122, -30792, 'ENOSPC', 'EDQUOT', 'EFBIG'],
+    problem: 'the disk or the quota is full',
+    cure: 'Free some space; no acknowledged entry is lost.',
+  },
+  {
+    codes: [5, 'EIO'],
+    problem: 'the disk did not write: it is full or failing',
+    cure: 'Check the disk; no acknowledged entry is lost.',
+  },
+  {
+    codes: [13, 1, 30, 'EACCES', 'EPERM', 'EROFS'],
+    problem: 'the directory is not writable',
+    cure: 'Give this user write permission.',
+  },
+  {
+    codes: [20, 17, 'ENOTDIR', 'EEXIST'],
+    problem: 'the path must be a directory, or must not exist yet',
+    cure: 'Pass another path.',
+  },
+  {
+    codes: [-30793, -30796, -30797, -30794],
+    problem: 'the file is damaged or was written by another version of lmdb',
+    cure: 'Move the directory away to start a new log.',
+  },
+  { codes: [-30790], problem: 'too many processes read this log', cure: 'Run fewer processes on one log.' },
+  { codes: [11, 35, 'EAGAIN'], problem: 'another program holds the lock', cure: 'Stop that program.' },
 ];
 
-/** An `ERR_SSE_JOURNAL` that says where, what and the cure. */
-export function failure(path: string, error: unknown): SseError {
+/** Creates an `ERR_SSE_JOURNAL` that names the path, the problem and the cure. */
+export function journalError(path: string, error: unknown): SseError {
   if (error instanceof SseError) return error;
   const { code, message } = error as { code?: number | string; message?: string };
-  const cure = CURES.find(([codes]) => code !== undefined && codes.includes(code))?.[1];
+  const known = EXPLANATIONS.find(({ codes }) => code !== undefined && codes.includes(code));
+  const { problem, cure } = known ?? { problem: message, cure: '' };
   return new SseError(
     'ERR_SSE_JOURNAL',
-    `lmdbJournal(${JSON.stringify(path)}): ${cure ?? message} (${code ?? 'no code'})`,
-    {
-      cause: error,
-    },
+    `lmdbJournal(${JSON.stringify(path)}): ${problem} (${code ?? 'no code'}). ${cure}`.trimEnd(),
+    { cause: error },
   );
 }
 
-/** The file is there and is not a log of ours. */
-export function damaged(path: string, what: string): SseError {
+/** Creates the error for a file that exists and is not a valid log of this package. */
+export function damagedFile(path: string, problem: string): SseError {
   return new SseError(
     'ERR_SSE_JOURNAL',
-    `lmdbJournal(${JSON.stringify(path)}): the file is damaged: ${what}. Move the directory away to begin a new log`,
+    `lmdbJournal(${JSON.stringify(path)}): the file is damaged: ${problem}. Move the directory away to start a new log.`,
   );
 }

@@ -1,47 +1,47 @@
 /*
- * One open LMDB database that holds one log: its state, its entries, and the one transaction that changes them.
- * Knows LMDB, records and ids; nothing of followers, queues or other processes.
- * Invariant: within a transaction everything is read before anything is written, so that one which fails has changed nothing.
+ * One open LMDB database that holds one log: its state, its entries, and the only transaction that changes them.
+ * Invariant: a transaction reads everything before it writes anything, so a transaction that fails has changed nothing.
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import type { Entry, ReadResult, JournalWindow } from '../journal.ts';
 import { newLogName, numberIn } from '../sequence-id.ts';
-import { damaged, failure } from './lmdb-errors.ts';
-import { mustBeIntact } from './file-check.ts';
-import { type Draft, entryIn, traceOf } from './entry-codec.ts';
-import { Turn } from './write-lock.ts';
+import { damagedFile, journalError } from './lmdb-errors.ts';
+import { assertFileIntact } from './file-check.ts';
+import { type EncodedEntry, decodeEntry, trimInfo } from './entry-codec.ts';
+import { WriteLock } from './write-lock.ts';
 
-/** What bounds the log; all of them at once. */
-export interface Bounds {
+/** How much the log keeps. All limits apply at once. */
+export interface LogLimits {
   readonly maxLength: number;
   readonly maxAge: number;
   readonly maxBytes: number;
 }
 
-interface State {
+interface LogState {
   readonly form: 1;
   readonly log: string;
-  /** The number of the oldest entry; `head` + 1 when there is none. */
+  /** The number of the oldest entry; `head` + 1 if there is none. */
   readonly first: number;
   readonly head: number;
   readonly bytes: number;
 }
 
-const DATA = 'data.mdb';
-const FILES = [DATA, 'lock.mdb', ...Turn.files];
-const STATE = 0; // entries are 1, 2, 3 …; keys begin with a k, and texts come after numbers
-const TRIM_STEP = 1000; // a transaction removes so many more than it adds: it stays short when the bounds shrink
+const DATA_FILE = 'data.mdb';
+const FILES = [DATA_FILE, 'lock.mdb', ...WriteLock.files];
+// Entries have the keys 1, 2, 3 …. Application keys are text that begins with k, and LMDB sorts text after numbers.
+const STATE_KEY = 0;
+const MAX_EXTRA_TRIM = 1000; // a transaction removes at most this many more than it adds: it stays short after the limits shrink
 
 /*
- * - `maxFreeSpaceToRetain`: free pages kept between transactions are out of step after what another process has done.
- * - `overlappingSync` takes a page for free by what this process has flushed, not by what the others have.
- * - `eventTurnBatching` rejects a promise of its own when a commit fails, which nobody can handle: the process would end.
- * With these and the turn, three processes that wrote with `noSync` while one of them was killed every 20 to 120 ms and started
- * again lost nothing in 1600 kills; without the turn (every 80 to 300 ms) 4 runs of 7 failed within 374 kills.
+ * - `maxFreeSpaceToRetain`: free pages kept between transactions become wrong after another process has committed.
+ * - `overlappingSync` treats a page as free according to what this process has flushed, not what the others have.
+ * - `eventTurnBatching` rejects a promise of its own if a commit fails. No code can handle that promise: the process would end.
+ * With these settings and the write lock, three processes that wrote with `noSync` while one of them was killed every 20 to
+ * 120 ms and restarted lost nothing in 1600 kills. Without the lock (every 80 to 300 ms), 4 runs of 7 failed within 374 kills.
  */
-const SETTINGS = {
+const OPEN_OPTIONS = {
   noSubdir: false,
   encoding: 'binary',
   maxFreeSpaceToRetain: 0,
@@ -52,156 +52,158 @@ const SETTINGS = {
 /** One open database. */
 export class Store {
   readonly log: string;
-  busy = false; // a commit waits for its turn, or has it
+  isCommitting = false; // a commit holds the write lock or waits for it
   readonly #path: string;
   readonly #identity: string | undefined;
-  readonly #bounds: Bounds;
-  readonly #turn: Turn;
+  readonly #limits: LogLimits;
+  readonly #writeLock: WriteLock;
   readonly #db: RootDatabase<Buffer, number | string>;
 
   /** @throws {SseError} `ERR_SSE_JOURNAL` */
-  constructor(path: string, bounds: Bounds, sync: boolean) {
+  constructor(path: string, limits: LogLimits, sync: boolean) {
     this.#path = path;
-    this.#bounds = bounds;
+    this.#limits = limits;
     try {
       mkdirSync(path, { recursive: true });
-      this.#turn = new Turn(path);
+      this.#writeLock = new WriteLock(path);
     } catch (error) {
-      throw failure(path, error);
+      throw journalError(path, error);
     }
     try {
-      this.#db = this.#turn.takeSync(() => {
-        mustBeIntact(path, join(path, DATA));
-        return open(path, { ...SETTINGS, noSync: !sync });
+      this.#db = this.#writeLock.runSync(() => {
+        assertFileIntact(path, join(path, DATA_FILE));
+        return open(path, { ...OPEN_OPTIONS, noSync: !sync });
       });
-      this.log = this.#turn.takeSync(() => this.#db.transactionSync(() => this.#begun().log));
-      this.#identity = identityOf(this.#path);
+      this.log = this.#writeLock.runSync(() => this.#db.transactionSync(() => this.#loadOrCreateState().log));
+      this.#identity = fileIdentity(this.#path);
     } catch (error) {
       void this.close();
-      throw failure(path, error);
+      throw journalError(path, error);
     }
   }
 
-  /** Whether the files at the path are still those that are open here. */
-  get present(): boolean {
-    return this.#identity !== undefined && identityOf(this.#path) === this.#identity;
+  /** Whether the files at the path are still the ones that are open here. */
+  get isCurrent(): boolean {
+    return this.#identity !== undefined && fileIdentity(this.#path) === this.#identity;
   }
 
-  /** Whether the oldest entry has been in the log for too long. */
-  get overdue(): boolean {
-    const { first, head } = this.#fresh();
-    return first <= head && this.#bounds.maxAge !== Infinity && this.#isOld(this.#at(first));
+  /** Whether the oldest entry is older than `maxAge`. */
+  get hasExpired(): boolean {
+    const { first, head } = this.#latestState();
+    return (
+      first <= head && this.#limits.maxAge !== Infinity && this.#isExpired(trimInfo(this.#bytesOf(first)).storedAt)
+    );
   }
 
   window(max: number): JournalWindow {
-    const { first, head } = this.#fresh();
+    const { first, head } = this.#latestState();
     const from = Math.max(first, head + 1 - max);
     return { floor: this.#id(from - 1), entries: this.#entries(from, head) };
   }
 
   read(after: string, limit: number): ReadResult {
-    const { first, head } = this.#fresh();
+    const { first, head } = this.#latestState();
     const n = numberIn(this.log, after);
     if (n < 0 || n > head) return { ok: false, reason: 'unknown' };
-    if (n < first - 1) return { ok: false, reason: 'lost' }; // numbers have no gaps: after the one before the first nothing is missing
+    if (n < first - 1) return { ok: false, reason: 'lost' }; // numbers have no gaps: no entry is missing after number first - 1
     return { ok: true, entries: this.#entries(n + 1, Math.min(head, n + limit)) };
   }
 
   /**
-   * Appends what `take` hands out once the lock is held, and trims; resolves with the ids once that is on disk.
-   * It commits in the main thread: it would have to wait for a second thread of libuv's few while one is held for the turn.
-   * @throws {SseError} `ERR_SSE_JOURNAL`: nothing of it was stored.
+   * Appends the entries that `take` returns once the lock is held, and trims. Resolves with their ids when they are on disk.
+   * Commits in the main thread: a commit in another thread would need a second of libuv's few threads while one holds the lock.
+   * @throws {SseError} `ERR_SSE_JOURNAL`: none of the entries was stored.
    */
-  async commit(take: () => readonly Draft[]): Promise<string[]> {
-    this.busy = true;
+  async commit(take: () => readonly EncodedEntry[]): Promise<string[]> {
+    this.isCommitting = true;
     try {
-      return await this.#turn.take(() => this.#db.transactionSync(() => this.#apply(take())));
+      return await this.#writeLock.run(() => this.#db.transactionSync(() => this.#apply(take())));
     } catch (error) {
-      throw failure(this.#path, await reasonOf(error));
+      throw journalError(this.#path, await commitError(error));
     } finally {
-      this.busy = false;
+      this.isCommitting = false;
     }
   }
 
-  /** Forgets the readers of processes that are gone: a page that one of them has read would never be free again. */
-  forgetTheDead(): void {
+  /** Releases LMDB's reader slots of processes that have ended: a page that such a slot refers to would never become free. */
+  releaseDeadReaders(): void {
     this.#db.readerCheck();
-    this.#turn.forgetTheDead();
+    this.#writeLock.releaseDeadReaders();
   }
 
   async close(): Promise<void> {
-    await this.#db?.close(); // none when it could not be opened
-    await this.#turn.close();
+    await this.#db?.close(); // undefined if it could not be opened
+    await this.#writeLock.close();
   }
 
-  #apply(drafts: readonly Draft[]): string[] {
+  #apply(entries: readonly EncodedEntry[]): string[] {
     const db = this.#db;
     const state = this.#state();
-    const fresh = new Map<string, number>();
-    const added: Draft[] = [];
-    const numbers = drafts.map((draft) => {
-      const known = draft.key === undefined ? undefined : (fresh.get(draft.key) ?? this.#numberOf(draft.key));
-      if (known !== undefined) return known;
-      added.push(draft);
+    const newKeys = new Map<string, number>();
+    const added: EncodedEntry[] = [];
+    const numbers = entries.map((entry) => {
+      const existing = entry.key === undefined ? undefined : (newKeys.get(entry.key) ?? this.#numberOf(entry.key));
+      if (existing !== undefined) return existing;
+      added.push(entry);
       const n = state.head + added.length;
-      if (draft.key !== undefined) fresh.set(draft.key, n);
+      if (entry.key !== undefined) newKeys.set(entry.key, n);
       return n;
     });
     const head = state.head + added.length;
     let bytes = added.reduce((sum, { size }) => sum + size, state.bytes);
 
-    const { maxLength, maxBytes } = this.#bounds;
-    const gone: (string | undefined)[] = []; // the keys of the entries that leave
-    const most = Math.min(head + 1 - state.first, added.length + TRIM_STEP);
-    while (gone.length < most) {
-      const n = state.first + gone.length;
-      const { at, key, size } = traceOf(n > state.head ? added[n - state.head - 1]!.bytes : this.#at(n));
-      if (head + 1 - n <= maxLength && bytes <= maxBytes && !this.#isOld(undefined, at)) break;
+    const { maxLength, maxBytes } = this.#limits;
+    const removedKeys: (string | undefined)[] = []; // one for each removed entry
+    const maxRemoved = Math.min(head + 1 - state.first, added.length + MAX_EXTRA_TRIM);
+    while (removedKeys.length < maxRemoved) {
+      const n = state.first + removedKeys.length;
+      const { storedAt, key, size } = trimInfo(n > state.head ? added[n - state.head - 1]!.bytes : this.#bytesOf(n));
+      if (head + 1 - n <= maxLength && bytes <= maxBytes && !this.#isExpired(storedAt)) break;
       bytes -= size;
-      gone.push(key);
+      removedKeys.push(key);
     }
-    if (added.length === 0 && gone.length === 0) return numbers.map((n) => this.#id(n));
+    if (added.length === 0 && removedKeys.length === 0) return numbers.map((n) => this.#id(n));
 
-    for (const [i, draft] of added.entries()) void db.put(state.head + 1 + i, draft.bytes);
-    for (const [key, n] of fresh) void db.put(key, Buffer.from(`${n}`));
-    for (const [i, key] of gone.entries()) {
+    for (const [i, entry] of added.entries()) void db.put(state.head + 1 + i, entry.bytes);
+    for (const [key, n] of newKeys) void db.put(key, Buffer.from(`${n}`));
+    for (const [i, key] of removedKeys.entries()) {
       void db.remove(state.first + i);
       if (key !== undefined) void db.remove(key);
     }
-    this.#write({ ...state, first: state.first + gone.length, head, bytes });
+    this.#writeState({ ...state, first: state.first + removedKeys.length, head, bytes });
     return numbers.map((n) => this.#id(n));
   }
 
-  /** The state as of now, not as of the beginning of this turn of the event loop. */
-  #fresh(): State {
+  /** Returns the state as of now. Without the reset, lmdb would read the state as of the beginning of this tick. */
+  #latestState(): LogState {
     this.#db.resetReadTxn();
     return this.#state();
   }
 
-  #begun(): State {
-    if (this.#db.get(STATE) === undefined) {
+  #loadOrCreateState(): LogState {
+    if (this.#db.get(STATE_KEY) === undefined) {
       for (const key of this.#db.getKeys({ limit: 1 }))
-        throw damaged(this.#path, `it holds ${String(key)}, which is not ours`);
-      this.#write({ form: 1, log: newLogName(), first: 1, head: 0, bytes: 0 });
+        throw damagedFile(this.#path, `it contains the key ${String(key)} of another program`);
+      this.#writeState({ form: 1, log: newLogName(), first: 1, head: 0, bytes: 0 });
     }
     return this.#state();
   }
 
-  #state(): State {
-    const state = this.#db.get(STATE);
-    if (state === undefined) throw damaged(this.#path, 'it has no state');
-    const parsed = JSON.parse(state.toString()) as State;
-    if (parsed.form !== 1) throw damaged(this.#path, 'its form is not known to this version');
-    return parsed;
+  #state(): LogState {
+    const json = this.#db.get(STATE_KEY);
+    if (json === undefined) throw damagedFile(this.#path, 'it has no state');
+    const state = JSON.parse(json.toString()) as LogState;
+    if (state.form !== 1) throw damagedFile(this.#path, 'this version does not support its format');
+    return state;
   }
 
-  #write(state: State): void {
-    void this.#db.put(STATE, Buffer.from(JSON.stringify(state)));
+  #writeState(state: LogState): void {
+    void this.#db.put(STATE_KEY, Buffer.from(JSON.stringify(state)));
   }
 
-  #at(n: number): Buffer {
+  #bytesOf(n: number): Buffer {
     const bytes = this.#db.get(n);
-    if (bytes === undefined) throw damaged(this.#path, `entry ${n} is missing`);
+    if (bytes === undefined) throw damagedFile(this.#path, `entry ${n} is missing`);
     return bytes;
   }
 
@@ -214,14 +216,14 @@ export class Store {
     if (from > to) return [];
     const entries: Entry[] = [];
     for (const { key, value } of this.#db.getRange({ start: from, end: to + 1 })) {
-      if (key !== from + entries.length) throw damaged(this.#path, `entry ${from + entries.length} is missing`);
-      entries.push(entryIn(value, this.#id(from + entries.length)));
+      if (key !== from + entries.length) throw damagedFile(this.#path, `entry ${from + entries.length} is missing`);
+      entries.push(decodeEntry(value, this.#id(from + entries.length)));
     }
     return entries;
   }
 
-  #isOld(bytes: Buffer | undefined, at = bytes ? traceOf(bytes).at : Infinity): boolean {
-    return Date.now() - at >= this.#bounds.maxAge;
+  #isExpired(storedAt: number): boolean {
+    return Date.now() - storedAt >= this.#limits.maxAge;
   }
 
   #id(n: number): string {
@@ -229,8 +231,8 @@ export class Store {
   }
 }
 
-/** All files: with another lock file than everybody else, a process would write into the same data at the same time. */
-function identityOf(path: string): string | undefined {
+/** Covers all files: a process with another lock file than the others would write into the same data at the same time. */
+function fileIdentity(path: string): string | undefined {
   try {
     return FILES.map((name) => statSync(join(path, name)).ino).join(' ');
   } catch {
@@ -238,12 +240,12 @@ function identityOf(path: string): string | undefined {
   }
 }
 
-/** What a commit failed of: LMDB's own error comes by a promise beside, before the next turn of the event loop. */
-async function reasonOf(thrown: unknown): Promise<unknown> {
-  const { commitError } = thrown as { commitError?: Promise<never> };
-  const nextTurn = new Promise<never>((_, reject) => setImmediate(reject, thrown));
+/** Returns why a commit failed: LMDB's own error arrives in a separate promise, before the next tick. */
+async function commitError(thrown: unknown): Promise<unknown> {
+  const { commitError: cause } = thrown as { commitError?: Promise<never> };
+  const nextTick = new Promise<never>((_, reject) => setImmediate(reject, thrown));
   try {
-    return await Promise.race([commitError ?? nextTurn, nextTurn]);
+    return await Promise.race([cause ?? nextTick, nextTick]);
   } catch (reason) {
     return reason;
   }

@@ -1,39 +1,38 @@
 /*
- * How processes wake each other: a small file beside the data that is written to after each commit, and watched by all.
- * Knows files and timers; nothing of LMDB.
- * Invariant: it only ever hastens: a ring that gets lost costs the time to the journal's next beat, never an entry.
+ * A small file beside the data by which processes wake each other: a process writes to it after each commit, all watch it.
+ * Invariant: the file only speeds delivery up. A lost signal delays entries until the next maintenance run and loses none.
  */
 import { closeSync, constants, openSync, watch, writeSync, type FSWatcher } from 'node:fs';
 import { join } from 'node:path';
 
-const LOOK = 20; // ms between two looks where files cannot be watched: no inotify left, some mounts of containers
+const POLL_MS = 20; // used where files cannot be watched: no inotify left, some mounts of containers
 
-/** Rings, and is rung. Neither its watcher nor its timer keeps a process alive. */
-export class Bell {
+/** Sends and receives signals. Neither its watcher nor its timer keeps a process alive. */
+export class WakeFile {
   readonly #file: number;
-  readonly #wake: () => void;
+  readonly #onSignal: () => void;
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `wake` is called when somebody has rung. */
-  constructor(path: string, wake: () => void) {
-    this.#wake = wake;
+  /** `onSignal` is called after any process has signalled. */
+  constructor(path: string, onSignal: () => void) {
+    this.#onSignal = onSignal;
     const name = join(path, 'wake');
     this.#file = openSync(name, constants.O_RDWR | constants.O_CREAT);
     try {
-      this.#watcher = watch(name, { persistent: false }, wake);
-      this.#watcher.on('error', () => this.#look());
+      this.#watcher = watch(name, { persistent: false }, onSignal);
+      this.#watcher.on('error', () => this.#poll());
     } catch {
-      this.#look();
+      this.#poll();
     }
   }
 
-  /** Wakes all processes, this one included. A write of one byte into the page cache: a few microseconds. */
-  ring(): void {
+  /** Wakes all processes, including this one. Writes one byte into the page cache: a few microseconds. */
+  signal(): void {
     try {
       writeSync(this.#file, '\n', 0); // the same byte again: the file does not grow
     } catch {
-      // The disk is full or the directory gone: the others notice by their next beat.
+      // The disk is full or the directory was removed: the other processes notice at their next maintenance run.
     }
   }
 
@@ -43,10 +42,10 @@ export class Bell {
     closeSync(this.#file);
   }
 
-  #look(): void {
+  #poll(): void {
     this.#watcher?.close();
     this.#watcher = undefined;
-    this.#timer = setInterval(this.#wake, LOOK);
+    this.#timer = setInterval(this.#onSignal, POLL_MS);
     this.#timer.unref();
   }
 }

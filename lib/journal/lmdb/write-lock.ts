@@ -1,45 +1,44 @@
 /*
- * Whose turn it is to open the log's database or to commit to it: a lock between processes that a dead holder sets free.
- * Knows LMDB; nothing of what lies in the log.
- * Invariant: while one process has the turn, no other one has it.
+ * A lock between processes. A process holds it while it opens the log's database or commits to it.
+ * Invariant: at most one process holds the lock. If the holder dies, the lock is released.
  *
- * Opening a database sets the number of the newest transaction in the lock file to what the header said some µs before, under
- * no lock (mdb_env_open2 in the LMDB of lmdb 3.5): what others commit in between is overwritten by their next commits. Three
- * writers lost acknowledged entries, or pages, within seconds and without any kill while two processes did nothing but open and
- * close: 4 runs of 6. So nobody opens while somebody commits.
- * The lock is that of a second database, in which nothing is ever written: opening that one overwrites nothing.
+ * Opening a database sets the number of the newest transaction in the lock file to the number that the header had some µs before,
+ * without a lock (mdb_env_open2 in the LMDB of lmdb 3.5). The next commits of other processes then overwrite what they committed
+ * in between. Three writers lost acknowledged entries, or pages, within seconds and without any kill while two processes did
+ * nothing but open and close: 4 runs of 6. So no process opens the database while another one commits.
+ * The lock belongs to a second database that is never written to: opening that one overwrites nothing.
  */
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
-import { mustBeIntact } from './file-check.ts';
+import { assertFileIntact } from './file-check.ts';
 
-const NAME = 'turn.mdb';
+const LOCK_FILE = 'turn.mdb'; // processes of different versions of this package must use the same name
 
-/** The turn of one log. */
-export class Turn {
-  static readonly files: readonly string[] = [NAME, `${NAME}-lock`];
-  readonly #lock: RootDatabase;
+/** The write lock of one log. */
+export class WriteLock {
+  static readonly files: readonly string[] = [LOCK_FILE, `${LOCK_FILE}-lock`];
+  readonly #database: RootDatabase;
 
   constructor(path: string) {
-    mustBeIntact(path, join(path, NAME));
-    this.#lock = open(join(path, NAME), { noSubdir: true, noSync: true, eventTurnBatching: false });
+    assertFileIntact(path, join(path, LOCK_FILE));
+    this.#database = open(join(path, LOCK_FILE), { noSubdir: true, noSync: true, eventTurnBatching: false });
   }
 
-  /** Waits in lmdb's thread, so that a process that was stopped while it had its turn holds nobody's event loop. */
-  async take<T>(act: () => T): Promise<T> {
-    return this.#lock.transaction(act);
+  /** Runs `action` with the lock. Waits in lmdb's thread: a holder that is stopped does not block the event loop. */
+  async run<T>(action: () => T): Promise<T> {
+    return this.#database.transaction(action);
   }
 
-  /** Waits in the main thread. */
-  takeSync<T>(act: () => T): T {
-    return this.#lock.transactionSync(act);
+  /** Runs `action` with the lock. Waits in the main thread. */
+  runSync<T>(action: () => T): T {
+    return this.#database.transactionSync(action);
   }
 
-  forgetTheDead(): void {
-    this.#lock.readerCheck();
+  releaseDeadReaders(): void {
+    this.#database.readerCheck();
   }
 
   async close(): Promise<void> {
-    await this.#lock.close();
+    await this.#database.close();
   }
 }

@@ -1,51 +1,55 @@
 /*
- * A duplicate of the application's client → one connection of ours that never reconnects by itself.
- * Knows links; with client.ts the only room that knows what node-redis and ioredis are like.
- * Invariant: whatever the application chose for its own client, ours dies visibly and answers in one shape.
+ * Creates a RedisConnection from a duplicate of the application's client. Only this file and clients.ts depend on how node-redis
+ * and ioredis behave.
+ * Invariant: whatever options the application's client has, the duplicate reports every loss and returns replies in one form.
  */
-import { type Arg, type Driver, Link, LinkLost, refusalOf } from './redis-connection.ts';
+import { type Arg, ConnectionLost, type Driver, RedisConnection, redisErrorFrom } from './redis-connection.ts';
 
-/** Where a cluster's node is. */
+/** The address of a node of a cluster. */
 export interface Address {
   readonly host: string;
   readonly port: number;
 }
 
-export const CONNECT_TIMEOUT = 10_000; // TCP, TLS and AUTH together
-const PATIENCE = 5_000; // a blocking read of 2 s and 3 s more
+export const CONNECT_TIMEOUT_MS = 10_000; // TCP, TLS and AUTH together
+const REPLY_TIMEOUT_MS = 5_000; // a blocking read takes 2 s, plus 3 s
 
 interface Emitter {
   on(event: string, listener: (error?: Error) => void): unknown;
 }
 
-/** ioredis, as far as it is used. */
-export interface IORedisTwin extends Emitter {
+/** The members of an ioredis client that this file uses. */
+export interface IORedisDuplicate extends Emitter {
   connect(): Promise<unknown>;
   callBuffer(...args: readonly Arg[]): Promise<unknown>;
   disconnect(): void;
 }
 
-/** node-redis, as far as it is used. */
-export interface NodeRedisTwin extends Emitter {
+/** The members of a node-redis client that this file uses. */
+export interface NodeRedisDuplicate extends Emitter {
   connect(): Promise<unknown>;
   sendCommand(args: readonly Arg[], options: object): Promise<unknown>;
   destroy(): void;
 }
 
 /** A client of one server. */
-export interface Single<Twin> {
-  duplicate(options: object): Twin;
+export interface SingleServerClient<Duplicate> {
+  duplicate(options: object): Duplicate;
   readonly options?: { readonly keyPrefix?: unknown; readonly socket?: object };
 }
 
-// The options below undo what hurts here: a reconnect of the client's own hides a loss (an in-flight XADD that ioredis sent again was
-// stored twice), a time-out or a ping breaks into a blocking read, and replies would have as many shapes as there are settings.
+// The options below disable what breaks a journal. A client that reconnects by itself hides a loss: an XADD in flight that ioredis
+// sent again was stored twice. A timeout or a ping interrupts a blocking read. Other settings change the form of replies.
 
-/** Connects like an ioredis client, to `at` if that is given. */
-export function ioredisLink(client: Single<IORedisTwin>, at: Address | undefined, signal: AbortSignal): Promise<Link> {
-  const twin = client.duplicate({
-    ...at,
-    ...(at && { path: undefined, sentinels: null }),
+/** Connects with a duplicate of an ioredis client: to the node `address`, or to where the client connects. */
+export function connectIORedis(
+  client: SingleServerClient<IORedisDuplicate>,
+  address: Address | undefined,
+  signal: AbortSignal,
+): Promise<RedisConnection> {
+  const duplicate = client.duplicate({
+    ...address,
+    ...(address && { path: undefined, sentinels: null }),
     lazyConnect: true,
     retryStrategy: null,
     reconnectOnError: null,
@@ -53,9 +57,9 @@ export function ioredisLink(client: Single<IORedisTwin>, at: Address | undefined
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false,
     maxRetriesPerRequest: 0,
-    enableReadyCheck: false, // INFO may be forbidden, and -LOADING is ours to wait out
+    enableReadyCheck: false, // INFO may be forbidden, and the journal itself waits while the server replies -LOADING
     enableAutoPipelining: false,
-    disconnectTimeout: 0, // else 2 s for a frozen server's FIN, on a timer that keeps the process alive
+    disconnectTimeout: 0, // else ioredis waits 2 s for the FIN of a frozen server, with a timer that keeps the process alive
     commandTimeout: undefined,
     socketTimeout: undefined,
     blockingTimeout: undefined,
@@ -64,36 +68,36 @@ export function ioredisLink(client: Single<IORedisTwin>, at: Address | undefined
     role: 'master',
     keyPrefix: '',
     stringNumbers: false,
-    protocol: 2, // one shape of replies, whatever the application chose
+    protocol: 2, // one form of replies, whatever protocol the application uses
     replyMapping: 'legacy',
     himportFieldsets: undefined,
   });
-  return connected(twin, ['close', 'end'], signal, {
-    send: (args) => twin.callBuffer(...args),
-    destroy: () => twin.disconnect(),
+  return connect(duplicate, ['close', 'end'], signal, {
+    send: (args) => duplicate.callBuffer(...args),
+    destroy: () => duplicate.disconnect(),
   });
 }
 
-const BUFFERS = { typeMapping: { [36]: Buffer } }; // 36 = '$': bulk strings
+const BUFFER_REPLIES = { typeMapping: { [36]: Buffer } }; // 36 = '$': bulk strings
 
-/** Connects like a node-redis client, to `at` if that is given. */
-export function nodeRedisLink(
-  client: Single<NodeRedisTwin>,
-  at: Address | undefined,
+/** Connects with a duplicate of a node-redis client: to the node `address`, or to where the client connects. */
+export function connectNodeRedis(
+  client: SingleServerClient<NodeRedisDuplicate>,
+  address: Address | undefined,
   signal: AbortSignal,
-): Promise<Link> {
-  const twin = client.duplicate({
-    ...(at && { url: undefined }),
-    // The merge is shallow: without the spread a client made from `socket: { host, port }` would go to localhost:6379.
+): Promise<RedisConnection> {
+  const duplicate = client.duplicate({
+    ...(address && { url: undefined }),
+    // The merge is shallow: without the spread, a client with `socket: { host, port }` would connect to localhost:6379.
     socket: {
       ...client.options?.socket,
-      ...(at && { host: at.host, port: at.port }),
+      ...(address && { host: address.host, port: address.port }),
       reconnectStrategy: false,
       socketTimeout: undefined,
     },
     disableOfflineQueue: true,
     commandsQueueMaxLength: undefined,
-    commandOptions: BUFFERS,
+    commandOptions: BUFFER_REPLIES,
     pingInterval: undefined,
     readonly: false,
     RESP: 2,
@@ -101,56 +105,61 @@ export function nodeRedisLink(
     emitInvalidate: undefined,
     maintNotifications: 'disabled',
   });
-  // Destroyed while it dials, node-redis would connect all the same and never let go: so it is destroyed once it has a socket.
+  // If node-redis is destroyed while it connects, it connects all the same and never closes. So destroy it once it has a socket.
   let hasSocket = false;
-  let unwanted = false;
+  let destroyRequested = false;
   const destroy = (): void => {
-    unwanted = true;
+    destroyRequested = true;
     if (!hasSocket) return;
     try {
-      twin.destroy();
+      duplicate.destroy();
     } catch {
-      // It throws when the socket has already been closed, which is what was wanted.
+      // It throws if the socket has already been closed, which is the intended result.
     }
   };
-  twin.on('connect', () => {
+  duplicate.on('connect', () => {
     hasSocket = true;
-    if (unwanted) destroy();
+    if (destroyRequested) destroy();
   });
-  return connected(twin, ['terminated', 'end'], signal, { send: (args) => twin.sendCommand(args, BUFFERS), destroy });
+  return connect(duplicate, ['terminated', 'end'], signal, {
+    send: (args) => duplicate.sendCommand(args, BUFFER_REPLIES),
+    destroy,
+  });
 }
 
-async function connected(
-  twin: Emitter & { connect(): Promise<unknown> },
-  ends: readonly string[],
+async function connect(
+  duplicate: Emitter & { connect(): Promise<unknown> },
+  closeEvents: readonly string[],
   signal: AbortSignal,
   driver: Driver,
-): Promise<Link> {
+): Promise<RedisConnection> {
   signal.throwIfAborted();
-  const link = new Link(driver, PATIENCE);
-  const over = (): void => link.destroy(signal.reason as Error);
-  signal.addEventListener('abort', over);
-  link.onGone(() => signal.removeEventListener('abort', over));
-  let cause: Error | undefined;
-  twin.on('error', (error) => {
-    cause = error; // without a listener Node throws it
+  const connection = new RedisConnection(driver, REPLY_TIMEOUT_MS);
+  const onAbort = (): void => connection.destroy(signal.reason as Error);
+  signal.addEventListener('abort', onAbort);
+  connection.onClosed(() => signal.removeEventListener('abort', onAbort));
+  let lastError: Error | undefined;
+  duplicate.on('error', (error) => {
+    lastError = error; // without a listener, Node throws the error
   });
-  const gone = new Promise<never>((_resolve, reject) => link.onGone(reject));
-  for (const end of ends) twin.on(end, () => link.destroy(cause ?? new LinkLost('the connection was closed')));
+  const closed = new Promise<never>((_resolve, reject) => connection.onClosed(reject));
+  for (const event of closeEvents) {
+    duplicate.on(event, () => connection.destroy(lastError ?? new ConnectionLost('the connection was closed')));
+  }
   const timer = setTimeout(
-    () => link.destroy(new LinkLost(`not connected within ${CONNECT_TIMEOUT} ms`)),
-    CONNECT_TIMEOUT,
+    () => connection.destroy(new ConnectionLost(`not connected within ${CONNECT_TIMEOUT_MS} ms`)),
+    CONNECT_TIMEOUT_MS,
   );
   timer.unref();
   try {
-    await Promise.race([twin.connect(), gone]);
+    await Promise.race([duplicate.connect(), closed]);
   } catch (error) {
-    const why = cause ?? (error as Error); // ioredis rejects with «Connection is closed.» and emits the reason
-    link.destroy(why);
-    throw refusalOf(why) ?? why;
+    const cause = lastError ?? (error as Error); // ioredis rejects with «Connection is closed.» and emits the real reason
+    connection.destroy(cause);
+    throw redisErrorFrom(cause) ?? cause;
   } finally {
     clearTimeout(timer);
-    gone.catch(() => {}); // heard by the link's own mourners from here on
+    closed.catch(() => {}); // from here on, the other close listeners of the connection handle a loss
   }
-  return link;
+  return connection;
 }

@@ -1,43 +1,43 @@
 /*
- * What the application hands in: which client it is, and where its nodes and keys are.
- * Knows twins and errors; the clients by their shape alone, so neither package is imported.
- * Invariant: the application's client is only duplicated: never sent a command, never reconfigured, never closed.
+ * The client that the application passes: which kind it is, and where its nodes and keys are. The kinds are recognized by their
+ * members, so this file imports neither npm package.
+ * Invariant: the application's client is only duplicated. It is never sent a command, reconfigured or closed.
  */
-import { describe, SseTypeError } from '../../errors.ts';
-import { type Link, LinkLost } from './redis-connection.ts';
+import { invalid } from '../../validation/validate.ts';
+import { ConnectionLost, type RedisConnection } from './redis-connection.ts';
 import {
   type Address,
-  CONNECT_TIMEOUT,
-  type IORedisTwin,
-  ioredisLink,
-  type NodeRedisTwin,
-  nodeRedisLink,
-  type Single,
+  CONNECT_TIMEOUT_MS,
+  connectIORedis,
+  connectNodeRedis,
+  type IORedisDuplicate,
+  type NodeRedisDuplicate,
+  type SingleServerClient,
 } from './client-adapters.ts';
 
-/** A client of the npm package `ioredis` (≥ 5), `Redis` or `Cluster`: only what is used of it. */
+/** A client of the npm package `ioredis` (≥ 5), `Redis` or `Cluster`: only the members that identify it. */
 export interface IORedis {
   call: (...args: never) => unknown;
   duplicate: (...args: never) => unknown;
 }
 
-/** A client of the npm package `redis` (≥ 5), `createClient()` or `createCluster()`: only what is used of it. */
+/** A client of the npm package `redis` (≥ 5), `createClient()` or `createCluster()`: only the members that identify it. */
 export interface NodeRedisClient {
   sendCommand: (...args: never) => unknown;
   duplicate: (...args: never) => unknown;
 }
 
-/** Makes connections like the application's. */
-export interface Source {
-  /** ioredis' and node-redis' `keyPrefix`: raw commands go without it on node-redis, so we put it in front ourselves on both. */
+/** Creates connections like those of the application's client. */
+export interface ClientAdapter {
+  /** The `keyPrefix` of the client. node-redis does not add it to raw commands, so this package adds it for both clients. */
   readonly keyPrefix: string;
-  /** A new connection: to the node at `at`, else to where the application's client connects. It lives until `signal` aborts. */
-  connect(at: Address | undefined, signal: AbortSignal): Promise<Link>;
+  /** Connects to the node `address`, or to where the application's client connects. Closes the connection when `signal` aborts. */
+  connect(address: Address | undefined, signal: AbortSignal): Promise<RedisConnection>;
 }
 
 type NatMap = Readonly<Record<string, Address>> | ((address: string) => Address | null | undefined);
 interface IORedisCluster {
-  nodes(role: 'master'): Single<IORedisTwin>[];
+  nodes(role: 'master'): SingleServerClient<IORedisDuplicate>[];
   readonly options?: {
     readonly keyPrefix?: unknown;
     readonly natMap?: NatMap;
@@ -46,27 +46,30 @@ interface IORedisCluster {
 }
 interface NodeRedisCluster {
   readonly masters: readonly object[];
-  nodeClient(node: object): Single<NodeRedisTwin> | Promise<Single<NodeRedisTwin>>;
+  nodeClient(node: object): SingleServerClient<NodeRedisDuplicate> | Promise<SingleServerClient<NodeRedisDuplicate>>;
   readonly _options?: { readonly keyPrefix?: unknown; readonly nodeAddressMap?: NatMap };
 }
 
 /**
- * Recognises a client.
- * @throws {SseTypeError} `ERR_SSE_OPTION` when it is neither.
+ * Recognizes a client.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if it is a client of neither package.
  */
-export function sourceOf(client: unknown): Source {
+export function adapterFor(client: unknown): ClientAdapter {
   const c = client as Record<string, unknown> | null | undefined;
   if (isObject(c) && typeof c.duplicate === 'function') {
-    if (typeof c.call === 'function' && typeof c.nodes === 'function') return ioredisCluster(c as never);
-    if (typeof c.call === 'function') return ioredis(c as never);
-    if (typeof c.sendCommand === 'function' && typeof c.nodeClient === 'function') return nodeRedisCluster(c as never);
-    // node-redis' Sentinel has a sendCommand too, but no connection of its own that could be followed on.
-    if (typeof c.sendCommand === 'function' && typeof c.getMasterNode !== 'function') return nodeRedis(c as never);
+    if (typeof c.call === 'function' && typeof c.nodes === 'function') return adaptIORedisCluster(c as never);
+    if (typeof c.call === 'function') return adaptIORedis(c as never);
+    if (typeof c.sendCommand === 'function' && typeof c.nodeClient === 'function')
+      return adaptNodeRedisCluster(c as never);
+    // node-redis' Sentinel has a sendCommand too, but no connection of its own that could follow the log.
+    if (typeof c.sendCommand === 'function' && typeof c.getMasterNode !== 'function') return adaptNodeRedis(c as never);
   }
-  throw new SseTypeError(
-    'ERR_SSE_OPTION',
-    `redisJournal: the client must be one of the npm packages redis (createClient() or createCluster()) or ioredis ` +
-      `(new Redis() or new Redis.Cluster()), version 5 or later; got ${describe(client)}. Behind Sentinel, use ioredis`,
+  throw invalid(
+    'redisJournal: client',
+    'a client of the npm package redis (createClient() or createCluster()) or ioredis (new Redis() or new Redis.Cluster()), ' +
+      'version 5 or later',
+    client,
+    { cure: 'Behind Sentinel, use ioredis.' },
   );
 }
 
@@ -74,44 +77,46 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return (typeof value === 'object' || typeof value === 'function') && value !== null; // node-redis clients may be proxies
 }
 
-function ioredis(client: Single<IORedisTwin>): Source {
+function adaptIORedis(client: SingleServerClient<IORedisDuplicate>): ClientAdapter {
   return {
-    keyPrefix: prefixOf(client.options?.keyPrefix),
-    connect: (at, signal) => ioredisLink(client, at, signal),
+    keyPrefix: checkKeyPrefix(client.options?.keyPrefix),
+    connect: (address, signal) => connectIORedis(client, address, signal),
   };
 }
 
-function ioredisCluster(client: IORedisCluster): Source {
+function adaptIORedisCluster(client: IORedisCluster): ClientAdapter {
   const { keyPrefix, redisOptions, natMap } = client.options ?? {};
   return {
-    keyPrefix: prefixOf(keyPrefix || redisOptions?.keyPrefix),
-    connect: async (at, signal) => ioredisLink(anyOf(client.nodes('master')), mapped(at, natMap), signal),
+    keyPrefix: checkKeyPrefix(keyPrefix || redisOptions?.keyPrefix),
+    connect: async (address, signal) =>
+      connectIORedis(randomOf(client.nodes('master')), translate(address, natMap), signal),
   };
 }
 
-function nodeRedis(client: Single<NodeRedisTwin>): Source {
+function adaptNodeRedis(client: SingleServerClient<NodeRedisDuplicate>): ClientAdapter {
   return {
-    keyPrefix: prefixOf(client.options?.keyPrefix),
-    connect: (at, signal) => nodeRedisLink(client, at, signal),
+    keyPrefix: checkKeyPrefix(client.options?.keyPrefix),
+    connect: (address, signal) => connectNodeRedis(client, address, signal),
   };
 }
 
-function nodeRedisCluster(client: NodeRedisCluster): Source {
+function adaptNodeRedisCluster(client: NodeRedisCluster): ClientAdapter {
   const { keyPrefix, nodeAddressMap } = client._options ?? {};
   return {
-    keyPrefix: prefixOf(keyPrefix),
-    connect: async (at, signal) => {
-      const node = await inTime(Promise.resolve(client.nodeClient(anyOf(client.masters))), signal);
-      return nodeRedisLink(node, mapped(at, nodeAddressMap), signal);
+    keyPrefix: checkKeyPrefix(keyPrefix),
+    connect: async (address, signal) => {
+      const node = await withTimeout(Promise.resolve(client.nodeClient(randomOf(client.masters))), signal);
+      return connectNodeRedis(node, translate(address, nodeAddressMap), signal);
     },
   };
 }
 
-/** A node that cannot be reached leaves a cluster's client waiting for as long as its reconnecting goes on: the next may be there. */
-function inTime<T>(client: Promise<T>, signal: AbortSignal): Promise<T> {
+/** If a node is unreachable, a cluster's client waits for as long as it reconnects. The next attempt may use another node. */
+function withTimeout<T>(client: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const giveUp = (): void => reject(new LinkLost(`the cluster has led to no node within ${CONNECT_TIMEOUT} ms`));
-    const timer = setTimeout(giveUp, CONNECT_TIMEOUT).unref();
+    const giveUp = (): void =>
+      reject(new ConnectionLost(`the cluster client returned no node within ${CONNECT_TIMEOUT_MS} ms`));
+    const timer = setTimeout(giveUp, CONNECT_TIMEOUT_MS).unref();
     signal.addEventListener('abort', giveUp, { once: true });
     void client.then(resolve, reject).finally(() => {
       clearTimeout(timer);
@@ -120,26 +125,25 @@ function inTime<T>(client: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
-function prefixOf(prefix: unknown): string {
+function checkKeyPrefix(prefix: unknown): string {
   if (prefix === undefined || prefix === null) return '';
   if (typeof prefix === 'string') return prefix;
   const text = prefix instanceof Uint8Array ? Buffer.from(prefix).toString() : undefined;
   if (text !== undefined && Buffer.from(text).equals(prefix as Uint8Array)) return text;
-  throw new SseTypeError(
-    'ERR_SSE_OPTION',
-    `redisJournal: the client's keyPrefix must be text; got ${describe(prefix)}. Hand in a client with another one`,
-  );
+  throw invalid("redisJournal: the client's keyPrefix", 'a string or bytes of UTF-8 text', prefix, {
+    cure: 'Pass a client with another keyPrefix.',
+  });
 }
 
-function anyOf<T>(nodes: readonly T[]): T {
+function randomOf<T>(nodes: readonly T[]): T {
   const node = nodes[Math.floor(Math.random() * nodes.length)];
-  if (node === undefined) throw new LinkLost('the cluster client knows no node: is it connected?');
+  if (node === undefined) throw new ConnectionLost('the cluster client has no nodes yet; connect it first');
   return node;
 }
 
-/** Where the application reaches a node that calls itself `at`. */
-function mapped(at: Address | undefined, map: NatMap | undefined): Address | undefined {
-  if (!at || !map) return at;
-  const address = `${at.host}:${at.port}`;
-  return (typeof map === 'function' ? map(address) : map[address]) ?? at;
+/** Returns the address at which the application reaches a node that announces itself as `address`. */
+function translate(address: Address | undefined, map: NatMap | undefined): Address | undefined {
+  if (!address || !map) return address;
+  const text = `${address.host}:${address.port}`;
+  return (typeof map === 'function' ? map(text) : map[text]) ?? address;
 }

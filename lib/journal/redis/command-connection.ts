@@ -1,149 +1,151 @@
 /*
- * The way to Redis: dialling with redirects and back-off, and the one standing connection for commands.
- * Knows links, scripts and errors.
- * Invariant: at most one command connection at a time; what waits for one is told within a bounded time.
+ * Connects to Redis, with redirects and backoff, and keeps the one connection that commands use.
+ * Invariant: at most one command connection exists at a time. A query that waits for one settles within a bounded time.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SseError } from '../../errors.ts';
-import type { Source } from './clients.ts';
-import { type Arg, type Link, LinkLost, passes, Refusal } from './redis-connection.ts';
+import { MAX_TIMER_MS } from '../../validation/validate.ts';
+import type { ClientAdapter } from './clients.ts';
+import { type Arg, ConnectionLost, isTransient, type RedisConnection, RedisError } from './redis-connection.ts';
 import { PUBLISH } from './scripts.ts';
 import type { Address } from './client-adapters.ts';
 
-const REDIRECTS = 5;
-const FIRST_DELAY = 50;
-const LONGEST_DELAY = 2_000;
-const HEALTHY = 5_000; // a connection that lived so long was no part of the trouble before it
+const MAX_REDIRECTS = 5;
+const MIN_DELAY_MS = 50;
+const MAX_DELAY_MS = 2_000;
+const HEALTHY_AFTER_MS = 5_000; // the loss of a connection that lived this long is not part of the earlier failures
 
-/** Grows with every failure in a row; jittered, so that a hundred processes do not come back as one. */
+/** A delay that grows with every failure in a row. The jitter keeps a hundred processes from reconnecting at the same time. */
 export class Backoff {
   #failures = 0;
 
-  /** Milliseconds to wait now. `lived`: how long the connection lived that has just been lost. */
-  next(lived: number): number {
-    if (lived > HEALTHY) this.#failures = 0;
-    const delay = Math.min(FIRST_DELAY * 2 ** this.#failures++, LONGEST_DELAY);
+  /** Returns the milliseconds to wait now. `lifetime`: how long the lost connection lived. */
+  next(lifetime: number): number {
+    if (lifetime > HEALTHY_AFTER_MS) this.#failures = 0;
+    const delay = Math.min(MIN_DELAY_MS * 2 ** this.#failures++, MAX_DELAY_MS);
     return delay / 2 + (Math.random() * delay) / 2;
   }
 }
 
-/** A wait that keeps no process alive and that the signal ends. */
+/** Waits, until the signal aborts at the latest. Keeps no process alive. */
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { ref: false, signal }).catch(() => {});
 }
 
 /**
- * A connection to the node that has `key`, proven to answer for it. A cluster says itself where that is («-MOVED slot host:port»),
- * so neither client's own routing is needed, whose silent repeats would break the order of publishes. `signal` ends it at any time.
+ * Connects to the node that has `key`, and verifies that the node serves it. A cluster itself reports the right node
+ * («-MOVED slot host:port»). So the clients' own routing is not used: its silent retries would break the order of publishes.
+ * `signal` aborts this at any time.
  */
-export async function dial(source: Source, key: string, signal: AbortSignal): Promise<Link> {
-  let at: Address | undefined;
+export async function connectToKey(adapter: ClientAdapter, key: string, signal: AbortSignal): Promise<RedisConnection> {
+  let address: Address | undefined;
   for (let redirects = 0; ; redirects++) {
-    const link = await source.connect(at, signal);
+    const connection = await adapter.connect(address, signal);
     try {
-      await link.command(['XLEN', key]); // also tells LOADING, CLUSTERDOWN and a key that is no stream
-      return link;
+      await connection.command(['XLEN', key]); // also detects LOADING, CLUSTERDOWN and a key that is no stream
+      return connection;
     } catch (error) {
-      link.destroy(error as Error);
-      const moved = error instanceof Refusal && error.code === 'MOVED' ? addressIn(error.message) : undefined;
-      if (!moved || redirects === REDIRECTS) throw error;
-      at = { host: moved.host || at?.host || 'localhost', port: moved.port };
+      connection.destroy(error as Error);
+      const moved = error instanceof RedisError && error.code === 'MOVED' ? addressIn(error.message) : undefined;
+      if (!moved || redirects === MAX_REDIRECTS) throw error;
+      address = { host: moved.host || address?.host || 'localhost', port: moved.port };
     }
   }
 }
 
-/** «MOVED 3999 127.0.0.1:6381», IPv6 without brackets; an empty host is the one that was asked. */
+/** Parses «MOVED 3999 127.0.0.1:6381». IPv6 has no brackets; an empty host is the host that replied. */
 function addressIn(message: string): Address | undefined {
   const found = /^MOVED \d+ (.*):(\d+)$/.exec(message);
   return found ? { host: found[1]!, port: Number(found[2]) } : undefined;
 }
 
 interface Waiter {
-  resolve(link: Link): void;
+  resolve(connection: RedisConnection): void;
   reject(error: Error): void;
 }
 
-/** What a line tells of its connection. */
-export interface LineUser {
-  /** A connection is up, the publish script loaded. */
-  online(link: Link): void;
-  /** It is gone. Called before its commands are rejected. */
-  offline(): void;
+/** What a {@link CommandConnection} calls when its connection changes. */
+export interface ConnectionListener {
+  /** A connection is open and the publish script is loaded. */
+  onConnected(connection: RedisConnection): void;
+  /** The connection was closed. Called before its commands are rejected. */
+  onDisconnected(): void;
 }
 
-export class Line {
-  readonly #source: Source;
+/** The command connection of one journal. It reconnects until it is closed. */
+export class CommandConnection {
+  readonly #adapter: ClientAdapter;
   readonly #key: string;
-  readonly #wait: number;
-  readonly #user: LineUser;
+  readonly #waitMs: number;
+  readonly #listener: ConnectionListener;
   readonly #waiters = new Set<Waiter>();
-  readonly #over = new AbortController();
-  #link: Link | undefined;
-  #trouble: Error | undefined;
+  readonly #abort = new AbortController();
+  #connection: RedisConnection | undefined;
+  #lastError: Error | undefined;
   #started = false;
   #closed: SseError | undefined;
 
-  constructor(source: Source, key: string, wait: number, user: LineUser) {
-    this.#source = source;
+  constructor(adapter: ClientAdapter, key: string, waitMs: number, listener: ConnectionListener) {
+    this.#adapter = adapter;
     this.#key = key;
-    this.#wait = wait;
-    this.#user = user;
+    this.#waitMs = waitMs;
+    this.#listener = listener;
   }
 
-  /** Why there is no connection; undefined while there is one, or before the first try. */
-  get trouble(): Error | undefined {
-    return this.#link ? undefined : this.#trouble;
+  /** Why there is no connection. Undefined while there is one, and before the first attempt has failed. */
+  get downReason(): Error | undefined {
+    return this.#connection ? undefined : this.#lastError;
   }
 
   /** Begins to connect, once. */
   start(): void {
     if (this.#started || this.#closed) return;
     this.#started = true;
-    void this.#stay();
+    void this.#keepConnected();
   }
 
   /**
-   * Asks in one round trip, and again on the next connection if this one is lost: only for what may be asked twice.
-   * `wait`: how long to wait for a connection.
-   * @throws {SseError} `ERR_SSE_JOURNAL` when Redis refuses or cannot be reached, `ERR_SSE_CLOSED`.
+   * Sends commands in one round trip. If the connection is lost, sends them again on the next one: only for commands that may run
+   * twice. `waitMs`: how long to wait for a connection.
+   * @throws {SseError} `ERR_SSE_JOURNAL` if Redis returns an error or is unreachable, `ERR_SSE_CLOSED`.
    */
-  async ask(commands: readonly (readonly Arg[])[], wait: number = this.#wait): Promise<unknown[]> {
-    const until = performance.now() + wait;
+  async query(commands: readonly (readonly Arg[])[], waitMs: number = this.#waitMs): Promise<unknown[]> {
+    const deadline = performance.now() + waitMs;
     for (;;) {
-      const link = await this.#ready(until);
+      const connection = await this.#connected(deadline);
       try {
-        return await Promise.all(commands.map((command) => link.command(command)));
+        return await Promise.all(commands.map((command) => connection.command(command)));
       } catch (error) {
         if (this.#closed) throw this.#closed;
-        if (!passes(error)) throw journalError('refused', error as Error);
-        this.#trouble = error as Error;
-        link.destroy(error as Error); // a refusal that passes: the next connection may lead elsewhere
+        if (!isTransient(error)) throw journalError('returned an error', error as Error);
+        this.#lastError = error as Error;
+        connection.destroy(error as Error); // after a transient error, the next connection may reach another node
       }
     }
   }
 
   close(error: SseError): void {
     this.#closed = error;
-    this.#over.abort(error);
+    this.#abort.abort(error);
     for (const waiter of this.#waiters) waiter.reject(error);
     this.#waiters.clear();
   }
 
-  #ready(until: number): Promise<Link> {
+  #connected(deadline: number): Promise<RedisConnection> {
     if (this.#closed) return Promise.reject(this.#closed);
-    if (this.#link) return Promise.resolve(this.#link);
+    if (this.#connection) return Promise.resolve(this.#connection);
     this.start();
     return new Promise((resolve, reject) => {
       const giveUp = (): void => {
         this.#waiters.delete(waiter);
-        reject(journalError('cannot be reached', this.#trouble ?? new LinkLost('no connection yet')));
+        reject(journalError('cannot be reached', this.#lastError ?? new ConnectionLost('no connection yet')));
       };
-      const left = until - performance.now();
-      const timer = left < 2 ** 31 ? setTimeout(giveUp, Math.max(left, 0)).unref() : undefined;
+      const remaining = deadline - performance.now();
+      const timer = remaining <= MAX_TIMER_MS ? setTimeout(giveUp, Math.max(remaining, 0)).unref() : undefined;
       const waiter: Waiter = {
-        resolve(link) {
+        resolve(connection) {
           clearTimeout(timer);
-          resolve(link);
+          resolve(connection);
         },
         reject(error) {
           clearTimeout(timer);
@@ -154,50 +156,50 @@ export class Line {
     });
   }
 
-  async #stay(): Promise<void> {
+  async #keepConnected(): Promise<void> {
     const backoff = new Backoff();
     while (!this.#closed) {
       let since = performance.now();
-      let link: Link | undefined;
+      let connection: RedisConnection | undefined;
       try {
-        link = await dial(this.#source, this.#key, this.#over.signal);
-        await link.command(['SCRIPT', 'LOAD', PUBLISH]); // a restarted server has forgotten it
+        connection = await connectToKey(this.#adapter, this.#key, this.#abort.signal);
+        await connection.command(['SCRIPT', 'LOAD', PUBLISH]); // a server that was restarted does not have it
         since = performance.now();
-        await this.#serve(link);
+        await this.#use(connection);
       } catch (error) {
-        this.#trouble = error as Error;
-        if (!passes(error)) this.#refuse(error as Error);
-        link?.destroy(error as Error); // a refused command leaves its connection open
+        this.#lastError = error as Error;
+        if (!isTransient(error)) this.#rejectWaiters(error as Error);
+        connection?.destroy(error as Error); // a command that failed leaves its connection open
       }
-      await pause(backoff.next(performance.now() - since), this.#over.signal);
+      await pause(backoff.next(performance.now() - since), this.#abort.signal);
     }
   }
 
-  /** Until the connection is gone. */
-  #serve(link: Link): Promise<void> {
+  /** Uses the connection until it is closed. */
+  #use(connection: RedisConnection): Promise<void> {
     return new Promise((resolve) => {
-      this.#link = link;
-      link.onGone((error) => {
-        this.#link = undefined;
-        this.#trouble = error;
-        this.#user.offline();
+      this.#connection = connection;
+      connection.onClosed((error) => {
+        this.#connection = undefined;
+        this.#lastError = error;
+        this.#listener.onDisconnected();
         resolve();
       });
-      if (this.#link === undefined) return;
-      this.#user.online(link);
-      for (const waiter of this.#waiters) waiter.resolve(link);
+      if (this.#connection === undefined) return;
+      this.#listener.onConnected(connection);
+      for (const waiter of this.#waiters) waiter.resolve(connection);
       this.#waiters.clear();
     });
   }
 
-  /** No waiting helps against a wrong password: those who wait are told at once. Trying goes on, for passwords change. */
-  #refuse(error: Error): void {
-    for (const waiter of this.#waiters) waiter.reject(journalError('refused', error));
+  /** Rejects at once: waiting does not cure a wrong password. Attempts to connect continue, because passwords change. */
+  #rejectWaiters(error: Error): void {
+    for (const waiter of this.#waiters) waiter.reject(journalError('returned an error', error));
     this.#waiters.clear();
   }
 }
 
-/** Redis' own words, with a code of ours. */
-export function journalError(what: 'refused' | 'cannot be reached', cause: Error): SseError {
-  return new SseError('ERR_SSE_JOURNAL', `redisJournal: Redis ${what}: ${cause.message}`, { cause });
+/** Wraps an error of Redis or of the connection; keeps its message. */
+export function journalError(problem: 'returned an error' | 'cannot be reached', cause: Error): SseError {
+  return new SseError('ERR_SSE_JOURNAL', `redisJournal: Redis ${problem}: ${cause.message}`, { cause });
 }

@@ -1,17 +1,15 @@
 /*
- * An entry on its way into Redis, as the fields of the stream's entry.
- * Knows the journal's entries and errors.
- * Invariant: what cannot be stored is refused before it is counted among what waits.
+ * Encodes an entry as the fields of a stream entry in Redis.
+ * Invariant: an entry that cannot be stored is rejected before it counts as pending.
  */
-import { SseError, SseTypeError, describe } from '../../errors.ts';
+import { SseError } from '../../errors.ts';
+import { checkBody } from '../journal-limits.ts';
 import type { NewEntry } from '../journal.ts';
 import type { Arg } from './redis-connection.ts';
 
-/** Names and values in turn, and how many bytes they are. */
-export function fieldsOf({ to, except, body }: NewEntry, maxEntryBytes: number): { fields: Arg[]; size: number } {
-  if (!(body instanceof Uint8Array)) {
-    throw new SseTypeError('ERR_SSE_DATA', `append: body must be a Uint8Array; got ${describe(body)}`);
-  }
+/** Returns names and values, alternating, and their size in bytes. */
+export function entryFields({ to, except, body }: NewEntry, maxEntryBytes: number): { fields: Arg[]; size: number } {
+  checkBody(body);
   const fields: Arg[] = [];
   if (to) fields.push('to', JSON.stringify(to));
   if (except) fields.push('except', JSON.stringify(except));
@@ -19,7 +17,8 @@ export function fieldsOf({ to, except, body }: NewEntry, maxEntryBytes: number):
   if (size > maxEntryBytes) {
     throw new SseError(
       'ERR_SSE_TOO_LARGE',
-      `append: an entry of ${size} bytes is over maxEntryBytes (${maxEntryBytes}); nothing was stored`,
+      `append: the entry must be at most ${maxEntryBytes} bytes (maxEntryBytes); received ${size} bytes. ` +
+        'The entry was not stored. Increase maxEntryBytes or send less data.',
     );
   }
   fields.push('body', Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength));

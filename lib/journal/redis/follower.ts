@@ -1,29 +1,31 @@
 /*
- * One follower: a connection of its own that waits for what comes after its cursor.
- * Knows how to dial, read and locate.
- * Invariant: a batch is told only if the cursor was in the log after the batch was read, so no batch has a hole before it.
+ * One follower of the stream, with a connection of its own that waits for entries after its cursor.
+ * Invariant: a batch is delivered only if the cursor was in the log after the batch was read. So no batch follows a gap.
  */
 import type { Follower, ResetReason } from '../journal.ts';
-import type { Source } from './clients.ts';
-import { Backoff, dial, journalError, pause } from './command-connection.ts';
-import type { Arg, Link } from './redis-connection.ts';
+import type { ClientAdapter } from './clients.ts';
+import { Backoff, connectToKey, journalError, pause } from './command-connection.ts';
+import type { Arg, RedisConnection } from './redis-connection.ts';
 import { LogReader } from './log-reader.ts';
-import { entriesRead, firstId, isStreamId } from './replies.ts';
+import { firstId, isStreamId, parseXread } from './replies.ts';
 
-const BLOCK = '2000'; // a connection's patience is 3 s longer
-const PACE = 5; // ms between two reads: halves Redis' and our own CPU at 2,000 events/s for 3 ms of latency; a lone event waits for none
-const RESTART_WINDOW = 1000;
+const BLOCK_MS = '2000'; // the reply timeout of a connection is 3 s longer
+// The pause between two reads. At 2,000 events/s it halves the CPU time of Redis and of this process, for 3 ms of latency. A single
+// event is not delayed.
+const READ_PAUSE_MS = 5;
+const RESTART_WINDOW_SIZE = 1000;
 
-export class Following {
-  readonly #source: Source;
+/** Follows the stream until it is stopped. It reconnects after a loss and reports it to the follower. */
+export class StreamFollower {
+  readonly #adapter: ClientAdapter;
   readonly #log: string;
   readonly #follower: Follower;
-  readonly #over = new AbortController();
+  readonly #abort = new AbortController();
   #cursor: string;
   #up: boolean | undefined;
 
-  constructor(source: Source, log: string, after: string, follower: Follower) {
-    this.#source = source;
+  constructor(adapter: ClientAdapter, log: string, after: string, follower: Follower) {
+    this.#adapter = adapter;
     this.#log = log;
     this.#cursor = after;
     this.#follower = follower;
@@ -31,89 +33,90 @@ export class Following {
   }
 
   stop(): void {
-    this.#over.abort(new Error('no longer followed'));
+    this.#abort.abort(new Error('unfollowed'));
   }
 
   get #stopped(): boolean {
-    return this.#over.signal.aborted;
+    return this.#abort.signal.aborted;
   }
 
   async #run(): Promise<void> {
     const backoff = new Backoff();
     while (!this.#stopped) {
       let since = performance.now();
-      let link: Link | undefined;
+      let connection: RedisConnection | undefined;
       try {
-        link = await dial(this.#source, this.#log, this.#over.signal);
+        connection = await connectToKey(this.#adapter, this.#log, this.#abort.signal);
         since = performance.now();
-        await this.#attend(link);
+        await this.#follow(connection);
       } catch (error) {
-        // Loading, failing over, frozen, forbidden: all of it is «down» and none of it says anything about the log.
-        link?.destroy(error as Error);
-        this.#tell(false, error as Error);
+        // Loading, failing over, frozen, forbidden: all of them mean «down». None of them is information about the log.
+        connection?.destroy(error as Error);
+        this.#reportStatus(false, error as Error);
       }
-      await pause(backoff.next(performance.now() - since), this.#over.signal);
+      await pause(backoff.next(performance.now() - since), this.#abort.signal);
     }
   }
 
-  async #attend(link: Link): Promise<void> {
+  async #follow(connection: RedisConnection): Promise<void> {
     const reader = new LogReader(this.#log, (commands) =>
-      Promise.all(commands.map((command) => link.command(command))),
+      Promise.all(commands.map((command) => connection.command(command))),
     );
-    // The first read does not block: a cursor that is not good is to be known at once.
+    // The first read does not block: an invalid cursor must be detected at once.
     for (let block = false; !this.#stopped; block = true) {
       if (!isStreamId(this.#cursor)) {
         await this.#relocate(reader);
         continue;
       }
       const [news, check] = await Promise.all([
-        link.command(this.#read(reader.page(), block)),
-        link.command(['XRANGE', this.#log, this.#cursor, this.#cursor]),
+        connection.command(this.#readCommand(reader.pageSize(), block)),
+        connection.command(['XRANGE', this.#log, this.#cursor, this.#cursor]),
       ]);
       if (this.#stopped) return;
       if (firstId(check) !== this.#cursor) {
         await this.#relocate(reader);
         continue;
       }
-      this.#tell(true);
-      const entries = entriesRead(news);
+      this.#reportStatus(true);
+      const entries = parseXread(news);
       if (entries.length === 0) continue;
-      reader.learn(entries);
+      reader.recordSizes(entries);
       this.#cursor = entries.at(-1)!.id;
       this.#follower.entries(entries);
-      await pause(PACE, this.#over.signal);
+      await pause(READ_PAUSE_MS, this.#abort.signal);
     }
   }
 
-  #read(count: number, block: boolean): Arg[] {
-    const waiting = block ? ['BLOCK', BLOCK] : [];
-    return ['XREAD', 'COUNT', String(count), ...waiting, 'STREAMS', this.#log, this.#cursor]; // never «$»: it skips what came between two reads
+  #readCommand(count: number, block: boolean): Arg[] {
+    const blocking = block ? ['BLOCK', BLOCK_MS] : [];
+    // Never «$»: it skips entries between two reads.
+    return ['XREAD', 'COUNT', String(count), ...blocking, 'STREAMS', this.#log, this.#cursor];
   }
 
-  /** The cursor's entry is not in the log: find out what that means. */
+  /** Finds out why the cursor's entry is not in the log, and continues from the right position. */
   async #relocate(reader: LogReader): Promise<void> {
-    const { reason, start } = await reader.locate(this.#cursor);
+    const { reason, start } = await reader.lookUp(this.#cursor);
     if (this.#stopped) return;
-    if (reason === undefined) return this.#tell(true);
-    // What is known is older than the cursor: if that was trimmed, so are they.
-    const common = reason === 'unknown' ? await reader.newestOf(this.#follower.known(), start) : undefined;
+    if (reason === undefined) return this.#reportStatus(true);
+    // The ids that the follower has are older than the cursor: if the cursor was trimmed, so were they.
+    const common = reason === 'unknown' ? await reader.newestPresent(this.#follower.known(), start) : undefined;
     if (common !== undefined) {
       if (this.#stopped) return;
-      this.#tell(true);
+      this.#reportStatus(true);
       this.#cursor = common;
       this.#follower.rewind(common);
     } else await this.#restart(reader, reason);
   }
 
   async #restart(reader: LogReader, reason: ResetReason): Promise<void> {
-    const window = await reader.window(RESTART_WINDOW);
+    const window = await reader.window(RESTART_WINDOW_SIZE);
     if (this.#stopped) return;
-    this.#tell(true);
+    this.#reportStatus(true);
     this.#cursor = window.entries.at(-1)?.id ?? window.floor;
     this.#follower.restart(window, reason);
   }
 
-  #tell(up: boolean, error?: Error): void {
+  #reportStatus(up: boolean, error?: Error): void {
     if (this.#stopped || this.#up === up) return;
     this.#up = up;
     this.#follower.status?.(up, error && journalError('cannot be reached', error));

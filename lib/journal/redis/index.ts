@@ -1,37 +1,39 @@
 /*
- * The log on a Redis or Valkey stream: one broadcast is one entry, many processes and machines follow it.
- * Knows the contract, bounds and the rooms beside it.
- * Invariant: the log is the stream alone; a process keeps nothing that another one would need.
+ * A log on a Redis or Valkey stream: one broadcast is one stream entry; many processes and machines follow the stream.
+ * Invariant: the stream alone is the log. A process has no state that another process would need.
  */
 import { type JournalLimit, checkJournalLimits } from '../journal-limits.ts';
-import { SseError, SseTypeError, describe } from '../../errors.ts';
+import { SseError } from '../../errors.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
-import { Trimmer, warn, warnOfSettings } from './maintenance.ts';
-import { type IORedis, type NodeRedisClient, type Source, sourceOf } from './clients.ts';
-import { Following } from './follower.ts';
-import { Line } from './command-connection.ts';
-import { type Limits, Producer } from './producer.ts';
+import { invalid, MAX_TIMER_MS } from '../../validation/validate.ts';
+import { Trimmer, warn, warnAboutSettings } from './maintenance.ts';
+import { adapterFor, type ClientAdapter, type IORedis, type NodeRedisClient } from './clients.ts';
+import { StreamFollower } from './follower.ts';
+import { CommandConnection } from './command-connection.ts';
+import { Producer, type ProducerLimits } from './producer.ts';
 import { LogReader } from './log-reader.ts';
 import { compareStreamIds, isStreamId } from './replies.ts';
-import { besideOf, LONGEST } from './scripts.ts';
+import { keyPrefixFor, MAX_EXPIRY_MS } from './scripts.ts';
 
 export type { IORedis, NodeRedisClient } from './clients.ts';
 
 /** Where {@link redisJournal} keeps its log, how much of it, and how long it waits. */
 export interface RedisJournalOptions {
   /**
-   * The stream's key. The client's `keyPrefix`, if it has one, is put in front. The few other keys of a journal begin with this one
-   * and are in its slot of a cluster (an ACL needs one pattern: `~{sse}:log*`), so use a key of its own for each journal.
+   * The key of the stream. If the client has a `keyPrefix`, it is added in front. The journal has a few other keys. They begin
+   * with this key and are in the same slot of a cluster, so an ACL needs one pattern: `~{sse}:log*`. Each journal needs its own
+   * key.
    * @defaultValue '{sse}:log'
    */
   readonly key?: string;
   /**
-   * Entries that the log keeps at least (Redis trims whole blocks, some hundred more may stay). A positive integer, or `Infinity`.
+   * Entries that the log keeps at least: a positive integer, or `Infinity`. Redis trims whole blocks, so some hundred more may
+   * stay.
    * @defaultValue 100000
    */
   readonly maxLength?: number;
   /**
-   * Milliseconds that an entry stays at least, or `Infinity`. Trimmed at intervals of a sixteenth of it (1 s to 60 s).
+   * Milliseconds that an entry is kept at least, or `Infinity`. Trimmed at intervals of a sixteenth of it (1 s to 60 s).
    * @defaultValue 3600000 (an hour)
    */
   readonly maxAge?: number;
@@ -51,19 +53,20 @@ export interface RedisJournalOptions {
    */
   readonly maxPendingBytes?: number;
   /**
-   * Bytes of one entry, its channels included; a larger one is rejected with `ERR_SSE_TOO_LARGE`. At most 512 MiB, Redis' own limit.
+   * Bytes of one entry, its channels included; a larger one is rejected with `ERR_SSE_TOO_LARGE`. At most 512 MiB, the limit of
+   * Redis.
    * @defaultValue 1048576 (1 MiB)
    */
   readonly maxEntryBytes?: number;
   /**
-   * Milliseconds for which the `key` of an append is remembered, so that its retry stores nothing.
+   * Milliseconds for which the `key` of an append is stored. Until then, a retry with the same key stores nothing.
    * @defaultValue 3600000 (an hour)
    */
   readonly keyAge?: number;
 }
 
 const DEFAULT_KEY = '{sse}:log';
-const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', JournalLimit>> = {
+const LIMITS: Readonly<Record<keyof ProducerLimits | 'maxAge', JournalLimit>> = {
   maxLength: { default: 100_000, integer: true },
   maxAge: { default: 3_600_000, integer: false },
   wait: { default: 5_000, integer: false },
@@ -74,21 +77,22 @@ const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', JournalLimit>> = {
 };
 
 /**
- * A log on one Redis or Valkey stream (5 or later; trimming by age needs 6.2). The client is only duplicated: two connections of our
- * own per process, one for commands and one that follows. A plain client and a cluster's both work, with TLS, ACL and `keyPrefix`.
+ * Creates a log on one Redis or Valkey stream (version 5 or later; trimming by age needs 6.2). The client is only duplicated: each
+ * process uses two connections of its own, one for commands and one that follows the stream. A plain client and a cluster client
+ * both work, with TLS, ACL and `keyPrefix`.
  *
- * An entry's fields, all optional:
+ * The fields of an entry, all optional:
  *
  * | field | value |
  * |---|---|
- * | `to` | the channels that it is for, as a JSON array, or one channel's name as it is; absent: everyone |
- * | `except` | the channels that do not get it, in the same form |
+ * | `to` | the channels that receive it, as a JSON array or as one channel's plain name; absent: every connection |
+ * | `except` | the channels that do not receive it, in the same form |
  * | `data` | text; each of its lines becomes a `data:` line |
  * | `event` | the event's name |
- * | `body` | instead of `data` and `event`: the finished frame without its `id` line, which is what this package writes |
+ * | `body` | instead of `data` and `event`: the encoded event without its `id` line, which is what this package writes |
  *
- * So a worker in any language publishes with one command, and an entry that cannot be sent (a line end in `event`, a `to` that is
- * no list of names) reaches nobody:
+ * So a worker in any language publishes with one command. No connection receives an entry that cannot be sent, such as one with a
+ * line end in `event` or with a `to` that is not a list of names:
  *
  * ```sh
  * redis-cli XADD '{sse}:log' '*' event order data '{"id":1}' to '["room:7"]'
@@ -98,80 +102,91 @@ const BOUNDS: Readonly<Record<keyof Limits | 'maxAge', JournalLimit>> = {
  * ```ts
  * const events = sse(handler, { history: redisJournal(createClient({ url: 'redis://localhost' })) });
  * ```
- * @throws {SseTypeError} `ERR_SSE_OPTION` when the client is of neither kind, or an option is unknown or out of range.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if the client is of neither package, or if an option is unknown or out of range.
  */
 export function redisJournal(client: IORedis | NodeRedisClient, options: RedisJournalOptions = {}): Journal {
-  const source = sourceOf(client);
-  const bounds = checkJournalLimits('redisJournal', options, BOUNDS, ['key']);
-  bounds.keyAge = Math.min(bounds.keyAge, LONGEST);
+  const adapter = adapterFor(client);
+  const limits = checkJournalLimits('redisJournal', options, LIMITS, ['key']);
+  limits.keyAge = Math.min(limits.keyAge, MAX_EXPIRY_MS);
   const { key = DEFAULT_KEY } = options;
-  const log = source.keyPrefix + key;
-  const beside = typeof key === 'string' && key !== '' ? besideOf(log) : undefined;
-  if (beside === undefined) {
-    throw new SseTypeError(
-      'ERR_SSE_OPTION',
-      `redisJournal: key must be a text without braces, or with one {hash tag}; got ${describe(key)}` +
-        (source.keyPrefix ? ` behind the keyPrefix ${JSON.stringify(source.keyPrefix)}` : ''),
+  const log = adapter.keyPrefix + key;
+  const keyPrefix = typeof key === 'string' && key !== '' ? keyPrefixFor(log) : undefined;
+  if (keyPrefix === undefined) {
+    throw invalid(
+      'redisJournal: key',
+      'a non-empty string without braces, or with one {hash tag}',
+      key,
+      adapter.keyPrefix === ''
+        ? {}
+        : { cure: `The client's keyPrefix ${JSON.stringify(adapter.keyPrefix)} is added in front.` },
     );
   }
-  return new RedisJournal(source, log, beside, bounds) satisfies Journal;
+  return new RedisJournal(adapter, log, keyPrefix, limits) satisfies Journal;
 }
 
 class RedisJournal implements Journal {
-  readonly #source: Source;
+  readonly #adapter: ClientAdapter;
   readonly #log: string;
-  readonly #wait: number;
-  readonly #line: Line;
+  readonly #waitMs: number;
+  readonly #commands: CommandConnection;
   readonly #producer: Producer;
   readonly #reader: LogReader;
   readonly #trimmer: Trimmer;
-  readonly #followings = new Set<Following>();
+  readonly #followers = new Set<StreamFollower>();
   #opening: Promise<void> | undefined;
   #closed: SseError | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(source: Source, log: string, beside: string, bounds: Limits & { readonly maxAge: number }) {
-    this.#source = source;
+  constructor(
+    adapter: ClientAdapter,
+    log: string,
+    keyPrefix: string,
+    limits: ProducerLimits & { readonly maxAge: number },
+  ) {
+    this.#adapter = adapter;
     this.#log = log;
-    this.#wait = bounds.wait;
-    this.#producer = new Producer(log, beside, bounds, () => this.#line.trouble);
-    this.#line = new Line(source, log, bounds.wait, this.#producer);
-    this.#reader = new LogReader(log, (commands) => this.#line.ask(commands));
-    this.#trimmer = new Trimmer(log, (commands) => this.#line.ask(commands), bounds.maxLength, bounds.maxAge);
+    this.#waitMs = limits.wait;
+    this.#producer = new Producer(log, keyPrefix, limits, () => this.#commands.downReason);
+    this.#commands = new CommandConnection(adapter, log, limits.wait, this.#producer);
+    this.#reader = new LogReader(log, (commands) => this.#commands.query(commands));
+    this.#trimmer = new Trimmer(log, (commands) => this.#commands.query(commands), limits.maxLength, limits.maxAge);
   }
 
-  /** Waits for as long as Redis is away, with a warning; rejects only what no waiting cures, such as a wrong password. */
+  /** Waits for as long as Redis is unreachable, with a warning. Rejects only if waiting is no cure, as with a wrong password. */
   open(): Promise<void> {
     if (this.#closed) return Promise.reject(this.#closed);
     this.#opening ??= this.#open().catch((error: Error) => {
-      this.#opening = undefined; // another try may go better
+      this.#opening = undefined; // another attempt may succeed
       throw error;
     });
     return this.#opening;
   }
 
   async #open(): Promise<void> {
-    const impatient = setTimeout(
+    const warningTimer = setTimeout(
       () => {
-        const why = this.#line.trouble?.message ?? 'no answer';
-        warn('SSE_REDIS_UNREACHABLE', `Redis has not been reached for ${this.#wait} ms (${why}); trying on.`);
+        const reason = this.#commands.downReason?.message ?? 'no reply';
+        warn(
+          'SSE_REDIS_UNREACHABLE',
+          `Redis has been unreachable for ${this.#waitMs} ms (${reason}); the journal keeps trying.`,
+        );
       },
-      Math.min(this.#wait, 2 ** 31 - 1),
+      Math.min(this.#waitMs, MAX_TIMER_MS),
     ).unref();
-    const patient = new LogReader(this.#log, (commands) => this.#line.ask(commands, Infinity));
+    const reader = new LogReader(this.#log, (commands) => this.#commands.query(commands, Infinity));
     try {
-      await patient.begin();
+      await reader.ensureExists();
     } finally {
-      clearTimeout(impatient);
+      clearTimeout(warningTimer);
     }
     this.#trimmer.start();
-    await warnOfSettings(this.#log, (commands) => this.#line.ask(commands));
+    await warnAboutSettings(this.#log, (commands) => this.#commands.query(commands));
     if (this.#closed) throw this.#closed;
   }
 
   async append(entry: NewEntry): Promise<string> {
     if (this.#closed) throw this.#closed;
-    this.#line.start();
+    this.#commands.start();
     return this.#producer.append(entry);
   }
 
@@ -187,11 +202,11 @@ class RedisJournal implements Journal {
 
   follow(after: string, follower: Follower): () => void {
     if (this.#closed) return () => {};
-    const following = new Following(this.#source, this.#log, after, follower);
-    this.#followings.add(following);
+    const streamFollower = new StreamFollower(this.#adapter, this.#log, after, follower);
+    this.#followers.add(streamFollower);
     return () => {
-      following.stop();
-      this.#followings.delete(following);
+      streamFollower.stop();
+      this.#followers.delete(streamFollower);
     };
   }
 
@@ -209,11 +224,11 @@ class RedisJournal implements Journal {
   }
 
   async #close(): Promise<void> {
-    this.#closed = new SseError('ERR_SSE_CLOSED', 'this journal is closed: make a new one');
+    this.#closed = new SseError('ERR_SSE_CLOSED', 'This journal is closed. Create a new one.');
     this.#trimmer.stop();
-    for (const following of this.#followings) following.stop();
-    this.#followings.clear();
+    for (const follower of this.#followers) follower.stop();
+    this.#followers.clear();
     await this.#producer.close(this.#closed);
-    this.#line.close(this.#closed);
+    this.#commands.close(this.#closed);
   }
 }

@@ -1,34 +1,33 @@
 /*
- * What a log in Redis needs beside publishing and reading: trimming by age and count, and a look at the server's settings.
- * Knows how to ask; nothing of what a connection is.
- * Invariant: nothing in here can fail a publish or a read; what an ACL forbids is left alone.
+ * Maintenance of a log in Redis: trimming by age and by count, and warnings about the server's settings.
+ * Invariant: no failure in this file makes a publish or a read fail. A command that an ACL forbids is skipped.
  */
-import type { Ask } from './log-reader.ts';
-import { firstId, list, text } from './replies.ts';
+import type { Query } from './log-reader.ts';
+import { firstId, toList, toText } from './replies.ts';
 
-const OFTEN = 1_000;
-const SELDOM = 60_000;
+const MIN_TRIM_INTERVAL_MS = 1_000;
+const MAX_TRIM_INTERVAL_MS = 60_000;
 
-/** Trims from time to time: publishers without this package do not, and nothing else trims by age. */
+/** Trims at intervals: publishers without this package do not trim, and nothing else trims by age. */
 export class Trimmer {
   readonly #log: string;
-  readonly #ask: Ask;
+  readonly #query: Query;
   readonly #maxLength: number;
   readonly #maxAge: number;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(log: string, ask: Ask, maxLength: number, maxAge: number) {
+  constructor(log: string, query: Query, maxLength: number, maxAge: number) {
     this.#log = log;
-    this.#ask = ask;
+    this.#query = query;
     this.#maxLength = maxLength;
     this.#maxAge = maxAge;
   }
 
   start(): void {
     if (this.#timer || (this.#maxLength === Infinity && this.#maxAge === Infinity)) return;
-    const often = Math.min(Math.max(this.#maxAge / 16, OFTEN), SELDOM);
-    const jitter = 0.75 + Math.random() / 2; // several processes trim the same log: not all at once
-    this.#timer = setInterval(() => void this.trim().catch(() => {}), often * jitter).unref();
+    const interval = Math.min(Math.max(this.#maxAge / 16, MIN_TRIM_INTERVAL_MS), MAX_TRIM_INTERVAL_MS);
+    const jitter = 0.75 + Math.random() / 2; // the processes that share a log do not all trim at the same time
+    this.#timer = setInterval(() => void this.trim().catch(() => {}), interval * jitter).unref();
   }
 
   stop(): void {
@@ -36,70 +35,71 @@ export class Trimmer {
   }
 
   /**
-   * By count, then by age. The youngest of the entries that are too old stays: it is where those stand who have read everything
-   * before the oldest that is young enough. Without it, the first event after a quiet hour would reset every client.
+   * Trims by count, then by age. Keeps the newest of the expired entries: it is the position of every client that has received all
+   * entries before the oldest one that has not expired. Without it, the first event after a quiet hour would reset every client.
    */
   async trim(): Promise<void> {
     if (this.#maxLength !== Infinity) {
-      await this.#ask([['XTRIM', this.#log, 'MAXLEN', '~', String(this.#maxLength)]]);
+      await this.#query([['XTRIM', this.#log, 'MAXLEN', '~', String(this.#maxLength)]]);
     }
     if (this.#maxAge === Infinity) return;
-    const [time] = await this.#ask([['TIME']]); // Redis' clock makes the ids
-    const oldest = Number(text(list(time)[0])) * 1000 - Math.floor(this.#maxAge);
-    if (!(oldest > 0)) return;
-    const [stale] = await this.#ask([['XREVRANGE', this.#log, String(oldest), '-', 'COUNT', '1']]);
-    const floor = firstId(stale);
-    if (floor) await this.#ask([['XTRIM', this.#log, 'MINID', '~', floor]]); // Redis ≥ 6.2; before that, by count alone
+    const [time] = await this.#query([['TIME']]); // the ids come from Redis' clock
+    const expiry = Number(toText(toList(time)[0])) * 1000 - Math.floor(this.#maxAge);
+    if (!(expiry > 0)) return;
+    const [expired] = await this.#query([['XREVRANGE', this.#log, String(expiry), '-', 'COUNT', '1']]);
+    const floor = firstId(expired);
+    if (floor) await this.#query([['XTRIM', this.#log, 'MINID', '~', floor]]); // Redis ≥ 6.2; earlier versions trim by count only
   }
 }
 
-/** Warns, once per journal, of settings with which Redis may forget the log. */
-export async function warnOfSettings(log: string, ask: Ask): Promise<void> {
-  const policy = await setting(ask, 'maxmemory-policy', /^maxmemory_policy:(.*?)\r?$/m, 'memory');
+/** Warns about settings with which Redis may lose the log. */
+export async function warnAboutSettings(log: string, query: Query): Promise<void> {
+  const policy = await readSetting(query, 'maxmemory-policy', /^maxmemory_policy:(.*?)\r?$/m, 'memory');
   if (policy?.startsWith('allkeys-')) {
     warn(
       'SSE_REDIS_EVICTION',
       `Redis may evict the whole log ${JSON.stringify(log)}: its maxmemory-policy is ${policy}. ` +
-        'Set maxmemory-policy to noeviction, or every client is reset when memory runs short.',
+        'Set maxmemory-policy to noeviction; otherwise every client is reset when memory is short.',
     );
   }
-  // The log itself does not expire; the keys beside it do, by which an entry that comes again is known.
+  // The log itself does not expire. The keys beside it do; they detect an entry that is sent again.
   if (policy?.startsWith('volatile-')) {
     warn(
       'SSE_REDIS_EVICTION',
-      `Redis may evict what it knows repeated entries of the log ${JSON.stringify(log)} by: its maxmemory-policy is ${policy}. ` +
-        'Set maxmemory-policy to noeviction, or a retry may be stored twice when memory runs short.',
+      `Redis may evict the keys that detect repeated entries of the log ${JSON.stringify(log)}: ` +
+        `its maxmemory-policy is ${policy}. ` +
+        'Set maxmemory-policy to noeviction; otherwise a retry may be stored twice when memory is short.',
     );
   }
-  const aof = await setting(ask, 'appendonly', /^aof_enabled:(.*?)\r?$/m, 'persistence');
-  const save = await setting(ask, 'save');
+  const aof = await readSetting(query, 'appendonly', /^aof_enabled:(.*?)\r?$/m, 'persistence');
+  const save = await readSetting(query, 'save');
   if ((aof === 'no' || aof === '0') && save === '') {
     warn(
       'SSE_REDIS_PERSISTENCE',
-      `Redis keeps the log ${JSON.stringify(log)} in memory alone: a restart of Redis loses it and resets every client. ` +
+      `Redis keeps the log ${JSON.stringify(log)} only in memory: a restart of Redis loses it and resets every client. ` +
         'Set appendonly to yes.',
     );
   }
 }
 
-/** A warning of the process, under the package's name. */
+/** Emits a warning of the process, with the package's warning type. */
 export function warn(code: string, message: string): void {
   process.emitWarning(message, { type: 'SseRouterWarning', code });
 }
 
-/** One setting: from CONFIG, failing that from INFO, failing that unknown: managed servers and ACLs forbid either. */
-async function setting(ask: Ask, name: string, inInfo?: RegExp, section = ''): Promise<string | undefined> {
+/** Returns one setting: from CONFIG, else from INFO, else undefined. Managed servers and ACLs forbid either command. */
+async function readSetting(query: Query, name: string, inInfo?: RegExp, section = ''): Promise<string | undefined> {
   try {
-    const [reply] = await ask([['CONFIG', 'GET', name]]);
-    const value = list(reply)[1];
-    if (value !== undefined) return text(value);
+    const [reply] = await query([['CONFIG', 'GET', name]]);
+    const value = toList(reply)[1];
+    if (value !== undefined) return toText(value);
   } catch {
-    // Forbidden: not a fault of the log.
+    // CONFIG is forbidden, which is not an error of the log.
   }
   if (!inInfo) return undefined;
   try {
-    const [reply] = await ask([['INFO', section]]);
-    return inInfo.exec(text(reply))?.[1];
+    const [reply] = await query([['INFO', section]]);
+    return inInfo.exec(toText(reply))?.[1];
   } catch {
     return undefined;
   }

@@ -1,19 +1,21 @@
 /*
- * Publishing: entries go out numbered and in order, at most once each, although connections break.
- * Knows links, scripts and errors.
- * Invariant: what is unsettled is either in #queue, never sent since the last loss, or in #wire, in the order of its seq.
+ * Publishes entries: numbered, in order, each at most once, although connections break.
+ * Invariant: an unsettled entry is in exactly one place. #queue: waits to be sent. #inFlight: was sent on this connection,
+ * in the order of seq. #retries: to be sent again, in the order of seq.
  */
 import { randomBytes } from 'node:crypto';
 import { SseError } from '../../errors.ts';
+import { MAX_TIMER_MS } from '../../validation/validate.ts';
+import { Deque } from '../deque.ts';
 import type { NewEntry } from '../journal.ts';
-import { fieldsOf } from './entry-fields.ts';
-import { type Arg, type Link, LinkLost, passes } from './redis-connection.ts';
-import { journalError, type LineUser } from './command-connection.ts';
-import { IN_FLIGHT, LONGEST, PUBLISH, sha1 } from './scripts.ts';
-import { text } from './replies.ts';
+import { entryFields } from './entry-fields.ts';
+import { type Arg, ConnectionLost, isTransient, type RedisConnection } from './redis-connection.ts';
+import { type ConnectionListener, journalError } from './command-connection.ts';
+import { MAX_EXPIRY_MS, MAX_IN_FLIGHT, PUBLISH, sha1 } from './scripts.ts';
+import { toText } from './replies.ts';
 
-/** How a producer is bounded. */
-export interface Limits {
+/** The limits of a producer. */
+export interface ProducerLimits {
   readonly maxLength: number;
   readonly wait: number;
   readonly maxPending: number;
@@ -22,229 +24,236 @@ export interface Limits {
   readonly keyAge: number;
 }
 
-interface Item {
-  fields: readonly Arg[]; // none when it is over: it may be in the queue for longer
+interface PendingEntry {
+  fields: readonly Arg[]; // emptied when settled: a settled entry may still be in the queue
   readonly key: string | undefined;
   readonly size: number;
   readonly deadline: number;
   readonly resolve: (id: string) => void;
   readonly reject: (error: Error) => void;
   seq: number; // 0 until it is first sent
-  sent: boolean; // it may be in the log
-  over: boolean;
+  maybeStored: boolean; // it was sent, and Redis has not reported that it was not stored
+  settled: boolean;
 }
 
-const SCRIPT = sha1(PUBLISH);
-const PRODUCER_AGE = 3_600_000; // longer than anything is sent again
-const LAST_WAIT = 1000; // ms for answers that are on their way when the journal is closed
+const PUBLISH_SHA1 = sha1(PUBLISH);
+const PRODUCER_AGE_MS = 3_600_000; // longer than an entry may be sent again
+const CLOSE_TIMEOUT_MS = 1000; // for replies that are on their way when the journal is closed
 
-export class Producer implements LineUser {
+/** The publisher of one journal. */
+export class Producer implements ConnectionListener {
   readonly #log: string;
-  readonly #beside: string;
-  readonly #self: string;
-  readonly #limits: Limits;
-  readonly #maxlen: string;
-  readonly #memory: string;
-  readonly #trouble: () => Error | undefined;
-  readonly #pending = new Set<Item>();
-  readonly #wire = new Set<Item>();
-  #again: Item[] = []; // refused on this connection, though nothing is wrong with them: they come again in order
-  #queue: Item[] = [];
-  #at = 0; // the queue's front
+  readonly #keyPrefix: string;
+  readonly #producerKey: string;
+  readonly #limits: ProducerLimits;
+  readonly #maxLength: string;
+  readonly #producerAge: string;
+  readonly #downReason: () => Error | undefined;
+  readonly #pending = new Set<PendingEntry>();
+  readonly #inFlight = new Set<PendingEntry>();
+  readonly #queue = new Deque<PendingEntry>();
+  #retries: PendingEntry[] = []; // not stored on this connection, although they are valid: they are sent again in order
   #bytes = 0;
   #seq = 0;
-  #previous = ''; // the seq sent before on this connection
+  #previousSeq = ''; // the seq sent before on this connection
   #halted = false;
-  #link: Link | undefined;
+  #connection: RedisConnection | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #emptied: (() => void) | undefined;
+  #onEmpty: (() => void) | undefined;
 
-  /** `beside`: what the other keys begin with; `trouble`: why there is no connection. */
-  constructor(log: string, beside: string, limits: Limits, trouble: () => Error | undefined) {
+  /** `keyPrefix`: the prefix of the other keys. `downReason` returns why there is no connection. */
+  constructor(log: string, keyPrefix: string, limits: ProducerLimits, downReason: () => Error | undefined) {
     this.#log = log;
-    this.#beside = beside;
-    this.#self = `${beside}:p:${randomBytes(9).toString('base64url')}`;
+    this.#keyPrefix = keyPrefix;
+    this.#producerKey = `${keyPrefix}:p:${randomBytes(9).toString('base64url')}`;
     this.#limits = limits;
-    this.#maxlen = Number.isFinite(limits.maxLength) ? String(limits.maxLength) : '';
-    this.#memory = String(Math.ceil(Math.min(Math.max(PRODUCER_AGE, limits.wait * 2), LONGEST)));
-    this.#trouble = trouble;
+    this.#maxLength = Number.isFinite(limits.maxLength) ? String(limits.maxLength) : '';
+    this.#producerAge = String(Math.ceil(Math.min(Math.max(PRODUCER_AGE_MS, limits.wait * 2), MAX_EXPIRY_MS)));
+    this.#downReason = downReason;
   }
 
   append(entry: NewEntry): Promise<string> {
     const { maxEntryBytes, maxPending, maxPendingBytes, wait } = this.#limits;
     const { key } = entry;
-    const { fields, size } = fieldsOf(entry, maxEntryBytes);
+    const { fields, size } = entryFields(entry, maxEntryBytes);
     if (this.#pending.size >= maxPending || this.#bytes + size > maxPendingBytes) {
       throw new SseError(
         'ERR_SSE_QUEUE_FULL',
-        `append: ${this.#pending.size} entries (${this.#bytes} bytes) wait for Redis already; nothing was stored${this.#because()}`,
-        { cause: this.#trouble() },
+        `append: pending entries must be at most ${maxPending} (maxPending) and ${maxPendingBytes} bytes (maxPendingBytes); ` +
+          `${this.#pending.size} entries of ${this.#bytes} bytes already wait for Redis${this.#reasonText()}. ` +
+          'The entry was not stored. Append less often, or await earlier appends first.',
+        { cause: this.#downReason() },
       );
     }
     return new Promise((resolve, reject) => {
       const deadline = performance.now() + wait;
-      const item: Item = { fields, key, size, deadline, resolve, reject, seq: 0, sent: false, over: false };
-      this.#pending.add(item);
+      const pending: PendingEntry = {
+        fields,
+        key,
+        size,
+        deadline,
+        resolve,
+        reject,
+        seq: 0,
+        maybeStored: false,
+        settled: false,
+      };
+      this.#pending.add(pending);
       this.#bytes += size;
-      this.#queue.push(item);
-      this.#timer ??= this.#timerIn(wait);
-      this.#pump();
+      this.#queue.push(pending);
+      this.#timer ??= this.#startTimer(wait);
+      this.#sendQueued();
     });
   }
 
-  online(link: Link): void {
-    this.#link = link;
+  onConnected(connection: RedisConnection): void {
+    this.#connection = connection;
     this.#resume();
   }
 
-  offline(): void {
-    this.#link = undefined;
-    this.#again.push(...this.#wire);
-    this.#wire.clear();
+  onDisconnected(): void {
+    this.#connection = undefined;
+    this.#retries.push(...this.#inFlight);
+    this.#inFlight.clear();
   }
 
-  /** What has not been sent is refused at once. What has, may be in the log already: its answer is waited for, a second at most. */
+  /** Rejects unsent entries at once. A sent entry may be in the log already: waits for its reply, at most a second. */
   async close(error: SseError): Promise<void> {
-    for (const item of this.#pending) if (!item.sent) this.#settle(item, error);
+    for (const entry of this.#pending) if (!entry.maybeStored) this.#settle(entry, error);
     if (this.#pending.size > 0) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, LAST_WAIT);
-        this.#emptied = () => resolve(clearTimeout(timer));
+        const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+        this.#onEmpty = () => resolve(clearTimeout(timer));
       });
     }
     clearTimeout(this.#timer);
-    for (const item of this.#pending) this.#settle(item, item.sent ? this.#late('before it was closed') : error);
+    for (const entry of this.#pending) {
+      this.#settle(entry, entry.maybeStored ? this.#timeoutError('before the journal was closed') : error);
+    }
   }
 
-  /** Everything unsettled goes out again in order, before anything new. */
+  /** Sends all unsettled entries again in order, before any new one. */
   #resume(): void {
-    if (this.#again.length > 0) {
-      this.#queue = [...this.#again, ...this.#queue.slice(this.#at)];
-      this.#at = 0;
-      this.#again = [];
+    if (this.#retries.length > 0) {
+      this.#queue.prepend(this.#retries);
+      this.#retries = [];
     }
-    this.#previous = '';
+    this.#previousSeq = '';
     this.#halted = false;
-    this.#pump();
+    this.#sendQueued();
   }
 
-  #pump(): void {
-    while (this.#at < this.#queue.length) {
-      const item = this.#queue[this.#at]!;
-      // What is over is passed in any case: while there is no connection, nobody else lets go of it.
-      if (!item.over && (!this.#link || this.#halted || this.#wire.size >= IN_FLIGHT)) break;
-      this.#at++;
-      if (!item.over) this.#send(this.#link!, item);
-    }
-    if (this.#at > IN_FLIGHT && this.#at * 2 > this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#at);
-      this.#at = 0;
+  #sendQueued(): void {
+    while (this.#queue.length > 0) {
+      const entry = this.#queue.at(0)!;
+      // Remove settled entries even without a connection: until one is open, no other code removes them.
+      if (!entry.settled && (!this.#connection || this.#halted || this.#inFlight.size >= MAX_IN_FLIGHT)) break;
+      this.#queue.shift();
+      if (!entry.settled) this.#send(this.#connection!, entry);
     }
   }
 
-  #send(link: Link, item: Item): void {
-    item.seq ||= ++this.#seq;
-    item.sent = true;
-    const seq = String(item.seq);
-    const keys =
-      item.key === undefined ? ['2', this.#log, this.#self] : ['3', this.#log, this.#self, this.#named(item.key)];
-    const place = String(item.seq % IN_FLIGHT);
-    this.#wire.add(item);
-    link
+  #send(connection: RedisConnection, entry: PendingEntry): void {
+    entry.seq ||= ++this.#seq;
+    entry.maybeStored = true;
+    const seq = String(entry.seq);
+    const keys = entry.key === undefined ? [] : [`${this.#keyPrefix}:k:${entry.key}`];
+    const slot = String(entry.seq % MAX_IN_FLIGHT);
+    this.#inFlight.add(entry);
+    connection
       .command([
         'EVALSHA',
-        SCRIPT,
+        PUBLISH_SHA1,
+        String(2 + keys.length),
+        this.#log,
+        this.#producerKey,
         ...keys,
         seq,
-        this.#previous,
-        place,
-        this.#memory,
+        this.#previousSeq,
+        slot,
+        this.#producerAge,
         String(this.#limits.keyAge),
-        this.#maxlen,
-        ...item.fields,
+        this.#maxLength,
+        ...entry.fields,
       ])
       .then(
-        (reply) => this.#answered(item, reply),
-        (error: Error) => this.#refused(link, item, error),
+        (reply) => this.#onReply(entry, reply),
+        (error: Error) => this.#onError(connection, entry, error),
       );
-    this.#previous = seq;
+    this.#previousSeq = seq;
   }
 
-  #named(key: string): string {
-    return `${this.#beside}:k:${key}`;
+  #onReply(entry: PendingEntry, reply: unknown): void {
+    this.#inFlight.delete(entry);
+    if (reply === null || reply === undefined) this.#retry(entry);
+    else this.#settle(entry, undefined, toText(reply));
+    this.#continue();
   }
 
-  #answered(item: Item, reply: unknown): void {
-    this.#wire.delete(item);
-    if (reply === null || reply === undefined) this.#comesAgain(item);
-    else this.#settle(item, undefined, text(reply));
-    this.#next();
-  }
-
-  #refused(link: Link, item: Item, error: Error): void {
-    if (error instanceof LinkLost) return; // offline() has put it among those that come again
-    this.#wire.delete(item);
-    if (passes(error)) {
-      this.#comesAgain(item);
-      link.destroy(error); // a new connection, after a pause, may lead to a node that takes it
+  #onError(connection: RedisConnection, entry: PendingEntry, error: Error): void {
+    if (error instanceof ConnectionLost) return; // onDisconnected() has added the entry to #retries
+    this.#inFlight.delete(entry);
+    if (isTransient(error)) {
+      this.#retry(entry);
+      connection.destroy(error); // a new connection, after a pause, may reach a node that accepts the entry
       return;
     }
-    this.#settle(item, journalError('refused', error));
-    this.#halted = true; // what was sent behind it says «gap» now, and comes again
-    this.#next();
+    this.#settle(entry, journalError('returned an error', error));
+    this.#halted = true; // Redis replies nil to the entries sent after this one; they are sent again
+    this.#continue();
   }
 
-  /** It was not carried out: known, so it counts as never sent. */
-  #comesAgain(item: Item): void {
-    item.sent = false;
-    this.#again.push(item);
+  /** Redis has reported that the entry was not stored, so it counts as never sent. */
+  #retry(entry: PendingEntry): void {
+    entry.maybeStored = false;
+    this.#retries.push(entry);
     this.#halted = true;
   }
 
-  #next(): void {
-    if (!this.#halted) this.#pump();
-    else if (this.#wire.size === 0 && this.#link) this.#resume();
+  #continue(): void {
+    if (!this.#halted) this.#sendQueued();
+    else if (this.#inFlight.size === 0 && this.#connection) this.#resume();
   }
 
-  #settle(item: Item, error: Error | undefined, id = ''): void {
-    if (item.over) return; // it was told «outcome unknown» already
-    item.over = true;
-    item.fields = [];
-    this.#pending.delete(item);
-    this.#bytes -= item.size;
-    if (error) item.reject(error);
-    else item.resolve(id);
-    if (this.#pending.size === 0) this.#emptied?.();
+  #settle(entry: PendingEntry, error: Error | undefined, id = ''): void {
+    if (entry.settled) return; // already rejected with «the outcome is unknown»
+    entry.settled = true;
+    entry.fields = [];
+    this.#pending.delete(entry);
+    this.#bytes -= entry.size;
+    if (error) entry.reject(error);
+    else entry.resolve(id);
+    if (this.#pending.size === 0) this.#onEmpty?.();
   }
 
-  #timerIn(ms: number): NodeJS.Timeout {
-    return setTimeout(() => this.#expire(), Math.min(Math.max(ms, 1), 2 ** 31 - 1)).unref();
+  #startTimer(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#expire(), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
   }
 
-  /** One timer for all: they wait equally long, so they stand in the order of their deadlines. */
+  /** Rejects expired entries. One timer is enough: all entries wait equally long, so #pending is in the order of the deadlines. */
   #expire(): void {
     this.#timer = undefined;
     const now = performance.now();
-    for (const item of this.#pending) {
-      if (item.deadline > now) {
-        this.#timer = this.#timerIn(item.deadline - now);
+    for (const entry of this.#pending) {
+      if (entry.deadline > now) {
+        this.#timer = this.#startTimer(entry.deadline - now);
         break;
       }
-      this.#settle(item, this.#late(`within ${this.#limits.wait} ms`, item.sent));
+      this.#settle(entry, this.#timeoutError(`within ${this.#limits.wait} ms`, entry.maybeStored));
     }
-    this.#pump();
+    this.#sendQueued();
   }
 
-  #late(when: string, sent = true): SseError {
-    const outcome = sent
-      ? 'the outcome is unknown: it may be in the log. Append it again with a key to be sure'
-      : 'nothing was stored';
-    const message = `append: no answer from Redis ${when}; ${outcome}${this.#because()}`;
-    return new SseError('ERR_SSE_TIMEOUT', message, { cause: this.#trouble() });
+  #timeoutError(when: string, maybeStored = true): SseError {
+    const outcome = maybeStored
+      ? 'The outcome is unknown, the entry may be in the log. With a key, it is safe to append it again.'
+      : 'The entry was not stored. Append it again.';
+    const message = `append: no reply from Redis ${when}${this.#reasonText()}. ${outcome}`;
+    return new SseError('ERR_SSE_TIMEOUT', message, { cause: this.#downReason() });
   }
 
-  #because(): string {
-    const trouble = this.#trouble();
-    return trouble ? ` (${trouble.message})` : '';
+  #reasonText(): string {
+    const reason = this.#downReason();
+    return reason ? ` (${reason.message})` : '';
   }
 }

@@ -1,13 +1,12 @@
 /*
- * One connection of our own to Redis, that dies rather than hides a loss.
- * Knows a driver (one client's connection, see client.ts) and timers; nothing of journals.
- * Invariant: every command settles: with the reply, with a Refusal that Redis answered, or with LinkLost.
+ * One connection of this package to Redis. It never reconnects by itself, so a loss is always visible.
+ * Invariant: every command settles: with the reply, with a RedisError that Redis returned, or with ConnectionLost.
  */
 
-/** What one word of a command may be. */
+/** One argument of a command. */
 export type Arg = string | Uint8Array;
 
-/** One client's connection, connected: what client.ts makes of node-redis and ioredis. */
+/** The open connection of one client. client-adapters.ts creates it from node-redis or ioredis. */
 export interface Driver {
   /** Sends one command. Bulk replies are Buffers. */
   send(args: readonly Arg[]): Promise<unknown>;
@@ -15,9 +14,9 @@ export interface Driver {
   destroy(): void;
 }
 
-/** Redis answered with an error: the command was not carried out. `code` is the answer's first word. */
-export class Refusal extends Error {
-  override readonly name = 'Refusal';
+/** Redis returned an error: the command was not executed. `code` is the first word of the error. */
+export class RedisError extends Error {
+  override readonly name = 'RedisError';
   readonly code: string;
 
   constructor(code: string, cause: Error) {
@@ -26,17 +25,18 @@ export class Refusal extends Error {
   }
 }
 
-/** The connection is gone, and what became of the command is not known. */
-export class LinkLost extends Error {
-  override readonly name = 'LinkLost';
+/** The connection was closed. Whether Redis executed the command is unknown. */
+export class ConnectionLost extends Error {
+  override readonly name = 'ConnectionLost';
 }
 
-// An answer's first word is its code. Redis ≤ 6 wraps what a script was refused: «ERR Error running script (…): … -OOM command not allowed …».
-const CODE = /^([A-Z][A-Z0-9]*)(?: |$)/;
-const IN_SCRIPT = /^ERR Error (?:running script|compiling script).*? -([A-Z]{2,})\b/;
+// The first word of an error is its code. Redis ≤ 6 wraps an error inside of a script:
+// «ERR Error running script (…): … -OOM command not allowed …».
+const ERROR_CODE = /^([A-Z][A-Z0-9]*)(?: |$)/;
+const SCRIPT_ERROR_CODE = /^ERR Error (?:running script|compiling script).*? -([A-Z]{2,})\b/;
 
-/** Refusals that pass: the server is loading, failing over or moving slots. They mean «down», never «reset». */
-const PASSING: ReadonlySet<string> = new Set([
+/** Errors of a server that is loading, failing over or moving slots. They mean «down», never «reset». */
+const TRANSIENT_CODES: ReadonlySet<string> = new Set([
   'LOADING',
   'READONLY',
   'MOVED',
@@ -50,97 +50,97 @@ const PASSING: ReadonlySet<string> = new Set([
   'NOSCRIPT', // after SCRIPT FLUSH: a new connection loads the script again
 ]);
 
-/** Whether it may go away by itself: then it is waited out on a new connection. */
-export function passes(error: unknown): boolean {
-  return !(error instanceof Refusal) || PASSING.has(error.code);
+/** Whether the error may end by itself. If so, the journal retries on a new connection. */
+export function isTransient(error: unknown): boolean {
+  return !(error instanceof RedisError) || TRANSIENT_CODES.has(error.code);
 }
 
 /**
- * A connection whose promises always settle. ioredis with `autoResendUnfulfilledCommands: false` can leave what was in flight
- * for ever unsettled when the socket closes (ioredis#2193), so every command is held here and rejected by us.
+ * A connection whose promises always settle. With `autoResendUnfulfilledCommands: false`, ioredis can leave commands in flight
+ * unsettled forever when the socket closes (ioredis#2193). So this class keeps every command and rejects it itself.
  */
-export class Link {
+export class RedisConnection {
   readonly #driver: Driver;
-  readonly #patience: number;
-  readonly #waiting = new Set<(error: Error) => void>();
-  readonly #mourners: ((error: Error) => void)[] = [];
-  #dead: Error | undefined;
-  #heard = 0;
-  #watch: NodeJS.Timeout | undefined;
+  readonly #replyTimeoutMs: number;
+  readonly #pending = new Set<(error: Error) => void>();
+  readonly #closeListeners: ((error: Error) => void)[] = [];
+  #closeError: Error | undefined;
+  #lastReplyAt = 0;
+  #timer: NodeJS.Timeout | undefined;
 
-  /** `patience`: milliseconds without any reply, while one is due, after which the server counts as frozen. */
-  constructor(driver: Driver, patience: number) {
+  /** If a command is pending and no reply arrives for `replyTimeoutMs`, the server counts as frozen. */
+  constructor(driver: Driver, replyTimeoutMs: number) {
     this.#driver = driver;
-    this.#patience = patience;
+    this.#replyTimeoutMs = replyTimeoutMs;
   }
 
-  /** Sends one command; commands are carried out in the order of the calls. */
+  /** Sends one command. Redis executes commands in the order of the calls. */
   command(args: readonly Arg[]): Promise<unknown> {
-    if (this.#dead) return Promise.reject(this.#dead);
-    if (this.#waiting.size === 0) this.#heard = performance.now();
-    this.#watch ??= this.#watchIn(this.#patience);
+    if (this.#closeError) return Promise.reject(this.#closeError);
+    if (this.#pending.size === 0) this.#lastReplyAt = performance.now();
+    this.#timer ??= this.#startTimer(this.#replyTimeoutMs);
     return new Promise((resolve, reject) => {
-      this.#waiting.add(reject);
+      this.#pending.add(reject);
       this.#driver.send(args).then(
         (reply) => {
-          this.#settled(reject);
+          this.#onReply(reject);
           resolve(reply);
         },
         (error: Error) => {
-          this.#settled(reject);
-          const refusal = refusalOf(error);
-          if (!refusal) this.destroy(error);
-          reject(refusal ?? this.#dead);
+          this.#onReply(reject);
+          const redisError = redisErrorFrom(error);
+          if (!redisError) this.destroy(error);
+          reject(redisError ?? this.#closeError);
         },
       );
     });
   }
 
-  /** Calls back once, when this connection is gone; at once if it already is. */
-  onGone(mourner: (error: Error) => void): void {
-    if (this.#dead) mourner(this.#dead);
-    else this.#mourners.push(mourner);
+  /** Calls `listener` once when this connection is closed; at once if it already is. */
+  onClosed(listener: (error: Error) => void): void {
+    if (this.#closeError) listener(this.#closeError);
+    else this.#closeListeners.push(listener);
   }
 
-  /** Closes the socket and rejects what waits for a reply. */
-  destroy(why: Error): void {
-    if (this.#dead) return;
-    const lost = why instanceof LinkLost ? why : new LinkLost(why.message, { cause: why });
-    this.#dead = lost;
-    clearTimeout(this.#watch);
+  /** Closes the socket and rejects all pending commands. */
+  destroy(cause: Error): void {
+    if (this.#closeError) return;
+    const error = cause instanceof ConnectionLost ? cause : new ConnectionLost(cause.message, { cause });
+    this.#closeError = error;
+    clearTimeout(this.#timer);
     this.#driver.destroy();
-    // First those who keep count of what was in flight, then the commands: so a re-send is in order.
-    for (const mourner of this.#mourners.splice(0)) mourner(lost);
-    for (const reject of this.#waiting) reject(lost);
-    this.#waiting.clear();
+    // First the listeners, which count what was in flight, then the commands: so entries are sent again in order.
+    for (const listener of this.#closeListeners.splice(0)) listener(error);
+    for (const reject of this.#pending) reject(error);
+    this.#pending.clear();
   }
 
-  #settled(reject: (error: Error) => void): void {
-    this.#waiting.delete(reject);
-    this.#heard = performance.now();
+  #onReply(reject: (error: Error) => void): void {
+    this.#pending.delete(reject);
+    this.#lastReplyAt = performance.now();
   }
 
-  #watchIn(ms: number): NodeJS.Timeout {
-    const watch = setTimeout(() => {
-      // A process that was itself paused finds its replies in the socket: they are read before this look.
-      setImmediate(() => this.#look());
+  #startTimer(ms: number): NodeJS.Timeout {
+    const timer = setTimeout(() => {
+      // If this process itself was paused, its replies wait in the socket. setImmediate lets Node read them before this check.
+      setImmediate(() => this.#checkTimeout());
     }, ms);
-    return watch.unref();
+    return timer.unref();
   }
 
-  #look(): void {
-    if (this.#dead) return;
-    this.#watch = undefined;
-    if (this.#waiting.size === 0) return;
-    const left = this.#heard + this.#patience - performance.now();
-    if (left > 0) this.#watch = this.#watchIn(left);
-    else this.destroy(new LinkLost(`no answer for ${this.#patience} ms`));
+  #checkTimeout(): void {
+    if (this.#closeError) return;
+    this.#timer = undefined;
+    if (this.#pending.size === 0) return;
+    const remaining = this.#lastReplyAt + this.#replyTimeoutMs - performance.now();
+    if (remaining > 0) this.#timer = this.#startTimer(remaining);
+    else this.destroy(new ConnectionLost(`no reply for ${this.#replyTimeoutMs} ms`));
   }
 }
 
-/** What Redis answered, if this is an answer at all: the clients' own errors do not begin with a code. */
-export function refusalOf(error: Error): Refusal | undefined {
+/** Returns the error that Redis returned, if this is one: the clients' own errors do not begin with a code. */
+export function redisErrorFrom(error: Error): RedisError | undefined {
   const message = String(error?.message ?? error);
-  const code = IN_SCRIPT.exec(message)?.[1] ?? CODE.exec(message)?.[1];
-  return code === undefined ? undefined : new Refusal(code, error);
+  const code = SCRIPT_ERROR_CODE.exec(message)?.[1] ?? ERROR_CODE.exec(message)?.[1];
+  return code === undefined ? undefined : new RedisError(code, error);
 }

@@ -1,23 +1,23 @@
 /*
- * What runs inside Redis, where several steps must be one.
- * Knows Redis' Lua and nothing else; publish.ts and log.ts call it.
+ * The scripts that run inside of Redis, where several steps must be one, and the keys that they use.
  * Invariant: all keys of a script begin with the log's key and hash to its slot.
  */
 import { createHash } from 'node:crypto';
 
-/** How many commands of one producer may be in flight; as many ids are remembered for it, so that each re-send gets its own. */
-export const IN_FLIGHT = 1024;
+/** How many commands of one producer may be in flight. As many ids are stored for it: each entry that is sent again gets its own. */
+export const MAX_IN_FLIGHT = 1024;
 
-/** «For ever», to a command that takes milliseconds: it refuses what is endless, and a script that fails there has stored its entry. */
-export const LONGEST = 10 * 365 * 86_400_000;
+/** «Forever» in milliseconds. Redis rejects Infinity, and a script that fails at that command has already stored its entry. */
+export const MAX_EXPIRY_MS = 10 * 365 * 86_400_000;
 
 /**
- * One publish, at most once. A producer numbers its entries and, after a loss, sends everything unsettled again, in order.
- * KEYS log, producer, [application's key]; ARGV seq, the seq sent before it on this connection ('' for the first),
- * the seq's place among the remembered ids, ms to remember a producer, ms to remember a key, MAXLEN or '', field, value …
+ * Publishes one entry, at most once. A producer numbers its entries. After a loss it sends all unsettled entries again, in order.
+ * KEYS: log, producer, [application's key]. ARGV: seq, the seq sent before it on this connection ('' for the first),
+ * the slot of seq among the stored ids, ms to keep a producer, ms to keep a key, MAXLEN or '', field, value …
  *
- * Answers the entry's id, or nil when the one before it did not get in: then it did not either, and comes again in order.
- * (Without that, a seq after a refused one would make the refused one's re-send look like a duplicate.)
+ * Returns the entry's id; or nil if the entry before it was not stored. Then this entry is not stored either, and the producer
+ * sends both again in order. (Without that, storing a seq after a rejected one would make the rejected one look like a duplicate
+ * when it is sent again.)
  */
 export const PUBLISH = `
 local seen = redis.call('HMGET', KEYS[2], 'seq', ARGV[3])
@@ -35,22 +35,22 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return id
 `;
 
-/** A log that does not exist gets a first entry, for nobody: so that there is a position to hand out. KEYS log. */
-export const GENESIS = `
+/** Creates a log that does not exist, with a first entry that no connection receives: clients need a position. KEYS: log. */
+export const CREATE_LOG = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
 return redis.call('XADD', KEYS[1], '*', 'to', '[]')
 `;
 
-/** A script's name for EVALSHA. */
+/** Returns the name of a script for EVALSHA. */
 export function sha1(script: string): string {
   return createHash('sha1').update(script).digest('hex');
 }
 
 /**
- * The keys beside a log begin with its own key, for ACL patterns, and hash to its slot: by the log's `{tag}`,
- * or by a tag that is the log's whole key. Undefined when braces in the key leave no such name.
+ * Returns the prefix of the other keys of a log. It begins with the log's own key, for ACL patterns. It hashes to the log's slot:
+ * by the log's `{tag}`, or by a tag that is the log's whole key. Undefined if braces in the key make that impossible.
  */
-export function besideOf(log: string): string | undefined {
+export function keyPrefixFor(log: string): string | undefined {
   if (/^[^{]*\{[^}]+\}/.test(log)) return log;
   return /[{}]/.test(log) ? undefined : `${log}:{${log}}`;
 }

@@ -1,29 +1,31 @@
 /*
- * What comes out of a socket, as events: chunked HTTP and the event stream's grammar, in as few lines as a check can have.
- * Knows nothing of the package: it is what the package's bytes are measured with.
- * Invariant: a piece that is not complete yet is never told.
+ * Parses chunked HTTP and the grammar of event streams, independently of the package, whose bytes it checks.
+ * It returns complete events only.
  */
-export interface WireEvent {
+export interface ParsedEvent {
   readonly event: string;
   readonly id: string | undefined;
   readonly data: string;
 }
 
-export class Wire {
+export class StreamParser {
   #raw = '';
   #body = '';
-  #left = -1; // of the head: -1; of a chunk: its bytes and the line end behind it
+  #left = -1; // within the head: -1; within a chunk: its remaining bytes and line end
   comments = 0;
-  /** The answer's first line, once it is there. */
+  /** The status line of the answer, when it has arrived. */
   status = '';
+  /** The position of the server at the admission: its header `X-Position`. */
+  position = '';
 
-  /** The events that are complete now. Text is ASCII in these tests. */
-  feed(text: string): WireEvent[] {
+  /** Reads text, which is ASCII in these tests. Returns the events that are complete now. */
+  feed(text: string): ParsedEvent[] {
     this.#raw += text;
     if (this.status === '') {
       const end = this.#raw.indexOf('\r\n\r\n');
       if (end < 0) return [];
       this.status = this.#raw.slice(0, this.#raw.indexOf('\r\n'));
+      this.position = /^X-Position: (.*)$/im.exec(this.#raw.slice(0, end))?.[1]?.trim() ?? '';
       this.#raw = this.#raw.slice(end + 4);
       this.#left = 0;
     }
@@ -48,7 +50,7 @@ export class Wire {
     }
   }
 
-  #events(): WireEvent[] {
+  #events(): ParsedEvent[] {
     const blocks = this.#body.split('\n\n');
     this.#body = blocks.pop()!;
     if (blocks.length === 0 && this.#body.endsWith(':\n')) {

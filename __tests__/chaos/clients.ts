@@ -1,31 +1,30 @@
 /*
  * Many clients, and waiting for all of them.
- * Knows clients and where the fleet's servers are.
- * Invariant: a crowd that does not get where it should is an error that says how many did not.
+ * If a condition does not hold for all clients in time, the error contains their number and one of them.
  */
-import { Client, type Street } from './client.ts';
+import { Client, type ClientHost } from './client.ts';
 import type { Fleet } from './fleet.ts';
 import type { Random } from '../fixtures/random.ts';
 
-export class Crowd implements Street {
-  readonly clients: readonly Client[];
+export class Clients implements ClientHost {
+  readonly all: readonly Client[];
   readonly seen = new Map<string, string>();
   readonly faults: string[] = [];
   readonly #fleet: Fleet;
   readonly #random: Random;
   readonly #checks = new Set<() => void>();
-  #cutting: NodeJS.Timeout | undefined;
+  #cutTimer: NodeJS.Timeout | undefined;
   cuts = 0;
 
   constructor(fleet: Fleet, random: Random, size: number) {
     this.#fleet = fleet;
     this.#random = random;
-    this.clients = Array.from({ length: size }, (_, i) => new Client(this, `room${i % 3}`));
+    this.all = Array.from({ length: size }, (_, i) => new Client(this, `room${i % 3}`));
   }
 
-  /** Settles when everyone has a first position. */
-  async arrive(): Promise<void> {
-    for (const client of this.clients) client.dial();
+  /** Connects every client. Settles when each has a first position. */
+  async connect(): Promise<void> {
+    for (const client of this.all) client.connect();
     await this.until('have a first position', ({ stretches }) => stretches.length > 0);
   }
 
@@ -33,7 +32,7 @@ export class Crowd implements Street {
     return this.#random.of(this.#fleet.ports);
   }
 
-  /** Most come back at once; some have lost their network for longer than a fresh server remembers. */
+  /** Most clients reconnect at once. Some stay away for longer than the ring of a fresh server reaches back. */
   pause(): number {
     return this.#random.next() < 0.05 ? this.#random.between(2000, 4000) : this.#random.between(0, 20);
   }
@@ -42,21 +41,21 @@ export class Crowd implements Street {
     for (const check of this.#checks) check();
   }
 
-  /** Cuts so many sockets a second, at random. */
-  harass(perSecond: number): void {
-    this.#cutting = setInterval(() => {
+  /** Cuts this number of random sockets each second. */
+  startCutting(perSecond: number): void {
+    this.#cutTimer = setInterval(() => {
       this.cuts++;
-      this.#random.of(this.clients)!.cut();
+      this.#random.of(this.all)!.cut();
     }, 1000 / perSecond);
   }
 
-  calm(): void {
-    clearInterval(this.#cutting);
+  stopCutting(): void {
+    clearInterval(this.#cutTimer);
   }
 
-  /** Settles when this holds for every client; looked at when events arrive. */
+  /** Settles when a condition holds for every client. It is checked when events arrive. */
   async until(what: string, holds: (client: Client) => boolean, ms = 30_000): Promise<void> {
-    let missing = [...this.clients];
+    let missing = [...this.all];
     await new Promise<void>((resolve, reject) => {
       const check = (): void => {
         while (missing.length > 0 && holds(missing.at(-1)!)) missing.pop();
@@ -70,7 +69,7 @@ export class Crowd implements Street {
         missing = missing.filter((client) => !holds(client));
         if (missing.length === 0) return resolve();
         const [one] = missing;
-        const state = `room ${one!.room}, ${one!.open ? 'open' : 'closed'}, last id ${one!.lastId}`;
+        const state = `room ${one!.room}, ${one!.isOpen ? 'open' : 'closed'}, last id ${one!.lastId}`;
         reject(new Error(`After ${ms} ms ${missing.length} clients do not ${what}; one: ${state}`));
       }, ms);
       this.#checks.add(check);
@@ -78,13 +77,13 @@ export class Crowd implements Street {
     });
   }
 
-  /** How many events a client has had. */
+  /** Returns the number of events that a client has received. */
   count({ stretches }: Client): number {
     return stretches.reduce((sum, { ids }) => sum + ids.length, 0);
   }
 
-  leave(): void {
-    this.calm();
-    for (const client of this.clients) client.leave();
+  disconnect(): void {
+    this.stopCutting();
+    for (const client of this.all) client.disconnect();
   }
 }

@@ -1,5 +1,5 @@
 /*
- * history: false. Ids are the application's, and so is resume: out of a database, at the reader's speed.
+ * With `history: false` the ids belong to the application, and so does the resume: from a database, at the speed of the client.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import express from 'express';
 import { open as openStore, type RootDatabase } from 'lmdb';
-import { sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { sse, type SseOptions, type SseRouterWithoutHistory } from '../../lib/index.ts';
 import { connect, type TestStream } from '../../lib/testing/index.ts';
 
 let folder: string;
@@ -26,16 +26,16 @@ afterEach(async () => {
 });
 
 interface Site {
-  events: SseRouter;
-  /** How many rows have been read out of the store, by all connections. */
+  events: SseRouterWithoutHistory;
+  /** Returns how many rows all connections have read from the store. */
   read: () => number;
-  /** How many cursors into the store are open. */
+  /** Returns how many cursors into the store are open. */
   cursors: () => number;
   add: (data: string) => Promise<number>;
   visit: (lastEventId?: string, query?: string) => Promise<TestStream>;
 }
 
-/** A site with a table of rows, whose numbers are the ids. */
+/** Returns a site with a table of rows. The numbers of the rows are the ids. */
 function site(options: SseOptions = {}): Site {
   let read = 0;
   let cursors = 0;
@@ -51,7 +51,7 @@ function site(options: SseOptions = {}): Site {
       cursors--;
     }
   }
-  const events = sse(async (conn) => conn.pushAll(rows(Number(conn.lastEventId) || 0)), { history: false, ...options });
+  const events = sse(async (conn) => conn.pushAll(rows(Number(conn.lastEventId) || 0)), { ...options, history: false });
   const app = express().use('/events', events);
   open.push(() => events.close());
   return {
@@ -73,24 +73,26 @@ function site(options: SseOptions = {}): Site {
 const numbers = (stream: TestStream): number[] => stream.events.map(({ id }) => Number(id));
 const upTo = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
-test("ids are the application's, and come back to it", async () => {
+test('the ids of the application come back in conn.lastEventId', async () => {
   const { add, visit } = site();
   for (let n = 1; n <= 12; n++) await add(`row ${n}`);
   const stream = await visit();
   await stream.take(9);
   expect(stream.events[8]).toMatchObject({ id: '9', data: 'row 9' });
-  expect(numbers(await visit('9').then(async (back) => (await back.take(3), back)))).toEqual([10, 11, 12]);
+  expect(numbers(await visit('9').then(async (returning) => (await returning.take(3), returning)))).toEqual([
+    10, 11, 12,
+  ]);
   const byQuery = await visit('', '?lastEventId=10');
   await byQuery.take(2);
   expect(numbers(byQuery)).toEqual([11, 12]);
 });
 
-test('nothing is added: no cursor, no checkpoint, no reset, whatever the id looks like', async () => {
+test('the router adds nothing: no id, no checkpoint, no reset, whatever the form of the id', async () => {
   const logged = sse();
   open.push(() => logged.close());
-  const ofALog = await logged.broadcast('x');
+  const idOfAJournal = await logged.broadcast('x');
   const { events, visit } = site({ heartbeat: 30 });
-  for (const id of ['', ofALog, 'no number']) {
+  for (const id of ['', idOfAJournal, 'no number']) {
     const stream = await visit(id);
     await stream.until(() => stream.comments.length > 2);
     expect(stream.events).toEqual([]);
@@ -98,7 +100,7 @@ test('nothing is added: no cursor, no checkpoint, no reset, whatever the id look
   expect(events.position).toBe('');
 });
 
-test('a broadcast may bring its id, and reaches who is connected', async () => {
+test('a broadcast may have an id, and reaches every connected client', async () => {
   const { events, visit } = site();
   const streams = [await visit(), await visit()];
   for (const stream of streams) await stream.until(() => stream.comments.length > 0);
@@ -111,7 +113,7 @@ test('a broadcast may bring its id, and reaches who is connected', async () => {
   }
 });
 
-test("rows are read at the reader's speed: a stalled one does not fetch the table into memory", async () => {
+test('rows are read at the speed of the client: a stalled client does not load the table into memory', async () => {
   const { events, read, cursors, visit } = site();
   const count = 2000;
   for (let n = 1; n < count; n++) void store.put(n, '.'.repeat(20_000));
@@ -121,7 +123,7 @@ test("rows are read at the reader's speed: a stalled one does not fetch the tabl
   let before = -1;
   while (read() !== before) {
     before = read();
-    await new Promise((resolve) => setTimeout(resolve, 50)); // until it reads no more: there is no event for that
+    await new Promise((resolve) => setTimeout(resolve, 50)); // until no row is read for 50 ms: there is no event for that
   }
   expect(before).toBeLessThan(count / 2);
   expect(cursors()).toBe(1);
@@ -132,7 +134,7 @@ test("rows are read at the reader's speed: a stalled one does not fetch the tabl
   expect(numbers(stream)).toEqual(upTo(1, count));
 });
 
-test('a client that leaves in the middle lets go of the cursor, and goes on where it was', async () => {
+test('a client that disconnects releases its cursor, and continues at its position when it returns', async () => {
   const { add, cursors, visit } = site();
   const count = 1000;
   for (let n = 1; n < count; n++) await add('.'.repeat(20_000));

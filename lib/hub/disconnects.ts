@@ -1,0 +1,58 @@
+/*
+ * Applies the disconnects of the log: each ends the connections in its channels that were admitted before it.
+ * Invariants: a disconnect is an entry of the log, so it has one place among the broadcasts in every process. It applies when the hub
+ * receives it, wherever the cursors of its connections are. No client receives its body.
+ */
+
+import type { Disconnect, ServerConnection } from '../connection/server-connection.ts';
+import type { SubscriberGroups } from '../fanout/subscriber-groups.ts';
+import type { Entry } from '../journal/journal.ts';
+import { isDisconnect, isFinalDisconnect } from '../wire/event-stream.ts';
+import type { Registry } from './registry.ts';
+
+/** The parts of the hub that it uses. */
+interface Parts {
+  readonly groups: SubscriberGroups<ServerConnection>;
+  readonly registry: Registry;
+}
+
+export class Disconnects {
+  readonly #parts: Parts;
+  /** By channel, since the oldest connecting connection was admitted: it may still join the channel. */
+  readonly #recent = new Map<string, Disconnect>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Applies an entry. @param n Its number in the ring. */
+  apply(entry: Entry, n: number): void {
+    const { groups, registry } = this.#parts;
+    const disconnect = { n, id: entry.id, isFinal: isFinalDisconnect(entry.body) };
+    for (const group of [...groups.candidatesFor([entry])]) {
+      for (const connection of [...group.members]) connection.disconnect(disconnect);
+    }
+    if (registry.oldestConnecting === undefined) this.#recent.clear();
+    else for (const channel of entry.to ?? []) this.#recent.set(channel, disconnect);
+  }
+
+  /** Ends a connecting connection that joins a channel of a disconnect that followed its admission. */
+  onJoined(connection: ServerConnection, channels: readonly string[]): void {
+    if (this.#recent.size === 0) return;
+    const applicable = channels
+      .map((channel) => this.#recent.get(channel))
+      .filter((disconnect) => disconnect !== undefined && disconnect.n > connection.cursor);
+    const disconnect = applicable.find((one) => one!.isFinal) ?? applicable[0];
+    if (disconnect !== undefined) connection.disconnect(disconnect);
+  }
+
+  /** The log lost the entries after n. */
+  onRewind(n: number): void {
+    for (const [channel, disconnect] of this.#recent) if (disconnect.n > n) this.#recent.delete(channel);
+  }
+}
+
+/** Returns an entry as the ring stores it: a disconnect is for no connection. */
+export function forRing(entry: Entry): Entry {
+  return isDisconnect(entry.body) ? { id: entry.id, to: [], body: entry.body } : entry;
+}
