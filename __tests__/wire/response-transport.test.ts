@@ -124,7 +124,7 @@ test('the same bytes over TLS, where the direct path is used as well', async () 
   const before = send.mock.calls.length;
   await events.broadcast({ event: 'big', data: '€'.repeat(100_000) });
   connections[0]!.push('own');
-  await turn();
+  await tick();
   expect(send.mock.calls.length).toBe(before);
   connections[0]!.close();
   let body = '';
