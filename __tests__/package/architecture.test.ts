@@ -22,7 +22,7 @@ const RULES: Readonly<Record<string, string>> = {
   validation: '',
   api: 'type:npm:express',
   journal: 'node:crypto',
-  wire: 'node:http node:net node:zlib type:journal/journal',
+  wire: 'node:async_hooks node:events node:http node:net node:zlib type:node:stream type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
   fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
