@@ -647,6 +647,7 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
   closeWithoutRest(): void {
+    this.closing!.isUnfinished = true;
     this.#completeClose(true);
   }
 

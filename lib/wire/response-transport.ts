@@ -32,7 +32,7 @@ interface NodeResponseInternals {
   /** Whether the head was given to the socket. */
   readonly _headerSent?: boolean;
   /** Writes without framing, after the head if the head has not been sent. */
-  _send?(text: string, encoding: 'latin1'): boolean;
+  _send?(data: unknown, ...how: unknown[]): boolean;
   readonly _bytesDispatched?: number;
   readonly _handle?: { readonly writeQueueSize?: number } | null;
 }
@@ -41,10 +41,12 @@ interface NodeResponseInternals {
 const MAX_DELAYED_BYTES = 16_384;
 
 /**
- * How long nothing may have left before a connection is broken off. A wrapper such as `compression` writes later than it is written
- * to, and reports no end. And when a connection breaks, `fetch` discards the bytes that its reader has not taken yet.
+ * How often nothing may have left before a connection is broken off, and the time between two checks: when a connection breaks,
+ * `fetch` discards the bytes that its reader has not taken yet. (One check after the whole time is not enough: a process that was
+ * busy for so long runs the timer before it reads.) Where a wrapper reports no end, it has this time to write what it has kept.
  */
-const QUIET_MS = 100;
+const QUIET_CHECKS = 5;
+const QUIET_MS = 20;
 /** [spec] "The endpoint encountered an unexpected internal error", RFC 9113 7 */
 const HTTP2_INTERNAL_ERROR = 2;
 
@@ -195,11 +197,15 @@ export class ResponseTransport implements Transport {
     const { req, socket } = response;
     // Bytes that nobody has read when the socket closes make the kernel send an RST, which may overtake what was written.
     if (req.readableFlowing === null) req.resume();
-    this.#whenQuiet(() => {
-      if (!(response instanceof ServerResponse)) resetStream(response);
-      else if (response.chunkedEncoding) socket?.end();
-      else resetSocket(socket); // the end of the connection would be the end of the body
-    });
+    if (!(response instanceof ServerResponse)) this.#whenQuiet(() => resetStream(response));
+    else if (response.chunkedEncoding) {
+      // end() makes every wrapper pass on what it has kept. At the end, node:http writes the last chunk, which is withheld.
+      withholdLastChunk(response, () => {
+        this.#undrainedBytes = 0; // a wrapper that has ended reports no drain
+        this.#whenQuiet(() => socket?.end());
+      });
+      response.end();
+    } else this.#whenQuiet(() => resetSocket(socket)); // the end of the connection would be the end of the body
   }
 
   refuse(retry: number): void {
@@ -216,14 +222,15 @@ export class ResponseTransport implements Transport {
     this.#response.destroy();
   }
 
-  /** Calls `act` when nothing has left for {@link QUIET_MS}, and nothing waits to leave. */
-  #whenQuiet(act: () => void, accepted = -1): void {
+  /** Calls `act` when nothing has left in {@link QUIET_CHECKS} checks, and nothing waits to leave. */
+  #whenQuiet(act: () => void, checks = QUIET_CHECKS, accepted = -1): void {
     const response = this.#response;
     if (response.destroyed) return;
+    if (checks === 0) return act();
     // On HTTP/2, other streams share the socket and its count.
     const { acceptedBytes } = response instanceof ServerResponse ? this : { acceptedBytes: 0 };
-    if (acceptedBytes === accepted && this.bufferedBytes === 0) act();
-    else setTimeout(() => this.#whenQuiet(act, acceptedBytes), QUIET_MS).unref();
+    const isQuiet = acceptedBytes === accepted && this.bufferedBytes === 0;
+    setTimeout(() => this.#whenQuiet(act, isQuiet ? checks - 1 : QUIET_CHECKS, acceptedBytes), QUIET_MS).unref();
   }
 
   /** Writes ASCII; if the opening is still delayed, in one string after the head and the delayed text. */
@@ -249,6 +256,16 @@ function isPlain(response: ServerResponse & NodeResponseInternals, socket: Socke
     response.writableCorked === socket.writableCorked &&
     response.writableLength === socket.writableLength
   );
+}
+
+/** Calls `instead` in place of the write of the last chunk. The response must be chunked, and not have ended. */
+function withholdLastChunk(response: NodeResponseInternals, instead: () => void): void {
+  const send = response._send!;
+  response._send = function withholding(data, ...how) {
+    if (typeof data !== 'string' || !data.startsWith('0\r\n')) return send.call(this, data, ...how);
+    instead();
+    return true;
+  };
 }
 
 /** Resets the stream of an HTTP/2 response. Express' types do not know these responses. */
