@@ -77,7 +77,8 @@ async function expectShared(folder: string, path = '/'): Promise<void> {
     return page;
   };
   const pages = [await open(), await open()];
-  const isOpen = "new Promise((resolve) => { const look = () => document.title === 'open' ? resolve() : setTimeout(look, 10); look(); })";
+  const isOpen =
+    "new Promise((resolve) => { const look = () => document.title === 'open' ? resolve() : setTimeout(look, 10); look(); })";
   for (const page of pages) await page.evaluate(isOpen);
   await events.broadcast('hello');
   for (const page of pages) await page.locator('body', { hasText: 'hello' }).waitFor();
@@ -96,7 +97,9 @@ test('bundled by esbuild, with the worker beside the bundle', async () => {
 test('built by Vite, which emits the worker', async () => {
   const out = join(project, 'vite');
   const vite = join(root, 'node_modules/vite/bin/vite.js');
-  const { stdout } = await run(process.execPath, [vite, 'build', '--outDir', out, '--logLevel', 'info'], { cwd: project });
+  const { stdout } = await run(process.execPath, [vite, 'build', '--outDir', out, '--logLevel', 'info'], {
+    cwd: project,
+  });
   expect(stdout).toMatch(/assets\/worker-[\w-]+\.js/);
   await expectShared(out);
 });
@@ -104,7 +107,13 @@ test('built by Vite, which emits the worker', async () => {
 test('without a build, from a folder', async () => {
   const out = join(project, 'plain');
   await cp(join(project, 'node_modules/sse-router/dist/browser'), join(out, 'sse'), { recursive: true });
-  await writeFile(join(out, 'app.js'), APP.replace(/'sse-router\/client'/, "'/sse/client/index.js'").replace(/'sse-router\/client\/tabs'/, "'/sse/client/tabs.js'"));
+  await writeFile(
+    join(out, 'app.js'),
+    APP.replace(/'sse-router\/client'/, "'/sse/client/index.js'").replace(
+      /'sse-router\/client\/tabs'/,
+      "'/sse/client/tabs.js'",
+    ),
+  );
   await cp(join(project, 'index.html'), join(out, 'index.html'));
   await expectShared(out);
 });

@@ -201,7 +201,7 @@ export class ResponseTransport implements Transport {
     else if (response.chunkedEncoding) {
       // end() makes every wrapper pass on what it has kept. At the end, node:http writes the last chunk, which is withheld.
       withholdLastChunk(response, () => {
-        this.#undrainedBytes = 0; // a wrapper that has ended reports no drain
+        this.#wrapped?.onEnded();
         this.#whenQuiet(() => socket?.end());
       });
       response.end();

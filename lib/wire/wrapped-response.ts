@@ -80,6 +80,11 @@ export class WrappedResponse {
     EventEmitter.prototype.on.call(response, 'drain', () => this.#refusedByWrite || this.#drained());
   }
 
+  /** The wrapper has ended: it reports no drain any more. */
+  onEnded(): void {
+    this.#undrainedBytes = 0;
+  }
+
   #drained(): void {
     this.#undrainedBytes = 0;
     const callback = this.#onDrain;
