@@ -1,5 +1,5 @@
-// A process that has a journal and nothing else, told what to do over IPC: what an engine gives, without a router.
-// May know: journals and events. Keeps: reading gives a figure only when each event that was appended is in the log, once and in order.
+// A process with a journal and no router: it measures the engine alone. It receives its commands over IPC.
+// Invariant: read() returns a figure only if the log contains each appended event, once and in order.
 import { answer } from './processes.mjs';
 import { faultIn, frame, payload } from './events.mjs';
 import { cpu, since } from './gauges.mjs';
@@ -15,7 +15,7 @@ const around = frame(payload(0, 100)).length - 100;
 
 let seq = 0;
 
-/** Bodies are `bytes` long as a whole, so that what an engine adds to them can be told. */
+/** Each body is exactly `bytes` long, so that the report can compare it with the bytes that the engine stores. */
 async function append({ count, bytes, window }) {
   const start = cpu();
   await windowed(count, window, () => journal.append({ body: frame(payload(++seq, bytes - around)) }));

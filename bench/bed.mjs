@@ -1,5 +1,5 @@
-// One measurement's test bed: a server process, a client process, and the questions that every scenario asks them.
-// May know: the commands of server.mjs and clients.mjs. Keeps: no figure leaves it for a run in which an event was missing.
+// The test bed of one measurement: a server process, a client process, and the commands that the scenarios send to them.
+// Invariant: a run in which an event is missing has no figure.
 import { Child } from './processes.mjs';
 
 export const serverCore = 0;
@@ -7,7 +7,7 @@ export const clientCore = 1;
 
 export class Refused extends Error {}
 
-/** Runs `measure(bed)` on fresh processes and ends them, whatever happens. */
+/** Runs `measure(bed)` on new processes. Ends the processes also after an error. */
 export async function withBed({ peer, options, profile }, measure) {
   const bed = new Bed();
   try {
@@ -31,25 +31,25 @@ export class Bed {
     this.#start = (nodeArgs) =>
       new Child('./server.mjs', { core: serverCore, args: [peer, JSON.stringify(options)], nodeArgs });
     this.#profile = profile;
-    this.clients.onMessage = ({ name, args }) => this.server.tell(name, args);
+    this.clients.onMessage = ({ name, args }) => this.server.notify(name, args);
     await this.#listen();
   }
 
-  /** A deploy: the old process ends in good order, a new one takes over. */
+  /** Replaces the server, as a deployment does: the old process shuts down, then a new one starts. */
   async restart() {
     await this.server.call('drain', { over: 0 });
     await this.server.end();
     await this.#listen();
   }
 
-  /** A further process like the first, to connect to: on the same journal, if that is one that can be shared. */
+  /** Starts another server with the same options. It uses the same journal, if processes can share it. */
   async another() {
     const server = this.#start([]);
     this.#others.push(server);
     return { server, ...(await server.call('listen')) };
   }
 
-  /** They leave in good order, their clients with them. */
+  /** Shuts the other servers down. This also closes their connections. */
   async endOthers() {
     const others = this.#others.splice(0);
     await Promise.all(others.map((server) => server.call('drain', { over: 0 })));
@@ -65,25 +65,26 @@ export class Bed {
     await Promise.all([this.server, this.clients, ...this.#others].map((child) => child?.end()));
   }
 
-  /** Says how many connections will be counted, before the first opens. */
+  /** Sets the number of connections to count, before the first one opens. */
   prepare(connections, skip, seen = 0) {
     this.#connections = connections;
     return this.clients.call('prepare', { connections, skip, seen });
   }
 
-  /** Opens connections and waits until the server, the first or `at`, counts `size` as its own. */
+  /** Opens connections to the first server, or to `at`. Waits until this server has `size` connections. */
   async connect({ at: { server, port } = this, size, ...args }) {
     const { ms } = await this.clients.call('open', { port, path: '/events', ...args });
     await this.#size(server, size ?? args.to);
     return ms;
   }
 
-  async gone() {
-    await this.clients.call('cut');
+  /** Breaks all connections, and waits until the server has noticed it. */
+  async disconnectAll() {
+    await this.clients.call('abort');
     await this.#size(this.server, 0);
   }
 
-  /** Broadcasts and returns what that cost the server. */
+  /** Broadcasts, and returns the cost for the server. */
   async publish({ from, ticks, perTick, bytes }) {
     const connections = this.#connections;
     await this.clients.call('goal', { connections, target: from + perTick - 1, perTick });
@@ -92,11 +93,11 @@ export class Bed {
     return { ...cost, events: ticks * perTick * connections };
   }
 
-  /** Refuses the run unless every client has every event up to `last`, once and in order. */
+  /** Refuses the run unless every client has received every event up to `last`, once and in order. */
   async complete(last, { connections = this.#connections, timeout = 30_000 } = {}) {
     const seen = await this.clients.call('complete', { connections, last, timeout });
     if (seen.faults > 0) throw new Refused(`${seen.faults} events out of order or twice; ${seen.first}`);
-    if (seen.behind > 0) throw new Refused(`${seen.behind} of ${connections} clients have not got every event`);
+    if (seen.behind > 0) throw new Refused(`${seen.behind} of ${connections} clients did not receive every event`);
     return seen;
   }
 
@@ -105,7 +106,7 @@ export class Bed {
     for (;;) {
       const size = await server.call('size');
       if (size === expected) return;
-      if (Date.now() > end) throw new Refused(`the server counts ${size} connections, not ${expected}`);
+      if (Date.now() > end) throw new Refused(`the server has ${size} connections instead of ${expected}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }

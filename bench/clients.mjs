@@ -1,25 +1,25 @@
-// The client process: thousands of raw sockets that ask for a stream and count what comes.
-// May know: the counter. Keeps: it costs less than the server that it measures.
+// The client process: thousands of raw sockets that request a stream and count its events.
+// Invariant: it needs less CPU time than the server that it measures.
 import { answer } from './processes.mjs';
 import { Counter } from './counter.mjs';
 import { machineTime } from './gauges.mjs';
 import { openSocket, openGunzipped } from './sockets.mjs';
 
 let counter = new Counter(0);
-/** By number of the connection; a hole is one that is cut. */
+/** The open sockets, by the number of the connection. */
 let sockets = [];
 let goal = { perTick: 0, target: Infinity, reached: 0 };
 let lastIds = [];
-/** Of one connection, while anybody wants to know: when each event was complete. */
+/** The times at which the events of one connection were complete, if a scenario measures them. */
 let stamped = { connection: -1, arrived: [] };
 let touched = new Uint8Array(0);
 let touchedCount = 0;
 let ended = 0;
 
-// An address has some 28,000 ports. The first has none named, since binding one makes the kernel search for a port.
+// An address has about 28,000 ports. The first 20,000 connections name no address, because binding one makes the kernel search for a port.
 const address = (i) => (i < 20_000 ? undefined : `127.0.0.${1 + Math.floor(i / 20_000)}`);
 
-/** Opens connections `from` to `to`, at most `atOnce` under way, and settles when each has seen its head. */
+/** Opens connections `from` to `to`, at most `atOnce` at the same time. Resolves when each has received the head of its response. */
 async function open({ port, path, from = 0, to, atOnce = 100, gzip = false, ids = false, resume = false, within = 0 }) {
   const begun = performance.now();
   let next = from;
@@ -54,7 +54,7 @@ function receive(i, chunk, ids) {
   counter.feed(i, chunk);
 }
 
-/** The id of the newest event. Called in quiet phases only, so a chunk never ends within an event. */
+/** Stores the id of the newest event. It is called only while few events are sent, so a chunk never ends within an event. */
 function remember(i, chunk) {
   const at = chunk.lastIndexOf('id: ');
   if (at !== -1) lastIds[i] = chunk.toString('latin1', at + 4, chunk.indexOf(10, at));
@@ -75,7 +75,7 @@ function reached(i, seq) {
   process.send({ name: 'arrived', args: { seq } });
 }
 
-/** Settles when `done()` holds, checked now and then: nothing that is measured hangs on the exact moment. */
+/** Resolves when `done()` returns true. It is checked every 5 ms, because no measurement depends on the exact moment. */
 async function when(done, timeout) {
   const end = performance.now() + timeout;
   while (!done()) {
@@ -87,7 +87,7 @@ async function when(done, timeout) {
 
 answer({
   open,
-  /** `seen`: what was broadcast before these connections came, which they need not get. */
+  /** `seen`: the last event before these connections open, which they do not receive. */
   prepare({ connections, skip, seen }) {
     counter = new Counter(connections, { skip, seen });
     counter.onEvent = reached;
@@ -97,7 +97,7 @@ answer({
     touched = new Uint8Array(connections);
     ended = 0;
   },
-  /** From now on, tells the orchestrator whenever all have the next `perTick` events. */
+  /** From now on, notifies the orchestrator each time all connections have received the next `perTick` events. */
   goal: ({ connections, target, perTick }) => void (goal = { connections, target, perTick, reached: 0 }),
   async complete({ connections, last, timeout }) {
     await when(() => counter.faults > 0 || counter.behind(connections, last) === 0, timeout);
@@ -110,14 +110,14 @@ answer({
   },
   stamp: ({ connection }) => void (stamped = { connection, arrived: [] }),
   stamps: () => stamped.arrived,
-  /** Bytes that came over the wire, before they were inflated. */
+  /** Returns the bytes received over the wire, before they are inflated. */
   wire: () => sockets.reduce((sum, socket) => sum + (socket?.bytesRead() ?? 0), 0),
-  /** Every socket is cut without a goodbye, as by a broken network. */
-  cut() {
+  /** Resets every socket, as a failing network does. */
+  abort() {
     const open = sockets;
     sockets = [];
     for (const [i, socket] of open.entries()) {
-      socket?.cut();
+      socket?.abort();
       counter.restart(i);
     }
   },

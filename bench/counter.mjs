@@ -1,8 +1,8 @@
-// Counts events per connection and proves that each came once and in order.
-// May know: nothing of HTTP or of a peer. Keeps: an event counts only when its number is the next and a blank line ended it.
+// Counts the events of each connection, and checks that each event arrives once and in order.
+// Invariant: an event counts only if its number is the next one and a blank line ends it.
 //
-// A line parser per socket would cost the client more than the server spends. This one reads a byte at a time in typed
-// arrays, skips the filler, and holds three numbers per connection.
+// A line parser per socket would need more CPU time than the server. This one reads byte by byte, skips the filler, and keeps
+// three numbers per connection in typed arrays.
 
 const TILDE = 0x7e;
 const LF = 0x0a;
@@ -39,7 +39,7 @@ export class Counter {
     return this.#seq[i];
   }
 
-  /** A connection that starts anew does not go on in the middle of an event; what it has seen stays. */
+  /** Prepares for a new response on connection `i`: the parser forgets an incomplete event, and keeps the last number. */
   restart(i) {
     this.#state[i] = 0;
   }
@@ -73,7 +73,7 @@ export class Counter {
   #event(i, value) {
     const expected = this.#seq[i] + 1;
     if (value !== expected) {
-      if (this.faults++ === 0) this.#first = `connection ${i}: event ${value} where ${expected} was due`;
+      if (this.faults++ === 0) this.#first = `connection ${i}: event ${value} instead of ${expected}`;
       return;
     }
     this.#seq[i] = value;
@@ -81,7 +81,7 @@ export class Counter {
     this.onEvent?.(i, value);
   }
 
-  /** How many of `connections` have not got everything up to `last`. */
+  /** Returns how many of the connections have not received all events up to `last`. */
   behind(connections, last) {
     let count = 0;
     for (let i = 0; i < connections; i++) if (this.#seq[i] < last) count++;

@@ -1,26 +1,26 @@
-// The events that every peer sends: JSON data that carries its own sequence number behind a `~`.
-// May know: nothing. Keeps: the data of event n is the same bytes whoever sends it.
+// The events that every peer sends: JSON data that contains its own sequence number after a `~`.
+// Invariant: the data of event n has the same bytes in every peer.
 
-/** Not in any header, id or field that a peer writes, so a client finds an event by this byte alone. */
+/** No peer writes it in a header, an id or another field, so a client finds an event by this byte alone. */
 export const marker = '~';
 
-/** Data for event `seq`: an object whose JSON is `bytes` long. */
+/** Returns the data of event `seq`: an object whose JSON is `bytes` long. */
 export function payload(seq, bytes) {
   const n = marker + String(seq).padStart(8, '0');
   return { n, text: filler(bytes - JSON.stringify({ n, text: '' }).length) };
 }
 
-/** How many bytes after the number are the same in every event: a client may skip them unread. */
+/** Returns how many bytes after the number are the same in every event. A client may skip them. */
 export function skippable(bytes) {
   return Math.max(0, bytes - JSON.stringify({ n: marker + '00000000' }).length);
 }
 
-/** What somebody who needs no library writes. */
+/** Returns an event as a server without a library writes it. */
 export function frame(data) {
   return Buffer.from(`data: ${JSON.stringify(data)}\n\n`);
 }
 
-/** What is wrong with bodies that should be events 1 to `last`, each once and in order; `undefined` when nothing is. */
+/** Returns the first fault in bodies that must be the events 1 to `last`, each once and in order; `undefined` if there is none. */
 export function faultIn(bodies, last) {
   for (const [i, body] of bodies.entries()) {
     const at = body.indexOf(marker.charCodeAt(0)) + 1;
@@ -31,8 +31,8 @@ export function faultIn(bodies, last) {
 }
 
 /**
- * An event as an application would send it, about 850 bytes of JSON that repeats its keys but not its values:
- * `compression` is measured with it, since a run of one letter would flatter every compressor.
+ * Returns an event as an application sends it: about 850 bytes of JSON that repeats its keys but not its values. The scenario
+ * `compression` uses it, because the filler of one repeated letter compresses far better than real data.
  */
 export function document(seq) {
   const items = [];
@@ -40,7 +40,7 @@ export function document(seq) {
     const r = scramble(seq * 8 + i);
     items.push({
       sku: `A-${r % 10_000}`,
-      title: words[r % words.length] + ' ' + words[(r >>> 8) % words.length],
+      title: TITLE_WORDS[r % TITLE_WORDS.length] + ' ' + TITLE_WORDS[(r >>> 8) % TITLE_WORDS.length],
       price: (r % 9_000) / 100,
       currency: 'EUR',
       stock: (r >>> 4) % 500,
@@ -50,14 +50,14 @@ export function document(seq) {
   return { n: marker + String(seq).padStart(8, '0'), type: 'stock.changed', items };
 }
 
-const words =
+const TITLE_WORDS =
   'amber basin cedar delta ember fjord grove heath inlet juniper kelp lagoon maple north oasis prairie'.split(' ');
 
 function filler(length) {
   return 'x'.repeat(Math.max(0, length));
 }
 
-/** A fixed pseudo-random number for each input: the peers must get equal bytes in every process. */
+/** Returns a fixed pseudo-random number for each input, so that every process sends the same bytes. */
 function scramble(n) {
   let x = (n + 0x9e3779b9) | 0;
   x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);

@@ -7,13 +7,13 @@ export const usage = `npm run bench -- [flags]
 
   --scenario a,b      ${scenarios.map(({ name }) => name).join(', ')} (default: all)
   --peers a,b         ours, net, joined, socket, http, express, better-sse, express-sse, sse-channel; of machines ${Object.keys(journals).join(', ')}
-                      (default: as the scenario names them)
+                      (default: the peers of the scenario)
   --rounds n          interleaved rounds of every peer (default 5)
   --set key=value     a size of the scenario, e.g. --set connections=200 (repeatable)
-  --smoke             every scenario with a handful of connections, without the peers, in seconds
-  --before x          ours as of git revision x, or as compiled in folder x, as one more peer
+  --smoke             every scenario with a few connections, without the other packages; takes seconds
+  --before x          also measure ours at git revision x, or as compiled in folder x
   --cpu-prof          keep a CPU profile of each server process in bench/.tmp/
-  --out folder        write results.json, RESULTS.md and the plots there (default bench/ for a full run, else nowhere)
+  --out folder        write results.json, RESULTS.md and the plots there (default: bench/ for a full run; otherwise nothing is written)
   --help
 `;
 
@@ -34,7 +34,8 @@ export function readFlags(argv) {
   });
   const wanted = list(values.scenario);
   for (const name of wanted ?? []) {
-    if (!scenarios.some((scenario) => scenario.name === name)) throw new Error(`No scenario ${name}.\n\n${usage}`);
+    if (!scenarios.some((scenario) => scenario.name === name))
+      throw new Error(`--scenario must be the name of a scenario; received ${name}.\n\n${usage}`);
   }
   const full = wanted === undefined && values.peers === undefined && values.set.length === 0;
   return {
@@ -58,7 +59,7 @@ function size(text) {
 function positive(flag, text) {
   const number = Number(text);
   if (!Number.isInteger(number) || number < 1)
-    throw new Error(`${flag}: ${JSON.stringify(text)} is no positive integer`);
+    throw new Error(`${flag} must be a positive integer; received ${JSON.stringify(text)}.`);
   return number;
 }
 

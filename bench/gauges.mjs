@@ -1,14 +1,14 @@
-// What the measured process knows of itself: CPU, memory, blocks of the event loop.
-// May know: nothing of peers. Keeps: reading a gauge costs the measured work nothing worth naming.
+// Measures the process in which it runs: CPU time, memory, and blocks of the event loop.
+// Invariant: the cost of reading a gauge is negligible compared with the measured work.
 import { performance, PerformanceObserver } from 'node:perf_hooks';
 
-/** CPU microseconds so far, by the clock that /proc keeps for the whole process (all threads). */
+/** Returns the CPU time of the whole process so far (all threads) in microseconds, as /proc counts it. */
 export function cpu() {
   const { user, system } = process.cpuUsage();
   return { user, system, at: performance.now() };
 }
 
-/** Milliseconds by the clock that all processes of a machine share; performance.now() begins with its own process. */
+/** Returns milliseconds of a clock that all processes of a machine share. performance.now() starts with its own process. */
 export function machineTime() {
   return Number(process.hrtime.bigint()) / 1e6;
 }
@@ -23,7 +23,7 @@ export function since(start) {
   };
 }
 
-/** Memory after everything that can go has gone. */
+/** Returns the memory of the process after garbage collection. */
 export async function settledMemory() {
   for (let i = 0; i < 5; i++) {
     collect();
@@ -35,7 +35,7 @@ export async function settledMemory() {
 
 function collect() {
   try {
-    // Gives pages back as well, which a plain gc() leaves for later.
+    // This also returns pages to the system at once. A plain gc() does it later.
     globalThis.gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
   } catch {
     globalThis.gc();
@@ -43,9 +43,9 @@ function collect() {
 }
 
 /**
- * From `start` to `stop`: the longest block of the event loop, the longest collection, and the highest RSS.
- * A timer of its own instead of monitorEventLoopDelay, as it sees how much of a block was CPU: the rest is the time in
- * which another process had the core, which says nothing of the server.
+ * Measures from `start` to `stop` the longest block of the event loop, the longest garbage collection, and the highest RSS.
+ * It uses a timer instead of monitorEventLoopDelay, because it also measures how much of a block was CPU time. During the rest of a
+ * block, another process used the core, which does not depend on the server.
  */
 export class Watch {
   #pauses = [];

@@ -1,4 +1,4 @@
-// What the figures were measured on. No host name, no paths: the files are published.
+// Describes the machine of a run. It contains no host name and no paths, because the results are published.
 import { createRequire } from 'node:module';
 import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os';
 import { readFile } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import { engineVersion } from './engines.mjs';
 import { journals } from './journals.mjs';
 import { pinned } from './processes.mjs';
 
-/** What needs no package, and so has no version but Node's. */
+/** The peers that need no package, so their version is that of Node. */
 export const bare = ['net', 'joined', 'socket', 'http'];
 
 export function machine() {
@@ -19,7 +19,7 @@ export function machine() {
   };
 }
 
-/** The exact versions that were measured: what is installed, not what was asked for. */
+/** Returns the exact versions that were measured: the installed versions instead of the requested ranges. */
 export async function versions(peers) {
   const found = { node: process.versions.node };
   for (const peer of peers) {
@@ -34,12 +34,12 @@ export async function versions(peers) {
 }
 
 async function installed(name) {
-  // A package's exports often hide its package.json, so it is found beside the others instead of being resolved.
+  // A package's exports often hide its package.json, so this looks for the file instead of resolving it.
   for (const directory of createRequire(import.meta.url).resolve.paths(name)) {
     try {
       return (await json(`${directory}/${name}/package.json`)).version;
     } catch {
-      // In the next folder up, then.
+      // The package may be in the next folder up.
     }
   }
   return 'unknown';

@@ -1,7 +1,7 @@
-// How fast events are sent: so many under way, or so many a second.
-// May know: nothing of events. Keeps: `one(n)` is called for 0, 1, 2 … in this order; the first that fails ends it.
+// The pace of sending events: a number of pending calls, or a number of calls per second.
+// Invariant: `one(n)` is called for 0, 1, 2 … in this order. The first failure ends the series.
 
-/** `count` calls, at most `window` of them unsettled. */
+/** Makes `count` calls, of which at most `window` are pending at the same time. */
 export async function windowed(count, window, one) {
   let next = 0;
   const worker = async () => {
@@ -11,23 +11,23 @@ export async function windowed(count, window, one) {
 }
 
 /**
- * `count` calls, `rate` a second by the clock: what a late timer has left out is made up for at once, but for a window of
- * unsettled calls, so that a machine that cannot keep up is late, and no queue overflows.
+ * Makes `count` calls, `rate` per second. After a late timer, the missing calls are made at once, but at most `window` calls are
+ * pending. So a slow machine falls behind, and no queue overflows.
  */
 export async function steadily(count, rate, one, window = 1000) {
   const begun = performance.now();
-  const under = new Set();
+  const pending = new Set();
   let failed;
   for (let n = 0; n < count && failed === undefined;) {
     const due = Math.min(count, 1 + Math.floor(((performance.now() - begun) * rate) / 1000));
-    while (n < due && under.size < window) {
+    while (n < due && pending.size < window) {
       const call = one(n++)
         .catch((error) => (failed ??= error))
-        .finally(() => under.delete(call));
-      under.add(call);
+        .finally(() => pending.delete(call));
+      pending.add(call);
     }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-  await Promise.all(under);
+  await Promise.all(pending);
   if (failed !== undefined) throw failed;
 }

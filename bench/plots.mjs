@@ -1,5 +1,5 @@
-// The two plots of docs/scale.md, drawn from results.json by Vega-Lite.
-// May know: the shape of a stored scenario. Keeps: a bar shows the median and its rule the range, of the same data as the table.
+// Draws the two plots of docs/scale.md from results.json with Vega-Lite.
+// Invariant: a bar shows the median and its line the range, of the same data as the table.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as vega from 'vega';
@@ -41,7 +41,7 @@ function chart({ title, size, samples, refused }) {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     title: {
       text: title,
-      // Two lines: without a canvas, Vega guesses the width of text, and guesses high.
+      // Two lines, because Vega without a canvas overestimates the width of text.
       subtitle: [
         'CPU µs of the server per delivered event, less is better',
         `${size.connections} connections, ${size.bytes}-byte events`,
@@ -50,7 +50,7 @@ function chart({ title, size, samples, refused }) {
     },
     width: 480,
     height: { step: 26 },
-    // White, since GitHub shows the file on a dark page as well.
+    // White, because GitHub also shows the file on a dark page.
     background: 'white',
     padding: 12,
     data: { values },

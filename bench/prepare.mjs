@@ -1,4 +1,4 @@
-// Makes ready what is measured: our sources compiled as they are published, and the peers installed.
+// Prepares a run: compiles our sources as they are published, and installs the peers.
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -12,14 +12,14 @@ const root = dirname(bench);
 const scratch = join(bench, '.tmp');
 const inBench = (name) => existsSync(join(bench, 'node_modules', name));
 
-/** Compiled, since a loader would be part of the memory and the CPU time that are measured. Types are checked elsewhere. */
+/** Compiles the sources, because a loader would add to the measured memory and CPU time. It does not check types. */
 export function build(from = root, to = 'esm') {
   const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
   const flags = ['--declaration', 'false', '--noCheck', '--outDir', join(scratch, to)];
   run(process.execPath, [tsc, '-p', join(from, 'lib', 'tsconfig.esm.json'), ...flags]);
 }
 
-/** The same of an earlier revision, or what somebody has compiled already. */
+/** Compiles an earlier git revision, or copies a folder with compiled sources. */
 export function buildRevision(revision) {
   if (existsSync(join(revision, 'index.js'))) return cpSync(revision, join(scratch, 'before'), { recursive: true });
   const from = join(scratch, 'revision');
@@ -31,7 +31,7 @@ export function buildRevision(revision) {
   build(from, 'before');
 }
 
-/** Bare Node and ours need nothing that the repository has not installed already. */
+/** Installs the peers, unless every requested peer needs only packages that the repository has installed already. */
 export function install(peers) {
   const own = ['ours', ...bare, 'express', ...Object.keys(journals)];
   if (peers.every((peer) => own.includes(peer) || inBench(peer))) return;

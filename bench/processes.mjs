@@ -1,15 +1,15 @@
-// Starts the measured server and the clients, each a process of its own on a core of its own, and talks to them.
-// May know: nothing of scenarios. Keeps: every process that was started is ended.
+// Starts the measured server and the clients, each as a process on a core of its own, and exchanges messages with them.
+// Invariant: every process that was started is ended.
 import { spawn, spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
-// With one core, or without taskset (macOS), nothing is pinned; RESULTS.md says which it was.
+// With one core, or without taskset (macOS), nothing is pinned. RESULTS.md shows whether it was.
 export const pinned = availableParallelism() > 1 && spawnSync('taskset', ['-V']).status === 0;
 
 const running = new Set();
 
-/** Ends whatever a failed scenario has left. */
+/** Ends the processes that a failed scenario did not end. */
 export async function endAll() {
   await Promise.all([...running].map((child) => child.end()));
 }
@@ -19,7 +19,7 @@ export class Child {
   #calls = new Map();
   #next = 1;
   #ended;
-  /** Called with each message that is no answer. */
+  /** Called with each message that is not an answer. */
   onMessage = undefined;
 
   constructor(script, { core, args = [], nodeArgs = [] } = {}) {
@@ -56,28 +56,29 @@ export class Child {
     });
   }
 
-  tell(name, args = {}) {
+  /** Sends a command without an answer. */
+  notify(name, args = {}) {
     if (this.#process.connected) this.#process.send({ name, args });
   }
 
   async end() {
-    // A profile is written only by a process that leaves by itself.
-    this.tell('exit');
+    // Node writes the CPU profile only if the process exits by itself.
+    this.notify('exit');
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), 10_000);
     await this.#ended;
     clearTimeout(timer);
   }
 
   #receive(message) {
-    const waiting = this.#calls.get(message.id);
-    if (waiting === undefined) return this.onMessage?.(message);
+    const call = this.#calls.get(message.id);
+    if (call === undefined) return this.onMessage?.(message);
     this.#calls.delete(message.id);
-    if (message.error === undefined) waiting.resolve(message.result);
-    else waiting.reject(new Error(message.error));
+    if (message.error === undefined) call.resolve(message.result);
+    else call.reject(new Error(message.error));
   }
 }
 
-/** The child's side: answers calls by `commands[name](args)`. */
+/** Runs in the child process: answers each call with the result of `commands[name](args)`. */
 export function answer(commands) {
   process.on('message', async ({ id, name, args }) => {
     if (name === 'exit') process.exit(0);

@@ -82,7 +82,7 @@ function page(scenarios) {
 
 const intro = `\`npm run bench\` writes this page; the data is in results.json.
 
-Server and clients are separate processes. Redis runs on the clients' core. CPU is that of the server, user and system, as the
+Server and clients are separate processes. Redis and Postgres run on the clients' core. CPU is that of the server, user and system, as the
 kernel counts it. The implementations take turns within each round. A figure appears only if every client received every event,
 once and in order.
 

@@ -1,5 +1,5 @@
-// `npm run bench`: every scenario, every peer, interleaved over rounds, then the report.
-// Keeps: a figure is printed only for a run in which every client received every event.
+// Runs `npm run bench`: every scenario with every peer, interleaved over rounds, and then the report.
+// Invariant: a figure is printed only for a run in which every client received every event.
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { readFlags, usage } from './flags.mjs';
@@ -26,18 +26,18 @@ function peersOf(scenario) {
 function namedPeers(scenario) {
   if (flags.peers !== undefined) return scenario.peers.filter((peer) => flags.peers.includes(peer));
   if (!flags.smoke) return scenario.peers;
-  // Ours, and what it is compared with: every further process would only make the tests slower.
+  // Only ours and its baseline, because every other process would only make the tests slower.
   return scenario.smokePeers ?? ownPeers.filter((peer) => peer === 'ours' || peer === scenario.baseline);
 }
 
-/** One scenario; the peers take turns, so that a slow minute of the machine falls on all of them. */
+/** Measures one scenario. The peers alternate, so a slow minute of the machine affects all of them. */
 async function measure(scenario) {
   const peers = peersOf(scenario);
   const size = { ...(flags.smoke ? scenario.smoke : scenario.size), ...flags.sizes };
   const samples = Object.fromEntries(peers.map((peer) => [peer, []]));
   const refused = {};
   for (let round = 0; round < flags.rounds; round++) {
-    for (const peer of turned(peers, round)) {
+    for (const peer of rotated(peers, round)) {
       if (peer in refused) continue;
       progress(`${scenario.name}: round ${round + 1} of ${flags.rounds}, ${peer}`);
       try {
@@ -52,7 +52,7 @@ async function measure(scenario) {
   return { name, title, baseline, metrics, size, rounds: flags.rounds, samples, refused };
 }
 
-/** A row of ours is one with a journal, or with what memory keeps. */
+/** Whether a row measures this package: with a journal, or with the history in memory. */
 const isOurs = (peer) => peer === 'ours' || peer in journals;
 const earlier = (peer) => (peer === 'ours' ? 'before' : `${peer}-before`);
 
@@ -65,8 +65,8 @@ function subjectOf(peer) {
   return { peer: 'ours', options };
 }
 
-/** The next round begins with the next peer: nobody is always first, or always after the same one. */
-const turned = (peers, by) => peers.map((_, i) => peers[(i + by) % peers.length]);
+/** Returns the peers in the order of a round. Each round starts with the next peer, so that no peer is always the first. */
+const rotated = (peers, by) => peers.map((_, i) => peers[(i + by) % peers.length]);
 
 function profileOf(scenario, peer) {
   if (!flags.profile) return [];

@@ -1,5 +1,5 @@
-// The measured process: one peer, told what to do over IPC, so that nothing but its own work is in its CPU time.
-// May know: the adapters by name. Keeps: the bytes of an event and the pace are the same for every peer.
+// The measured process: it runs one peer and receives its commands over IPC, so its CPU time contains no other work.
+// Invariant: the bytes of an event and the pace are the same for every peer.
 import { answer } from './processes.mjs';
 import { document, payload } from './events.mjs';
 import { cpu, machineTime, settledMemory, since, Watch } from './gauges.mjs';
@@ -14,7 +14,7 @@ let seq = 0;
 let started = cpu();
 let resume = () => {};
 
-/** `ticks` times `perTick` broadcasts within one turn of the event loop, each tick when every client has the last one. */
+/** Makes `perTick` broadcasts in one tick, `ticks` times. The next tick follows when every client has received the last broadcast. */
 async function publish({ ticks, perTick, bytes }) {
   const make = bytes === 'document' ? document : (n) => payload(n, bytes);
   const start = cpu();
@@ -27,8 +27,8 @@ async function publish({ ticks, perTick, bytes }) {
 }
 
 /**
- * `among` events while nobody is connected, `missed` of them for everyone and spread evenly; the others are for a channel that
- * nobody is in, and have a number that nobody waits for. Only the journal can say when they are safe.
+ * Publishes `among` events while no client is connected. Of these, `missed` are for all clients, and are spread evenly. The others are
+ * for a channel without members, and their number is not counted. Each broadcast resolves when the journal has stored its event.
  */
 async function scatter({ missed, among, bytes }) {
   const before = (n) => Math.floor((n * missed) / among);
@@ -39,7 +39,7 @@ async function scatter({ missed, among, bytes }) {
   );
 }
 
-/** So many a second, and when each was sent. */
+/** Broadcasts `rate` events per second. Returns the time at which each was sent. */
 async function sendSteadily({ count, rate, bytes }) {
   const sent = [];
   await steadily(count, rate, () => {

@@ -1,5 +1,5 @@
-// Two ways to read a stream: the raw socket, which costs almost nothing, and node:http with gunzip where bytes are compressed.
-// May know: nothing of events. Keeps: `ready` settles only after the head of a 200.
+// Two ways to read a stream: a raw socket, which costs almost nothing, and node:http with gunzip for compressed streams.
+// Invariant: `ready` resolves only after the head of a response with status 200.
 import { get } from 'node:http';
 import { connect } from 'node:net';
 import { createGunzip } from 'node:zlib';
@@ -11,18 +11,20 @@ export function openSocket({ port, path, localAddress, lastEventId, onChunk, onE
   const ready = new Promise((resolve, reject) => {
     socket.once('data', (chunk) => {
       if (!chunk.toString('latin1', 0, 12).startsWith('HTTP/1.1 200')) {
-        return reject(new Error(`no stream: ${chunk.toString('latin1').slice(0, 200)}`));
+        return reject(
+          new Error(`The response must have status 200; received ${chunk.toString('latin1').slice(0, 200)}`),
+        );
       }
       onChunk(chunk);
       socket.on('data', onChunk);
       resolve();
     });
     socket.once('error', reject);
-    socket.once('close', () => reject(new Error('the server closed before the head')));
+    socket.once('close', () => reject(new Error('The server closed the connection before the head of the response')));
   });
   socket.on('error', () => {});
   socket.on('close', onEnd);
-  return { ready, bytesRead: () => socket.bytesRead, cut: () => socket.resetAndDestroy() };
+  return { ready, bytesRead: () => socket.bytesRead, abort: () => socket.resetAndDestroy() };
 }
 
 export function openGunzipped({ port, path, localAddress, onChunk, onEnd }) {
@@ -39,9 +41,10 @@ export function openGunzipped({ port, path, localAddress, onChunk, onEnd }) {
     request.once('error', reject);
     request.once('response', (response) => {
       answered = response;
-      if (response.statusCode !== 200) return reject(new Error(`no stream: ${response.statusCode}`));
+      if (response.statusCode !== 200)
+        return reject(new Error(`The response must have status 200; received ${response.statusCode}`));
       const zipped = response.headers['content-encoding'] === 'gzip';
-      if (!zipped) return reject(new Error('the stream is not compressed'));
+      if (!zipped) return reject(new Error('The stream is not compressed'));
       const plain = response.pipe(createGunzip());
       plain.on('data', onChunk);
       plain.on('error', () => {});
@@ -51,5 +54,5 @@ export function openGunzipped({ port, path, localAddress, onChunk, onEnd }) {
     });
   });
   request.on('error', () => {});
-  return { ready, bytesRead: () => answered?.socket.bytesRead ?? 0, cut: () => request.destroy() };
+  return { ready, bytesRead: () => answered?.socket.bytesRead ?? 0, abort: () => request.destroy() };
 }

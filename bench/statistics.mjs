@@ -1,4 +1,4 @@
-// Medians with their range, and ratios taken round by round.
+// Computes medians with their range, and ratios round by round.
 
 export function median(values) {
   const sorted = values.toSorted((a, b) => a - b);
@@ -6,13 +6,13 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** The smallest value that so many percent of all do not exceed. */
+/** Returns the smallest value that the given percentage of the values does not exceed. */
 export function percentile(values, percent) {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.ceil((sorted.length * percent) / 100) - 1];
 }
 
-/** `undefined` where a peer has no such figure. */
+/** Returns the median and the range of a figure; `undefined` if the peer does not have this figure. */
 export function spread(samples, metric) {
   const values = samples.map((sample) => sample[metric]).filter((value) => value !== undefined && value !== null);
   if (values.length === 0) return undefined;
@@ -20,8 +20,8 @@ export function spread(samples, metric) {
 }
 
 /**
- * How many times the baseline, in the median of the rounds: a minute in which the machine was slow changes both sides
- * of a round's ratio, but only one side of a ratio of medians.
+ * Returns the ratio to the baseline, as the median of the rounds. A minute in which the machine is slow changes both sides of a
+ * round's ratio, but only one side of a ratio of medians.
  */
 export function ratio(samples, baseline, metric) {
   const rounds = Math.min(samples.length, baseline.length);

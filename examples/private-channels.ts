@@ -1,9 +1,10 @@
 /*
  * A channel for each user. Ordinary middleware in front of the stream authenticates every connect. An event id is a position
- * in the log, never a permission.
+ * in the log, never a permission. Pages of https://app.example may read the stream, with their cookies.
  *
  *   npx tsx examples/private-channels.ts
  *   curl -N -H 'Cookie: session=s-ada' http://localhost:3000/events
+ *   curl -i -H 'Origin: https://app.example' http://localhost:3000/events
  *   curl -H 'Cookie: session=s-bob' -H 'Content-Type: application/json' -d '"Lunch?"' http://localhost:3000/notes/ada
  */
 import type { RequestHandler } from 'express';
@@ -14,8 +15,11 @@ import { sse } from '../lib/index.ts';
 
 const app = express();
 // #region readme
-const events = sse((conn, _req, res) => conn.join(`user:${res.locals.user}`));
+const events = sse((conn, _req, res) => conn.join(`user:${res.locals.user}`), {
+  cors: { origin: 'https://app.example', credentials: true },
+});
 
+app.use('/events', events.cors); // first: a preflight has no cookies, and a page can read a 401 only with CORS headers
 app.use(signedIn); // answers 401, or sets res.locals.user
 app.use('/events', events);
 app.post('/notes/:user', express.json({ strict: false }), async (req, res) => {

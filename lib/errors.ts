@@ -52,7 +52,7 @@ export class SseTypeError extends TypeError {
   }
 }
 
-/** Returns a value as error messages print it: its type and a part of it. A string is cut after 60 characters. */
+/** Returns a value as error messages print it: its type and a part of it. A string is shortened to 60 characters. */
 export function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === 'string') {

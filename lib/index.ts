@@ -4,7 +4,15 @@
  * @packageDocumentation
  */
 
-export { sse, type SseHandler, type SseRouter } from './http/router.ts';
+export {
+  sse,
+  type HandlerResult,
+  type SseHandler,
+  type SseRouter,
+  type SseRouterWithoutHistory,
+  type Transaction,
+  type TransactionalBroadcast,
+} from './http/router.ts';
 export type { CloseReason, Connection } from './api/connection.ts';
 export { SseError, SseTypeError, type SseErrorCode } from './errors.ts';
 export type {
@@ -19,7 +27,16 @@ export type {
 } from './journal/journal.ts';
 export { memoryJournal, type MemoryJournalOptions } from './journal/memory-journal.ts';
 export type { FollowedEvent, FollowOptions } from './hub/follow.ts';
-export type { AnyEvents, BroadcastOptions, EventMap, Message, Snapshot } from './api/message.ts';
+export type {
+  AnyEvents,
+  BroadcastMessage,
+  BroadcastOptions,
+  BroadcastText,
+  DefinedChannels,
+  EventMap,
+  Message,
+  Snapshot,
+} from './api/message.ts';
 export type { HeaderValues, Limits, SseOptions } from './options/options.ts';
 export type { DelayRange, Span } from './options/delay-range.ts';
 export type { Serialize } from './wire/event-stream.ts';

@@ -2,12 +2,19 @@
  * The public types: what must compile and what must not, checked by `tsc --noEmit`. An `@ts-expect-error` before a line that compiles
  * is itself an error. Only the expectations about types run, and they do nothing at run time.
  */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { expectTypeOf } from 'expect-type';
+import type { PoolClient } from 'pg';
 import express, { type Request, type Response, type Router } from 'express';
+import { inspector } from '../../lib/inspector/index.ts';
+import { metrics } from '../../lib/metrics/index.ts';
 import {
   memoryJournal,
   sse,
+  type BroadcastOptions,
   type CloseReason,
   type Connection,
   type Journal,
@@ -15,6 +22,7 @@ import {
   type SseHandler,
   type SseOptions,
   type SseRouter,
+  type SseRouterWithoutHistory,
   type SseStats,
 } from '../../lib/index.ts';
 
@@ -32,6 +40,28 @@ interface Events {
 }
 
 type WithMessage = { message: { text: string }; tick: number };
+
+/** Compiles programs with the compiler's command, and returns what it reports of each. */
+function errorsOf(programs: Readonly<Record<string, string>>): Record<string, string> {
+  const root = join(__dirname, '../..');
+  mkdirSync(join(root, '.tmp'), { recursive: true });
+  const folder = mkdtempSync(join(root, '.tmp/types-'));
+  try {
+    const names = Object.keys(programs);
+    for (const [n, name] of names.entries()) {
+      writeFileSync(join(folder, `${n}.ts`), `import { sse } from '../../lib/index.ts';\n${programs[name]}\n`);
+    }
+    const config = { extends: '../../tsconfig.json', include: ['*.ts'] };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
+    const { stdout } = spawnSync('npx', ['tsc', '-p', folder, '--pretty', 'false'], { encoding: 'utf8' });
+    const reports = stdout.split(/^(?=\S*?\d+\.ts\()/m);
+    return Object.fromEntries(
+      names.map((name, n) => [name, reports.filter((report) => /(\d+)\.ts\(/.exec(report)?.[1] === `${n}`).join('')]),
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
 
 /** Takes code that is compiled and never called. */
 const compiled = (_name: string, _code: (...given: never[]) => unknown): void => {};
@@ -72,20 +102,84 @@ test('an event map checks the names and payloads of push', () => {
   });
 });
 
+test('an event map checks the messages of a broadcast within a transaction', () => {
+  compiled('within', async (events: SseRouter<Events>, client: PoolClient) => {
+    const joined = events.within(client);
+    expectTypeOf(await joined.broadcast({ event: 'tick', data: 1 }, { to: 'a', key: 'k' })).toEqualTypeOf<void>();
+    await events.within((text: string) => client.query(text)).broadcast({ event: 'ping' });
+    await events.within({ query: async (_text: string, _values?: unknown[]) => [] }).broadcast({ event: 'ping' });
+    // @ts-expect-error -- an event that the map does not have
+    await joined.broadcast({ event: 'tock', data: 1 });
+    // @ts-expect-error -- data of another type
+    await joined.broadcast({ event: 'tick', data: '1' });
+    // @ts-expect-error -- no client and no function
+    events.within({});
+    // @ts-expect-error -- a function that takes no statement
+    events.within((n: number) => n);
+  });
+});
+
 test('an event map checks the messages of broadcast', () => {
   compiled('broadcast', async (events: SseRouter<Events>) => {
     expectTypeOf(await events.broadcast({ event: 'tick', data: 1 })).toEqualTypeOf<string>();
-    await events.broadcast('text');
     await events.broadcast({ event: 'ping' }, { to: 'a', except: ['b'] });
     await events.broadcast({ event: 'ping' }, { to: ['a', 'b'] as const });
     // @ts-expect-error a name that is not in the map
     await events.broadcast({ event: 'tock', data: 1 });
     // @ts-expect-error a payload of another type
     await events.broadcast({ event: 'tick', data: '1' });
+    await events.broadcast({ event: 'ping' }, undefined);
     // @ts-expect-error an unknown option
-    await events.broadcast('text', { too: 'a' });
+    await events.broadcast({ event: 'ping' }, { too: 'a' });
+    // @ts-expect-error an unknown option beside a known one
+    await events.broadcast({ event: 'ping' }, { to: 'a', kee: 'k' });
     // @ts-expect-error a channel is a string
-    await events.broadcast('text', { to: 7 });
+    await events.broadcast({ event: 'ping' }, { to: 7 });
+    // @ts-expect-error a string is a `message` event, which is not in the map
+    await events.broadcast('text');
+    // @ts-expect-error the ids of broadcasts are the log's
+    await events.broadcast({ event: 'tick', data: 1, id: 7 });
+  });
+  compiled('messages', (texts: SseRouter<{ message: 'a' | 'b' }>, objects: SseRouter<WithMessage>, any: SseRouter) => {
+    void texts.broadcast('a');
+    void any.broadcast('text');
+    // @ts-expect-error another text
+    void texts.broadcast('c');
+    // @ts-expect-error the payload of `message` is no string
+    void objects.broadcast('text');
+    // @ts-expect-error the ids of broadcasts are the log's, without a map as well
+    void any.broadcast({ data: 'x', id: 7 });
+  });
+  compiled('own ids', () => {
+    void sse<Events>({ history: false }).broadcast({ event: 'tick', data: 1, id: 7 }, { to: 'a' });
+    void sse<Events>(() => {}, { history: false }).broadcast({ event: 'tick', data: 1, id: 7 });
+    expectTypeOf(sse<Events>({ history: false })).toEqualTypeOf<SseRouterWithoutHistory<Events>>();
+    expectTypeOf<SseRouterWithoutHistory<Events>>().toExtend<SseRouter<Events>>();
+    // @ts-expect-error there is a history
+    void sse<Events>({ history: { size: 1 } }).broadcast({ event: 'tick', data: 1, id: 7 });
+    // @ts-expect-error a payload of another type
+    void sse<Events>({ history: false }).broadcast({ event: 'tick', data: '1', id: 7 });
+  });
+});
+
+test('the channels of a broadcast must not be undefined', () => {
+  type Given = BroadcastOptions | undefined;
+  compiled('channels', (events: SseRouter, options: Given, channel?: string, channels?: string[]) => {
+    void events.broadcast('x', options);
+    void events.broadcast('x', channel === undefined ? {} : { to: channel });
+    void events.broadcast('x', { ...(channel !== undefined && { to: channel }), except: 'a' });
+    void events.broadcast('x', { key: channel });
+    // @ts-expect-error the channel may be undefined, and the event would reach every connection
+    void events.broadcast('x', { to: channel });
+    // @ts-expect-error the list may be undefined
+    void events.broadcast('x', { to: channels, key: 'k', except: 'a' });
+    // @ts-expect-error the exception may be undefined, and the event would reach its members
+    void events.broadcast('x', { to: 'a', except: channel });
+    const later = { to: channel };
+    // @ts-expect-error the same, in a variable
+    void events.broadcast('x', later);
+    // @ts-expect-error undefined itself
+    void events.broadcast('x', { to: undefined });
   });
 });
 
@@ -154,6 +248,62 @@ test('an event map checks what a generator yields', () => {
     });
     // @ts-expect-error a number is not a message
     sse<Events>(() => [1]);
+    // @ts-expect-error a string would be ignored
+    sse(() => 'hello');
+    // @ts-expect-error a string would be ignored
+    sse(async () => 'hello', {});
+    // @ts-expect-error a timer is no result
+    sse((conn) => setInterval(() => conn.push('x'), 1000));
+  });
+});
+
+test('an error in a handler is reported for the handler, not for the options', () => {
+  const programs = {
+    'a wrong yield': "sse<{ tick: number }>(function* () { yield { event: 'tock', data: 1 }; });",
+    'a wrong payload':
+      "sse<{ tick: number }>(async function* (conn) { yield { event: 'tick' as const, data: conn.id }; });",
+    'a timer': "sse((conn) => setInterval(() => conn.push('x'), 1000));",
+    'a string': "sse(() => 'hello');",
+    'a wrong yield beside options':
+      "sse<{ tick: number }>(function* () { yield { event: 'tock', data: 1 }; }, { retry: 1 });",
+    'a timer beside options': "sse((conn) => setInterval(() => conn.push('x'), 1000), { history: false });",
+  };
+  for (const [name, errors] of Object.entries(errorsOf(programs))) {
+    expect([name, errors]).toEqual([name, expect.stringContaining('HandlerResult<')]);
+    expect([name, errors]).not.toEqual([name, expect.stringMatching(/properties in common/)]);
+  }
+});
+
+test('`sse<Events, State>()` types the state of connections', () => {
+  interface State {
+    user: string;
+    since: number;
+  }
+  expectTypeOf<Connection<Events, State>['state']>().toEqualTypeOf<Partial<State>>();
+  expectTypeOf<SseRouter<Events, State>>().toExtend<SseRouter<Events>>();
+  expectTypeOf<SseRouter<Events, State>>().toExtend<SseRouter>();
+  compiled('state', (options: SseOptions<Events, State>, given: SseHandler<Events, State>) => {
+    const events = sse<Events, State>(
+      (conn) => {
+        expectTypeOf(conn).toEqualTypeOf<Connection<Events, State>>();
+        conn.state.user = 'ada';
+        // @ts-expect-error a property that is not in the state
+        conn.state.name = 'ada';
+        // @ts-expect-error a value of another type
+        conn.state.since = 'today';
+      },
+      {
+        snapshot: (conn) => ({ event: 'tick', data: conn.state.since ?? 0 }),
+        recheck: { every: 1000, check: (conn) => conn.state.user !== undefined },
+        onError: (_error, conn) => void conn?.state.user?.toUpperCase(),
+      },
+    );
+    expectTypeOf(events).toEqualTypeOf<SseRouter<Events, State>>();
+    for (const conn of events.connections) expectTypeOf(conn.state.user).toEqualTypeOf<string | undefined>();
+    expectTypeOf(sse(given, options)).toEqualTypeOf<SseRouter>();
+    expectTypeOf(sse<Events, State>(given, options)).toEqualTypeOf<SseRouter<Events, State>>();
+    metrics(events);
+    inspector(events);
   });
 });
 

@@ -193,14 +193,14 @@ describe('a smoke run', () => {
     },
   );
 
-  it.each(['node-redis', 'ioredis', 'lmdb'])('machines has every figure of %s', (journal) => {
+  it.each(['node-redis', 'ioredis', 'lmdb', 'postgres'])('machines has every figure of %s', (journal) => {
     const scenario = scenarios.find(({ name }) => name === 'machines');
     expect(scenario?.refused).toEqual({});
     const [figures] = scenario?.samples[journal] ?? [];
     for (const name of ['publishes', 'p50', 'p99', 'catchUp', 'ring', 'log', 'bytes']) {
       expect(figures).toHaveProperty(name, expect.any(Number));
     }
-    // If the CPU time of Redis is not available, a note in the table contains the reason.
+    // If the CPU time of the engine is not available, a note in the table contains the reason.
     const { each, notes } = figures as { each?: number; notes: string[] };
     expect(each !== undefined || notes.length > 0).toBe(journal !== 'lmdb');
   });

@@ -14,6 +14,12 @@ export interface Stretch {
   readonly marks: (readonly [at: number, id: string])[];
 }
 
+/** One connection: the position of the server at its admission, and its last event. */
+export interface Admission {
+  readonly position: string;
+  lastId: string;
+}
+
 /** What all clients share. */
 export interface ClientHost {
   /** Returns the port of a server that answers; `undefined` if there is none. */
@@ -29,6 +35,7 @@ export interface ClientHost {
 export class Client {
   readonly room: string;
   readonly stretches: Stretch[] = [];
+  readonly admissions: Admission[] = [];
   connects = 0;
   comments = 0;
   /** Whether the head of an answer has arrived and the socket is open. */
@@ -61,7 +68,7 @@ export class Client {
     this.connects++;
     socket.setEncoding('latin1').setNoDelay();
     const id = this.#lastId === '' ? '' : `Last-Event-ID: ${this.#lastId}\r\n`;
-    socket.write(`GET /events?room=${this.room} HTTP/1.1\r\nHost: chaos\r\nAccept: text/event-stream\r\n${id}\r\n`);
+    socket.write(`GET /events?room=${this.room} HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n${id}\r\n`);
     socket.on('data', (text: string) => this.#read(parser, text));
     socket.on('end', () => socket.destroy());
     socket.on('error', () => {});
@@ -87,7 +94,9 @@ export class Client {
   #read(parser: StreamParser, text: string): void {
     if (this.#socket?.destroyed) return;
     const before = parser.comments;
-    for (const event of parser.feed(text)) this.#record(event);
+    const events = parser.feed(text);
+    if (parser.status !== '' && !this.isOpen) this.admissions.push({ position: parser.position, lastId: '' });
+    for (const event of events) this.#record(event);
     this.comments += parser.comments - before;
     if (parser.status === '' || this.isOpen) return;
     this.isOpen = true;
@@ -110,6 +119,7 @@ export class Client {
       else if (seen.get(id) !== data) this.#fault(`got ${id} as ${data}, others as ${seen.get(id)}`);
       if (this.stretches.length === 0) this.#fault('got an event before its first position');
       else this.stretches.at(-1)!.ids.push(id);
+      this.admissions.at(-1)!.lastId = id;
     } else this.#fault(`got an unknown event: ${event}`);
     this.#host.event(this, id);
   }

@@ -3,7 +3,7 @@
  * The only accepted difference is a lost entry, after a reset for an id that the log has lost.
  */
 import type { Client } from './client.ts';
-import type { Logged } from './server.ts';
+import { DISCONNECT, type Logged } from './logged.ts';
 
 export interface Faults {
   missing: number;
@@ -17,6 +17,8 @@ export interface Faults {
   unkept: number;
   /** In the log more than once, or with other data. */
   forged: number;
+  /** Connections that received an entry after a disconnect that followed their admission. */
+  overstays: number;
   details: string[];
 }
 
@@ -34,13 +36,18 @@ export const NO_FAULTS: Faults = {
   needlessResets: 0,
   unkept: 0,
   forged: 0,
+  overstays: 0,
   details: [],
 };
 
-/** Whether an id (`<milliseconds>-<number>`) is later than another. */
+/** Whether an id (`<milliseconds>-<number>`, or Postgres' `<epoch>-<number>-<tag>`) is later than another of the same log. */
 function isBehind(id: string, other: string): boolean {
-  const [ms, n] = id.split('-').map(Number) as [number, number];
-  const [otherMs, otherN] = other.split('-').map(Number) as [number, number];
+  const numbersOf = (text: string): [number, number] => {
+    const [first, second, tag] = text.split('-');
+    return [tag === undefined ? Number(first) : 0, Number(second)];
+  };
+  const [ms, n] = numbersOf(id);
+  const [otherMs, otherN] = numbersOf(other);
   return ms > otherMs || (ms === otherMs && n > otherN);
 }
 
@@ -59,7 +66,7 @@ export function compareWithLog(
       const mine = (to: string | null) => to === null || (JSON.parse(to) as string[]).includes(room);
       rooms.set(
         room,
-        log.flatMap(([, , to], n) => (mine(to) ? [n] : [])),
+        log.flatMap(([, data, to], n) => (data !== DISCONNECT && mine(to) ? [n] : [])),
       );
     }
     return rooms.get(room)!;
@@ -68,14 +75,25 @@ export function compareWithLog(
 
   const names = new Set<string>();
   for (const [id, data] of log) {
-    if (data !== '' && names.has(data)) faults.forged++;
+    if (data !== '' && data !== DISCONNECT && names.has(data)) faults.forged++;
     names.add(data);
     if (seen.has(id) && seen.get(id) !== data) faults.forged++;
   }
   for (const [id, data] of acknowledged) if (log[place.get(id) ?? -1]?.[1] !== data) faults.unkept++;
 
+  const disconnects = log.flatMap(([, data, to], n) => (data === DISCONNECT ? [[n, to] as const] : []));
   clients.forEach((client, number) => {
     const name = `client ${number}`;
+    for (const { position, lastId } of client.admissions) {
+      const [from, to] = [place.get(position), place.get(lastId)];
+      if (from === undefined || to === undefined) continue; // lost by the engine, or no event was received
+      const passed = disconnects.find(
+        ([n, room]) => n > from && n < to && (JSON.parse(room!) as string[]).includes(client.room),
+      );
+      if (passed === undefined) continue;
+      faults.overstays++;
+      fault(`${name}: admitted at ${position}, got ${lastId} after the disconnect ${log[passed[0]]![0]}`);
+    }
     const had = new Set<string>();
     client.stretches.forEach(({ ids, marks, reset }, index) => {
       if (reset) {

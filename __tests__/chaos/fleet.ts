@@ -5,7 +5,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import type { FromServer, Logged, Spec, ToServer } from './server.ts';
+import type { Logged } from './logged.ts';
+import type { DisconnectCommand, FromServer, Spec, ToServer } from './server.ts';
 
 const PROGRAM = join(__dirname, 'server.ts');
 
@@ -62,6 +63,19 @@ class Server {
     });
   }
 
+  /** Ends the connections of a room. Resolves with the id of the entry, and when the server had it. */
+  async disconnect(room: string, how: Omit<DisconnectCommand, 'disconnect'> = {}): Promise<{ id: string; at: number }> {
+    const reply = this.reply('disconnected');
+    this.send({ disconnect: room, ...how });
+    const { disconnected, at } = await reply;
+    return { id: disconnected, at };
+  }
+
+  /** Stops the process (SIGSTOP) or lets it continue (SIGCONT). */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child!.kill(signal);
+  }
+
   /** Sends SIGKILL. Settles when the process has ended. */
   async kill(): Promise<void> {
     const child = this.#child;
@@ -81,8 +95,9 @@ export class Fleet {
   readonly refused: string[] = [];
   publishing = false;
   kills = 0;
+  disconnects = 0;
 
-  constructor(specs: readonly Pick<Spec, 'engine' | 'at' | 'rate'>[]) {
+  constructor(specs: readonly Omit<Spec, 'name' | 'port'>[]) {
     this.servers = specs.map((spec, i) => new Server(this, { ...spec, name: String.fromCharCode(97 + i), port: 0 }));
   }
 
@@ -138,6 +153,7 @@ export class Fleet {
   onMessage(message: FromServer): void {
     if ('acknowledged' in message) this.acknowledged.set(...message.acknowledged);
     if ('refused' in message) this.refused.push(message.refused);
+    if ('disconnected' in message) this.disconnects++;
   }
 
   async stop(): Promise<void> {

@@ -35,6 +35,7 @@ test(`three processes on one path, killed for ${seconds} s`, async () => {
     const { faults, resets, deliveries } = await finishScenario('lmdb', fleet, clients, () => fleet.readLog());
     expect(faults).toEqual(NO_FAULTS);
     expect(resets).toBe(0);
+    expect(fleet.disconnects).toBeGreaterThan(0);
     expect(fleet.kills).toBeGreaterThanOrEqual(Math.floor(seconds / 5));
     expect(deliveries).toBeGreaterThan(clients.all.length * seconds * 3);
   } finally {

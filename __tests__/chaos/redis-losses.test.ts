@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Fleet } from './fleet.ts';
 import type { Clients } from './clients.ts';
 import { rounds, seconds, seed } from './settings.ts';
-import { CLIENTS, finishScenario, connectClients, streamOf } from './scenario.ts';
+import { CLIENTS, connectClients, finishScenario, startDisconnecting, streamOf } from './scenario.ts';
 import { NO_FAULTS } from './comparison.ts';
 import { Random } from '../fixtures/random.ts';
 import { nodeRedis } from '../fixtures/redis-clients.ts';
@@ -20,6 +20,7 @@ let proxy: Proxy;
 let fleet: Fleet;
 let clients: Clients;
 let random: Random;
+let stopDisconnecting = (): void => {};
 
 beforeAll(async () => {
   redis = await startRedis();
@@ -32,9 +33,11 @@ beforeEach(async () => {
   random = new Random(seed);
   fleet.acknowledged.clear();
   fleet.refused.length = 0;
+  fleet.disconnects = 0;
   clients = await connectClients(fleet, random);
 });
 afterEach(() => {
+  stopDisconnecting();
   redis.thaw();
   clients?.disconnect();
 });
@@ -44,7 +47,10 @@ afterAll(async () => {
   await redis.stop();
 });
 
-const finish = (name: string) => finishScenario(name, fleet, clients, () => streamOf(redis));
+const finish = (name: string) => {
+  stopDisconnecting();
+  return finishScenario(name, fleet, clients, () => streamOf(redis));
+};
 const wasReset = (times: number) => clients.until(`have ${times} resets`, ({ stretches }) => stretches.length > times);
 
 /*
@@ -82,6 +88,7 @@ test('Redis is frozen (SIGSTOP): clients stay connected, heartbeats continue, re
 test('FLUSHALL: every client receives a reset', async () => {
   const app = await nodeRedis.make(redis.url);
   clients.startCutting(40);
+  stopDisconnecting = startDisconnecting(fleet, random);
   for (let round = 1; round <= rounds; round++) {
     await app.command('FLUSHALL');
     await wasReset(round);
@@ -96,6 +103,7 @@ test('FLUSHALL: every client receives a reset', async () => {
 
 test('Redis is killed without persistence: every client receives a reset', async () => {
   clients.startCutting(40);
+  stopDisconnecting = startDisconnecting(fleet, random);
   for (let round = 1; round <= rounds; round++) {
     await redis.kill();
     await redis.start();
@@ -110,6 +118,7 @@ test('Redis is killed without persistence: every client receives a reset', async
 
 test('a failover loses acknowledged writes: clients that received them get a reset, the others continue', async () => {
   clients.startCutting(40);
+  stopDisconnecting = startDisconnecting(fleet, random);
   let lost = 0;
   for (let round = 1; round <= rounds; round++) {
     const replica = await startRedis();

@@ -48,6 +48,7 @@ test.each(['node-redis', 'ioredis'] as const)(
     expect(resets).toBe(0);
     // There were faults, and there were events.
     expect(engineKills).toBeGreaterThan(0);
+    expect(fleet.disconnects).toBeGreaterThan(0);
     expect(fleet.kills).toBeGreaterThanOrEqual(Math.floor(seconds / 5));
     expect(deliveries).toBeGreaterThan(clients.all.length * seconds * 3);
     clients.disconnect();

@@ -8,7 +8,7 @@ import type { RedisServer } from '../fixtures/redis-server.ts';
 import { Clients } from './clients.ts';
 import type { Fleet } from './fleet.ts';
 import { seed } from './settings.ts';
-import type { Logged } from './server.ts';
+import { dataOf, type Logged } from './logged.ts';
 import { type Comparison, compareWithLog } from './comparison.ts';
 
 export const CLIENTS = 300;
@@ -27,7 +27,19 @@ export async function connectClients(fleet: Fleet, random: Random, size = CLIENT
   }
 }
 
-/** Kills a server every 2.5 s, and calls `also` every 8 s, for this time. Settles when every killed process runs again. */
+/** Disconnects a random room every second. Returns a function that stops this. */
+export function startDisconnecting(fleet: Fleet, random: Random): () => void {
+  const timer = setInterval(() => {
+    const live = fleet.servers.filter((server) => server.live);
+    random.of(live)?.send({ disconnect: `room${random.below(3)}` });
+  }, 1000);
+  return () => clearInterval(timer);
+}
+
+/**
+ * Kills a server every 2.5 s, disconnects a room every second, and calls `also` every 8 s, for this time. Settles when every
+ * killed process runs again.
+ */
 export async function killServers(
   seconds: number,
   fleet: Fleet,
@@ -46,12 +58,14 @@ export async function killServers(
       const live = fleet.servers.filter((server) => server.live);
       if (live.length > 1) run(fleet.replace(random.of(live)!)); // otherwise no server would be left
     };
+    const stopDisconnecting = startDisconnecting(fleet, random);
     const timers = [
       setInterval(kill, 2500),
       setInterval(() => void (also && !busy && run(once())), Math.min(8000, (seconds * 1000) / 2)),
     ];
     setTimeout(() => {
       for (const timer of timers) clearInterval(timer);
+      stopDisconnecting();
       resolve();
     }, seconds * 1000);
   });
@@ -76,7 +90,8 @@ export async function finishScenario(
   const connects = clients.all.reduce((sum, client) => sum + client.connects, 0);
   process.stdout.write(
     `chaos, ${name}: seed ${seed}, ${log.length} entries, ${judged.deliveries} deliveries, ${connects} connections, ` +
-      `${clients.cuts} cuts, ${fleet.kills} kills of servers, ${judged.resets} resets, ${fleet.refused.length} refused publishes\n`,
+      `${clients.cuts} cuts, ${fleet.kills} kills of servers, ${fleet.disconnects} disconnects, ` +
+      `${judged.resets} resets, ${fleet.refused.length} refused publishes\n`,
   );
   return judged;
 }
@@ -90,7 +105,7 @@ export async function streamOf({ url }: Pick<RedisServer, 'url'>, key = '{sse}:l
       const page = (await app.command('XRANGE', key, from, '+', 'COUNT', '10000')) as [string, string[]][];
       for (const [id, pairs] of page) {
         const fields = new Map(pairs.flatMap((name, i) => (i % 2 === 0 ? [[name, pairs[i + 1]!] as const] : [])));
-        log.push([id, /^data: (.*)$/m.exec(fields.get('body') ?? '')?.[1] ?? '', fields.get('to') ?? null]);
+        log.push([id, dataOf(fields.get('body') ?? ''), fields.get('to') ?? null]);
       }
       if (page.length < 10_000) return log;
       from = `(${page.at(-1)![0]}`;

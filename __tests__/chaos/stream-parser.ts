@@ -15,6 +15,8 @@ export class StreamParser {
   comments = 0;
   /** The status line of the answer, when it has arrived. */
   status = '';
+  /** The position of the server at the admission: its header `X-Position`. */
+  position = '';
 
   /** Reads text, which is ASCII in these tests. Returns the events that are complete now. */
   feed(text: string): ParsedEvent[] {
@@ -23,6 +25,7 @@ export class StreamParser {
       const end = this.#raw.indexOf('\r\n\r\n');
       if (end < 0) return [];
       this.status = this.#raw.slice(0, this.#raw.indexOf('\r\n'));
+      this.position = /^X-Position: (.*)$/im.exec(this.#raw.slice(0, end))?.[1]?.trim() ?? '';
       this.#raw = this.#raw.slice(end + 4);
       this.#left = 0;
     }

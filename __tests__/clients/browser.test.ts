@@ -224,6 +224,34 @@ describe('across origins', () => {
     await until(own, ({ opens }) => opens === 1);
   });
 
+  test('a page reads the status of an answer of the authentication behind `events.cors`', async () => {
+    const home = await site();
+    const page = await pageAt(home.url);
+    const events = sse((conn) => conn.close(), { cors: { origin: home.url, credentials: true } });
+    later(() => events.close());
+    const { port } = await serve((app) => {
+      app.use('/events', events.cors, (req, res, next) => {
+        if (req.headers.authorization === 'Bearer good') next();
+        else res.sendStatus(401);
+      });
+      app.use('/events', events);
+    });
+    const statusOf = (token: string): Promise<number> =>
+      page.evaluate(
+        async ([to, authorization]) => {
+          const { status, body } = await fetch(to, {
+            credentials: 'include',
+            headers: { Authorization: authorization },
+          });
+          await body!.cancel();
+          return status;
+        },
+        [`http://localhost:${port}/events`, `Bearer ${token}`] as const,
+      );
+    expect(await statusOf('bad')).toBe(401);
+    expect(await statusOf('good')).toBe(200);
+  });
+
   test('the preflight allows a fetch with an Authorization header and a last event id', async () => {
     const { feed, page } = await crossOrigin((origin) => ({ origin, credentials: true }), { methods: ['GET', 'POST'] });
     const id = await feed.events.broadcast('seen');

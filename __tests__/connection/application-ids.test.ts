@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import express from 'express';
 import { open as openStore, type RootDatabase } from 'lmdb';
-import { sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { sse, type SseOptions, type SseRouterWithoutHistory } from '../../lib/index.ts';
 import { connect, type TestStream } from '../../lib/testing/index.ts';
 
 let folder: string;
@@ -26,7 +26,7 @@ afterEach(async () => {
 });
 
 interface Site {
-  events: SseRouter;
+  events: SseRouterWithoutHistory;
   /** Returns how many rows all connections have read from the store. */
   read: () => number;
   /** Returns how many cursors into the store are open. */
@@ -51,7 +51,7 @@ function site(options: SseOptions = {}): Site {
       cursors--;
     }
   }
-  const events = sse(async (conn) => conn.pushAll(rows(Number(conn.lastEventId) || 0)), { history: false, ...options });
+  const events = sse(async (conn) => conn.pushAll(rows(Number(conn.lastEventId) || 0)), { ...options, history: false });
   const app = express().use('/events', events);
   open.push(() => events.close());
   return {

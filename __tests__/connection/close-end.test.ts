@@ -13,7 +13,7 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 import { ask, eventually } from '../fixtures/http.ts';
 
@@ -185,7 +185,7 @@ describe('what a handler returns', () => {
       'an async generator that finishes',
       async function* () {
         yield 'a';
-        await turn();
+        await tick();
         yield 'b';
       } as AnyHandler,
     ],
@@ -201,7 +201,7 @@ describe('what a handler returns', () => {
     ['a promise of nothing', () => Promise.resolve()],
   ])('%s leaves the connection open', async (_what, handler) => {
     const { stream, conn } = await opened(handler, BARE);
-    await turn();
+    await tick();
     conn.push('later');
     expect((await stream.next()).data).toBe('later');
   });
@@ -212,8 +212,8 @@ describe('what a handler returns', () => {
       'a generator that throws',
       async function* () {
         yield 'a';
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         throw secret;
       } as AnyHandler,
     ],
@@ -221,8 +221,8 @@ describe('what a handler returns', () => {
       'an async handler that rejects',
       async (conn) => {
         conn.push('a');
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         throw secret;
       },
     ],
@@ -232,7 +232,7 @@ describe('what a handler returns', () => {
     async (what, handler) => {
       const onError = jest.fn();
       const snapshot = what.startsWith('a snapshot')
-        ? { snapshot: () => turn().then(() => Promise.reject(secret)) }
+        ? { snapshot: () => tick().then(() => Promise.reject(secret)) }
         : {};
       const { stream, conn } = await opened(handler, { ...BARE, onError, ...snapshot });
       const body = await stream.body();
@@ -285,7 +285,7 @@ describe('a client that does not read has one second after the close', () => {
     await choke(conn);
     const { socket } = conn.request;
     end({ conn, events });
-    await turn();
+    await tick();
     expect(conn.readyState).toBe('closed');
     expect(events.size).toBe(0);
     await expectCutAfterOneSecond(socket, stream);
@@ -322,7 +322,7 @@ describe('a connection that is behind when it closes', () => {
     const closing = end({ conn, events });
     if (how !== 'the router’s close()') await events.broadcast('after');
     expect(events.stats()).toMatchObject({ connections: 0, behind: 0 });
-    await turn();
+    await tick();
     stream.resume();
     await stream.until(() => stream.ended, 900);
     expect(await stream.closed).toBe('end');
@@ -345,7 +345,7 @@ describe('a connection that is behind when it closes', () => {
     await events.broadcast('missed');
     const { socket } = conn.request;
     conn.end();
-    await turn();
+    await tick();
     await expectCutAfterOneSecond(socket, stream);
     expect(stream.text).not.toContain('event: end');
   });

@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import type { Request, RequestHandler, Response } from 'express';
 import { memoryJournal, sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type ConnectOptions, type TestStream } from '../../lib/testing/index.ts';
-import { choke, EXPRESSES, gate, later, overOf, turn, type AnyHandler } from '../fixtures/support.ts';
+import { choke, EXPRESSES, gate, later, overOf, tick, type AnyHandler } from '../fixtures/support.ts';
 import { eventually, pause, serve } from '../fixtures/http.ts';
 
 const tenant = new AsyncLocalStorage<string>();
@@ -90,7 +90,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
         'returns the promise of a generator',
         {
           snapshot: async () => {
-            await turn();
+            await tick();
             return (function* () {
               yield secret();
             })();
@@ -153,7 +153,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
       }, options);
       const streams = await site.visit();
       await eventually(() => site.conns.size === USERS.length);
-      await turn();
+      await tick();
       void end(site, streams);
       await eventually(() => seen.length === USERS.length);
       expect(seen.filter(([user, ran]) => user !== ran)).toEqual([]);
@@ -184,8 +184,8 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
       const seen: string[] = [];
       const { conns, visit, events } = await crowd(async (conn) => {
         conn.open();
-        await turn();
-        await turn();
+        await tick();
+        await tick();
         conn.signal.addEventListener('abort', () => seen.push(here()));
       });
       const visiting = visit(['alice']);
@@ -193,8 +193,8 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
       await tenant.run('mallory', () => conns.get('alice')!.pushAll(['x']));
       await visiting;
       await eventually(() => events.size === 1);
-      await turn();
-      await turn();
+      await tick();
+      await tick();
       await events.close();
       expect(seen).toEqual(['alice']);
     });
@@ -289,7 +289,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
         async function* (seen) {
           try {
             for (let n = 0; ; n++) {
-              await turn();
+              await tick();
               seen('next');
               yield 'x'.repeat(n < 2 ? 10 : 65_536);
             }
@@ -303,7 +303,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
         (seen) =>
           new ReadableStream({
             async pull(controller) {
-              await turn();
+              await tick();
               seen('next');
               controller.enqueue('x'.repeat(65_536));
             },
@@ -356,7 +356,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
       }
       const iterator = source();
       void tenant.run('carol', () => conns.get('alice')!.pushAll(iterable(iterator, () => seen.push(here()))));
-      await turn();
+      await tick();
       await events.close();
       expect(seen).toEqual(['carol']);
     });
@@ -403,7 +403,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
         every: 50,
         async check(conn) {
           seen.push([userOf(conn.request), here()]);
-          await turn();
+          await tick();
           seen.push([userOf(conn.request), here()]);
           return true;
         },

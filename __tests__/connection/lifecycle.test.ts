@@ -1,5 +1,9 @@
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { connect as dial, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import express from 'express';
 import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
@@ -15,7 +19,7 @@ import {
   opened,
   type Opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 import { ask, eventually, pause, Raw } from '../fixtures/http.ts';
 
@@ -35,7 +39,7 @@ describe('heartbeat', () => {
     const { stream } = await opened(() => {}, { history: false, retry: 1000 });
     await stream.until(() => stream.retry === 1000);
     await advance(14_999);
-    await turn();
+    await tick();
     expect(stream.text).toBe(':\nretry: 1000\n');
     for (const beats of [1, 2, 3]) {
       await advance(15_000);
@@ -56,7 +60,7 @@ describe('heartbeat', () => {
     await write(all);
     await stream.until(() => stream.text.includes('x'));
     await advance(900);
-    await turn();
+    await tick();
     expect(stream.text.endsWith(':\n')).toBe(false);
     await advance(200);
     await stream.until(() => stream.text.endsWith('\n:\n'));
@@ -99,7 +103,7 @@ describe('heartbeat', () => {
     for (const jump of [86_400_000, -2 * 86_400_000]) {
       jest.setSystemTime(Date.now() + jump);
       await advance(500);
-      await turn();
+      await tick();
     }
     expect(events.size).toBe(1);
     await advance(100);
@@ -236,6 +240,30 @@ describe('limits', () => {
     ['2001:db8:1:2::1', '2001:db8:1:3::1', false],
     ['::ffff:192.0.2.1', '192.0.2.1', true],
     ['::ffff:192.0.2.1', '::ffff:192.0.2.2', false],
+    ['::ffff:cb00:7109', '203.0.113.9', true],
+    ['0:0:0:0:0:ffff:203.0.113.9', '::FFFF:CB00:7109', true],
+    ['::ffff:cb00:7109', '::ffff:cb00:710a', false],
+    ['0:0:0:0:0:ffff:203.0.113.9', '0:0:0:0:0:ffff:203.0.113.10', false],
+    ['203.0.113.9:50001', '203.0.113.9:50002', true],
+    ['203.0.113.9:50001', '203.0.113.9', true],
+    ['203.0.113.9:50001', '203.0.113.10:50001', false],
+    ['[2001:db8::7]:443', '[2001:db8::7]:50001', true],
+    ['[2001:db8::7]:443', '2001:db8::7', true],
+    ['[2001:db8::7]:443', '[2001:db8:0:1::7]:443', false],
+    ['[::ffff:203.0.113.9]:443', '203.0.113.9', true],
+    ['fe80::1%eth0', 'fe80::1%eth1', true],
+    ['fe80::1%eth0', 'fe80::2%eth0', false],
+    ['::203.0.113.9', '203.0.113.9', true],
+    ['1:2:3:4:5::192.0.2.1', '1:2:3:4:6::192.0.2.2', true],
+    ['64:ff9b::203.0.113.9', '203.0.113.9', true],
+    ['64:ff9b::203.0.113.9', '64:ff9b::203.0.113.10', false],
+    ['::ffff:0:203.0.113.9', '::ffff:0:203.0.113.10', false],
+    ['2002:cb00:7109:1::1', '2002:cb00:7109:2::1', true],
+    ['2001:0:1:2:3:4:34ff:8ef6', '203.0.113.9', true],
+    ['::1', '127.0.0.1', false],
+    ['client-a', 'client-b', false],
+    ['client-a', 'client-a', true],
+    ['localhost:1', 'localhost:2', true],
   ])('%s and %s are one client: %s', async (one, other, same) => {
     const { url } = await site({ perClient: 1 });
     const stream = await connect(url, undefined, as(one));
@@ -243,6 +271,38 @@ describe('limits', () => {
     await second.until(() => second.retry !== undefined);
     expect(RETRY_LATER.test(second.text)).toBe(same);
     await Promise.all([stream.close(), second.close()]);
+  });
+
+  test.each(['unknown', 'unix:'])(
+    'with `perClient`, requests whose address is %s are not counted together',
+    async (ip) => {
+      const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+      const { url, events } = await site({ perClient: 1 });
+      const two = await Promise.all([connect(url, undefined, as(ip)), connect(url, undefined, as(ip))]);
+      await eventually(() => events.size === 2);
+      expect(warned).toHaveBeenCalledTimes(1);
+      await Promise.all(two.map((stream) => stream.close()));
+    },
+  );
+
+  test('with `perClient`, requests over a Unix socket are not counted, and one warning contains the cure', async () => {
+    const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const events = sse({ limits: { perClient: 1 } });
+    later(() => events.close());
+    const socketPath = join(await mkdtemp(join(tmpdir(), 'sse-')), 'socket');
+    const server = createServer(appOf(events)).listen(socketPath);
+    later(() => rm(dirname(socketPath), { recursive: true }));
+    later(() => server.close());
+    await once(server, 'listening');
+    const two = await Promise.all([connect(server, '/events'), connect(server, '/events')]);
+    await eventually(() => events.size === 2);
+    expect(warned.mock.calls).toEqual([
+      [
+        expect.stringMatching(/limits\.perClient .*received undefined.*trust proxy.*clientKey/),
+        { code: 'SSE_CLIENT_UNKNOWN' },
+      ],
+    ]);
+    await Promise.all(two.map((stream) => stream.close()));
   });
 
   test('`clientKey` identifies a client', async () => {
@@ -273,8 +333,12 @@ describe('limits', () => {
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });
 
-  test('a `clientKey` that returns a promise causes an error in Express', async () => {
-    const { url, events } = await site({ perClient: 1, clientKey: (async () => 'a') as never });
+  test.each([
+    ['a promise', async () => 'a'],
+    ['undefined', () => undefined],
+    ['null', () => null],
+  ])('a `clientKey` that returns %s causes an error in Express', async (_what, clientKey) => {
+    const { url, events } = await site({ perClient: 1, clientKey: clientKey as never });
     expect((await ask(url)).status).toBe(500);
     expect(events.stats()).toMatchObject({ connecting: 0, opened: 0 });
   });
@@ -343,8 +407,8 @@ describe('limits', () => {
       socket.destroy();
       await closed;
       disconnected.open();
-      await turn();
-      await turn();
+      await tick();
+      await tick();
       expect(handler).not.toHaveBeenCalled();
       expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
     },
@@ -413,7 +477,7 @@ describe('a disconnect of the client', () => {
       await eventually(() => events.size === 2);
       const conn = [...events.connections].at(-1)!;
       setImmediate(() => raw.socket.resetAndDestroy());
-      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await turn();
+      while (conn.push('x'.repeat(1000)) || conn.readyState !== 'closed') await tick();
       await eventually(() => events.size === 1);
     }
     expect(events.stats().closed).toMatchObject({ client: 10, error: 0 });
@@ -424,7 +488,7 @@ describe('a disconnect of the client', () => {
     const { events, conn, stream } = await opened(
       async function* () {
         yield 'one';
-        await turn();
+        await tick();
         throw new Error('of the source');
       } as AnyHandler,
       {
@@ -471,7 +535,7 @@ describe('a disconnect of the client', () => {
     await eventually(() => events.size === 1, 10_000);
     const { user, system } = process.cpuUsage(before); // CPU time, because other processes may use the core meanwhile
     expect((user + system) / 1000).toBeLessThan(2000);
-    await turn();
+    await tick();
     expect(aborts).toBe(2000);
     expect(events.stats()).toMatchObject({ connections: 1, connecting: 0, behind: 0, closed: { client: 2000 } });
   });

@@ -6,13 +6,13 @@ import { PassThrough, Readable } from 'node:stream';
 import { ReadableStream as WebStream } from 'node:stream/web';
 import type { Source } from '../../lib/index.ts';
 import { collectGarbage } from '../fixtures/garbage.ts';
-import { BARE, choke, gate, HEAD, opened, overOf, turn } from '../fixtures/support.ts';
+import { BARE, choke, gate, HEAD, opened, overOf, tick } from '../fixtures/support.ts';
 
 type AnySource = Source<Record<string, unknown>>;
 
 async function* slowly<T>(...items: T[]): AsyncGenerator<T, void> {
   for (const item of items) {
-    await turn();
+    await tick();
     yield item;
   }
 }
@@ -82,6 +82,85 @@ describe('a source', () => {
     expect(stream.text).not.toContain('\uFFFD');
     await conn.pushAll([Buffer.from([0xe2, 0x82])] as unknown as string[]); // the source ends within a character
     expect((await stream.next()).data).toBe('\uFFFD');
+  });
+
+  const units = (text: string): string[] => text.split('');
+
+  test.each<[name: string, source: () => unknown]>([
+    ['a list of strings', () => units('a💥b豆💥💥')],
+    ['an async generator of strings', () => slowly(...units('a💥b豆💥💥'))],
+    ['a Node readable of objects', () => Readable.from(units('a💥b豆💥💥'))],
+    ['a web stream of strings', () => webOf(...units('a💥b豆💥💥'))],
+    ['messages', () => units('a💥b豆💥💥').map((data) => ({ data }))],
+    ['messages with a name', () => slowly(...units('a💥b豆💥💥').map((data) => ({ event: 'token', data })))],
+  ])('UTF-16 that is cut inside a surrogate pair stays whole: %s', async (_name, source) => {
+    const { stream } = await opened(async (connection) => {
+      await connection.pushAll(source() as AnySource);
+      connection.push({ event: 'last' });
+    }, BARE);
+    await stream.until(() => stream.events.at(-1)?.event === 'last');
+    const characters = stream.events.slice(0, -1).map(({ data }) => data as string);
+    expect(characters).toEqual(Array.from('a💥b豆💥💥'));
+  });
+
+  test('half of a surrogate pair waits for the next message of the same event', async () => {
+    const [high, low] = units('💥') as [string, string];
+    const { stream } = await opened(
+      (connection) =>
+        connection.pushAll([
+          { event: 'a', data: `1${high}`, id: 1 },
+          { event: 'b', data: `2${high}`, id: 2 },
+          `3${high}`,
+          { event: 'b', data: { not: 'a text' }, id: 3 },
+          { event: 'c', data: high, id: 4, retry: 5000 },
+          { event: 'a', data: `${low}4`, id: 5 },
+          { event: 'c', data: low },
+          `${low}5`,
+          { event: 'b', data: `no half${high}`, id: 6 },
+          { event: 'b', data: low, id: 7 },
+        ] as AnySource),
+      BARE,
+    );
+    await stream.until(() => stream.events.length === 9);
+    expect(stream.text).toBe(
+      [
+        `${HEAD}id: 1\nevent: a\ndata: 1\n\n`,
+        'id: 2\nevent: b\ndata: 2\n\n',
+        'data: 3\n\n',
+        'id: 3\nevent: b\ndata: {"not":"a text"}\n\n',
+        'id: 5\nevent: a\ndata: 💥4\n\n',
+        'id: 4\nevent: c\nretry: 5000\ndata: 💥\n\n',
+        'data: 💥5\n\n',
+        'id: 6\nevent: b\ndata: \uFFFDno half\n\n',
+        'id: 7\nevent: b\ndata: 💥\n\n',
+      ].join(''),
+    );
+  });
+
+  test('half of a surrogate pair at the end of a source is sent, as U+FFFD', async () => {
+    const [high] = units('💥') as [string];
+    const source = [`a${high}`, { event: 'b', data: high, id: 1 }, ''];
+    const { stream } = await opened((connection) => connection.pushAll(source as AnySource), BARE);
+    await stream.until(() => stream.events.length === 3);
+    expect(stream.text).toBe(`${HEAD}data: a\n\ndata: \uFFFD\n\nid: 1\nevent: b\ndata: \uFFFD\n\n`);
+  });
+
+  test('a line end of bytes that is cut between CR and LF is one line end', async () => {
+    const chunks = ['a\r', '\nb\r', 'c\r\n', '\r', '\n', 'd\r'].map(bytes);
+    const { stream } = await opened(async (connection) => {
+      await connection.pushAll(slowly(...chunks));
+      connection.push({ event: 'last' });
+    }, BARE);
+    await stream.until(() => stream.events.at(-1)?.event === 'last');
+    const text = stream.events.slice(0, -1).map(({ data }) => data as string);
+    expect(text.join('')).toBe('a\nb\nc\n\nd\n');
+  });
+
+  test('a message whose data is read only by encoding is read once', async () => {
+    let reads = 0;
+    const message = Object.defineProperty({ event: 'a' }, 'data', { get: () => `x${++reads}`, enumerable: true });
+    const { stream } = await opened((connection) => connection.pushAll([message] as AnySource), BARE);
+    expect((await stream.next()).data).toBe('x1');
   });
 
   test.each([undefined, null, 7, 'a string', {}, () => {}, true, Buffer.from('x')])(
@@ -228,7 +307,7 @@ describe('the release of a source', () => {
     const released = gate();
     const { conn } = await opened(() => {}, BARE);
     const pushed = conn.pushAll(make(released.open) as AnySource);
-    await turn();
+    await tick();
     conn.close();
     await released.pass;
     await pushed;
@@ -257,7 +336,7 @@ describe('the release of a source', () => {
     });
     await conn.pushAll(source); // without a listener, its error would end the process
     await destroyed.pass;
-    await turn();
+    await tick();
     expect(source.listenerCount('error')).toBeGreaterThan(0);
   });
 
@@ -287,7 +366,7 @@ describe('the release of a source', () => {
     const next = (): Promise<IteratorResult<string>> =>
       ++reads === 1 ? Promise.resolve({ value: 'y' }) : new Promise(() => {});
     const pushed = conn.pushAll({ [Symbol.asyncIterator]: () => ({ next }) });
-    await turn();
+    await tick();
     await stream.cut();
     await pushed;
     expect(reads).toBe(1);
@@ -316,7 +395,7 @@ describe('the release of a source', () => {
     ]);
     await stream.close();
     await pushed;
-    await turn();
+    await tick();
     process.off('unhandledRejection', unhandled);
     expect(unhandled).not.toHaveBeenCalled();
   });
@@ -353,8 +432,8 @@ describe('the release of a source', () => {
         }
       })(),
     );
-    await turn();
-    await turn();
+    await tick();
+    await tick();
     expect(produced).toBe(1); // pushAll waits for the client, and reads no further item
     const over = overOf(conn);
     await stream.cut();
@@ -373,7 +452,7 @@ describe('the release of a source', () => {
         yielded.push(new WeakRef(message));
         yield message;
       }
-      await turn();
+      await tick();
       more.open();
       await new Promise(() => {});
     })();
@@ -402,7 +481,7 @@ describe('the speed of the client', () => {
     let before = -1;
     while (before !== read) {
       before = read;
-      for (let ticks = 0; ticks < 50; ticks++) await turn();
+      for (let ticks = 0; ticks < 50; ticks++) await tick();
     }
     expect(read).toBeLessThan(2000);
     expect(conn.bufferedBytes).toBeLessThan(1_048_576);

@@ -16,7 +16,7 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 
 /** Calls `push` with arguments that its types refuse. */
@@ -54,7 +54,7 @@ describe('push()', () => {
     const answers: unknown[] = [];
     const { stream, conn } = await opened(async (connection) => {
       answers.push(pushAny(connection));
-      await turn();
+      await tick();
       answers.push(connection.readyState);
     }, BARE);
     conn.push('after');
@@ -191,7 +191,7 @@ describe('a closed connection', () => {
     let pushed = 0;
     const pushing = (async () => {
       while (conn.push('x'.repeat(1000)) || conn.readyState === 'open') {
-        if (++pushed % 100 === 0) await turn();
+        if (++pushed % 100 === 0) await tick();
       }
     })();
     await stream.next();
@@ -319,7 +319,7 @@ describe('the properties of a connection', () => {
     expect(conn.bufferedBytes).toBeGreaterThan(0);
     let drained = false;
     const waiting = conn.drained().then(() => (drained = true));
-    await turn();
+    await tick();
     expect(drained).toBe(false);
     stream.resume();
     await waiting;

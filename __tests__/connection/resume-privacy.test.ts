@@ -1,5 +1,5 @@
 /*
- * A resumed client receives the entries of its current channels, and learns nothing else, not even by ids, counts or sizes.
+ * A resumed client receives the entries of its current channels, and no other information, not even by ids, counts or sizes.
  */
 
 import express from 'express';
@@ -76,11 +76,11 @@ test('an excepted client does not receive the entry on return either', async () 
   const { events, rights, visit } = site();
   rights.set('ann', ['room', 'ann']).set('bob', ['room', 'bob']);
   const from = await events.broadcast('start');
-  await events.broadcast('said by ann', { to: 'room', except: 'ann' });
+  await events.broadcast('sent by ann', { to: 'room', except: 'ann' });
   await events.broadcast('to no channel', { to: [] });
   await events.broadcast('end');
   expect(dataOf(await (await visit('ann', from)).take(1))).toEqual(['end']);
-  expect(dataOf(await (await visit('bob', from)).take(2))).toEqual(['said by ann', 'end']);
+  expect(dataOf(await (await visit('bob', from)).take(2))).toEqual(['sent by ann', 'end']);
 });
 
 test('a client receives the same bytes, however many entries other channels have', async () => {

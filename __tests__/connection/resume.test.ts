@@ -160,6 +160,7 @@ describe('the last event id of a request', () => {
     await events.broadcast('not for two ids');
     const stream = await visit('', '', { 'last-event-id': [id, id] as never });
     expect(conn().lastEventId).toBe(`${id}, ${id}`);
+    expect((await stream.next()).json).toEqual({ reason: 'unknown', lastEventId: `${id}, ${id}` });
     await events.broadcast('live');
     expect(await stream.next()).toMatchObject({ data: 'live' });
   });
@@ -173,6 +174,7 @@ describe('the last event id of a request', () => {
     await visit();
     expect(conn().lastEventId).toBe('');
     await events.broadcast('after');
+    expect(await evil.next()).toMatchObject({ event: 'reset', json: { reason: 'unknown', lastEventId: '' } });
     expect(await evil.next()).toMatchObject({ data: 'after' });
     expect(evil.text).not.toContain('data:x');
   });
@@ -224,13 +226,14 @@ describe('a client that cannot be resumed receives a reset', () => {
     expect(events.stats().resumes.unknown).toBe(3);
   });
 
-  test('not for an id of another form, which belongs to the application: no reset, no positions', async () => {
+  test("unknown: an id that is not of the log's form", async () => {
     const { events, visit, conn } = await site({ heartbeat: 30 });
     const stream = await visit('', 'row 17');
+    expect((await stream.next()).json).toEqual({ reason: 'unknown', lastEventId: 'row 17' });
     await stream.until(() => stream.comments.length > 2); // heartbeats, and no checkpoint
-    await events.broadcast('live');
+    const id = await events.broadcast('live');
     const event = await stream.next();
-    expect(event).toMatchObject({ data: 'live', id: undefined });
+    expect(event).toMatchObject({ data: 'live', id });
     expect(conn().lastEventId).toBe('row 17');
   });
 

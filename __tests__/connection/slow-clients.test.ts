@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import express from 'express';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type TestStream } from '../../lib/testing/index.ts';
-import { another, appOf, BARE, choke, later, opened, overOf, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, choke, later, opened, overOf, tick } from '../fixtures/support.ts';
 import { clock, eventually, pause } from '../fixtures/http.ts';
 
 const BIG = 'x'.repeat(65_536);
@@ -42,7 +42,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     for (let n = 0; n < 1500 && conn.readyState === 'open'; n++) {
       conn.push(randomBytes(32_768).toString('hex'));
       most = Math.max(most, conn.bufferedBytes, socket.writableLength);
-      await turn();
+      await tick();
     }
     expect(await overOf(conn)).toBe('slow');
     expect(most).toBeLessThan(1_000_000 + 3 * 65_600);
@@ -62,7 +62,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     let most = 0;
     for (let n = 0; n < 1500; n++) {
       await events.broadcast(n % 2 ? BIG : randomBytes(32_768).toString('hex'));
-      if (n % 4 === 0) await turn();
+      if (n % 4 === 0) await tick();
       most = Math.max(most, conn.bufferedBytes, socket.writableLength);
     }
     expect(most).toBeLessThan(600_000);
@@ -70,7 +70,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     // The compressor may just have accepted a reset into its own buffers. A few more events fill them again.
     for (let n = 0; n < 50 && events.stats().behind === 0; n++) {
       await events.broadcast(randomBytes(32_768).toString('hex'));
-      await turn();
+      await tick();
     }
     expect(events.stats().behind).toBe(1);
     stream.resume();
@@ -93,7 +93,7 @@ describe.each<[front: string, handler: express.RequestHandler, options: SseOptio
     for (let n = 0; n < 400; n++) {
       const text = `${n} ${n % 2 ? BIG : randomBytes(32_768).toString('hex')}`;
       await events.broadcast(text);
-      if (n % 2) await turn();
+      if (n % 2) await tick();
     }
     expect(events.stats().behind).toBe(1);
     stream.resume();
@@ -272,7 +272,7 @@ test('a replay of 50 MB is sent no faster than the client reads', async () => {
   let most = 0;
   for (let n = 0; n < 200; n++) {
     most = Math.max(most, conn!.bufferedBytes, conn!.request.socket.writableLength);
-    await turn();
+    await tick();
   }
   expect(most).toBeLessThan(600_000);
   again.resume();

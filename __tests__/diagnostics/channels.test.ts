@@ -5,7 +5,7 @@ import { subscribe, unsubscribe, type ChannelListener } from 'node:diagnostics_c
 import { sse } from '../../lib/index.ts';
 import { channels } from '../../lib/diagnostics/channels.ts';
 import { eventually } from '../fixtures/http.ts';
-import { another, appOf, choke, later, opened, overOf, turn } from '../fixtures/support.ts';
+import { another, appOf, choke, later, opened, overOf, tick } from '../fixtures/support.ts';
 
 interface Published {
   readonly router: object;
@@ -30,7 +30,7 @@ test('open is published once for each stream, when it opens', async () => {
   expect(messages).toHaveLength(2);
 });
 
-test('close is published once for each stream, with its reason, whoever closes it', async () => {
+test('close is published once for each stream, with its reason, however it is closed', async () => {
   const messages = messagesOf('sse-router:close');
   const { events, app, conn, stream } = await opened();
   conn.end();
@@ -53,7 +53,7 @@ test('a request that never becomes a stream publishes neither open nor close', a
   });
   expect(stream.status).toBe(403);
   await stream.closed;
-  await turn();
+  await tick();
   expect([...open, ...close]).toEqual([]);
 });
 

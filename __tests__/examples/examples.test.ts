@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clear, listen, post, read, run, start } from './example-process.ts';
@@ -33,6 +33,17 @@ describe('private-channels', () => {
     const example = await start('private-channels.ts');
     expect((await fetch(`${example.url}/events`)).status).toBe(401);
     expect((await fetch(`${example.url}/events`, { headers: { Cookie: 'session=guessed' } })).status).toBe(401);
+    expect((await example.stop()).code).toBe(0);
+  });
+
+  test('a page of the listed origin can read the 401, and its preflight is answered', async () => {
+    const example = await start('private-channels.ts');
+    const headers = { Origin: 'https://app.example' };
+    const refused = await fetch(`${example.url}/events`, { headers });
+    expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([401, headers.Origin]);
+    const preflight = { ...headers, 'Access-Control-Request-Method': 'GET' };
+    expect((await fetch(`${example.url}/events`, { method: 'OPTIONS', headers: preflight })).status).toBe(204);
+    expect((await fetch(`${example.url}/events`, { headers: { Origin: 'https://b.example' } })).status).toBe(403);
     expect((await example.stop()).code).toBe(0);
   });
 
@@ -240,6 +251,87 @@ test('compression-and-helmet: gzip for clients that accept it, plain for others,
     await fetch(`${example.url}/messages`, { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: text });
     for (const { next } of [zipped, plain]) expect(await next()).toMatchObject({ event: 'message', data: text });
   }
+  expect((await example.stop()).code).toBe(0);
+});
+
+describe('logout', () => {
+  const sessions = join(folder, 'sessions');
+  const store = (id: string, user: string, expires = Date.now() + 60_000) =>
+    writeFileSync(join(sessions, id), JSON.stringify({ user, expires }));
+  const as = (url: string, session: string) => read(`${url}/events`, { headers: { Cookie: `session=${session}` } });
+  const env = { EVENTS: join(folder, 'logout-log'), SESSIONS: sessions };
+  mkdirSync(sessions);
+
+  test('a logout in one process ends the streams of the user in both, and of no other user', async () => {
+    const [here, there] = await Promise.all([start('logout.ts', env), start('logout.ts', env)]);
+    for (const id of ['phone', 'laptop']) store(id, 'ada');
+    store('other', 'bob');
+    const ada = await Promise.all([as(here.url, 'phone'), as(there.url, 'phone'), as(there.url, 'laptop')]);
+    const bob = await as(there.url, 'other');
+    for (const { next } of [...ada, bob]) expect(await next()).toMatchObject({ event: 'checkpoint' });
+    expect((await post(`${here.url}/logout`, {}, { Cookie: 'session=phone' })).status).toBe(204);
+    for (const { next } of ada) {
+      expect(await next()).toMatchObject({ event: 'end' });
+      expect(await next()).toBeUndefined();
+    }
+    expect((await as(there.url, 'laptop')).response.status).toBe(401);
+    expect((await post(`${here.url}/notes`, 'on', { Cookie: 'session=other' })).status).toBe(204);
+    expect(await bob.next()).toMatchObject({ event: 'note', data: 'on' });
+    for (const example of [here, there]) expect((await example.stop()).code).toBe(0);
+  });
+
+  test('a stream ends when its session expires', async () => {
+    const example = await start('logout.ts', env);
+    store('short', 'eve', Date.now() + 1500);
+    const { next } = await as(example.url, 'short');
+    expect(await next()).toMatchObject({ event: 'checkpoint' });
+    expect(await next()).toBeUndefined();
+    expect((await as(example.url, 'short')).response.status).toBe(401);
+    expect((await example.stop()).code).toBe(0);
+  });
+});
+
+test('current-values: a change in one process is the current value in every process', async () => {
+  const env = { EVENTS: join(folder, 'prices-log'), PRICES: join(folder, 'prices') };
+  const [here, there] = await Promise.all([start('current-values.ts', env), start('current-values.ts', env)]);
+  const put = (url: string, item: string, price: number) => post(`${url}/prices/${item}`, { price }, {}, 'PUT');
+  /** Asks until the process has this price of tea: it receives the change shortly after the request that made it. */
+  const pricesWith = async (url: string, tea: number): Promise<unknown> => {
+    for (let tries = 1; ; tries++) {
+      const prices = (await (await fetch(`${url}/prices`)).json()) as { tea?: number };
+      if (prices.tea === tea || tries === 100) return prices;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  };
+  await put(here.url, 'tea', 3);
+  await put(there.url, 'milk', 1);
+  await put(here.url, 'tea', 4);
+  const late = await start('current-values.ts', env);
+  for (const { url } of [here, there, late]) expect(await pricesWith(url, 4)).toEqual({ tea: 4, milk: 1 });
+  for (const example of [here, there, late]) expect((await example.stop()).code).toBe(0);
+}, 40_000); // it starts three processes
+
+test('trpc-subscription: a client that returns with an id continues after this event', async () => {
+  const example = await start('trpc-subscription.ts');
+  const order = async (item: string) =>
+    ((await (await post(`${example.url}/orders`, { item })).json()) as { id: string }).id;
+  const subscribe = (lastEventId?: string) =>
+    read(`${example.url}/trpc/orders`, {
+      headers: { Accept: 'text/event-stream', ...(lastEventId && { 'Last-Event-ID': lastEventId }) },
+    });
+  const live = await subscribe();
+  expect(await live.next()).toMatchObject({ event: 'connected' });
+  const tea = await order('tea');
+  expect(await live.next()).toEqual({ event: 'message', data: '{"order":{"item":"tea"}}', id: tea });
+  live.disconnect();
+  const milk = await order('milk');
+  const back = await subscribe(tea);
+  expect(await back.next()).toMatchObject({ event: 'connected' });
+  expect(await back.next()).toEqual({ event: 'message', data: '{"order":{"item":"milk"}}', id: milk });
+
+  const lost = await subscribe('0-0');
+  expect(await lost.next()).toMatchObject({ event: 'connected' });
+  expect(await lost.next()).toMatchObject({ data: '{"reset":"unknown"}' });
   expect((await example.stop()).code).toBe(0);
 });
 

@@ -357,6 +357,130 @@ describe.each(EXPRESSES)('%s', (_, make) => {
   });
 });
 
+describe.each(EXPRESSES)('events.cors in front of authentication, %s', (_, make) => {
+  async function guarded(cors: SseOptions['cors'], options: SseOptions = {}) {
+    const events = sse((conn) => conn.close(), { ...options, cors });
+    later(() => events.close());
+    let asked = 0;
+    const site = await serve((app) => {
+      app.use('/events', events.cors, (req, res, next) => {
+        asked++;
+        if (req.headers.authorization === 'Bearer good') next();
+        else res.set('WWW-Authenticate', 'Bearer').sendStatus(401);
+      });
+      app.use('/events', events);
+      app.use(((error, _req, res, _next) => void res.status(500).send(String(error.message))) as ErrorRequestHandler);
+    }, make);
+    return { events, at: `${site.url}/events`, asked: () => asked };
+  }
+  const preflight = {
+    'access-control-request-method': 'GET',
+    'access-control-request-headers': 'authorization,last-event-id',
+  };
+  const good = { authorization: 'Bearer good' };
+  const cors = { origin: [A], credentials: true };
+
+  test('a preflight gets 204 without authentication', async () => {
+    const { at, asked } = await guarded(cors);
+    const answer = await ask(at, { method: 'OPTIONS', headers: { origin: A, ...preflight } });
+    expect(answer.status).toBe(204);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': A,
+      'access-control-allow-credentials': 'true',
+      'access-control-allow-methods': 'GET',
+      'access-control-allow-headers': 'authorization,last-event-id',
+      'access-control-max-age': '600',
+    });
+    expect(asked()).toBe(0);
+  });
+
+  test('a 401 has the CORS headers, so that the page can read it', async () => {
+    const { at, asked } = await guarded(cors);
+    const answer = await ask(at, { headers: { origin: A } });
+    expect(answer.status).toBe(401);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': A,
+      'access-control-allow-credentials': 'true',
+    });
+    expect(answer.headers.get('vary')).toBe('Origin');
+    expect(asked()).toBe(1);
+  });
+
+  test('a foreign origin gets 403 before authentication, for its preflight as well', async () => {
+    const { at, events, asked } = await guarded(cors);
+    const origin = 'https://b.example';
+    for (const init of [{ headers: { origin, ...good } }, { method: 'OPTIONS', headers: { origin, ...preflight } }]) {
+      const answer = await ask(at, init);
+      expect(answer.status).toBe(403);
+      expect(allowed(answer.headers)).toEqual({});
+      expect(answer.text).toContain('trust proxy');
+    }
+    expect(asked()).toBe(0);
+    expect(events.stats().opened).toBe(0);
+  });
+
+  test('an authenticated request gets the stream, with the CORS headers once', async () => {
+    const { at, events } = await guarded(cors);
+    const answer = await ask(at, { headers: { origin: A, ...good } });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+    expect(answer.headers.get('vary')).toBe('Origin');
+    expect(answer.headers.get('access-control-allow-origin')).toBe(A);
+    expect(events.stats().opened).toBe(1);
+  });
+
+  test('an origin function is called once for a request', async () => {
+    const origin = jest.fn((_origin: unknown, answer: (error: null, is: boolean) => void) => {
+      setImmediate(answer, null, true);
+    });
+    const { at } = await guarded({ origin: origin as never });
+    for (let round = 1; round <= 3; round++) {
+      expect((await ask(at, { headers: { origin: A, ...good } })).status).toBe(200);
+      expect(origin).toHaveBeenCalledTimes(round);
+    }
+  });
+
+  test('an origin function that fails is an error to Express', async () => {
+    const { at, asked } = await guarded({ origin: (_origin, answer) => answer(new Error('no database')) });
+    expect(await ask(at, { headers: { origin: A } })).toMatchObject({ status: 500, text: 'no database' });
+    expect(asked()).toBe(0);
+  });
+
+  test('other requests go on: without an origin, OPTIONS that is no preflight, and all without the option', async () => {
+    const { at } = await guarded(cors);
+    expect((await ask(at)).status).toBe(401);
+    expect((await ask(at, { headers: good })).status).toBe(200);
+    expect((await ask(at, { method: 'OPTIONS', headers: { origin: A } })).status).toBe(401);
+    const without = await guarded(false);
+    const answer = await ask(without.at, { method: 'OPTIONS', headers: { origin: A, ...preflight } });
+    expect([answer.status, allowed(answer.headers)]).toEqual([401, {}]);
+    expect((await ask(without.at, { headers: { origin: A, ...good } })).status).toBe(200);
+  });
+
+  test('with `preflightContinue`, preflights go on to the middleware behind it', async () => {
+    const { at, asked } = await guarded({ ...cors, preflightContinue: true });
+    const answer = await ask(at, { method: 'OPTIONS', headers: { origin: A, ...preflight } });
+    expect([answer.status, answer.headers.get('access-control-allow-origin')]).toEqual([401, A]);
+    expect(asked()).toBe(1);
+  });
+
+  test('a response that has been sent goes on to the router, which reports it', async () => {
+    const events = sse({ cors });
+    later(() => events.close());
+    const errors: unknown[] = [];
+    const { url } = await serve((app) => {
+      app.use((_req, res, next) => {
+        res.sendStatus(204);
+        next();
+      });
+      app.use('/events', events.cors, events);
+      app.use(((error, _req, _res, _next) => void errors.push(error.code)) as ErrorRequestHandler);
+    }, make);
+    expect((await ask(`${url}/events`, { headers: { origin: A } })).status).toBe(204);
+    expect(errors).toEqual(['ERR_SSE_HEADERS_SENT']);
+  });
+});
+
 test('a router without an Express application trusts no proxy, and refuses a foreign origin', async () => {
   const events = sse((conn) => conn.close(), { cors: { origin: A } });
   later(() => events.close());
@@ -399,3 +523,26 @@ test('`null` is allowed if it is listed, without credentials', async () => {
   expect(answer.status).toBe(200);
   expect(answer.headers.get('access-control-allow-origin')).toBe('null');
 });
+
+test.each(['file://', 'chrome-extension://abcdef', 'capacitor://localhost', 'app://.'])(
+  'the origin %s of an application without a web server can be listed',
+  async (origin) => {
+    const events = sse((conn) => conn.close(), { cors: { origin: [origin], credentials: true } });
+    later(() => events.close());
+    const { url } = await serve((app) => app.use(events));
+    const answer = await ask(url, { headers: { origin } });
+    expect(answer.status).toBe(200);
+    expect(allowed(answer.headers)).toEqual({
+      'access-control-allow-origin': origin,
+      'access-control-allow-credentials': 'true',
+    });
+    expect((await ask(url, { headers: { origin: 'null' } })).status).toBe(403);
+  },
+);
+
+test.each(['file:', 'file:///', 'https://', 'https:///a.example', 'localhost:3000'])(
+  'the origin %s is refused at once, with an example',
+  (origin) => {
+    expect(() => sse({ cors: { origin: [origin] } })).toThrow(/^cors\.origin must be an origin .* Write '/);
+  },
+);

@@ -14,7 +14,7 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 
 const END = 'id: sse-router:end\nevent: end\ndata: \n\n';
@@ -32,7 +32,7 @@ describe.each<[name: string, wrap: (items: Iterable<unknown>) => (conn: Connecti
     (items) =>
       async function* () {
         for (const item of items) {
-          await turn();
+          await tick();
           yield item;
         }
       },
@@ -75,8 +75,8 @@ test('an async generator that throws after the opening closes the stream, which 
   const { stream, conn } = await opened(
     async function* () {
       yield 'before';
-      await turn();
-      await turn();
+      await tick();
+      await tick();
       throw error;
     },
     { ...BARE, onError },
@@ -101,7 +101,7 @@ test('the generator is stopped when the client disconnects: its finally block ru
   const { stream, conn } = await opened(async function* () {
     try {
       for (let n = 0; ; n++) {
-        await turn();
+        await tick();
         yield `${n}`;
       }
     } finally {
@@ -142,7 +142,7 @@ test('an endless generator is read at the speed of the client', async () => {
   let before = -1;
   while (before !== produced) {
     before = produced;
-    for (let ticks = 0; ticks < 50; ticks++) await turn();
+    for (let ticks = 0; ticks < 50; ticks++) await tick();
   }
   expect(conn.readyState).toBe('open'); // it was not closed, because it never held too many bytes
   expect(conn.bufferedBytes).toBeLessThan(1_048_576);
@@ -182,7 +182,7 @@ test('a generator over POST stops when its client disconnects', async () => {
       conn.signal.addEventListener('abort', stopped.open, { once: true });
       for (let n = 0; !conn.signal.aborted; n++) {
         yield { event: 'token', data: `${prompt ?? ''}${n}` };
-        await turn();
+        await tick();
       }
     },
     { ...BARE, methods: ['POST'] },
@@ -215,7 +215,7 @@ test('a generator is stopped when its client disconnects while the generator wai
   stream.pause();
   await choke(conn);
   filled.open();
-  await turn();
+  await tick();
   await stream.cut();
   expect(await over).toBe('client');
   await stopped.pass;

@@ -20,7 +20,7 @@ import {
   listening,
   opened,
   overOf,
-  turn,
+  tick,
 } from '../fixtures/support.ts';
 
 /** Returns an app with an error handler of its own, and the errors that this handler received. */
@@ -56,7 +56,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     [
       'rejects later',
       async () => {
-        await turn();
+        await tick();
         throw boom;
       },
     ],
@@ -103,7 +103,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
       'is an async generator that throws at once',
       // oxlint-disable-next-line require-yield -- that is the case
       async function* () {
-        await turn();
+        await tick();
         throw boom;
       },
     ],
@@ -168,7 +168,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     [
       'later',
       async (_conn, _req, res) => {
-        await turn();
+        await tick();
         res.sendStatus(403);
       },
     ],
@@ -190,7 +190,7 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     expect(stream.status).toBe(403);
     expect(await stream.body()).toBe('Forbidden');
     expect(stream.headers).not.toHaveProperty('x-accel-buffering');
-    await turn();
+    await tick();
     expect(conn.readyState).toBe('closed');
     expect(conn.signal.reason).toBe('handler');
     expect(conn.push('late')).toBe(false);
@@ -219,11 +219,11 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     for (const handler of [
       () => {},
       async () => {
-        await turn();
+        await tick();
       },
     ]) {
       const { stream, conn } = await opened(handler, BARE, { make });
-      await turn();
+      await tick();
       conn.push('still there');
       expect((await stream.next()).data).toBe('still there');
     }
@@ -256,7 +256,7 @@ describe('a handler that does not settle', () => {
     const answer = another(app).then((answered) => (stream = answered));
     await entered.pass;
     await jest.advanceTimersByTimeAsync(4900);
-    await turn();
+    await tick();
     expect(events.stats()).toMatchObject({ connections: 0, connecting: 1 });
     await jest.advanceTimersByTimeAsync(200);
     await answer;
@@ -312,7 +312,7 @@ test.each<[version: string, how: string, end: (conn: Connection, events: SseRout
     let text = '';
     socket.setEncoding('latin1').on('data', (more: string) => (text += more));
     const has = async (what: string): Promise<void> => {
-      while (!text.includes(what)) await turn();
+      while (!text.includes(what)) await tick();
     };
     await has('data: x\n\n');
     const [conn] = events.connections;
@@ -367,8 +367,8 @@ describe('onError', () => {
     fail(new Error('first'));
     expect(await over).toBe('error');
     expect(await stream.body()).toBe(`${HEAD}data: x\n\n`);
-    await turn();
-    await turn();
+    await tick();
+    await tick();
     expect(unhandled).not.toHaveBeenCalled();
     expect(warned).toHaveBeenCalledWith(expect.objectContaining({ message: 'second' }));
     expectNoConnection(events);
@@ -393,7 +393,7 @@ describe('onError', () => {
     });
     const { stream } = await opened(async (conn) => {
       conn.push('x');
-      await turn();
+      await tick();
       throw new Error('unexpected');
     }, BARE);
     expect(await stream.body()).toBe(`${HEAD}data: x\n\n`);
@@ -431,7 +431,7 @@ test('a handler that rejects because the client has disconnected causes no error
   );
   await stream.close();
   await done.pass;
-  await turn();
+  await tick();
   expect(conn.signal.reason).toBe('client');
   expect(onError).not.toHaveBeenCalled();
 });
@@ -442,9 +442,9 @@ test('the router waits for a thenable as for a promise', async () => {
   const events = sse(() => ({ then: pass.then.bind(pass) }) as Promise<void>, BARE);
   later(() => events.close());
   const answer = another(appOf(events));
-  while (events.stats().connecting === 0 && events.size === 0) await turn();
-  await turn();
-  await turn();
+  while (events.stats().connecting === 0 && events.size === 0) await tick();
+  await tick();
+  await tick();
   expect(events.size).toBe(0);
   open();
   await answer;

@@ -10,7 +10,7 @@ import { sse, type Message } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { encodeMessage, encodeComment, serializeDefault } from '../../lib/wire/event-stream.ts';
 import { lint, oracle } from '../wire/oracle.ts';
-import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, codeOf, gate, HEAD, later, opened, tick } from '../fixtures/support.ts';
 
 const BREAKS: [name: string, eol: string][] = [
   ['LF', '\n'],
@@ -46,7 +46,7 @@ describe.each(BREAKS)('fields that contain a %s', (_name, eol) => {
   test.each(attacks)('%s: broadcast rejects, and the history does not contain it', async (_case, message, code) => {
     for (const history of [undefined, false] as const) {
       const { stream, events } = await opened(() => {}, { history, retry: 1000 });
-      await expect(events.broadcast(message as unknown as Message)).rejects.toMatchObject({ code });
+      await expect(events.broadcast(message as never)).rejects.toMatchObject({ code });
       await events.broadcast('after');
       await stream.until(() => stream.events.at(-1)?.data === 'after');
       expect(stream.text).not.toMatch(/FORGED|heartbeatTimeout/);
@@ -192,7 +192,7 @@ describe('megabytes of line ends cost linear time', () => {
     stream.pause();
     while (conn.readyState === 'open') {
       conn.push('\n'.repeat(100_000)); // 700 kB each on the wire
-      await turn();
+      await tick();
     }
     expect(conn.signal.reason).toBe('slow');
   });

@@ -1,9 +1,15 @@
 /*
  * Broadcasts: which connections receive them, in which order, with which ids, and which messages are refused.
  */
-import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import {
+  sse,
+  type Connection,
+  type SseOptions,
+  type SseRouter,
+  type SseRouterWithoutHistory,
+} from '../../lib/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
-import { another, appOf, BARE, HEAD, later, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, HEAD, later, opened, tick } from '../fixtures/support.ts';
 
 /** Returns a router whose clients join the channels in their query, for example `?a&b`. */
 function channelRouter(options: SseOptions = {}) {
@@ -59,11 +65,29 @@ describe('the receivers', () => {
     expect(received.every((data) => data.length <= 1)).toBe(true);
   });
 
-  test('`undefined` means absent, as in options', async () => {
+  test.each(['to', 'except'])('an explicit `%s: undefined` is a TypeError, and reaches no connection', async (name) => {
     const { events, join } = channelRouter();
-    const stream = await join('a');
-    await events.broadcast('x', { to: undefined, except: undefined });
-    expect(await receivedBy(events, [stream])).toEqual([['x']]);
+    const streams = [await join('a'), await join('b')];
+    const user = undefined as { channel: string } | undefined;
+    await expect(events.broadcast('secret', { [name]: user?.channel } as never)).rejects.toMatchObject({
+      name: 'TypeError',
+      code: 'ERR_SSE_CHANNEL',
+      message: expect.stringMatching(
+        `^${name} must be a channel or a list of channels; received undefined. Leave it out`,
+      ),
+    });
+    expect(await receivedBy(events, streams)).toEqual([[], []]);
+  });
+
+  test('options without channels, and a key that is undefined, reach every connection', async () => {
+    const { events, join } = channelRouter();
+    const streams = [await join('a'), await join('b')];
+    await events.broadcast('x', { key: undefined });
+    await events.broadcast('y', undefined);
+    expect(await receivedBy(events, streams)).toEqual([
+      ['x', 'y'],
+      ['x', 'y'],
+    ]);
   });
 
   test.each([[''], [7], [null], [['a', '']], [['a', 7]], [{}]])(
@@ -168,7 +192,7 @@ describe('id and order', () => {
 describe('ids of the application', () => {
   test('a broadcast with an id of the application rejects with a TypeError, and reaches no connection', async () => {
     const { stream, events } = await opened();
-    await expect(events.broadcast({ id: 7, data: 'x' })).rejects.toMatchObject({
+    await expect(events.broadcast({ id: 7 as never, data: 'x' })).rejects.toMatchObject({
       name: 'TypeError',
       code: 'ERR_SSE_ID',
     });
@@ -178,7 +202,7 @@ describe('ids of the application', () => {
   test('with `history: false` a broadcast may have an id of the application, and no other id is written', async () => {
     const { stream, events } = await opened((conn) => void conn.push('hi'), BARE);
     expect(events.position).toBe('');
-    expect(await events.broadcast({ id: 7, data: 'x' })).toBe('7');
+    expect(await (events as SseRouterWithoutHistory).broadcast({ id: 7, data: 'x' })).toBe('7');
     expect(await events.broadcast('y')).toBe('');
     await stream.take(3);
     expect(stream.text).toBe(`${HEAD}data: hi\n\nid: 7\ndata: x\n\ndata: y\n\n`);
@@ -188,7 +212,7 @@ describe('ids of the application', () => {
     const events: SseRouter = sse(async (conn) => {
       conn.push('own');
       for (let n = 1; n <= 1100; n++) await events.broadcast(String(n));
-      await turn();
+      await tick();
     }, BARE);
     later(() => events.close());
     const stream = await another(appOf(events));
@@ -229,16 +253,18 @@ describe('ids of the application', () => {
     expect(stream.text).toBe(`${HEAD}id: 1\ndata: foo\n\ndata: all\n\n`);
   });
 
-  test('a Last-Event-ID of another form belongs to the application: no reset, no position', async () => {
+  test('a Last-Event-ID of another form alone claims nothing: the client receives a reset and positions', async () => {
     const { stream, conn, events } = await opened(
       (connection) => void connection.push('hi'),
       { retry: 1000 },
       { lastEventId: '42' },
     );
-    await events.broadcast('all');
-    await stream.take(2);
+    const { position } = events;
+    const id = await events.broadcast('all');
+    await stream.take(3);
     expect(conn.lastEventId).toBe('42');
-    expect(stream.text).toBe(`${HEAD}data: hi\n\ndata: all\n\n`);
+    const reset = `id: ${position}\nevent: reset\ndata: {"reason":"unknown","lastEventId":"42"}\n\n`;
+    expect(stream.text).toBe(`${HEAD}${reset}data: hi\n\nid: ${id}\ndata: all\n\n`);
   });
 });
 
@@ -270,12 +296,19 @@ describe('a refused broadcast', () => {
 
   test.each([
     ['at once', async () => {}],
-    ['later', turn],
+    ['later', tick],
   ])('a broadcast after close(), %s, rejects', async (_name, meanwhile) => {
     const { events } = channelRouter();
     await meanwhile();
     await events.close();
-    await expect(events.broadcast('x')).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    await expect(events.broadcast('x')).rejects.toMatchObject({
+      code: 'ERR_SSE_CLOSED',
+      message: expect.stringMatching(/^broadcast\(\) must .*events\.close\(\).*clearInterval\(\)/),
+    });
+    await expect(events.disconnect({ to: 'a' })).rejects.toMatchObject({
+      code: 'ERR_SSE_CLOSED',
+      message: expect.stringMatching(/^disconnect\(\) must .*events\.close\(\)/),
+    });
   });
 });
 
@@ -310,7 +343,7 @@ test('an error of one connection does not affect the others', async () => {
   expect(() => conns[0]!.push({ data: 1n } as never)).toThrow(TypeError);
   conns[1]!.signal.addEventListener('abort', () => conns[0]!.push('pushed by another'));
   conns[1]!.close();
-  await turn();
+  await tick();
   await events.broadcast('x');
   expect(await receivedBy(events, [one!, three!])).toEqual([['pushed by another', 'x'], ['x']]);
   expect(await two!.closed).toBe('end');

@@ -5,7 +5,7 @@
 import { type Connection, sse } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
-import { another, appOf, choke, later, listening, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, choke, later, listening, opened, tick } from '../fixtures/support.ts';
 
 const user = (conn: Connection) => conn.join('user:ada');
 
@@ -57,7 +57,7 @@ test('a connection that is still connecting ends, whether it has joined the chan
   later(() => events.close());
   const app = appOf(events);
   const streams = [connect(app, '/events?early=1'), connect(app, '/events')];
-  while (conns.length < 2) await turn();
+  while (conns.length < 2) await tick();
   await events.disconnect({ to: 'user:ada' });
   go();
   for (const stream of await Promise.all(streams)) expect(await stream.body()).not.toContain('data: secret');

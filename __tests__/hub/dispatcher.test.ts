@@ -8,7 +8,7 @@ import { Dispatcher } from '../../lib/hub/dispatcher.ts';
 import { PacketCache } from '../../lib/fanout/packet-cache.ts';
 import { Ring } from '../../lib/fanout/ring.ts';
 import { Counters } from '../../lib/diagnostics/stats.ts';
-import { turn } from '../fixtures/support.ts';
+import { tick } from '../fixtures/support.ts';
 
 const CONNECTIONS = 2000;
 const EVENTS = 3;
@@ -71,7 +71,7 @@ test.each<[string, (n: number) => string[], number]>([
     const slices: number[] = [];
     while (handOut.dispatchedUpTo < ring.head) {
       const start = clock.now;
-      await turn();
+      await tick();
       slices.push(clock.now - start);
     }
     expect(Math.max(...slices)).toBeLessThan(30);

@@ -4,7 +4,7 @@
 
 import { type FollowedEvent, type Journal, memoryJournal, sse } from '../../lib/index.ts';
 import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
-import { codeOf, later, turn } from '../fixtures/support.ts';
+import { codeOf, later, tick } from '../fixtures/support.ts';
 
 function router(options = {}) {
   const events = sse(options);
@@ -46,7 +46,7 @@ test('with channels, it behaves as a connection in them', async () => {
   await events.broadcast('c', { to: 'c' });
   await events.broadcast('a', { to: 'a' });
   await events.broadcast('but b', { except: 'b' });
-  await events.broadcast('nobody', { to: [] });
+  await events.broadcast('for no channel', { to: [] });
   await events.disconnect({ to: 'a' });
   await events.broadcast('last', { to: 'b' });
   expect((await take(iterator, 3)).map((event) => event.type === 'event' && event.data)).toEqual(['all', 'a', 'last']);
@@ -60,11 +60,11 @@ test('continues after a position, waits for new events, and ends by abort, by re
   const iterator = events.follow({ after: first, signal: controller.signal });
   expect(await take(iterator, 1)).toMatchObject([{ data: 'two' }]);
   const pending = iterator.next();
-  await turn();
+  await tick();
   await events.broadcast('three');
   expect(await pending).toMatchObject({ value: { data: 'three' } });
   const last = iterator.next();
-  await turn();
+  await tick();
   controller.abort();
   expect(await last).toEqual({ done: true, value: undefined });
 
@@ -73,7 +73,7 @@ test('continues after a position, waits for new events, and ends by abort, by re
   expect(await broken.next()).toMatchObject({ done: true });
 
   const closing = events.follow().next();
-  await turn();
+  await tick();
   await events.close();
   expect(await closing).toEqual({ done: true, value: undefined });
 });
@@ -138,6 +138,7 @@ test('works before the journal is open, and with history: false', async () => {
 
 test.each<[object, string, string?]>([
   [{ to: '' }, 'ERR_SSE_CHANNEL'],
+  [{ to: undefined }, 'ERR_SSE_CHANNEL'],
   [{ after: 7 }, 'ERR_SSE_ID'],
   [{ after: '' }, 'ERR_SSE_ID'],
   [{ signal: {} }, 'ERR_SSE_OPTION'],

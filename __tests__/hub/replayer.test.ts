@@ -6,7 +6,7 @@ import { SubscriberGroup } from '../../lib/fanout/subscriber-groups.ts';
 import { Replayer } from '../../lib/hub/replayer.ts';
 import type { Entry, Journal } from '../../lib/journal/journal.ts';
 import type { ServerConnection } from '../../lib/connection/server-connection.ts';
-import { turn } from '../fixtures/support.ts';
+import { tick } from '../fixtures/support.ts';
 
 const CONNECTIONS = 100;
 const LOG: Entry[] = ['1', '2', '3'].map((id) => ({ id, body: Buffer.from(`data: ${id}\n\n`) }));
@@ -48,7 +48,7 @@ test('no slice blocks the event loop for 30 ms; each connection receives every e
   const slices: number[] = [];
   while (catchUp.size > 0) {
     const start = now;
-    await turn();
+    await tick();
     slices.push(now - start);
     if (slices.length === 3) catchUp.remove(removed);
   }
@@ -83,7 +83,7 @@ test('a long scan of the log does not time out; an engine that does not answer t
     return reader;
   };
   waits('1');
-  await turn();
+  await tick();
   const other = waits('0'); // its id is before the start of this scan: it waits for the next scan
   // The hub's timer works like this: its time advances only when something is due.
   const advance = (until: number): void => {
@@ -92,7 +92,7 @@ test('a long scan of the log does not time out; an engine that does not answer t
   for (const at of [20_000, 40_000]) {
     advance(at);
     answers.shift()!();
-    while (answers.length === 0) await turn(); // it reads the next page
+    while (answers.length === 0) await tick(); // it reads the next page
     expect(failed).toEqual([]);
   }
   expect(other.source).toBe('queued');

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { sse, type Connection } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
-import { another, appOf, BARE, choke, codeOf, later, listening, opened, overOf, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, choke, codeOf, later, listening, opened, overOf, tick } from '../fixtures/support.ts';
 import { ask, clock, eventually, pause, Raw } from '../fixtures/http.ts';
 
 /** Whether the server closes within this time. */
@@ -69,7 +69,7 @@ test('a handler notices the shutdown by its signal', async () => {
   await eventually(() => events.size === 1);
   await events.close();
   expect(await overOf(conn)).toBe('shutdown');
-  await turn();
+  await tick();
   expect(reasons).toEqual(['shutdown']);
 });
 
@@ -170,7 +170,7 @@ test('a connection that is still connecting is answered so as well, and a late p
   expect(stream.status).toBe(200);
   expect(await stream.body()).toMatch(/retry: \d+\n$/);
   go();
-  await turn();
+  await tick();
   expect(conn.readyState).toBe('closed');
 });
 

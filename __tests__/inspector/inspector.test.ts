@@ -151,7 +151,7 @@ describe('the feed', () => {
           more: 0,
           queued: 0,
           lastId: events.position,
-          phase: 'live',
+          source: 'live',
           behind: false,
         },
       ],
@@ -250,7 +250,7 @@ describe('the feed', () => {
   });
 
   test('describes only the connections of one page, however many there are', () => {
-    const describe = jest.fn(() => ({ age: 0, lastId: '', phase: 'live', behind: false }));
+    const describe = jest.fn(() => ({ age: 0, lastId: '', source: 'live', behind: false }));
     const channels = new Set(['all']);
     const connections = new Set(
       Array.from({ length: 10_000 }, (_, n) => {

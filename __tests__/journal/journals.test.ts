@@ -6,10 +6,13 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { type Journal, memoryJournal, sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { lmdbJournal } from '../../lib/journal/lmdb/index.ts';
+import { postgresJournal } from '../../lib/journal/postgres/index.ts';
 import { redisJournal } from '../../lib/journal/redis/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
+import { newTable, type PostgresServer, startPostgres } from '../fixtures/postgres-server.ts';
 import { ioredis, type Kind, nodeRedis } from '../fixtures/redis-clients.ts';
 import { type RedisServer, startRedis } from '../fixtures/redis-server.ts';
 import { another, appOf, later } from '../fixtures/support.ts';
@@ -25,10 +28,31 @@ interface Log {
 }
 
 let redis: RedisServer;
+let postgres: PostgresServer;
 beforeAll(async () => {
   redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always');
+  postgres = await startPostgres();
 }, 120_000);
-afterAll(() => redis.stop());
+afterAll(async () => {
+  await redis?.stop();
+  await postgres?.stop();
+});
+
+async function onPostgres(): Promise<Log> {
+  const table = newTable();
+  const pool = new pg.Pool({ connectionString: postgres.url });
+  pool.on('error', () => {}); // the server is killed
+  later(() => pool.end());
+  return {
+    journal: async () => postgresJournal(pool, { table }),
+    async delete() {
+      await pool.query(`DROP TABLE ${table}_log, ${table}_outbox, ${table}_state, ${table}_producer`);
+      const maker = postgresJournal(pool, { table }); // nothing else makes them again
+      await maker.open();
+      await maker.close();
+    },
+  };
+}
 
 const onRedis = (kind: Kind) => async (): Promise<Log> => {
   const key = `{${randomUUID()}}:log`;
@@ -42,7 +66,15 @@ const onRedis = (kind: Kind) => async (): Promise<Log> => {
   };
 };
 
-const ENGINES: { name: string; machines: number; make: () => Promise<Log> }[] = [
+interface Engine {
+  readonly name: string;
+  readonly machines: number;
+  readonly make: () => Promise<Log>;
+  /** Its server, where it has one. */
+  readonly server?: () => { kill(): Promise<void>; start(): Promise<void> };
+}
+
+const ENGINES: Engine[] = [
   { name: 'memory', machines: 1, make: async () => ({ journal: async () => memoryJournal() }) },
   {
     name: 'LMDB',
@@ -53,8 +85,9 @@ const ENGINES: { name: string; machines: number; make: () => Promise<Log> }[] = 
       return { journal: async () => lmdbJournal(path) };
     },
   },
-  { name: 'Redis with node-redis', machines: 2, make: onRedis(nodeRedis) },
-  { name: 'Redis with ioredis', machines: 2, make: onRedis(ioredis) },
+  { name: 'Redis with node-redis', machines: 2, make: onRedis(nodeRedis), server: () => redis },
+  { name: 'Redis with ioredis', machines: 2, make: onRedis(ioredis), server: () => redis },
+  { name: 'Postgres', machines: 2, make: onPostgres, server: () => postgres },
 ];
 
 interface Machine {
@@ -76,7 +109,7 @@ async function machineOn(log: Log, options: SseOptions = {}): Promise<Machine> {
 }
 
 /** Returns the machines of a new log. In memory, one machine takes both places. */
-async function machines(engine: (typeof ENGINES)[number], options?: SseOptions): Promise<[Machine, Machine, Log]> {
+async function machines(engine: Engine, options?: SseOptions): Promise<[Machine, Machine, Log]> {
   const log = await engine.make();
   const one = await machineOn(log, options);
   return [one, engine.machines > 1 ? await machineOn(log, options) : one, log];
@@ -176,7 +209,7 @@ describe.each(ENGINES)('$name', (engine) => {
   });
 });
 
-describe.each(ENGINES.filter(({ name }) => name.startsWith('Redis')))('$name, engine trouble', (engine) => {
+describe.each(ENGINES.filter(({ server }) => server !== undefined))('$name, engine trouble', (engine) => {
   test('the log is deleted: every client on every machine gets a reset, then the new events', async () => {
     const [one, two, log] = await machines(engine);
     const streams = await Promise.all([one.connect(), two.connect()]);
@@ -198,8 +231,8 @@ describe.each(ENGINES.filter(({ name }) => name.startsWith('Redis')))('$name, en
     const { id } = (await Promise.all(streams.map((stream) => stream.next())))[0]!;
     await one.events.broadcast('before');
     for (const stream of streams) expect(data(await stream.take(1))).toEqual(['before']);
-    await redis.kill();
-    const late = one.events.broadcast('during'); // waits for Redis
+    await engine.server!().kill();
+    const late = one.events.broadcast('during'); // waits for the engine
     const back = await two.connect(id);
     expect(data(await back.take(1))).toEqual(['before']);
     for (const stream of [...streams, back]) {
@@ -210,7 +243,7 @@ describe.each(ENGINES.filter(({ name }) => name.startsWith('Redis')))('$name, en
     expect(isUp()).toEqual([0, 0]);
     const unreachable = { code: 'ERR_SSE_JOURNAL', message: expect.stringContaining('cannot be reached') };
     expect(errors).toMatchObject([unreachable, unreachable]); // once for each router, however many attempts fail
-    await redis.start();
+    await engine.server!().start();
     await late;
     for (const stream of [...streams, back]) expect(data(await stream.take(1))).toEqual(['during']);
     expect([isUp(), errors.length]).toEqual([[1, 1], 2]);

@@ -92,7 +92,7 @@ test('refusals are counted by limit, resumes and resets by outcome', async () =>
   for (const reason of ['lost', 'unknown', 'diverged'] as const) {
     expect(seen.get(`sse_resumes_total{outcome="${reason}"}`)).toBe(events.stats().resumes[reason]);
   }
-  expect(events.stats().resumes).toMatchObject({ resumed: 1, unknown: 1 });
+  expect(events.stats().resumes).toMatchObject({ resumed: 1, unknown: 2 }); // a foreign id is unknown, too
 });
 
 test('names and units follow the rules of Prometheus, and every label has a closed list of values', async () => {
@@ -172,6 +172,35 @@ describe('several routers in one registry', () => {
     expect(() => registryOf([one, 'a'], [two, 'a'])).toThrow('received "a", the name of another router');
     expect(() => registryOf([one], [one])).toThrow('received one that it has already. Call metrics() once');
     expect(() => registryOf([one, 'a'], [one, 'b'])).toThrow('received one that it has already as "a"');
+  });
+
+  test.each([[undefined], ['feed']])('a new router replaces a closed one, with the name %s', async (router) => {
+    const registry = new Registry();
+    later(() => registry.clear());
+    for (let round = 1; round <= 3; round++) {
+      const events = sse();
+      later(() => events.close());
+      metrics(events, registry, router === undefined ? {} : { router });
+      await events.broadcast('x');
+      const seen = await scrape(registry);
+      const labels = router === undefined ? '' : '{router="feed"}';
+      expect(seen.get(`sse_broadcasts_total${labels}`)).toBe(1);
+      expect(seen.get(`sse_journal_append_duration_seconds_count${labels}`)).toBe(1);
+      await events.close();
+      expect((await scrape(registry)).get(`sse_broadcasts_total${labels}`)).toBe(1); // the last scrape before the end
+    }
+  });
+
+  test('a router that replaces another one removes all of its metrics, and leaves those of other routers', async () => {
+    const [old, other] = [sse(), sse()];
+    later(() => other.close());
+    const registry = registryOf([old, 'old'], [other, 'other']);
+    void old.close(); // a reload need not wait
+    const events = sse();
+    later(() => events.close());
+    metrics(events, registry, { router: 'new' });
+    const names = [...(await scrape(registry)).keys()].map((name) => /router="(\w+)"/.exec(name)![1]);
+    expect(new Set(names)).toEqual(new Set(['new', 'other']));
   });
 
   test('one router can be in two registries', async () => {

@@ -1,7 +1,6 @@
 /*
- * A client that stalls, drops and comes back with the last id that it read; and what must be true of what it has read.
- * Knows the hub as the application does, the pipe, and the engine as the truth to compare with.
- * Invariant: it judges by what a client sees, and by nothing that the hub says of itself.
+ * A client that stalls, disconnects and reconnects with the last id that it read, and the checks of what it has read.
+ * Invariant: the checks compare what the client has read with the log of the engine. They use no state of the hub.
  */
 
 import type { Request } from 'express';
@@ -11,62 +10,67 @@ import { isDisconnect } from '../../lib/wire/event-stream.ts';
 import { compare, type Engine } from './engine.ts';
 import { Pipe, StreamReader, type Dispatched } from './pipe.ts';
 
-/** What every client and check is told of the run. */
-export interface Terms {
-  /** Nothing leaves the log, or is forgotten: a reset is a failure. */
-  readonly lossless: boolean;
-  /** Nothing is forgotten by the engine: ids only grow. */
-  readonly faithful: boolean;
-  readonly snapshots: boolean;
+/** What the rules of a run guarantee to every client. */
+export interface Guarantees {
+  /** The log keeps every entry, so a reset is a failure. */
+  readonly isLossless: boolean;
+  /** The engine loses no new entries, so ids only grow. */
+  readonly idsOnlyGrow: boolean;
+  readonly hasSnapshots: boolean;
 }
 
-/** A channel that was joined after the opening, and the head's id then. */
-interface Late {
+/** A channel that the connection joined after it opened, and the id of the head at that moment. */
+interface LateJoin {
   readonly channel: string;
   readonly since: string;
 }
 
-/** One connection. */
-interface Visit {
+/** What a client records of one connection. */
+interface Attachment {
   readonly process: number;
   readonly pipe: Pipe;
-  readonly stream: ServerConnection;
+  readonly connection: ServerConnection;
   readonly reader: StreamReader;
+  /** The last event id that the request contained. */
   readonly lastEventId: string;
-  /** The head's id when it came. */
-  readonly admittedAt: string;
-  /** How many events have come. */
-  events: number;
-  late: Late[];
-  /** What was pushed: the head's id then, or `undefined` for what comes before everything: pushed before the opening, in one go. */
-  readonly pushed: (string | undefined)[];
-  firstAt: string | undefined;
-  received: number; // of these
-  newest: string | undefined; // the last broadcast
-  pushedAt: string | undefined; // the newest head at which something that has come was pushed
-  /** It has been behind the ring or ahead of it, or is being ended: own words may come later than at their place. */
-  loose: boolean;
+  /** The id of the head when the hub admitted the connection. */
+  readonly headWhenAdmitted: string;
+  eventsReceived: number;
+  lateJoins: LateJoin[];
+  /**
+   * The id of the head at each push. It is `undefined` for the pushes before the opening, while the head did not change: they arrive
+   * before any broadcast.
+   */
+  readonly pushHeads: (string | undefined)[];
+  firstPushHead: string | undefined;
+  pushesReceived: number;
+  lastBroadcast: string | undefined;
+  /** The newest head at which a push that has arrived was made. */
+  newestPushHead: string | undefined;
+  /** Whether own messages may arrive after newer broadcasts: the connection has been behind the ring, ahead of it, or closing. */
+  pushesMayLag: boolean;
 }
 
 export class Client {
   readonly name: number;
   readonly channels: readonly string[];
   lastEventId = '';
-  visit: Visit | undefined;
+  attachment: Attachment | undefined;
   resets = 0;
   readonly #engine: Engine;
-  readonly #terms: Terms;
-  /** The position after which everything must have come; since the start or the last reset. */
-  #base: string | undefined;
-  #list: string[] = []; // the broadcasts since then
-  /** The connections since then: up to which id each one went, and what it had joined late. */
-  #spans: { readonly upTo: string; readonly late: readonly Late[] }[] = [];
+  readonly #guarantees: Guarantees;
+  /** The position of the start or of the last reset. The client must have every entry after it. */
+  #startId: string | undefined;
+  /** The ids of the broadcasts since then. */
+  #broadcasts: string[] = [];
+  /** The earlier connections since then: the last id that each of them received, and its late joins. */
+  #earlierSpans: { readonly lastId: string; readonly lateJoins: readonly LateJoin[] }[] = [];
 
-  constructor(name: number, channels: readonly string[], engine: Engine, terms: Terms) {
+  constructor(name: number, channels: readonly string[], engine: Engine, guarantees: Guarantees) {
     this.name = name;
     this.channels = channels;
     this.#engine = engine;
-    this.#terms = terms;
+    this.#guarantees = guarantees;
   }
 
   admit(hub: Hub, process: number, pipe: Pipe): void {
@@ -77,190 +81,214 @@ export class Client {
       client: '',
       maxAge: undefined,
     };
-    this.visit = {
+    this.attachment = {
       process,
       pipe,
-      stream: hub.admit(pipe, admission),
-      reader: new StreamReader((event) => this.#take(event)),
+      connection: hub.admit(pipe, admission),
+      reader: new StreamReader((event) => this.#onEvent(event)),
       lastEventId: this.lastEventId,
-      admittedAt: hub.position,
-      events: 0,
-      late: [],
-      pushed: [],
-      firstAt: undefined,
-      received: 0,
-      newest: undefined,
-      pushedAt: undefined,
-      loose: false,
+      headWhenAdmitted: hub.position,
+      eventsReceived: 0,
+      lateJoins: [],
+      pushHeads: [],
+      firstPushHead: undefined,
+      pushesReceived: 0,
+      lastBroadcast: undefined,
+      newestPushHead: undefined,
+      pushesMayLag: false,
     };
-    this.visit.stream.join(...this.channels);
+    this.attachment.connection.join(...this.channels);
   }
 
-  /** The handler is done. */
+  /** The handler pushes some messages and returns. */
   open(pushes: number): void {
     for (let i = 0; i < pushes; i++) this.push();
-    this.visit!.stream.open();
+    this.attachment!.connection.open();
   }
 
   push(): void {
-    const visit = this.visit!;
-    const { stream, pushed } = visit;
-    if (stream.readyState === 'closed') return;
-    const at = stream.host.ring.headId;
-    if (pushed.length === 0) visit.firstAt = at;
-    const first = stream.isUnopened && at === visit.firstAt && pushed.every((one) => one === undefined);
-    pushed.push(first ? undefined : at);
-    stream.push({ event: 'own', data: String(pushed.length) });
+    const attachment = this.attachment!;
+    const { connection, pushHeads } = attachment;
+    if (connection.readyState === 'closed') return;
+    const head = connection.host.ring.headId;
+    if (pushHeads.length === 0) attachment.firstPushHead = head;
+    const isFirst =
+      connection.isUnopened && head === attachment.firstPushHead && pushHeads.every((id) => id === undefined);
+    pushHeads.push(isFirst ? undefined : head);
+    connection.push({ event: 'own', data: String(pushHeads.length) });
   }
 
   join(channel: string): void {
-    const { stream, late } = this.visit!;
-    if (stream.isUnopened || stream.readyState === 'closed' || stream.channels.has(channel)) return;
-    stream.join(channel);
-    late.push({ channel, since: stream.host.ring.headId });
+    const { connection, lateJoins } = this.attachment!;
+    if (connection.isUnopened || connection.readyState === 'closed' || connection.channels.has(channel)) return;
+    connection.join(channel);
+    lateJoins.push({ channel, since: connection.host.ring.headId });
   }
 
+  /** Reads at most so many bytes. Returns whether there were any. */
   read(bytes: number): boolean {
-    const visit = this.visit!;
-    const text = visit.pipe.read(bytes);
-    visit.reader.feed(text);
-    if (visit.pipe.isOver) this.leave();
+    const { pipe, reader } = this.attachment!;
+    const text = pipe.read(bytes);
+    reader.feed(text);
+    if (pipe.isOver) this.detach();
     return text !== '';
   }
 
-  /** The connection breaks: what was under way is lost, and so is an event of which the end is missing. */
-  leave(): void {
-    const { stream, late } = this.visit!;
-    this.visit = undefined;
-    if (this.#base !== undefined) this.#spans.push({ upTo: this.lastEventId, late });
-    stream.onResponseClosed();
+  /** Breaks the connection. Bytes that the client has not read are lost, and so is an event whose end is missing. */
+  detach(): void {
+    const { connection, lateJoins } = this.attachment!;
+    this.attachment = undefined;
+    if (this.#startId !== undefined) this.#earlierSpans.push({ lastId: this.lastEventId, lateJoins });
+    connection.onResponseClosed();
   }
 
-  /** Looks at where its connection stands. */
+  /** Records the state of the connection. Throws the fault of its pipe. */
   observe(): void {
-    const { source, readyState } = this.visit!.stream;
-    if (this.visit!.pipe.fault) throw this.visit!.pipe.fault;
+    const { pipe, connection } = this.attachment!;
+    const { source, readyState } = connection;
+    if (pipe.fault) throw pipe.fault;
     if (source === 'queued' || source === 'replaying' || source === 'paused' || readyState === 'closed')
-      this.visit!.loose = true;
+      this.attachment!.pushesMayLag = true;
   }
 
-  /** Everything that it should have by now has come, and nothing else. */
+  /** Throws unless the client has received exactly what it must have received by now. */
   check(): void {
-    const { visit } = this;
-    if (visit === undefined) throw new Error('it is not connected');
-    if (visit.received !== visit.pushed.length)
-      throw new Error(`${visit.received} of ${visit.pushed.length} pushes have come`);
-    if (this.#base === undefined) throw new Error('it has no cursor');
-    const disconnect = this.#disconnectOf(visit, this.#engine.head);
-    if (disconnect !== undefined) throw new Error(`it is still connected after the disconnect ${disconnect}`);
+    const { attachment } = this;
+    if (attachment === undefined) throw new Error('The client is not connected');
+    const { pushesReceived, pushHeads } = attachment;
+    if (pushesReceived !== pushHeads.length)
+      throw new Error(`The client received ${pushesReceived} of ${pushHeads.length} pushes`);
+    if (this.#startId === undefined) throw new Error('The client received no id');
+    const disconnect = this.#disconnectOf(attachment, this.#engine.head);
+    if (disconnect !== undefined) throw new Error(`The client is still connected after the disconnect ${disconnect}`);
     if (this.#engine.indexOf(this.lastEventId) === undefined)
-      throw new Error(`it would come back with ${this.lastEventId}, a phantom`);
+      throw new Error(`The client would reconnect with ${this.lastEventId}, which is not in the log`);
     const expected: string[] = [];
-    let has = 0;
-    for (const { id, sure } of this.#expected(visit)) {
-      if (this.#list[has] === id) has++;
-      else if (!sure) continue;
+    let matched = 0;
+    for (const { id, isRequired } of this.#expectedEntries(attachment)) {
+      if (this.#broadcasts[matched] === id) matched++;
+      else if (!isRequired) continue;
       expected.push(id);
     }
-    if (expected.join() !== this.#list.join()) {
-      throw new Error(`since ${this.#base} it should have [${expected.join(' ')}] and has [${this.#list.join(' ')}]`);
+    if (expected.join() !== this.#broadcasts.join()) {
+      throw new Error(
+        `After ${this.#startId} the client must receive [${expected.join(' ')}], and received [${this.#broadcasts.join(' ')}]`,
+      );
     }
   }
 
-  /** The filtered log. */
-  *#expected(visit: Visit): Generator<{ id: string; sure: boolean }> {
+  /** Yields the entries of the log that are for this client. An entry that is not required may have been received or not. */
+  *#expectedEntries(attachment: Attachment): Generator<{ id: string; isRequired: boolean }> {
     const { history } = this.#engine;
-    const spans = this.#spans.map(({ upTo, late }) => ({ until: this.#engine.truly(upTo), late }));
-    spans.push({ until: Infinity, late: visit.late });
-    for (let at = this.#engine.truly(this.#base!) + 1; at < history.length; at++) {
-      const { late } = spans.find(({ until }) => at <= until)!;
-      const since = late.filter((one) => at > this.#engine.truly(one.since));
-      const joined = [...this.channels, ...since.map(({ channel }) => channel)];
-      const { id, to, except, body } = history[at]!;
+    const spans = this.#earlierSpans.map(({ lastId, lateJoins }) => ({
+      lastIndex: this.#engine.effectiveIndexOf(lastId),
+      lateJoins,
+    }));
+    spans.push({ lastIndex: Infinity, lateJoins: attachment.lateJoins });
+    for (let i = this.#engine.effectiveIndexOf(this.#startId!) + 1; i < history.length; i++) {
+      const { lateJoins } = spans.find(({ lastIndex }) => i <= lastIndex)!;
+      const earlierJoins = lateJoins.filter(({ since }) => i > this.#engine.effectiveIndexOf(since));
+      const joined = [...this.channels, ...earlierJoins.map(({ channel }) => channel)];
+      const { id, to, except, body } = history[i]!;
       if (isDisconnect(body)) continue;
       if (to && !to.some((channel) => joined.includes(channel))) continue;
       if (except?.some((channel) => joined.includes(channel))) continue;
-      // Who joins late what an older broadcast is not for may have got it before or not.
-      yield { id, sure: !except?.some((channel) => late.some((one) => one.channel === channel)) };
+      // A late join of an excluded channel may happen before or after the connection receives the older broadcast.
+      const isRequired = !except?.some((channel) => lateJoins.some((join) => join.channel === channel));
+      yield { id, isRequired };
     }
   }
 
-  #take({ event, data, id }: Dispatched): void {
-    const visit = this.visit!;
-    visit.events++;
-    if (event === 'b') this.#broadcast(visit, id);
-    else if (event === 'own') this.#own(visit, data, id);
-    else if (event === 'reset') this.#reset(visit, data, id);
+  #onEvent({ event, data, id }: Dispatched): void {
+    const attachment = this.attachment!;
+    attachment.eventsReceived++;
+    if (event === 'b') this.#onBroadcast(attachment, id);
+    else if (event === 'own') this.#onPush(attachment, data, id);
+    else if (event === 'reset') this.#onReset(attachment, data, id);
     else if (event === 'snapshot') {
-      if (id !== undefined && data !== id) throw new Error(`a snapshot of ${data} with the position ${id}`);
-    } else if (event !== 'checkpoint') throw new Error(`an event ${event}`);
+      if (id !== undefined && data !== id) throw new Error(`The snapshot of the position ${data} has the id ${id}`);
+    } else if (event !== 'checkpoint') throw new Error(`The client received an unknown event, ${event}`);
     if (id === undefined) return;
     if (this.lastEventId === '') {
-      if (this.#terms.faithful && !this.#terms.snapshots && event !== 'reset' && id !== visit.admittedAt) {
-        throw new Error(`it came at ${visit.admittedAt}, and starts at ${id}`);
+      if (
+        this.#guarantees.idsOnlyGrow &&
+        !this.#guarantees.hasSnapshots &&
+        event !== 'reset' &&
+        id !== attachment.headWhenAdmitted
+      ) {
+        throw new Error(`The client connected at ${attachment.headWhenAdmitted}, and its first id is ${id}`);
       }
-      this.#begin(id);
+      this.#startAt(id);
     }
     this.lastEventId = id;
   }
 
-  #begin(base: string): void {
-    this.#base = base;
-    this.#list = [];
-    this.#spans = [];
+  #startAt(id: string): void {
+    this.#startId = id;
+    this.#broadcasts = [];
+    this.#earlierSpans = [];
   }
 
-  #broadcast(visit: Visit, id: string | undefined): void {
-    if (id === undefined) throw new Error('a broadcast without an id');
-    if (this.#base === undefined) throw new Error(`the broadcast ${id} before any cursor`);
-    if (this.#terms.faithful && visit.pushedAt !== undefined && compare(id, visit.pushedAt) <= 0) {
-      throw new Error(`${id} after what was pushed at ${visit.pushedAt}`);
+  #onBroadcast(attachment: Attachment, id: string | undefined): void {
+    if (id === undefined) throw new Error('A broadcast has no id');
+    if (this.#startId === undefined) throw new Error(`The broadcast ${id} arrived before any position`);
+    if (
+      this.#guarantees.idsOnlyGrow &&
+      attachment.newestPushHead !== undefined &&
+      compare(id, attachment.newestPushHead) <= 0
+    ) {
+      throw new Error(`The broadcast ${id} arrived after a push made at ${attachment.newestPushHead}`);
     }
-    const disconnect = this.#disconnectOf(visit, id);
-    if (disconnect !== undefined) throw new Error(`${id} after the disconnect ${disconnect}`);
-    visit.newest = id;
-    this.#list.push(id);
+    const disconnect = this.#disconnectOf(attachment, id);
+    if (disconnect !== undefined) throw new Error(`The broadcast ${id} arrived after the disconnect ${disconnect}`);
+    attachment.lastBroadcast = id;
+    this.#broadcasts.push(id);
   }
 
-  /** The first disconnect up to this id that ends the connection, if there is one. */
-  #disconnectOf(visit: Visit, upTo: string): string | undefined {
-    if (!this.#terms.faithful) return undefined;
+  /** Returns the id of the first disconnect, up to this id, that closes the connection, if there is one. */
+  #disconnectOf(attachment: Attachment, upTo: string): string | undefined {
+    if (!this.#guarantees.idsOnlyGrow) return undefined;
     const { history } = this.#engine;
-    const from = Math.max(this.#engine.trimmed, this.#engine.truly(visit.admittedAt) + 1); // what is trimmed may have been missed
-    const to = this.#engine.truly(upTo);
+    const afterAdmission = this.#engine.effectiveIndexOf(attachment.headWhenAdmitted) + 1;
+    const from = Math.max(this.#engine.trimmed, afterAdmission); // the process may have missed trimmed entries
+    const to = this.#engine.effectiveIndexOf(upTo);
     return history
       .slice(from, to + 1)
       .find((entry) => isDisconnect(entry.body) && entry.to!.some((channel) => this.channels.includes(channel)))?.id;
   }
 
-  #own(visit: Visit, data: string, id: string | undefined): void {
-    if (Number(data) !== ++visit.received) throw new Error(`the push ${data} as number ${visit.received}`);
-    if (id !== undefined && (visit.events > 1 || visit.lastEventId !== '' || this.#terms.snapshots)) {
-      throw new Error(`the push ${data} carries the position ${id}`);
+  #onPush(attachment: Attachment, data: string, id: string | undefined): void {
+    if (Number(data) !== ++attachment.pushesReceived)
+      throw new Error(`The push ${data} arrived as number ${attachment.pushesReceived}`);
+    const { eventsReceived, lastEventId, lastBroadcast } = attachment;
+    if (id !== undefined && (eventsReceived > 1 || lastEventId !== '' || this.#guarantees.hasSnapshots)) {
+      throw new Error(`The push ${data} has the id ${id}`);
     }
-    const at = visit.pushed[visit.received - 1];
-    if (at === undefined) {
-      if (visit.newest !== undefined) throw new Error(`${visit.newest} before what was pushed before the opening`);
+    const head = attachment.pushHeads[attachment.pushesReceived - 1];
+    if (head === undefined) {
+      if (lastBroadcast !== undefined)
+        throw new Error(`The broadcast ${lastBroadcast} arrived before a push made before the opening`);
       return;
     }
-    if (!this.#terms.faithful || visit.loose) return;
-    visit.pushedAt = at;
-    if (visit.newest !== undefined && compare(visit.newest, at) > 0)
-      throw new Error(`what was pushed at ${at} after ${visit.newest}`);
+    if (!this.#guarantees.idsOnlyGrow || attachment.pushesMayLag) return;
+    attachment.newestPushHead = head;
+    if (lastBroadcast !== undefined && compare(lastBroadcast, head) > 0)
+      throw new Error(`A push made at ${head} arrived after the broadcast ${lastBroadcast}`);
   }
 
-  #reset(visit: Visit, data: string, id: string | undefined): void {
+  #onReset(attachment: Attachment, data: string, id: string | undefined): void {
     this.resets++;
-    if (id === undefined) throw new Error('a reset without an id');
+    if (id === undefined) throw new Error('A reset has no id');
     const { reason, lastEventId } = JSON.parse(data) as { reason: string; lastEventId: string };
-    if (this.#terms.lossless) throw new Error(`a reset (${reason}, ${lastEventId}) without a fault`);
-    if (this.#terms.faithful && reason !== 'lost')
-      throw new Error(`a reset (${reason}, ${lastEventId}) when there were only trims`);
-    if (this.#terms.faithful && this.#engine.whyNot(lastEventId) === undefined) {
-      throw new Error(`a reset (${reason}) although ${lastEventId} is in the log`);
+    if (this.#guarantees.isLossless)
+      throw new Error(`The client received a reset (${reason}, ${lastEventId}) although the log lost nothing`);
+    if (this.#guarantees.idsOnlyGrow && reason !== 'lost')
+      throw new Error(`The client received a reset (${reason}, ${lastEventId}) although entries were only trimmed`);
+    if (this.#guarantees.idsOnlyGrow && this.#engine.refusalOf(lastEventId) === undefined) {
+      throw new Error(`The client received a reset (${reason}) although ${lastEventId} is in the log`);
     }
-    visit.newest = undefined;
-    visit.pushedAt = undefined;
-    this.#begin(id);
+    attachment.lastBroadcast = undefined;
+    attachment.newestPushHead = undefined;
+    this.#startAt(id);
   }
 }

@@ -1,7 +1,6 @@
 /*
- * A simulated engine, and the journal over it that a process has: every step of theirs is the program's to take.
- * Knows the journal's contract.
- * Invariant: an id names one entry for ever; the contract is kept whatever the program does.
+ * A simulated engine, and the journal through which a process uses it. Each of their steps happens when the program requests it.
+ * Invariant: an id names one entry for ever. The journal keeps its contract in every program.
  */
 
 import type {
@@ -14,9 +13,9 @@ import type {
   JournalWindow,
 } from '../../lib/journal/journal.ts';
 
-const FORM = /^(\d+)-([0-9a-z]+)$/;
+const ID_FORMAT = /^(\d+)-([0-9a-z]+)$/;
 
-/** By number: '9-x' is before '10-a'. Never 0 for two ids. */
+/** Compares ids by number: '9-x' is before '10-a'. Never returns 0 for two different ids. */
 export function compare(a: string, b: string): number {
   const order = Number.parseInt(a, 10) - Number.parseInt(b, 10);
   if (order !== 0) return order;
@@ -25,26 +24,26 @@ export function compare(a: string, b: string): number {
 
 /** The log that all processes share. */
 export class Engine {
-  /** What is true: everything since the last flush that was not rolled back, trimmed or not. */
+  /** The entries since the last flush that were not rolled back, including the trimmed ones. */
   history: Entry[] = [];
-  /** How many of those have been trimmed. */
+  /** The number of entries at the beginning of `history` that have been trimmed. */
   trimmed = 0;
   /** The position before the first entry. */
-  first: string;
-  #number = 7; // 9 and 10 are near
+  origin: string;
+  #number = 7; // so that ids soon go from 9 to 10, which sort differently as strings
   #salt = 0;
-  #gone = new Map<string, string>(); // ids that are not true any more → where the log was cut back to
+  #lost = new Map<string, string>(); // each id that is no longer in the history → the head or origin directly after its loss
 
   constructor() {
-    this.first = this.#next();
+    this.origin = this.#nextId();
   }
 
   get head(): string {
-    return this.history.at(-1)?.id ?? this.first;
+    return this.history.at(-1)?.id ?? this.origin;
   }
 
   append(entry: NewEntry): string {
-    const id = this.#next();
+    const id = this.#nextId();
     this.history.push({
       id,
       body: entry.body,
@@ -54,35 +53,38 @@ export class Engine {
     return id;
   }
 
-  /** Lets the oldest go. */
+  /** Removes the oldest entries. */
   trim(count: number): void {
     this.trimmed = Math.min(this.history.length, this.trimmed + count);
   }
 
-  /** Forgets the newest. Later ids count on from there: lower than some that are gone, and with numbers that were used. */
+  /** Loses the newest entries. Later ids continue from the new head: below some lost ids, and with numbers that were used before. */
   rollback(count: number): boolean {
     const keep = Math.max(this.trimmed, this.history.length - count);
-    const gone = this.history.splice(keep);
-    for (const { id } of gone) this.#gone.set(id, this.head);
-    if (gone.length > 0) this.#number = Number.parseInt(this.head, 10);
-    return gone.length > 0;
+    const removed = this.history.splice(keep);
+    for (const { id } of removed) this.#lost.set(id, this.head);
+    if (removed.length > 0) this.#number = Number.parseInt(this.head, 10);
+    return removed.length > 0;
   }
 
-  /** Forgets everything, and begins with lower numbers. */
+  /** Loses all entries, and starts again with lower numbers. */
   flush(): void {
-    const gone = [this.first, ...this.history.map(({ id }) => id)];
+    const removed = [this.origin, ...this.history.map(({ id }) => id)];
     this.history = [];
     this.trimmed = 0;
     this.#number = Math.max(0, this.#number - 4);
-    this.first = this.#next();
-    for (const id of gone) this.#gone.set(id, this.first);
+    this.origin = this.#nextId();
+    for (const id of removed) this.#lost.set(id, this.origin);
   }
 
-  /** Why a position is not good; `undefined` when it is. What an engine can know: not in it, and older than its oldest or not. */
-  whyNot(id: string): 'lost' | 'unknown' | undefined {
+  /**
+   * Returns why a client cannot continue after a position; `undefined` if it can. A real engine can only determine whether the id is in
+   * the log, and whether it is older than the oldest entry.
+   */
+  refusalOf(id: string): 'lost' | 'unknown' | undefined {
     if (id === this.head) return undefined;
-    const at = this.indexOf(id);
-    if (at !== undefined && at >= this.trimmed - (this.trimmed === 0 ? 1 : 0)) return undefined;
+    const index = this.indexOf(id);
+    if (index !== undefined && index >= this.trimmed - (this.trimmed === 0 ? 1 : 0)) return undefined;
     return compare(id, this.history[this.trimmed]?.id ?? this.head) < 0 ? 'lost' : 'unknown';
   }
 
@@ -93,27 +95,27 @@ export class Engine {
 
   window(): JournalWindow {
     const entries = this.history.slice(this.trimmed);
-    return { floor: this.history[this.trimmed - 1]?.id ?? this.first, entries };
+    return { floor: this.history[this.trimmed - 1]?.id ?? this.origin, entries };
   }
 
-  /** Where an id stands in the history; -1 for the position before it; `undefined` for what is not (any more) in it. */
+  /** Returns the index of an id in the history: -1 for the position before it, `undefined` for an id that is not in it. */
   indexOf(id: string): number | undefined {
-    if (id === this.first) return -1;
-    const at = this.history.findIndex((entry) => entry.id === id);
-    return at === -1 ? undefined : at;
+    if (id === this.origin) return -1;
+    const index = this.history.findIndex((entry) => entry.id === id);
+    return index === -1 ? undefined : index;
   }
 
-  /** Where an id stood, or where the log was cut back to beneath it. */
-  truly(id: string): number {
-    let at = id;
-    for (let to = this.#gone.get(at); to !== undefined; to = this.#gone.get(at)) at = to;
-    const index = this.indexOf(at);
-    if (index === undefined) throw new Error(`the model: ${id} was never handed out`);
+  /** Returns the index of an id. For a lost id, returns the index of the position at which the log continued after the loss. */
+  effectiveIndexOf(id: string): number {
+    let current = id;
+    for (let next = this.#lost.get(current); next !== undefined; next = this.#lost.get(current)) current = next;
+    const index = this.indexOf(current);
+    if (index === undefined) throw new Error(`Model: the engine never created the id ${id}`);
     return index;
   }
 
-  #next(): string {
-    this.#number += 1 + (this.#salt % 3 === 0 ? 1 : 0); // with gaps, as clocks make them
+  #nextId(): string {
+    this.#number += 1 + (this.#salt % 3 === 0 ? 1 : 0); // with gaps, as in ids that contain the time
     return `${this.#number}-${(this.#salt++).toString(36)}`;
   }
 }
@@ -125,30 +127,31 @@ interface Request {
   result: unknown;
 }
 
-type Told =
+/** What the engine has answered to the follower. */
+type FollowerAnswer =
   | { readonly batch: readonly Entry[] }
   | { readonly rewind: string }
   | { readonly restart: JournalWindow; readonly reason: ResetReason }
   | 'search';
 
-/** One process' handle on the engine: requests are executed and answered in order, each at the program's word. */
+/** The journal of one process. The engine executes and answers its requests in order, each when the program requests it. */
 export class SimulatedJournal implements Journal {
-  /** Entries in one answer to a read, and in one batch. */
+  /** The number of entries in one answer to a read, and in one batch. */
   readonly #page: number;
   readonly #engine: Engine;
-  readonly #tellsTrims: boolean;
-  #up = true;
+  readonly #reportsTrims: boolean;
+  #isUp = true;
   #sent: Request[] = [];
   #executed: Request[] = [];
   #follower: Follower | undefined;
   #cursor = '';
-  #told: Told | undefined;
-  #trimTold = 0;
+  #answer: FollowerAnswer | undefined;
+  #reportedTrim = 0;
 
-  constructor(engine: Engine, page: number, tellsTrims: boolean) {
+  constructor(engine: Engine, page: number, reportsTrims: boolean) {
     this.#engine = engine;
     this.#page = page;
-    this.#tellsTrims = tellsTrims;
+    this.#reportsTrims = reportsTrims;
   }
 
   async open(): Promise<void> {}
@@ -163,7 +166,7 @@ export class SimulatedJournal implements Journal {
 
   read(after: string, limit: number): Promise<ReadResult> {
     return this.#request((): ReadResult => {
-      const reason = this.#engine.whyNot(after);
+      const reason = this.#engine.refusalOf(after);
       if (reason) return { ok: false, reason };
       return { ok: true, entries: this.#engine.after(after, Math.min(limit, this.#page)) };
     }) as Promise<ReadResult>;
@@ -180,14 +183,14 @@ export class SimulatedJournal implements Journal {
   }
 
   isId(text: string): boolean {
-    return FORM.test(text);
+    return ID_FORMAT.test(text);
   }
 
   async close(): Promise<void> {
     this.#follower = undefined;
   }
 
-  /** The engine does what was asked first. */
+  /** The engine executes the oldest request. */
   execute(): boolean {
     const request = this.#sent.shift();
     if (request === undefined) return false;
@@ -196,79 +199,79 @@ export class SimulatedJournal implements Journal {
     return true;
   }
 
-  /** Its answer arrives. */
+  /** The oldest answer arrives. */
   reply(): boolean {
     const request = this.#executed.shift();
     request?.resolve(request.result);
     return request !== undefined;
   }
 
-  /** The connection breaks: whether what was sent has been done, nobody knows. */
+  /** The connection to the engine breaks. The process cannot determine whether the engine has executed its requests. */
   down(): void {
-    this.#up = false;
+    this.#isUp = false;
     for (const { reject } of [...this.#executed, ...this.#sent]) reject(new Error('the engine is down'));
     this.#executed = [];
     this.#sent = [];
-    this.#told = undefined;
+    this.#answer = undefined;
     this.#follower?.status?.(false);
   }
 
   up(): void {
-    this.#up = true;
+    this.#isUp = true;
     this.#follower?.status?.(true);
   }
 
-  /** The follower's question is answered by the engine. */
+  /** The engine answers the follower's request. Returns whether there is an answer. */
   poll(): boolean {
-    if (!this.#up || this.#told !== undefined || !this.#follower) return false;
-    const reason = this.#engine.whyNot(this.#cursor);
+    if (!this.#isUp || this.#answer !== undefined || !this.#follower) return false;
+    const reason = this.#engine.refusalOf(this.#cursor);
     if (reason === undefined) {
       const batch = this.#engine.after(this.#cursor, this.#page);
-      if (batch.length > 0) this.#told = { batch };
-    } else this.#told = reason === 'lost' ? { restart: this.#engine.window(), reason } : 'search';
-    return this.#told !== undefined;
+      if (batch.length > 0) this.#answer = { batch };
+    } else this.#answer = reason === 'lost' ? { restart: this.#engine.window(), reason } : 'search';
+    return this.#answer !== undefined;
   }
 
-  /** The answer reaches the follower. */
+  /** The answer reaches the follower. Returns whether the follower was called. */
   deliver(): boolean {
-    const told = this.#told;
+    const answer = this.#answer;
     const follower = this.#follower;
-    if (told === undefined || !follower) return this.#tellTrim();
-    this.#told = undefined;
-    if (told === 'search') this.#search(follower);
-    else if ('batch' in told) {
-      this.#cursor = told.batch.at(-1)!.id;
-      follower.entries(told.batch);
-    } else if ('rewind' in told) {
-      // What was common may have left the ring meanwhile.
-      if (![...follower.known()].includes(told.rewind)) this.#told = 'search';
-      else follower.rewind((this.#cursor = told.rewind));
+    if (answer === undefined || !follower) return this.#reportTrim();
+    this.#answer = undefined;
+    if (answer === 'search') this.#search(follower);
+    else if ('batch' in answer) {
+      this.#cursor = answer.batch.at(-1)!.id;
+      follower.entries(answer.batch);
+    } else if ('rewind' in answer) {
+      // The ring may have dropped the common entry meanwhile.
+      if (![...follower.known()].includes(answer.rewind)) this.#answer = 'search';
+      else follower.rewind((this.#cursor = answer.rewind));
     } else {
-      this.#cursor = told.restart.entries.at(-1)?.id ?? told.restart.floor;
-      follower.restart(told.restart, told.reason);
+      this.#cursor = answer.restart.entries.at(-1)?.id ?? answer.restart.floor;
+      follower.restart(answer.restart, answer.reason);
     }
     return true;
   }
 
   #search(follower: Follower): void {
     for (const id of follower.known()) {
-      if (this.#engine.whyNot(id) !== undefined) continue;
-      this.#told = { rewind: id };
+      if (this.#engine.refusalOf(id) !== undefined) continue;
+      this.#answer = { rewind: id };
       return;
     }
-    this.#told = { restart: this.#engine.window(), reason: 'unknown' };
+    this.#answer = { restart: this.#engine.window(), reason: 'unknown' };
   }
 
-  #tellTrim(): boolean {
+  #reportTrim(): boolean {
     const { trimmed, history } = this.#engine;
-    if (!this.#tellsTrims || !this.#up || trimmed === this.#trimTold) return false;
-    this.#trimTold = trimmed;
+    if (!this.#reportsTrims || !this.#isUp || trimmed === this.#reportedTrim) return false;
+    this.#reportedTrim = trimmed;
     if (trimmed > 0) this.#follower?.trim?.(history[trimmed - 1]!.id);
     return true;
   }
 
   #request(run: () => unknown): Promise<unknown> {
-    if (!this.#up) return Promise.reject(new Error('the engine is down'));
+    if (!this.#isUp) return Promise.reject(new Error('the engine is down'));
     return new Promise((resolve, reject) => this.#sent.push({ run, resolve, reject, result: undefined }));
   }
 }

@@ -1,7 +1,6 @@
 /*
- * Time and turns of two processes, under the model's command: nothing runs unless the program says so.
- * Knows nothing of the package; it stands in for setImmediate, setTimeout and performance while a run lasts.
- * Invariant: the same program runs the same way, always.
+ * The event loops and the clock of two processes. During a run it replaces setImmediate, setTimeout and performance.
+ * Invariant: nothing runs unless the program requests it. The same program always runs in the same way.
  */
 
 type Call = (...args: unknown[]) => void;
@@ -15,26 +14,26 @@ interface Timer {
 
 export class Loop {
   time = 0;
-  /** The processes are slow: it is some milliseconds later whenever somebody looks at the clock. */
-  isBusy = false;
-  /** The process whose code runs: what it schedules is its own. */
+  /** Whether the processes are slow: the clock then advances by some milliseconds at each reading. */
+  isSlow = false;
+  /** The process whose code runs. Callbacks and timers that the code schedules belong to this process. */
   current = 0;
-  #worked = 0;
+  #extraMs = 0;
   #immediates: (() => void)[][] = [[], []];
   #timers = new Set<Timer>();
 
-  /** Puts this loop in the place of the real one. @returns what puts the real one back */
+  /** Replaces the real event loop. Returns a function that restores it. */
   install(): () => void {
     const real = { setImmediate, setTimeout, clearTimeout, performance };
     Object.assign(globalThis, {
-      setImmediate: (call: Call, ...args: unknown[]) => this.soon(() => call(...args)),
-      setTimeout: (call: Call, ms: number, ...args: unknown[]) => this.#later(() => call(...args), ms),
+      setImmediate: (call: Call, ...args: unknown[]) => this.setImmediate(() => call(...args)),
+      setTimeout: (call: Call, ms: number, ...args: unknown[]) => this.#setTimeout(() => call(...args), ms),
       clearTimeout: (timer: Timer | undefined) => timer && this.#timers.delete(timer),
     });
-    // A getter of its own in some versions of Node, so it cannot be assigned.
+    // In some versions of Node it is a getter, so it cannot be assigned.
     const set = (value: unknown): unknown =>
       Object.defineProperty(globalThis, 'performance', { value, configurable: true, writable: true });
-    set({ now: () => this.time + (this.isBusy ? (this.#worked += 4) : 0) });
+    set({ now: () => this.time + (this.isSlow ? (this.#extraMs += 4) : 0) });
     return () => {
       Object.assign(globalThis, {
         setImmediate: real.setImmediate,
@@ -42,16 +41,16 @@ export class Loop {
         clearTimeout: real.clearTimeout,
       });
       set(real.performance);
-      for (const process of [0, 1]) this.kill(process); // Jest keeps what once stood in a global, and all that hangs on it
+      for (const process of [0, 1]) this.kill(process); // Jest keeps every former value of a global, and everything that the value refers to
     };
   }
 
-  soon(call: () => void, process: number = this.current): void {
+  setImmediate(call: () => void, process: number = this.current): void {
     this.#immediates[process]!.push(call);
   }
 
-  /** One turn of one process. @returns whether there was anything to do */
-  async turn(process: number): Promise<boolean> {
+  /** Runs one tick of one process. Returns whether it had anything to do. */
+  async tick(process: number): Promise<boolean> {
     const calls = this.#immediates[process]!;
     this.#immediates[process] = [];
     this.current = process;
@@ -73,25 +72,25 @@ export class Loop {
       this.current = next.process;
       next.call();
       await settled();
-      await this.turn(next.process); // as a real loop does, or what a timer is for would be due again and again
+      await this.tick(next.process); // as a real loop does; otherwise the timer would be set again and again, before its work is done
     }
     this.time = until;
   }
 
-  /** The process is no more. */
+  /** Ends a process: its callbacks and timers are discarded. */
   kill(process: number): void {
     this.#immediates[process] = [];
     for (const timer of this.#timers) if (timer.process === process) this.#timers.delete(timer);
   }
 
-  #later(call: () => void, ms: number): Timer {
+  #setTimeout(call: () => void, ms: number): Timer {
     const timer: Timer = { at: this.time + Math.max(1, ms), process: this.current, call, unref: () => timer };
     this.#timers.add(timer);
     return timer;
   }
 }
 
-/** Resolves when all promises have settled that can: the tick comes after the last of the microtasks. */
+/** Resolves when all promises that can settle have settled: process.nextTick() runs after the last microtask. */
 export function settled(): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve));
 }

@@ -1,7 +1,6 @@
 /*
- * What lies between a connection and its client: an outlet with tiny buffers, and an exact little reader of event streams.
- * Knows the outlet's contract.
- * Invariant: the client gets a prefix of what was written, byte for byte.
+ * The path from a connection to its client: a transport with tiny buffers, and a strict parser of event streams.
+ * Invariant: the bytes that the client reads are a prefix of the bytes that were written.
  */
 
 import type { Socket } from 'node:net';
@@ -9,17 +8,20 @@ import type { Transport } from '../../lib/wire/transport.ts';
 import type { Packet } from '../../lib/wire/packet.ts';
 
 export class Pipe implements Transport {
-  /** Written, and not taken by the kernel. */
-  #buffer = '';
-  /** Taken, and not read by the client. */
-  #wire = '';
-  readonly #room: number; // of the kernel
-  readonly #mark: number; // the high-water mark
-  readonly #soon: (call: () => void) => void;
+  /** Bytes that were written, and that the kernel has not accepted. */
+  #responseBuffer = '';
+  /** Bytes that the kernel has accepted, and that the client has not read. */
+  #kernelBuffer = '';
+  /** The capacity of the kernel's buffer. */
+  readonly #kernelBytes: number;
+  readonly #highWaterMark: number;
+  readonly #setImmediate: (call: () => void) => void;
   #corked = false;
   #needsDrain = false;
-  #saidNo = false; // to a broadcast
-  #refused = false; // and the kernel did not take it all; nobody has been told of a drain yet
+  /** Whether the write of a packet has returned false. */
+  #packetRefused = false;
+  /** Whether the kernel, in addition, did not accept all bytes of that packet, and no drain was reported since. */
+  #isBlocked = false;
   #onDrain: (() => void)[] = [];
   readonly socket: Socket | undefined;
   acceptedBytes = 0;
@@ -29,29 +31,30 @@ export class Pipe implements Transport {
   destroyed = false;
   fault: Error | undefined;
 
-  constructor(room: number, mark: number, direct: boolean, soon: (call: () => void) => void) {
-    this.#room = room;
-    this.#mark = mark;
-    this.#soon = soon;
-    const write = (chunk: Buffer): boolean => this.#broadcast(unframed(chunk));
-    const writableLength = { enumerable: true, get: () => this.#buffer.length }; // a socket without it is never written to directly
-    this.socket = direct
+  constructor(kernelBytes: number, highWaterMark: number, hasSocket: boolean, schedule: (call: () => void) => void) {
+    this.#kernelBytes = kernelBytes;
+    this.#highWaterMark = highWaterMark;
+    this.#setImmediate = schedule;
+    const write = (chunk: Buffer): boolean => this.#writeBroadcast(unframed(chunk));
+    // A connection never writes directly to a socket without this property.
+    const writableLength = { enumerable: true, get: () => this.#responseBuffer.length };
+    this.socket = hasSocket
       ? (Object.defineProperties({ writable: true, write }, { writableLength }) as Socket)
       : undefined;
   }
 
   get bufferedBytes(): number {
-    return this.#buffer.length;
+    return this.#responseBuffer.length;
   }
 
-  /** How much the client could read. */
+  /** The number of bytes that the client can read now. */
   get readable(): number {
-    return this.#wire.length;
+    return this.#kernelBuffer.length;
   }
 
-  /** Everything has been read, and nothing more comes. */
+  /** Whether the client has read everything, and nothing more will arrive. */
   get isOver(): boolean {
-    return this.destroyed || (this.ended && this.#buffer === '' && this.#wire === '');
+    return this.destroyed || (this.ended && this.#responseBuffer === '' && this.#kernelBuffer === '');
   }
 
   open(text: string): void {
@@ -59,32 +62,33 @@ export class Pipe implements Transport {
     this.writeText(text);
   }
 
-  flush(): void {} // it holds nothing back
+  flush(): void {} // only a transport with compression keeps bytes back
 
   writePacket(packet: Packet): boolean {
-    return this.#broadcast(packet.payload);
+    return this.#writeBroadcast(packet.payload);
   }
 
-  #broadcast(payload: Buffer): boolean {
-    if (this.#refused) this.fault = new Error('the model: a broadcast was written although one had been refused');
-    const more = this.writeText(payload);
-    if (!more) this.#saidNo = true;
-    this.#refuse();
-    return more;
+  #writeBroadcast(payload: Buffer): boolean {
+    if (this.#isBlocked)
+      this.fault = new Error('Model: a packet was written although the transport had refused an earlier one');
+    const accepted = this.writeText(payload);
+    if (!accepted) this.#packetRefused = true;
+    this.#updateBlocked();
+    return accepted;
   }
 
-  /** As Node does: refused for its size alone, whether the kernel takes it or not. */
+  /** Returns false as Node does: because of the size alone, even if the kernel accepts all bytes. */
   writeText(text: string | Buffer): boolean {
     if (this.destroyed) return false;
     if (this.ended) {
-      this.fault = new Error(`the model: written after the end: ${String(text).slice(0, 80)}`); // kept: who writes may swallow it
+      this.fault = new Error(`Model: written after the end: ${String(text).slice(0, 80)}`); // kept, because the caller may catch a thrown error
       return false;
     }
-    this.#buffer += typeof text === 'string' ? text : text.toString('latin1');
-    const more = this.#buffer.length < this.#mark;
-    if (!more) this.#needsDrain = true;
-    this.#flow();
-    return more;
+    this.#responseBuffer += typeof text === 'string' ? text : text.toString('latin1');
+    const accepted = this.#responseBuffer.length < this.#highWaterMark;
+    if (!accepted) this.#needsDrain = true;
+    this.#moveToKernel();
+    return accepted;
   }
 
   cork(): void {
@@ -93,8 +97,8 @@ export class Pipe implements Transport {
 
   uncork(): void {
     this.#corked = false;
-    this.#flow();
-    this.#refuse();
+    this.#moveToKernel();
+    this.#updateBlocked();
   }
 
   onceDrained(call: () => void): void {
@@ -105,50 +109,59 @@ export class Pipe implements Transport {
     this.ended = true;
   }
 
-  destroy(): void {
-    this.destroyed = true;
-    this.#buffer = '';
-    this.#wire = '';
+  breakOff(): void {
+    this.ended = true;
   }
 
-  /** The client reads so many bytes at most. */
+  refuse(): void {
+    this.ended = true;
+  }
+
+  destroy(): void {
+    this.destroyed = true;
+    this.#responseBuffer = '';
+    this.#kernelBuffer = '';
+  }
+
+  /** The client reads at most so many bytes. */
   read(bytes: number): string {
-    const text = this.#wire.slice(0, bytes);
-    this.#wire = this.#wire.slice(bytes);
-    this.#flow();
+    const text = this.#kernelBuffer.slice(0, bytes);
+    this.#kernelBuffer = this.#kernelBuffer.slice(bytes);
+    this.#moveToKernel();
     return text;
   }
 
-  #refuse(): void {
+  #updateBlocked(): void {
     if (this.#corked) return;
-    if (this.#saidNo && this.#buffer !== '') this.#refused = true;
-    this.#saidNo = false;
+    if (this.#packetRefused && this.#responseBuffer !== '') this.#isBlocked = true;
+    this.#packetRefused = false;
   }
 
-  #flow(): void {
+  #moveToKernel(): void {
     if (this.#corked) return;
-    const much = Math.min(this.#buffer.length, this.#room - this.#wire.length);
-    this.#wire += this.#buffer.slice(0, much);
-    this.#buffer = this.#buffer.slice(much);
-    this.acceptedBytes += much;
-    if (this.#buffer === '' && this.#needsDrain) this.#soon(() => this.#drained());
+    const accepted = Math.min(this.#responseBuffer.length, this.#kernelBytes - this.#kernelBuffer.length);
+    this.#kernelBuffer += this.#responseBuffer.slice(0, accepted);
+    this.#responseBuffer = this.#responseBuffer.slice(accepted);
+    this.acceptedBytes += accepted;
+    if (this.#responseBuffer === '' && this.#needsDrain) this.#setImmediate(() => this.#emitDrain());
   }
 
-  #drained(): void {
-    if (this.destroyed || this.#buffer !== '' || !this.#needsDrain) return;
+  #emitDrain(): void {
+    if (this.destroyed || this.#responseBuffer !== '' || !this.#needsDrain) return;
     this.#needsDrain = false;
-    this.#refused = false;
+    this.#isBlocked = false;
     const calls = this.#onDrain;
     this.#onDrain = [];
     for (const call of calls) call();
   }
 }
 
-/** What is in a chunk of HTTP/1.1, which is what goes to a socket. */
+/** Returns the content of a chunk of HTTP/1.1. A direct write to a socket contains one chunk. */
 function unframed(chunk: Buffer): Buffer {
   const start = chunk.indexOf('\r\n') + 2;
   const size = Number.parseInt(chunk.toString('latin1', 0, start), 16);
-  if (chunk.length !== start + size + 2) throw new Error(`the model: no chunk: ${chunk.toString('latin1')}`);
+  if (chunk.length !== start + size + 2)
+    throw new Error(`Model: a write to the socket is not one chunk: ${chunk.toString('latin1')}`);
   return chunk.subarray(start, start + size);
 }
 
@@ -156,11 +169,11 @@ function unframed(chunk: Buffer): Buffer {
 export interface Dispatched {
   readonly event: string;
   readonly data: string;
-  /** The id that it brought itself. */
+  /** The id in the event itself. */
   readonly id: string | undefined;
 }
 
-/** Reads as a browser does, of the strictest kind: an id is learnt only with an event that has data. */
+/** Parses as the strictest browser does: an id takes effect only with an event that has data. */
 export class StreamReader {
   #rest = '';
   #event = '';
@@ -180,7 +193,7 @@ export class StreamReader {
 
   #line(line: string): void {
     if (line === '') {
-      if (this.#data === undefined) throw new Error(`the model: a block without data (id ${this.#id})`);
+      if (this.#data === undefined) throw new Error(`Model: an event has no data (id ${this.#id})`);
       const dispatched = { event: this.#event, data: this.#data, id: this.#id };
       this.#event = '';
       this.#data = undefined;
@@ -191,6 +204,6 @@ export class StreamReader {
     else if (line.startsWith('event: ')) this.#event = line.slice(7);
     else if (line.startsWith('id: ')) this.#id = line.slice(4);
     else if (!line.startsWith(':') && !line.startsWith('retry: '))
-      throw new Error(`the model: a line ${JSON.stringify(line)}`);
+      throw new Error(`Model: an unknown line, ${JSON.stringify(line)}`);
   }
 }

@@ -1,44 +1,44 @@
 /*
- * Two processes, an engine, some clients, and a program that decides who does what next.
- * Knows hubs as the router does, and everything of the model.
- * Invariant: when all is quiet every client has what it must have, and the next heartbeat brings it to the head.
+ * Two processes, an engine and four clients. A program decides which of them acts next.
+ * Invariant: when no work is left, every client has received what it must receive. The next heartbeat sets its last event id to the head.
  */
 
 import type { Connection } from '../../lib/api/connection.ts';
 import { Hub } from '../../lib/hub/hub.ts';
 import { broadcast, disconnect } from '../../lib/hub/publish.ts';
 import { checkOptions } from '../../lib/options/options.ts';
-import { Client, type Terms } from './client.ts';
+import { Client, type Guarantees } from './client.ts';
 import { Engine, SimulatedJournal } from './engine.ts';
 import { Loop, settled } from './loop.ts';
 import { Pipe } from './pipe.ts';
 
-/** What may go wrong with the engine's data. That it cannot be reached for a while is no fault. */
+/** How the engine may lose data. An engine that is unreachable for a while is not a fault: it can happen in every run. */
 export type Faults = 'none' | 'trims' | 'losses';
 
 export interface Rules {
   readonly faults: Faults;
-  /** How many entries the ring holds: so few that a connection is often overrun. */
+  /** The number of entries in the ring: so few that connections are often overrun. */
   readonly ring: number;
   readonly snapshot: 'none' | 'at once' | 'later';
-  /** Entries in one answer of the engine. */
+  /** The number of entries in one answer of the engine. */
   readonly page: number;
-  /** The journal tells the hub of trims. */
-  readonly tellsTrims: boolean;
-  /** Some broadcasts are larger than one write may be. */
+  /** Whether the journal reports trims to the hub. */
+  readonly reportsTrims: boolean;
+  /** Whether some broadcasts are larger than one write may be. */
   readonly large: boolean;
-  /** Bytes that the kernel takes, and that a response takes before it says no. */
-  readonly room: number;
-  readonly mark: number;
-  /** The processes are slow: what goes in slices is left in its midst. */
-  readonly busy: boolean;
-  /** Whose broadcasts go past the outlet: of the clients with even names, or of the others. */
-  readonly direct: 0 | 1;
+  /** The capacity of the kernel's buffer for a connection. */
+  readonly kernelBytes: number;
+  /** The bytes in a response's buffer from which on a write returns false. */
+  readonly highWaterMark: number;
+  /** Whether the processes are slow, so that work that is done in slices is interrupted. */
+  readonly isSlow: boolean;
+  /** Which connections have a socket for direct writes: those of the clients with even names (0), or of the others (1). */
+  readonly socketParity: 0 | 1;
 }
 
 const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
 
-/** The rules of a run, made of one number. */
+/** Derives the rules of a run from one number. */
 export function rulesOf(faults: Faults, number: number): Rules {
   const take = (choices: number): number => {
     const choice = number % choices;
@@ -52,24 +52,24 @@ export function rulesOf(faults: Faults, number: number): Rules {
     ring,
     snapshot: SNAPSHOTS[take(4)]!,
     page: 1 + take(4),
-    tellsTrims: take(2) === 1,
+    reportsTrims: take(2) === 1,
     large,
-    room: [40, 150, 1000][take(3)]! * (large ? 100 : 1),
-    mark: [1, 100][take(2)]!,
-    busy: take(2) === 0,
-    direct: take(2) as 0 | 1,
+    kernelBytes: [40, 150, 1000][take(3)]! * (large ? 100 : 1),
+    highWaterMark: [1, 100][take(2)]!,
+    isSlow: take(2) === 0,
+    socketParity: take(2) as 0 | 1,
   };
 }
 
 interface Process {
   hub: Hub;
   journal: SimulatedJournal;
-  /** Snapshots under way. */
+  /** Functions that complete the pending snapshots. */
   snapshots: (() => void)[];
-  endsInSnapshot: boolean;
+  closesInSnapshot: boolean;
 }
 
-const JOINED = [['a'], ['a', 'b'], ['c'], []] as const;
+const CLIENT_CHANNELS = [['a'], ['a', 'b'], ['c'], []] as const;
 const ADDRESSES = [
   {},
   { to: ['a'] },
@@ -81,41 +81,43 @@ const ADDRESSES = [
   { to: [] as string[] },
 ] as const;
 
-type Step = (world: World, a: number, b: number) => unknown;
+/** Each step receives two random numbers, from which it derives its arguments. */
+type Step = (world: World, x: number, y: number) => unknown;
 
 const STEPS: Record<string, [weight: number, step: Step]> = {
-  publish: [9, (world, a, b) => world.publish(a & 1, a >> 1, b)],
-  elsewhere: [4, (world, a, b) => world.elsewhere(a, b)],
-  poll: [7, (world, a) => world.processes[a & 1]!.journal.poll()],
-  deliver: [8, (world, a) => world.run(a & 1, ({ journal }) => journal.deliver())],
-  turn: [9, (world, a) => world.loop.turn(a & 1)],
-  execute: [5, (world, a) => world.run(a & 1, ({ journal }) => journal.execute())],
-  reply: [5, (world, a) => world.run(a & 1, ({ journal }) => journal.reply())],
-  connect: [4, (world, a, b) => world.connect(a, b & 1)],
-  open: [4, (world, a, b) => world.open(a, b % 3)],
-  read: [9, (world, a, b) => world.read(a, 1 + b)],
-  drop: [2, (world, a, b) => world.drop(a, b)],
-  push: [3, (world, a) => world.push(a)],
-  join: [2, (world, a, b) => world.join(a, 'abc'[b % 3]!)],
-  close: [1, (world, a) => world.close(a)],
-  time: [2, (world, a) => world.loop.advance(500 + 100 * a)],
-  snapshot: [2, (world, a) => world.run(a & 1, ({ snapshots }) => snapshots.shift()?.())],
-  down: [1, (world, a) => world.run(a & 1, ({ journal }) => journal.down())],
-  up: [2, (world, a) => world.run(a & 1, ({ journal }) => journal.up())],
-  crash: [1, (world, a) => world.crash(a & 1)],
-  trim: [1, (world, a) => world.trim(1 + (a % 8))],
-  rollback: [1, (world, a) => world.rollback(1 + (a % 6))],
-  flush: [1, (world, a) => a < 64 && world.flush()],
-  endInSnapshot: [1, (world, a) => world.endInSnapshot(a & 1)],
-  pushOnAbort: [1, (world, a) => world.pushOnAbort(a)],
-  disconnect: [1, (world, a, b) => world.disconnect(a & 1, 'abc'[b % 3]!)],
+  publish: [9, (world, x, y) => world.publish(x & 1, x >> 1, y)],
+  elsewhere: [4, (world, x, y) => world.elsewhere(x, y)],
+  poll: [7, (world, x) => world.processes[x & 1]!.journal.poll()],
+  deliver: [8, (world, x) => world.run(x & 1, ({ journal }) => journal.deliver())],
+  turn: [9, (world, x) => world.loop.tick(x & 1)],
+  execute: [5, (world, x) => world.run(x & 1, ({ journal }) => journal.execute())],
+  reply: [5, (world, x) => world.run(x & 1, ({ journal }) => journal.reply())],
+  connect: [4, (world, x, y) => world.connect(x, y & 1)],
+  open: [4, (world, x, y) => world.open(x, y % 3)],
+  read: [9, (world, x, y) => world.read(x, 1 + y)],
+  drop: [2, (world, x, y) => world.drop(x, y)],
+  push: [3, (world, x) => world.push(x)],
+  join: [2, (world, x, y) => world.join(x, 'abc'[y % 3]!)],
+  close: [1, (world, x) => world.close(x)],
+  time: [2, (world, x) => world.loop.advance(500 + 100 * x)],
+  snapshot: [2, (world, x) => world.run(x & 1, ({ snapshots }) => snapshots.shift()?.())],
+  down: [1, (world, x) => world.run(x & 1, ({ journal }) => journal.down())],
+  up: [2, (world, x) => world.run(x & 1, ({ journal }) => journal.up())],
+  crash: [1, (world, x) => world.crash(x & 1)],
+  trim: [1, (world, x) => world.trim(1 + (x % 8))],
+  rollback: [1, (world, x) => world.rollback(1 + (x % 6))],
+  flush: [1, (world, x) => x < 64 && world.flush()],
+  endInSnapshot: [1, (world, x) => world.closeInSnapshot(x & 1)],
+  pushOnAbort: [1, (world, x) => world.pushOnAbort(x)],
+  disconnect: [1, (world, x, y) => world.disconnect(x & 1, 'abc'[y % 3]!)],
 };
-const WHEEL = Object.entries(STEPS).flatMap(([name, [weight]]) => Array.from({ length: weight }, () => name));
+/** The names of the steps, each as often as its weight. */
+const WEIGHTED_NAMES = Object.entries(STEPS).flatMap(([name, [weight]]) => Array.from({ length: weight }, () => name));
 
-/** The step that a random number stands for: a name and two numbers. */
+/** Derives a step from a random number: a name and two numbers. */
 export function stepOf(code: number): string {
-  const name = WHEEL[code % WHEEL.length]!;
-  const rest = Math.floor(code / WHEEL.length);
+  const name = WEIGHTED_NAMES[code % WEIGHTED_NAMES.length]!;
+  const rest = Math.floor(code / WEIGHTED_NAMES.length);
   return `${name} ${rest & 0xff} ${(rest >> 8) & 0x3ff}`;
 }
 
@@ -126,22 +128,22 @@ export class World {
   readonly clients: readonly Client[];
   readonly trace: string[] = [];
   readonly #rules: Rules;
-  readonly #terms: Terms;
+  readonly #guarantees: Guarantees;
   readonly #errors: unknown[] = [];
   #published = 0;
 
   constructor(rules: Rules) {
     this.#rules = rules;
-    this.loop.isBusy = rules.busy;
-    this.#terms = {
-      lossless: rules.faults === 'none',
-      faithful: rules.faults !== 'losses',
-      snapshots: rules.snapshot !== 'none',
+    this.loop.isSlow = rules.isSlow;
+    this.#guarantees = {
+      isLossless: rules.faults === 'none',
+      idsOnlyGrow: rules.faults !== 'losses',
+      hasSnapshots: rules.snapshot !== 'none',
     };
-    this.clients = JOINED.map((channels, name) => new Client(name, channels, this.engine, this.#terms));
+    this.clients = CLIENT_CHANNELS.map((channels, name) => new Client(name, channels, this.engine, this.#guarantees));
   }
 
-  /** Runs a program to its end, then lets everything come to rest, and looks whether everyone has what is theirs. */
+  /** Runs a program, then completes all work that is left, and checks every client. */
   async play(steps: readonly string[]): Promise<void> {
     const restore = this.loop.install();
     try {
@@ -150,15 +152,15 @@ export class World {
       for (const step of steps) await this.step(step);
       await this.#rest();
       this.#check();
-      for (const address of [0, 1, 7]) this.elsewhere(address, 0); // and from here on it is live
+      for (const address of [0, 1, 7]) this.elsewhere(address, 0); // from here on, the entries are live
       await this.#rest();
       this.#check();
-      await this.loop.advance(16_000); // a heartbeat, for those whose channels were quiet
+      await this.loop.advance(16_000); // a heartbeat, for clients whose channels had no entries
       await this.#rest();
       this.#check();
       for (const client of this.clients) {
         if (client.lastEventId !== this.engine.head)
-          throw new Error(`client ${client.name} is at ${client.lastEventId}, and the head is ${this.engine.head}`);
+          throw new Error(`Client ${client.name} is at ${client.lastEventId}, and the head is ${this.engine.head}`);
       }
     } finally {
       restore();
@@ -166,99 +168,98 @@ export class World {
   }
 
   async step(step: string): Promise<void> {
-    const [name, a, b] = step.split(' ') as [string, string, string];
+    const [name, x, y] = step.split(' ') as [string, string, string];
     this.trace.push(step);
-    await STEPS[name]![1](this, Number(a), Number(b));
+    await STEPS[name]![1](this, Number(x), Number(y));
     await this.#settled();
   }
 
-  /** Runs code of a process. */
-  run(at: number, code: (process: Process) => unknown): unknown {
-    this.loop.current = at;
-    return code(this.processes[at]!);
+  /** Runs code in a process. */
+  run(processNumber: number, code: (process: Process) => unknown): unknown {
+    this.loop.current = processNumber;
+    return code(this.processes[processNumber]!);
   }
 
-  publish(at: number, address: number, size: number): void {
-    const { to, except } = ADDRESSES[address % ADDRESSES.length] as {
-      to?: readonly string[];
-      except?: readonly string[];
-    };
+  publish(processNumber: number, address: number, size: number): void {
+    const channels = ADDRESSES[address % ADDRESSES.length];
     const data = this.#data(size);
-    void this.run(at, ({ hub }) => broadcast(hub, { event: 'b', data }, { to, except }).catch(() => undefined));
+    void this.run(processNumber, ({ hub }) => broadcast(hub, { event: 'b', data }, channels).catch(() => undefined));
   }
 
-  disconnect(at: number, channel: string): void {
-    void this.run(at, ({ hub }) => disconnect(hub, { to: channel }).catch(() => undefined));
+  disconnect(processNumber: number, channel: string): void {
+    void this.run(processNumber, ({ hub }) => disconnect(hub, { to: channel }).catch(() => undefined));
   }
 
-  /** A process that is none of these two publishes. */
+  /** A third process publishes. */
   elsewhere(address: number, size: number): void {
     const body = Buffer.from(`event: b\ndata: ${this.#data(size)}\n\n`);
     this.engine.append({ ...ADDRESSES[address % ADDRESSES.length], body });
   }
 
-  connect(who: number, at: number): void {
-    const client = this.clients[who % this.clients.length]!;
-    if (client.visit) return;
-    const { room, mark, direct } = this.#rules;
-    const pipe = new Pipe(room, mark, client.name % 2 === direct, (call) => this.loop.soon(call, at));
-    this.run(at, ({ hub }) => client.admit(hub, at, pipe));
+  connect(clientNumber: number, processNumber: number): void {
+    const client = this.clients[clientNumber % this.clients.length]!;
+    if (client.attachment) return;
+    const { kernelBytes, highWaterMark, socketParity } = this.#rules;
+    const pipe = new Pipe(kernelBytes, highWaterMark, client.name % 2 === socketParity, (call) =>
+      this.loop.setImmediate(call, processNumber),
+    );
+    this.run(processNumber, ({ hub }) => client.admit(hub, processNumber, pipe));
   }
 
-  open(who: number, pushes: number): boolean {
-    return this.#visitor(who, (client) => {
-      if (client.visit!.stream.isUnopened) client.open(pushes);
+  open(clientNumber: number, pushes: number): boolean {
+    return this.#withAttached(clientNumber, (client) => {
+      if (client.attachment!.connection.isUnopened) client.open(pushes);
     });
   }
 
-  read(who: number, bytes: number): boolean {
+  read(clientNumber: number, bytes: number): boolean {
     let some = false;
-    this.#visitor(who, (client) => (some = client.read(bytes)));
+    this.#withAttached(clientNumber, (client) => (some = client.read(bytes)));
     return some;
   }
 
-  drop(who: number, bytes: number): void {
-    this.#visitor(who, (client) => {
-      client.read(bytes % (client.visit!.pipe.readable + 1));
-      if (client.visit) client.leave();
+  drop(clientNumber: number, bytes: number): void {
+    this.#withAttached(clientNumber, (client) => {
+      client.read(bytes % (client.attachment!.pipe.readable + 1));
+      if (client.attachment) client.detach();
     });
   }
 
-  push(who: number): void {
-    this.#visitor(who, (client) => client.push());
+  push(clientNumber: number): void {
+    this.#withAttached(clientNumber, (client) => client.push());
   }
 
-  join(who: number, channel: string): void {
-    this.#visitor(who, (client) => client.join(channel));
+  join(clientNumber: number, channel: string): void {
+    this.#withAttached(clientNumber, (client) => client.join(channel));
   }
 
-  /** The next snapshot of this process closes the connection that it is for. */
-  endInSnapshot(at: number): void {
-    this.processes[at]!.endsInSnapshot = true;
+  /** Makes the next snapshot function of this process close its connection. */
+  closeInSnapshot(processNumber: number): void {
+    this.processes[processNumber]!.closesInSnapshot = true;
   }
 
-  /** When this connection ends, an abort listener pushes: to the connection itself, and to all others of the process. */
-  pushOnAbort(who: number): void {
-    this.#visitor(who, ({ visit }) => {
-      const { stream, process } = visit!;
-      stream.signal.addEventListener('abort', () => {
-        if (stream.push('never sent')) throw new Error('a closed connection took a push');
+  /** Adds an abort listener that pushes to the closed connection itself, and to all others of its process. */
+  pushOnAbort(clientNumber: number): void {
+    this.#withAttached(clientNumber, ({ attachment }) => {
+      const { connection, process } = attachment!;
+      connection.signal.addEventListener('abort', () => {
+        if (connection.push('never sent')) throw new Error('A closed connection accepted a push');
         for (const other of this.clients)
-          if (other.visit?.process === process && other.visit.stream !== stream) other.push();
+          if (other.attachment?.process === process && other.attachment.connection !== connection) other.push();
       });
     });
   }
 
-  close(who: number): void {
-    this.#visitor(who, (client) => client.visit!.stream.close());
+  close(clientNumber: number): void {
+    this.#withAttached(clientNumber, (client) => client.attachment!.connection.close());
   }
 
-  /** A process is killed, and another one starts in its place. */
-  async crash(at: number): Promise<void> {
-    this.run(at, ({ journal }) => journal.close());
-    for (const client of this.clients) if (client.visit?.process === at) client.leave();
-    this.loop.kill(at);
-    await this.#boot(at);
+  /** Kills a process, and starts another one in its place. */
+  async crash(processNumber: number): Promise<void> {
+    this.run(processNumber, ({ journal }) => journal.close());
+    for (const client of this.clients) if (client.attachment?.process === processNumber) client.detach();
+    this.loop.kill(processNumber);
+    await this.#boot(processNumber);
   }
 
   trim(count: number): void {
@@ -273,76 +274,77 @@ export class World {
     if (this.#rules.faults === 'losses') this.engine.flush();
   }
 
-  #visitor(who: number, act: (client: Client) => void): boolean {
-    const client = this.clients[who % this.clients.length]!;
-    if (!client.visit) return false;
-    this.loop.current = client.visit.process;
+  /** Runs an action in the process of a client's connection. Returns false if the client is not connected. */
+  #withAttached(clientNumber: number, act: (client: Client) => void): boolean {
+    const client = this.clients[clientNumber % this.clients.length]!;
+    if (!client.attachment) return false;
+    this.loop.current = client.attachment.process;
     act(client);
     return true;
   }
 
   async #settled(): Promise<void> {
     await settled();
-    for (const client of this.clients) if (client.visit) client.observe();
+    for (const client of this.clients) if (client.attachment) client.observe();
   }
 
-  async #boot(at: number): Promise<void> {
-    this.loop.current = at;
-    const { page, tellsTrims, snapshot } = this.#rules;
-    const journal = new SimulatedJournal(this.engine, page, tellsTrims);
+  async #boot(processNumber: number): Promise<void> {
+    this.loop.current = processNumber;
+    const { page, reportsTrims, snapshot } = this.#rules;
+    const journal = new SimulatedJournal(this.engine, page, reportsTrims);
     const snapshots: (() => void)[] = [];
     const options = {
       history: journal,
       retry: false,
       onError: (error: { code?: string }) => {
-        if (error.code !== 'ERR_SSE_TIMEOUT') this.#errors.push(error); // the engine was down for long, and the client comes back
+        if (error.code !== 'ERR_SSE_TIMEOUT') this.#errors.push(error); // this one is expected: the engine was down for long, and the client reconnects
       },
       ...(snapshot !== 'none' && {
         snapshot: (conn: Connection): unknown => {
-          if (process.endsInSnapshot) conn.close();
-          process.endsInSnapshot = false;
+          if (process.closesInSnapshot) conn.close();
+          process.closesInSnapshot = false;
           const state = { event: 'snapshot', data: hub.ring.headId };
           return snapshot === 'at once' ? state : new Promise((resolve) => snapshots.push(() => resolve(state)));
         },
       }),
     };
     const hub = new Hub(checkOptions(options as never), { entries: this.#rules.ring, bytes: 600 });
-    const process: Process = { hub, journal, snapshots, endsInSnapshot: false };
+    const process: Process = { hub, journal, snapshots, closesInSnapshot: false };
     void hub.open();
     await settled();
-    this.processes[at] = process;
+    this.processes[processNumber] = process;
   }
 
-  /** Lets everybody do all that is to be done. */
+  /** Completes all work of the processes, the engine and the clients. */
   async #rest(): Promise<void> {
     let hasWaited = false;
     for (let round = 0, quiet = 0; quiet < 3; round++) {
-      if (round > 500) throw new Error('it does not come to rest');
+      if (round > 500) throw new Error('The model still has work after 500 rounds');
       let busy = false;
-      for (const at of [0, 1]) {
-        const { journal, snapshots } = this.processes[at]!;
-        this.run(at, () => journal.up());
-        for (const client of this.clients) this.connect(client.name, at ^ (client.name & 1));
+      for (const processNumber of [0, 1]) {
+        const { journal, snapshots } = this.processes[processNumber]!;
+        this.run(processNumber, () => journal.up());
+        for (const client of this.clients) this.connect(client.name, processNumber ^ (client.name & 1));
         await this.#settled();
-        while (this.run(at, () => journal.execute())) busy = true;
-        while (this.run(at, () => journal.reply())) busy = true;
+        while (this.run(processNumber, () => journal.execute())) busy = true;
+        while (this.run(processNumber, () => journal.reply())) busy = true;
         busy ||= snapshots.length > 0;
-        this.run(at, () => snapshots.shift()?.());
+        this.run(processNumber, () => snapshots.shift()?.());
         await this.#settled();
         journal.poll();
-        busy = (this.run(at, () => journal.deliver()) as boolean) || busy;
+        busy = (this.run(processNumber, () => journal.deliver()) as boolean) || busy;
         await this.#settled();
-        busy = (await this.loop.turn(at)) || busy;
+        busy = (await this.loop.tick(processNumber)) || busy;
         await this.#settled();
       }
       for (const client of this.clients) {
         this.open(client.name, 0);
         while (this.read(client.name, Infinity)) busy = true;
-        busy ||= client.visit === undefined;
+        busy ||= client.attachment === undefined;
         await this.#settled();
       }
       quiet = busy ? 0 : quiet + 1;
-      // The engine is asked again after a while. After a restart, connections close within five seconds.
+      // The hub retries a failed request to the engine after a while. After a restart, connections close within five seconds.
       await this.loop.advance(quiet === 1 && !hasWaited ? 6000 : 200);
       hasWaited ||= quiet === 1;
     }
@@ -354,7 +356,7 @@ export class World {
       try {
         client.check();
       } catch (error) {
-        throw new Error(`client ${client.name}: ${(error as Error).message}`, { cause: error });
+        throw new Error(`Client ${client.name}: ${(error as Error).message}`, { cause: error });
       }
     }
   }

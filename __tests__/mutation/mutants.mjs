@@ -1,7 +1,7 @@
 /*
- * The classic mistakes of resume, as replacements of text in lib/: each must make a test fail.
- * Invariant: the replaced text must be in its file exactly once, so no mistake is forgotten when its line changes.
- * (Not here, because it does no harm: a scan that begins at the wrong one of the queued ids. The other ids wait for the next scan.)
+ * The classic mistakes of resume, as replacements of text in lib/. Each of them must make a test fail.
+ * Invariant: the text to replace is in its file exactly once. So if the line of a mistake changes, the check fails.
+ * One mistake is not here, because it does no harm: a scan that starts at the wrong queued id. The other ids wait for the next scan.
  */
 
 const MODEL = 'model/model.test.ts';
@@ -78,7 +78,7 @@ export const mutants = [
     to: 'this.continueInRing(this.host.ring.head);',
   },
   {
-    name: 'a newer id is waited for whether the log has it or not',
+    name: 'a connection waits for a newer id that the log does not have',
     file: 'hub/replayer.ts',
     from: 'if (result === undefined || !isCurrent()) return;\n    if (!result.ok) {',
     to: "if (result === undefined || !isCurrent()) return;\n    if (id === '') {",
@@ -88,6 +88,14 @@ export const mutants = [
     file: 'hub/replayer.ts',
     from: 'for (const connection of connections) guarded(connection, () => connection.reset(result.reason));',
     to: 'for (const connection of connections) guarded(connection, () => connection.continueInRing(ring.head));',
+  },
+  {
+    name: 'a client with a foreign id is taken for a fresh one',
+    file: 'connection/server-connection.ts',
+    from: "else this.reset('unknown', foreignId(this));",
+    to: "else this.#startAtHead(undefined, '');",
+    test: 'connection/foreign-ids.test.ts',
+    part: 'the handler',
   },
   {
     name: 'a cursor is off by one: the next entry is skipped',
@@ -134,7 +142,7 @@ export const mutants = [
   {
     name: 'a lost entry that an earlier connection may have delivered causes no reset',
     file: 'connection/resume.ts',
-    from: "if (broughtId(connection) && journal.compare(connection.lastEventId, common) > 0) return 'reset';",
+    from: "if (broughtId(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';",
     to: '',
   },
   {
@@ -144,7 +152,7 @@ export const mutants = [
     to: "addFirst(':\\n');",
   },
   {
-    name: 'the ring is not cut back when the log is',
+    name: 'the ring keeps entries that the log has lost',
     file: 'fanout/ring.ts',
     from: 'while (this.head > n) this.#bytes',
     to: 'while (this.head > n + 1) this.#bytes',
@@ -156,19 +164,19 @@ export const mutants = [
     to: 'this.ring.truncate(n);',
   },
   {
-    name: 'a connection that joined late and was replayed past a cut continues',
+    name: 'a connection that joined late and was replayed past the end of the shortened log continues',
     file: 'connection/resume.ts',
     from: "return membership !== undefined && journal.compare(cursorId, common) > 0 ? 'reset' : 'relocate';",
     to: "return 'relocate';",
   },
   {
-    name: 'a closing connection that has bytes to send does not learn of lost writes',
+    name: 'a closing connection that has bytes to send is not notified of lost writes',
     file: 'hub/registry.ts',
     from: 'yield* this.#closing;',
     to: '',
   },
   {
-    name: 'no connection learns of a restart',
+    name: 'no connection is notified of a restart',
     file: 'hub/hub.ts',
     from: 'else connection.onJournalRestart(reason);',
     to: 'else connection.flush();',
@@ -293,7 +301,7 @@ export const mutants = [
     part: 'disconnects while its request',
   },
   {
-    name: 'a long way through the log counts as silence',
+    name: 'a long scan of the log counts as silence',
     file: 'hub/replayer.ts',
     from: 'Math.max(since, this.#answeredAt)',
     to: 'since',
@@ -301,7 +309,7 @@ export const mutants = [
     part: 'a long scan',
   },
   {
-    name: 'a loop of broadcasts waits for the end of a tick that never comes',
+    name: 'a loop of broadcasts waits for the end of a tick that never ends',
     file: 'hub/dispatcher.ts',
     from: 'const isFlushing = this.#work !== undefined && this.#flushed > 0;',
     to: 'const isFlushing = this.#work !== undefined;',
@@ -327,7 +335,7 @@ export const mutants = [
   {
     name: 'a disconnect ends no connection',
     file: 'hub/disconnects.ts',
-    from: 'for (const connection of [...group.members]) connection.disconnect(disconnect);',
+    from: 'for (const connection of group.members) connection.disconnect(disconnect);',
     to: '',
   },
   {

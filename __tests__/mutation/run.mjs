@@ -1,10 +1,13 @@
 /*
- * Plants one classic mistake after the other into a copy of the package, and requires the tests to turn red.
- * Knows the file system and Jest's command line. Nothing outside the copy is changed.
+ * Makes one classic mistake after another in a copy of the package. After each mistake, at least one test must fail.
+ * Invariant: it changes nothing outside the copy.
  *
- * `npm run mutation`, or with a part of a mistake's name behind it for those alone; with `--check` it only looks whether the line of
- * each mistake is there. `--report file` writes how many mistakes were found, as { "passed": …, "failed": … }.
- * MUTATION_RUNS: how many runs of the model each mistake may survive (default 6000).
+ *   npm run mutation
+ *   npm run mutation -- ring                  only the mistakes whose names contain "ring"
+ *   npm run mutation -- --check               runs no test: checks that the line of each mistake exists
+ *   npm run mutation -- --report file.json    also writes { "passed": …, "failed": … }: the detected and the other mistakes
+ *
+ * MUTATION_RUNS is the number of runs of the model in which a mistake must be detected (default 6000).
  */
 
 import { spawn } from 'node:child_process';
@@ -22,13 +25,12 @@ const { values: flags, positionals } = parseArgs({
   options: { check: { type: 'boolean', default: false }, report: { type: 'string' } },
   allowPositionals: true,
 });
-const onlyChecks = flags.check;
-const only = positionals[0] ?? '';
+const namePart = positionals[0] ?? '';
 
-/** A mistake may make a test hang: milliseconds until that counts as red. */
-const PATIENCE = 90_000;
+/** After this time, a test counts as failed. A mistake may make a test wait for ever. */
+const TEST_TIMEOUT_MS = 90_000;
 
-/** Runs one test file in the copy, or what of it has `part` in its name. Resolves with its exit code and what it wrote. */
+/** Runs one test file in the copy, or its tests whose names contain `part`. Resolves with the exit code and the output. */
 function test(copy, file, part) {
   return new Promise((resolve) => {
     const jest = join(copy, 'node_modules/jest/bin/jest.js');
@@ -37,7 +39,7 @@ function test(copy, file, part) {
       cwd: copy,
       env: { ...process.env, MODEL_RUNS: runs, MODEL_SEED: seed, MODEL_SHRINK: '0', CI: 'true' },
     });
-    const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    const timer = setTimeout(() => child.kill('SIGKILL'), TEST_TIMEOUT_MS);
     let text = '';
     child.stdout.on('data', (chunk) => (text += chunk));
     child.stderr.on('data', (chunk) => (text += chunk));
@@ -48,20 +50,24 @@ function test(copy, file, part) {
   });
 }
 
-function why(text) {
+/** Returns the reason of a failure, from the output of Jest. */
+function reasonOf(text) {
   const lines = text.split('\n').map((line) => line.trim());
   const after = /Property failed after (\d+) tests/.exec(text)?.[1];
   const cause = lines[lines.indexOf('Cause:') + 1];
   if (after !== undefined) return `${after} runs: ${cause}`;
-  return lines.find((line) => line.startsWith('●'))?.slice(2) ?? 'it did not end';
+  return lines.find((line) => line.startsWith('●'))?.slice(2) ?? 'the test did not end';
 }
 
-async function plant(copy, { name, file, from, to }) {
+/** Makes a mistake in the copy. Returns a function that restores the file. */
+async function makeMistake(copy, { name, file, from, to }) {
   const path = join(copy, 'lib', file);
   const source = await readFile(path, 'utf8');
   const times = source.split(from).length - 1;
   if (times !== 1)
-    throw new Error(`${name}: its line is ${times} times in lib/${file}, and must be there once:\n${from}`);
+    throw new Error(
+      `The line of the mistake "${name}" must be in lib/${file} exactly once; found it ${times} times:\n${from}`,
+    );
   await writeFile(
     path,
     source.replace(from, () => to),
@@ -76,34 +82,34 @@ try {
     await cp(join(root, part), join(copy, part), { recursive: true });
   }
   await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
-  const chosen = mutants.filter(({ name }) => name.includes(only));
+  const chosen = mutants.filter(({ name }) => name.includes(namePart));
   const missing = [];
   for (const mutant of chosen) {
     try {
       await (
-        await plant(copy, mutant)
+        await makeMistake(copy, mutant)
       )();
     } catch (error) {
       missing.push(error.message);
     }
   }
   if (missing.length > 0) throw new Error(missing.join('\n\n'));
-  if (onlyChecks) chosen.length = 0; // nothing to try
+  if (flags.check) chosen.length = 0; // so no test is run
   for (const file of new Set(chosen.map((mutant) => mutant.test ?? DEFAULT_TEST))) {
     const { code, text } = await test(copy, file);
-    if (code !== 0) throw new Error(`${file} is red without any mistake:\n${text}`);
+    if (code !== 0) throw new Error(`${file} fails without any mistake:\n${text}`);
   }
-  console.log(`seed ${seed}, ${runs} runs at most\n`);
+  console.log(`Seed ${seed}, at most ${runs} runs\n`);
   for (const mutant of chosen) {
     const file = mutant.test ?? DEFAULT_TEST;
-    const restore = await plant(copy, mutant);
+    const restore = await makeMistake(copy, mutant);
     const start = performance.now();
     const { code, text } = await test(copy, file, mutant.part);
     await restore();
     if (code === 0) survivors++;
     const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(5);
     console.log(
-      `${code === 0 ? 'SURVIVED' : 'killed  '} ${seconds} s  ${mutant.name}  [${file}${code === 0 ? '' : `, ${why(text)}`}]`,
+      `${code === 0 ? 'SURVIVED' : 'killed  '} ${seconds} s  ${mutant.name}  [${file}${code === 0 ? '' : `, ${reasonOf(text)}`}]`,
     );
   }
   console.log(`\n${chosen.length - survivors} of ${chosen.length} killed`);

@@ -4,6 +4,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Script } from 'node:vm';
+import { functionStatements, namesOf, tableStatements } from '../../lib/journal/postgres/schema.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 
 const root = join(__dirname, '../..');
@@ -115,6 +116,21 @@ describe('the tables', () => {
     for (const name of Object.keys(described))
       described[name] = described[name]!.replace(/ \(.*\)$/, '').replace(/'/g, '');
     expect(Object.fromEntries(rows.map(([name, , , value]) => [name, value]))).toEqual(described);
+  });
+
+  test('every option of the journal in PostgreSQL is there, with its default', () => {
+    const described = defaultsIn(read('lib/journal/postgres/index.ts'), 'PostgresJournalOptions');
+    for (const name of Object.keys(described))
+      described[name] = described[name]!.replace(/ \(.*\)$/, '').replace(/'/g, '');
+    const rows = rowsOf('docs/postgres.md', 'option', 'unit', 'default', '');
+    expect(Object.fromEntries(rows.map(([name, , value]) => [name, value]))).toEqual(described);
+  });
+
+  test('the statements for a migration by hand are those that the journal in PostgreSQL runs', () => {
+    const names = namesOf('public', 'sse');
+    const statements = [...tableStatements(names), ...functionStatements(names).map(({ create }) => create)];
+    const shown = blocksOf('docs/postgres.md').filter(({ under }) => under.endsWith('Migration by hand'));
+    expect(shown.map(({ text }) => text)).toEqual([statements.map((statement) => `${statement};`).join('\n\n')]);
   });
 
   test('every error code is there', () => {

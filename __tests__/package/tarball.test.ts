@@ -177,6 +177,28 @@ describe.each(PROJECTS)('in a project of type $kind with Express $express', ({ k
     );
   }
 
+  if (kind === 'commonjs') {
+    // The default of TypeScript 5 for `module: commonjs`. It does not read `exports`.
+    test('a strict program compiles under TypeScript5, with commonjs and the old resolution', async () => {
+      await put('old.ts', CONSUMER.replace('// peers', ''));
+      await put(
+        'old-lmdb.ts',
+        "import { lmdbJournal } from 'sse-router/lmdb';\nexport const journal = lmdbJournal('./events');\n",
+      );
+      await put('old-metrics.ts', "export { metrics } from 'sse-router/metrics';\n");
+      const target = { target: 'es2022', lib: ['es2023'], noEmit: true, types: ['node'], module: 'commonjs' };
+      const compilerOptions = { ...target, strict: true, esModuleInterop: true, skipLibCheck: false };
+      const files = ['old.ts', ...('lmdb' in peers ? ['old-lmdb.ts', 'old-metrics.ts'] : [])];
+      await put('tsconfig.old.json', JSON.stringify({ compilerOptions, files }));
+      const tsc = join(folder, 'compilers/node_modules', COMPILERS['TypeScript5']!);
+      const how = { cwd: join(folder, `${kind}-${express}`) };
+      const result = await run(process.execPath, [tsc, '-p', 'tsconfig.old.json'], how).catch(
+        (error: { stdout: string }) => error,
+      );
+      expect(result.stdout).toBe('');
+    }, 60_000);
+  }
+
   if (kind === 'module' && express === '5') {
     test('the command reads a stream', async () => {
       const bin = join(folder, `${kind}-${express}`, 'node_modules/sse-router/dist/esm/cli/cli.js');

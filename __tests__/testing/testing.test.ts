@@ -69,6 +69,29 @@ describe('received events', () => {
     await stream.close();
   });
 
+  it('waits for the next event of a name, and skips the events before it', async () => {
+    const events = sse((conn) => conn.join('orders'));
+    const stream = await connect<{ order: { n: number }; other: number }>(express().use(events));
+    await stream.until(({ events: [first] }) => first !== undefined);
+    const order = stream.next('order');
+    await events.broadcast({ event: 'other', data: 0 }, { to: 'orders' });
+    await events.broadcast({ event: 'order', data: { n: 1 } }, { to: 'orders' });
+    await events.broadcast({ event: 'other', data: 2 }, { to: 'orders' });
+    expect((await order).json.n).toBe(1);
+    expect((await stream.next()).json).toBe(2);
+    expect(stream.events.map(({ event }) => event as string)).toEqual(['checkpoint', 'other', 'order', 'other']);
+    await expect(stream.next('order', 20)).rejects.toThrow(
+      /^Waited for an event "order": not within 20 ms[^]*checkpoint/,
+    );
+    // @ts-expect-error a name that is not in the map
+    const misspelt = stream.next('ordr', 20);
+    await expect(misspelt).rejects.toThrow('Waited for an event "ordr"');
+    await events.broadcast('x', { to: 'orders' });
+    await events.close();
+    await expect(stream.next('order')).rejects.toThrow('the stream is over');
+    await stream.close();
+  });
+
   it('is iterable until the server ends the stream', async () => {
     const stream = await connect((_req: IncomingMessage, res: ServerResponse) => {
       res.writeHead(200, { 'Content-Type': 'text/event-stream' });

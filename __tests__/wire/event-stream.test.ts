@@ -180,6 +180,9 @@ describe('a message that is refused, with a code', () => {
     ['NUL', 'a\0b'],
     ['error', 'error'],
     ['open', 'open'],
+    ['end', 'end'],
+    ['reset', 'reset'],
+    ['checkpoint', 'checkpoint'],
     ['a number', 1],
     ['a boolean', false],
     ['a list', ['a']],
@@ -187,6 +190,16 @@ describe('a message that is refused, with a code', () => {
     ['an object with toString', { toString: () => 'a' }],
   ])('an event name: %s', (_name, event) => {
     expect(codeOf(() => frame({ event, data: 'x' }))).toBe('ERR_SSE_EVENT');
+  });
+
+  test.each(['error', 'open', 'end', 'reset', 'checkpoint'])('the event name %s only with control events', (event) => {
+    const { body } = encodeMessage({ event, data: 'x' }, serializeDefault, false);
+    expect(body).toBe(`event: ${event}\ndata: x\n\n`);
+    expect(() => encodeMessage({ event }, serializeDefault)).toThrow(/received the string ".*controlEvents: false/);
+  });
+
+  test.each(['a\nb', 'a\rb', 'a\0b', 1])('the event name %j without control events as well', (event) => {
+    expect(codeOf(() => encodeMessage({ event }, serializeDefault, false))).toBe('ERR_SSE_EVENT');
   });
 
   test.each([
@@ -261,7 +274,7 @@ describe('a message that is refused, with a code', () => {
     expect(() => frame(message)).toThrow(own);
   });
 
-  test('the message contains the expectation, the value, cut to 60 characters, and the cure', () => {
+  test('the message contains the expectation, the value, shortened to 60 characters, and the cure', () => {
     expect(() => frame({ foo: 1 })).toThrow(
       'A field of a message must be event, id, data or retry; received the string "foo".',
     );

@@ -51,7 +51,7 @@ function setUp(wrapped: boolean, options: SseOptions = {}): Setup {
   return { app, events, connections, onWrite };
 }
 
-const turn = (): Promise<void> => new Promise(setImmediate);
+const tick = (): Promise<void> => new Promise(setImmediate);
 
 /** Runs a random program and returns the body, without the random part of the ids. */
 async function play({ app, events, connections }: Setup, seed: number): Promise<string> {
@@ -68,7 +68,7 @@ async function play({ app, events, connections }: Setup, seed: number): Promise<
     else if (dice < 0.78) conn.comment(text());
     else if (dice < 0.84) stream.pause();
     else if (dice < 0.9) stream.resume();
-    else await turn();
+    else await tick();
   }
   stream.resume();
   if (random.next() < 0.5) conn.end();
@@ -124,7 +124,7 @@ test('the same bytes over TLS, where the direct path is used as well', async () 
   const before = send.mock.calls.length;
   await events.broadcast({ event: 'big', data: '€'.repeat(100_000) });
   connections[0]!.push('own');
-  await turn();
+  await tick();
   expect(send.mock.calls.length).toBe(before);
   connections[0]!.close();
   let body = '';

@@ -9,7 +9,7 @@ import { EventSource } from 'eventsource';
 import { createParser } from 'eventsource-parser';
 import { sse } from '../../lib/index.ts';
 import { lint, oracle } from './oracle.ts';
-import { another, appOf, BARE, dialled, HEAD, later, listening, opened, turn } from '../fixtures/support.ts';
+import { another, appOf, BARE, dialled, HEAD, later, listening, opened, tick } from '../fixtures/support.ts';
 
 /** Parses a body with @microsoft/fetch-event-source, in pieces of `size` bytes. */
 function readByMicrosoft(body: Uint8Array, size = body.byteLength): EventSourceMessage[] {
@@ -51,7 +51,7 @@ const TEXTS: [name: string, data: string, received?: string][] = [
 ];
 
 test.each(TEXTS)('%s: one event with exactly this data, for every parser', async (_name, data, received = data) => {
-  const { stream } = await opened((conn) => void conn.push({ data }, { event: 'end', data: '.' }), BARE);
+  const { stream } = await opened((conn) => void conn.push({ data }, { event: 'last', data: '.' }), BARE);
   expect((await stream.take(2)).map((event) => event.data as string)).toEqual([received, '.']);
   const body = Buffer.from(stream.text);
   expect(lint(stream.text)).toEqual([]);
@@ -120,7 +120,7 @@ test('two writers, a heartbeat each millisecond and events of 1 MiB: no event is
     (async () => {
       for (let n = 0; n < 8; n++) {
         await events.broadcast({ event: 'all', data: big });
-        await turn();
+        await tick();
       }
     })(),
   ]);

@@ -7,7 +7,7 @@ import type { RequestHandler, Response } from 'express';
 import { createGzip } from 'node:zlib';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type TestStream } from '../../lib/testing/index.ts';
-import { choke, EXPRESSES, gate, later, overOf, turn, type AnyHandler } from '../fixtures/support.ts';
+import { choke, EXPRESSES, gate, later, overOf, tick, type AnyHandler } from '../fixtures/support.ts';
 import { clock, eventually, serve } from '../fixtures/http.ts';
 
 type AnyFunction = (...args: unknown[]) => unknown;
@@ -257,7 +257,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
       const site = await behind(front());
       const { stream, conn, errors } = site;
       conn.push('x'.repeat(200_000));
-      await turn();
+      await tick();
       void end(site);
       await stream.until(() => stream.ended);
       expect(await stream.closed).toBe('end');
@@ -272,7 +272,7 @@ describe.each(EXPRESSES)('%s', (_name, make) => {
     const { stream, conn, events } = await behind(logBodies(bodies), { retry: 1000, headers: { 'X-Name': 'é' } });
     conn.push('é€💥');
     await events.broadcast('b');
-    await turn();
+    await tick();
     conn.end();
     await stream.until(() => stream.ended);
     expect(bodies).toEqual([stream.text]);

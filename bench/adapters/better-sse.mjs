@@ -1,14 +1,14 @@
-// better-sse as its guide shows it: a session per request, registered with one channel.
+// better-sse as in its guide: a session per request, registered with one channel.
 import { createServer } from 'node:http';
 import compression from 'compression';
 import { createChannel, createSession } from 'better-sse';
 import express from 'express';
-import { nextTurn, small, streamQuery } from './held.mjs';
+import { nextTick, small, streamQuery } from './held.mjs';
 
 export function create({ compress = false } = {}) {
   const channel = createChannel();
   const app = express();
-  // `compression` leaves a response with no-transform alone, which better-sse sends by default.
+  // By default better-sse sends no-transform, and `compression` does not compress such a response.
   const options = compress ? { headers: { 'Cache-Control': 'no-cache' } } : {};
   if (compress) app.use(compression());
   const open = new Set();
@@ -25,9 +25,9 @@ export function create({ compress = false } = {}) {
     const { count, perTick } = streamQuery(req.url);
     const session = await createSession(req, res);
     for (let n = 1; n <= count;) {
-      // It has no way to hear that the reader is behind; what its buffer costs is part of the measurement.
+      // It does not report backpressure, so the cost of its buffer is part of the measurement.
       for (const end = Math.min(count, n + perTick - 1); n <= end; n++) session.push(small(n));
-      await nextTurn();
+      await nextTick();
     }
   });
   return {
@@ -35,7 +35,7 @@ export function create({ compress = false } = {}) {
     size: () => channel.sessionCount,
     broadcast(data) {
       channel.broadcast(data);
-      // Without it, `compression` keeps small events back until its window is full.
+      // Without flush(), `compression` keeps small events back until its window is full.
       if (compress) for (const res of open) res.flush();
     },
     close: async () => {

@@ -1,16 +1,16 @@
-// express-sse as its README shows it.
+// express-sse as in its README.
 import { createServer } from 'node:http';
 import express from 'express';
 import SSE from 'express-sse';
 
 export function create() {
-  // With its default, every newcomer makes it write an empty string to all the others: unfair to what is measured here.
+  // With its default option, each new connection makes it write an empty string to all others, which would distort the measurement.
   const sse = new SSE([], { isSerialized: false });
   const app = express();
   let size = 0;
   app.get('/events', (req, res) => {
     sse.init(req, res);
-    // It sends the head with the first event only; a client has to see that it is connected.
+    // By itself it sends the head with the first event, and the client waits for the head.
     res.flushHeaders();
     size++;
     res.on('close', () => size--);

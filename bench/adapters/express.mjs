@@ -1,4 +1,4 @@
-// Bare Express: the same app as every other peer's, with a response held open and nothing else.
+// Bare Express: the same app as for the other peers, with open responses and no library.
 import { createServer } from 'node:http';
 import express from 'express';
 import { Held, single, streamQuery } from './held.mjs';

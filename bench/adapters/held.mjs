@@ -1,4 +1,4 @@
-// What `http` and `express` have in common: responses held open in a Set, and a loop of `res.write`.
+// The common part of `http` and `express`: open responses in a Set, and a loop of `res.write`.
 import { frame, marker } from '../events.mjs';
 
 export const headers = {
@@ -27,26 +27,27 @@ export class Held {
   }
 
   end() {
-    // With its socket, as ours does: else it would be held open for another request, and the drain wait for its time-out.
+    // This also ends the socket, as ours does. Otherwise the socket stays open for another request until its time-out, and the shutdown
+    // waits for it.
     for (const res of this.#open) res.end().socket?.end();
   }
 }
 
-/** What a careful author would write by hand: one write for what a tick has made, and a wait when it says no. */
+/** Sends as a careful author would without a library: one write per tick, and a wait for `drain` if the write returns false. */
 export async function single(res, { count, perTick }) {
   res.writeHead(200, headers);
   for (let n = 1; n <= count;) {
     let text = '';
     for (const end = Math.min(count, n + perTick - 1); n <= end; n++) text += `data: ${small(n)}\n\n`;
     if (!res.write(text)) await new Promise((resolve) => res.once('drain', resolve));
-    else await nextTurn();
+    else await nextTick();
   }
 }
 
 export const small = (n) => marker + String(n).padStart(8, '0');
-export const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
+export const nextTick = () => new Promise((resolve) => setImmediate(resolve));
 
-/** The scenario's numbers travel in the address of a single stream. */
+/** Reads the numbers of the scenario from the query of the request. */
 export function streamQuery(url) {
   const query = new URL(url, 'http://localhost').searchParams;
   return { count: Number(query.get('count')), perTick: Number(query.get('tick')) };

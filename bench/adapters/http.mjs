@@ -1,4 +1,4 @@
-// node:http alone: `res.write` of one shared Buffer per event.
+// node:http alone: `res.write` with one shared Buffer per event.
 import { createServer } from 'node:http';
 import { Held, single, streamQuery } from './held.mjs';
 

@@ -1,4 +1,4 @@
-// The floor of a burst: bare TCP sockets, and everything that a turn of the event loop has made as one shared Buffer. No ids.
+// The lower bound of a burst: bare TCP sockets, and one shared Buffer with all events of a tick. It sends no ids.
 import { frame } from '../events.mjs';
 import { bare, end } from './net.mjs';
 

@@ -1,4 +1,4 @@
-// The floor: a bare TCP socket that answers with a fixed head and gets one shared Buffer per event.
+// The lower bound: bare TCP sockets that answer with a fixed head, and one shared Buffer per event.
 import { createServer } from 'node:net';
 import { frame } from '../events.mjs';
 
@@ -11,7 +11,7 @@ export function create() {
   return { server, size: () => sockets.size, broadcast: (data) => write(frame(data)), close: () => end(sockets) };
 }
 
-/** Sockets that have been answered, and what writes to all of them. */
+/** Creates a server. Returns it with the sockets that have received the head, and a function that writes to all of them. */
 export function bare() {
   const sockets = new Set();
   const server = createServer({ noDelay: true }, (socket) => {

@@ -1,8 +1,8 @@
-// This package, compiled, with its defaults: history, ids and heartbeats are on.
+// This package, compiled, with its default options: history, ids and heartbeats are on.
 import { createServer } from 'node:http';
 import express from 'express';
 import { openJournal } from '../journals.mjs';
-import { nextTurn, small, streamQuery } from './held.mjs';
+import { nextTick, small, streamQuery } from './held.mjs';
 
 export async function create({ lib = '.tmp/esm', compress = false, heartbeat, journal, history } = {}) {
   const { sse } = await import(`../${lib}/index.js`);
@@ -20,7 +20,7 @@ export async function create({ lib = '.tmp/esm', compress = false, heartbeat, jo
       for (let n = 1; n <= count;) {
         let flowing = true;
         for (const end = Math.min(count, n + perTick - 1); n <= end; n++) flowing = conn.push(small(n));
-        if (flowing) await nextTurn();
+        if (flowing) await nextTick();
         else await conn.drained();
       }
     }),

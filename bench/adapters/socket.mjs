@@ -1,4 +1,4 @@
-// The floor of whoever answers through Express: each event as one shared chunk, written to the sockets past the responses. No ids.
+// The lower bound behind Express: one shared chunk per event, written directly to the sockets of the responses. It sends no ids.
 import { createServer } from 'node:http';
 import express from 'express';
 import { frame } from '../events.mjs';
@@ -26,5 +26,5 @@ export function create() {
   };
 }
 
-/** As node:http would frame it. */
+/** Returns a chunk as node:http writes it. */
 const chunked = (bytes) => Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);

@@ -1,4 +1,4 @@
-// sse-channel as its README shows it.
+// sse-channel as in its README.
 import { createServer } from 'node:http';
 import express from 'express';
 import SseChannel from 'sse-channel';

@@ -1,4 +1,4 @@
-// Fifty broadcasts within one turn of the event loop: who joins them into one write, and how soon after the start.
+// Fifty broadcasts in one tick: which peers join them into one write, and how fast they are directly after the start.
 import { skippable } from '../events.mjs';
 import { withBed } from '../bed.mjs';
 import { perEvent } from './fan-out.mjs';

@@ -1,4 +1,4 @@
-// gzip: each broadcast deflated once for all, against a deflate per connection.
+// gzip: each broadcast is compressed once for all connections, compared with one compression per connection.
 import { document, frame } from '../events.mjs';
 import { withBed } from '../bed.mjs';
 
@@ -18,11 +18,11 @@ export const compression = {
   run: ({ options, ...subject }, { connections, warm, ticks }) =>
     withBed({ ...subject, options: { ...options, compress: true } }, async (bed) => {
       const publish = (from, count) => bed.publish({ from, ticks: count, perTick: 1, bytes: 'document' });
-      // What the first broadcasts make the process grow by is not to be shared out among the connections.
+      // The first broadcasts make the process grow. That memory does not belong to the connections, so it is measured before.
       await bed.prepare(20, 0);
       await bed.connect({ to: 20, gzip: true });
       await publish(1, warm);
-      await bed.gone();
+      await bed.disconnectAll();
       const before = await bed.server.call('memory');
       await bed.prepare(connections, 0, warm);
       await bed.connect({ to: connections, gzip: true });

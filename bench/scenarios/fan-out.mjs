@@ -1,4 +1,4 @@
-// What one broadcast costs when it is the only one of its tick: nothing can be joined, so this is the price of a write.
+// The cost of a broadcast that is the only one of its tick. There is nothing to join, so this is the cost of a write.
 import { skippable } from '../events.mjs';
 import { withBed } from '../bed.mjs';
 

@@ -1,18 +1,18 @@
-// Several processes on one log: what each engine takes and gives, and what a process more costs it.
-// May know: engines and the test bed. Keeps: every part has a log of its own, and no part gives a figure for a log with a fault.
+// Several processes on one log: the throughput of each engine, and the cost of an additional process for the engine.
+// Invariant: every part has a log of its own, and returns no figure for a log with a fault.
 import { Refused, serverCore, clientCore, withBed } from '../bed.mjs';
 import { startEngine } from '../engines.mjs';
 import { skippable } from '../events.mjs';
 import { journals } from '../journals.mjs';
 import { Child } from '../processes.mjs';
 import { percentile } from '../statistics.mjs';
-import { comeBack, part } from './storm.mjs';
+import { missEvents, reconnectAll } from './storm.mjs';
 
 export const machines = {
   name: 'machines',
-  title: 'Several processes on one log: Redis and LMDB',
+  title: 'Several processes on one log: Redis, LMDB and Postgres',
   peers: Object.keys(journals),
-  smokePeers: ['node-redis', 'ioredis', 'lmdb'],
+  smokePeers: ['node-redis', 'ioredis', 'lmdb', 'postgres'],
   size: {
     bytes: 200,
     events: 60_000,
@@ -52,7 +52,7 @@ export const machines = {
     catchUp: 'catch-up, entries/s',
     ring: 'all back on a new process, from its ring, s',
     log: 'older than its ring, s',
-    one: "Redis' CPU ms per 1,000 events, 1 process",
+    one: "the engine's CPU ms per 1,000 events, 1 process",
     three: '3 processes',
     each: 'of it per process',
     bytes: 'bytes kept per event',
@@ -74,10 +74,11 @@ export const machines = {
   },
 };
 
-// What is late is sent at once, and larger batches cost Redis less each.
-const tooSlow = 'Not in every round did the machine keep up with the load under which the CPU of Redis was measured.';
+// Late events are sent together, and an event in a larger batch costs the engine less.
+const tooSlow =
+  'Not in every round did the machine keep up with the load under which the CPU of the engine was measured.';
 
-/** The journal alone: appended to by one process, and read back from the beginning. */
+/** Measures the journal alone: one process appends events, and reads them from the beginning. */
 async function bare(engine, { options: { journal, lib }, profile }, { events, bytes, window, page }) {
   const args = [JSON.stringify(journal), ...(lib === undefined ? [] : [lib])];
   const child = new Child('./bare-journal.mjs', { core: serverCore, args, nodeArgs: profile });
@@ -98,8 +99,8 @@ async function bare(engine, { options: { journal, lib }, profile }, { events, by
 }
 
 /**
- * Three processes, a client at each, and the first broadcasts: what that costs the engine, and the time from the call of
- * broadcast until a client of another process has the whole event. Then the same load with the first alone.
+ * Measures three processes with one client each, of which the first process broadcasts: the cost for the engine, and the time from the
+ * call of broadcast until a client of another process has received the whole event. Then measures the same load with one process.
  */
 async function together(engine, subject, { bytes, rate, timed, load, loaded }) {
   return withBed(subject, async (bed) => {
@@ -133,22 +134,23 @@ async function together(engine, subject, { bytes, rate, timed, load, loaded }) {
 }
 
 /**
- * Everyone comes back to a process that has just started, so far behind that their ids are in its ring, or only in the log:
- * seconds until all are complete.
+ * Measures how many seconds all clients need after they reconnect to a process that has just started. First their ids are in its
+ * ring, and then only in the log.
  */
 async function allBack(subject, size) {
   return withBed(subject, async (bed) => {
-    const back = async (among) => {
-      await part(bed, { ...size, among });
+    const reconnect = async (among) => {
+      await missEvents(bed, { ...size, among });
       await bed.restart(); // events are numbered from 1 again
-      const { complete } = await comeBack(bed, size);
+      const { complete } = await reconnectAll(bed, size);
       const held = await bed.server.call('ring');
-      await bed.gone();
+      await bed.disconnectAll();
       return { complete, inRing: held >= among };
     };
-    const ring = await back(size.ring);
-    const log = await back(size.log);
-    if (!ring.inRing || log.inRing) throw new Refused('the ids were not where they should be: set ring and log anew');
+    const ring = await reconnect(size.ring);
+    const log = await reconnect(size.log);
+    if (!ring.inRing || log.inRing)
+      throw new Refused('the ids must be in the ring, and then only in the log: set other values for ring and log');
     return { ring: ring.complete, log: log.complete };
   });
 }

@@ -1,4 +1,4 @@
-// 15,000 connections in one process: admitted, broadcast to, heartbeaten, drained, and how long the event loop stood still.
+// 15,000 connections in one process: admission, broadcasts, heartbeats and shutdown, and how long each of them blocks the event loop.
 import { skippable } from '../events.mjs';
 import { Refused, withBed } from '../bed.mjs';
 
@@ -58,5 +58,5 @@ export const many = {
 
 async function heartbeats(bed, connections, heartbeat) {
   const { all, count } = await bed.clients.call('heard', { connections, timeout: heartbeat + 60_000 });
-  if (!all) throw new Refused(`${count} of ${connections} connections had a heartbeat`);
+  if (!all) throw new Refused(`${count} of ${connections} connections received a heartbeat`);
 }

@@ -1,4 +1,4 @@
-// What a connection weighs while nothing happens. Each sample is a fresh process: a heap that has lived hides a lot.
+// The memory of an idle connection. Each sample uses a new process, because free space in an older heap hides new memory.
 import { withBed } from '../bed.mjs';
 
 export const memory = {
@@ -14,10 +14,10 @@ export const memory = {
   },
   run: (subject, { connections, warm }) =>
     withBed(subject, async (bed) => {
-      // Code that is compiled and caches that are filled by the first few requests belong to the process.
+      // The first requests compile code and fill caches. That memory belongs to the process, so it is measured before.
       await bed.prepare(warm);
       await bed.connect({ to: warm });
-      await bed.gone();
+      await bed.disconnectAll();
       const before = await bed.server.call('memory');
       await bed.prepare(connections);
       await bed.connect({ to: connections });

@@ -1,4 +1,4 @@
-// What it costs to admit a connection: accept, parse, route, register, and answer with the head.
+// The cost of admitting a connection: accept, parse, route, register, and answer with the head.
 import { withBed } from '../bed.mjs';
 
 export const setUp = {
@@ -6,7 +6,7 @@ export const setUp = {
   title: 'Connection set-up',
   peers: ['net', 'ours', 'http', 'express', 'better-sse', 'express-sse', 'sse-channel'],
   baseline: 'express',
-  // V8 goes on compiling until some 8,000 connections have been admitted; what that costs is in the last figure.
+  // V8 continues to compile until about 8,000 connections have been admitted. The last figure contains this cost.
   size: { first: 4000, warm: 4000, connections: 6000, atOnce: 100 },
   smoke: { first: 10, warm: 10, connections: 30, atOnce: 10 },
   metrics: {

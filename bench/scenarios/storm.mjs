@@ -1,4 +1,4 @@
-// Everyone is cut at once and comes back within a second: does each get what it missed, and what does that cost the process?
+// All connections break at once, and all clients reconnect within a second: whether each receives the missed events, and the cost.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,10 +6,10 @@ import { skippable } from '../events.mjs';
 import { withBed } from '../bed.mjs';
 
 /**
- * The server's queue of connections to accept has 4,096 places. While a busy server lets it overflow, the kernel resets some of
- * those that it has no room for (seen: 360 of 8,000), and then it is the kernel that is measured.
+ * The server's queue of connections to accept has 4,096 places. If it overflows while the server is busy, the kernel resets some of the
+ * other connections (measured: 360 of 8,000). The scenario would then measure the kernel.
  */
-const acceptable = 4000;
+const ACCEPTED_AT_ONCE = 4000;
 
 const metrics = {
   complete: 'all complete after, s',
@@ -32,8 +32,8 @@ export const storm = {
   metrics,
   run: (subject, size) =>
     withBed(subject, async (bed) => {
-      await part(bed, size);
-      return comeBack(bed, size);
+      await missEvents(bed, size);
+      return reconnectAll(bed, size);
     }),
 };
 
@@ -49,9 +49,9 @@ export const coldStorm = {
     try {
       const durable = { ...subject, options: { ...options, journal: { at: join(directory, 'journal') } } };
       return await withBed(durable, async (bed) => {
-        await part(bed, size);
+        await missEvents(bed, size);
         await bed.restart();
-        return comeBack(bed, size);
+        return reconnectAll(bed, size);
       });
     } finally {
       await rm(directory, { recursive: true, force: true });
@@ -59,20 +59,20 @@ export const coldStorm = {
   },
 };
 
-/** Everyone sees a few events, is cut, and misses the rest: `missed`, among which there are as many for nobody as make it `among`. */
-export async function part(bed, { connections, seen, missed, among = missed, bytes }) {
+/** All clients receive a few events, disconnect, and miss `missed` events. Further events without recipients make it `among` in total. */
+export async function missEvents(bed, { connections, seen, missed, among = missed, bytes }) {
   await bed.prepare(connections, skippable(bytes));
   await bed.connect({ to: connections, ids: true });
   await bed.publish({ from: 1, ticks: seen, perTick: 1, bytes });
-  await bed.gone();
+  await bed.disconnectAll();
   await bed.server.call('scatter', { missed, among, bytes });
 }
 
-export async function comeBack(bed, { connections, seen, missed, within }) {
+export async function reconnectAll(bed, { connections, seen, missed, within }) {
   const { rss } = await bed.server.call('memory');
   await bed.server.call('watch');
   await bed.server.call('start');
-  await bed.connect({ to: connections, atOnce: acceptable, resume: true, within });
+  await bed.connect({ to: connections, atOnce: ACCEPTED_AT_ONCE, resume: true, within });
   await bed.complete(seen + missed, { timeout: 60_000 });
   const { cpu, ms } = await bed.server.call('stop');
   const { block, busy, collection, peakRss } = await bed.server.call('unwatch');

@@ -3,7 +3,7 @@
  */
 import type { Request } from 'express';
 import { sse } from '../../lib/index.ts';
-import type { Message } from '../../lib/index.ts';
+import type { BroadcastMessage } from '../../lib/index.ts';
 
 /** A text that a user has written. */
 export interface Notice {
@@ -105,7 +105,7 @@ export function makeFeed(cors: { origin: string; credentials: true }) {
     const entry = { ...what, at: Date.now() } as Entry;
     recent.push(entry);
     if (recent.length > RECENT) recent.shift();
-    return events.broadcast({ event: entry.kind, data: entry } as Message<Events>);
+    return events.broadcast({ event: entry.kind, data: entry } as BroadcastMessage<Events>);
   };
 
   return { events, publish, measure };

@@ -32,8 +32,9 @@ export type CloseReason = 'client' | 'handler' | 'end' | 'disconnect' | 'slow' |
  * });
  * ```
  * @typeParam E - the event map; see {@link EventMap}
+ * @typeParam S - the application's own data in {@link Connection.state}
  */
-export interface Connection<E extends EventMap = AnyEvents> {
+export interface Connection<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /** Identifies the connection among all connections of all processes: printable ASCII without spaces. */
   readonly id: string;
   /** The request that opened the stream. */
@@ -41,14 +42,14 @@ export interface Connection<E extends EventMap = AnyEvents> {
   /**
    * The id of the last event that the client has received, decoded: the header `Last-Event-ID` or, without it, the query parameter
    * `lastEventId` (`last_event_id` and `evs_last_event_id` of polyfills). `''` if the client sent none, or more than 1024
-   * characters.
+   * characters. With a history, a client whose id the journal cannot have issued receives a `reset`; to read the id changes nothing.
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header
    */
   readonly lastEventId: string;
   /** The channels that the connection has joined. The set changes with `join()` and `leave()`; only the router can change it. */
   readonly channels: ReadonlySet<string>;
-  /** The application's own data for this connection: an object that is empty at first. */
-  readonly state: Record<string, unknown>;
+  /** The application's own data for this connection: an object that is empty at first. `sse<Events, State>()` types it. */
+  readonly state: Partial<S>;
   /**
    * Aborts when the connection closes, with a {@link CloseReason} as its `reason`. It is created on the first access; on a closed
    * connection it is aborted already. Its listeners run in the async context of the connection's request, if the handler reads it
@@ -81,7 +82,8 @@ export interface Connection<E extends EventMap = AnyEvents> {
   push(...messages: Message<E>[]): boolean;
   /**
    * Sends each item of a source and waits whenever the client is behind, so the source is read at the client's speed. An item is a
-   * string, a message, or a chunk of bytes, which is decoded as UTF-8; one character may span two chunks.
+   * string, a message, or a chunk of bytes, which is decoded as UTF-8. A character may span two items: two chunks, two strings, or
+   * the data of two messages of the same event.
    * The source is released when it is exhausted, and when the connection closes.
    * @example
    * ```ts
@@ -128,7 +130,7 @@ export interface Connection<E extends EventMap = AnyEvents> {
   close(options?: { retry?: number }): void;
   /**
    * Closes the connection for good: the client receives an `end` event, and if it reconnects with the id of this event, the router
-   * answers 204. What was pushed and broadcast before is sent first; what is broadcast later is not. A connection that is behind
+   * answers 204. With `controlEvents: false` there is no `end` event, and only the body ends. What was pushed and broadcast before is sent first; what is broadcast later is not. A connection that is behind
    * has one second for this. Then its socket is destroyed, so its client has not received `end` and reconnects.
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#server-sent-events-intro
    */

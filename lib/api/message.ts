@@ -49,8 +49,8 @@ type UnnamedMessage<E extends EventMap> = 'message' extends keyof E
 
 /**
  * One event, or only a `retry`.
- * - `event` is the name: a string without CR, LF and NUL, and neither `error` nor `open`. Without it, or with `''`, clients receive a
- *   `message` event. The router itself sends `reset`, `checkpoint` and `end`, so use other names.
+ * - `event` is the name: a string without CR, LF and NUL. Without it, or with `''`, clients receive a `message` event. The names
+ *   `error`, `open`, `end`, `reset` and `checkpoint` are allowed only with `controlEvents: false`.
  * - `data` is sent unchanged if it is a string, and as JSON otherwise (see the option `serialize`). It may be omitted if there is a
  *   name; the event then has empty data.
  *
@@ -63,6 +63,25 @@ type UnnamedMessage<E extends EventMap> = 'message' extends keyof E
  */
 export type Message<E extends EventMap = AnyEvents> = NamedMessage<E> | UnnamedMessage<E>;
 
+/**
+ * A message that can be broadcast where there is a history: its id is the log's, so it has none of its own.
+ * @typeParam E - the event map; see {@link EventMap}
+ */
+export type BroadcastMessage<E extends EventMap = AnyEvents> = Message<E> & { id?: undefined };
+
+/**
+ * The strings that may be broadcast instead of a message. A string is a `message` event, so with an event map it must have an event
+ * of this name.
+ * @typeParam E - the event map; see {@link EventMap}
+ */
+export type BroadcastText<E extends EventMap = AnyEvents> = 0 extends 1 & E // whether E is `any`
+  ? string
+  : 'message' extends keyof E
+    ? string extends E['message']
+      ? string
+      : E['message'] & string
+    : never;
+
 /** The state for clients that are new or cannot be resumed: a message, a string, several of them, or nothing. */
 export type Snapshot<E extends EventMap = AnyEvents> =
   | Message<E>
@@ -73,6 +92,20 @@ export type Snapshot<E extends EventMap = AnyEvents> =
   | void;
 
 /**
+ * Forbids an explicit `to: undefined` or `except: undefined` in the options `O` of a broadcast: such a channel is missing by mistake,
+ * and the event would reach connections that must not receive it. Properties that are declared as optional stay allowed.
+ */
+export type DefinedChannels<O> = O & {
+  [K in keyof O]: K extends 'to' | 'except'
+    ? object extends Pick<O, K>
+      ? O[K]
+      : Exclude<O[K], undefined>
+    : K extends keyof BroadcastOptions
+      ? O[K]
+      : never;
+};
+
+/**
  * Which connections receive a broadcast, and whether it is stored again. Channel names are non-empty strings.
  * @example
  * ```ts
@@ -81,19 +114,20 @@ export type Snapshot<E extends EventMap = AnyEvents> =
  */
 export interface BroadcastOptions {
   /**
-   * One channel or several. Each connection that has joined at least one of them receives the event once. `[]`: no connection.
+   * One channel or several. Each connection that has joined at least one of them receives the event once. `[]`: no connection. An
+   * explicit `undefined` throws: `{ to: user?.channel }` must not reach every connection.
    * @defaultValue every connection
    */
   to?: string | readonly string[];
   /**
    * One channel or several. A connection that has joined one of them does not receive the event, whatever `to` is. `[]`: no
-   * exception.
+   * exception. An explicit `undefined` throws.
    * @defaultValue no exception
    */
   except?: string | readonly string[];
   /**
    * The application's own name for this broadcast: a non-empty string. A second broadcast with the same key stores nothing and
-   * resolves with the id of the first, so it is safe to repeat one that failed with `ERR_SSE_TIMEOUT`. The journals in memory and
+   * resolves with the id of the first, so it is safe to repeat one that failed with `ERR_SSE_TIMEOUT`. `undefined` means no key. The journals in memory and
    * in LMDB remember a key as long as its entry, the journal in Redis for its `keyAge`.
    * @defaultValue none: every broadcast is stored
    */

@@ -23,7 +23,7 @@ export interface Settings {
 /** The command line is not valid. */
 export class UsageError extends Error {}
 
-/** A minute of silence is a finding, because proxies cut a connection then. The rest is a margin to see whether a heartbeat comes. */
+/** A minute of silence is a finding, because proxies then close the connection. The rest is a margin to see whether a heartbeat comes. */
 const DOCTOR_SECONDS = 65;
 
 export const USAGE = 'Usage: sse-router tail [options] URL';

@@ -58,8 +58,8 @@ export const readCases: Record<string, (context: CaseContext) => Promise<void>> 
     const { journal, other } = context;
     const floor = await headOf(journal);
     const ids = await fill(journal, 9);
-    const cut = ids[4]!;
-    await context.trim(cut);
+    const trimmedUpTo = ids[4]!;
+    await context.trim(trimmedUpTo);
     for (const each of [journal, other]) {
       for (const id of [floor, ...ids.slice(0, 5)]) {
         for (const limit of [0, 10]) {
@@ -74,7 +74,7 @@ export const readCases: Record<string, (context: CaseContext) => Promise<void>> 
     }
     const next = await journal.append(entryOf('next'));
     strictEqual(await headOf(other), next, 'the log continues');
-    ok(journal.compare(cut, next) < 0, 'its ids keep increasing');
+    ok(journal.compare(trimmedUpTo, next) < 0, 'its ids keep increasing');
   },
 
   'a key whose entry has been trimmed may be used again': async (context) => {

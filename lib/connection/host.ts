@@ -45,6 +45,12 @@ export interface ConnectionHost {
     removeClosing(connection: ServerConnection): void;
     setBehind(connection: ServerConnection, isBehind: boolean): void;
   };
+  readonly producers: {
+    /** Whether the answer of a connection is still being produced: its handler has not settled, or a `pushAll` runs. */
+    has(connection: ServerConnection): boolean;
+    add(connection: ServerConnection): void;
+    remove(connection: ServerConnection): void;
+  };
   onOpened(connection: ServerConnection): void;
   onClosed(connection: ServerConnection, reason: CloseReason): void;
   /** Called instead of {@link onOpened} if the connection was closed before it opened. */

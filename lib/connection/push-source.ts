@@ -8,6 +8,7 @@ import type { Connection } from '../api/connection.ts';
 import type { Message } from '../api/message.ts';
 import { isPromiseLike } from '../api/source.ts';
 import { describe, SseTypeError } from '../errors.ts';
+import { TextPieces } from './text-pieces.ts';
 
 /** After this many items the event loop continues, however fast the source and the client are. */
 const ITEMS_PER_YIELD = 256;
@@ -21,8 +22,8 @@ interface SourceIterator {
 /** Pushes everything that the source yields, until `signal` aborts. @throws {SseTypeError} `ERR_SSE_SOURCE`, and the errors of the source. */
 export async function pipeSource(connection: Connection, source: unknown, signal: AbortSignal): Promise<void> {
   const iterator = iterate(source);
+  const pieces = new TextPieces();
   const context = new AsyncResource('SseSource'); // a generator runs in the context of each call of its methods
-  const decoder = new TextDecoder();
   // One promise for the end of the connection, raced with each step, would keep every step's item until that end.
   let wake: (() => void) | undefined;
   const stop = (): void => {
@@ -45,11 +46,11 @@ export async function pipeSource(connection: Connection, source: unknown, signal
       if (step === undefined) return;
       if (signal.aborted) return iterator.release(); // again: a generator that ended the connection itself did not react
       if (step.done) break;
-      if (!pushItem(connection, step.value, decoder)) await connection.drained();
+      const item = pieces.next(step.value);
+      if (item !== undefined && !connection.push(item as Message)) await connection.drained();
       if (taken % ITEMS_PER_YIELD === 0) await new Promise(setImmediate);
     }
-    const rest = decoder.decode();
-    if (rest !== '') connection.push(rest);
+    for (const rest of pieces.rest()) connection.push(rest as Message);
     /* oxlint-enable no-await-in-loop */
   } catch (error) {
     iterator.release();
@@ -57,12 +58,6 @@ export async function pipeSource(connection: Connection, source: unknown, signal
   } finally {
     signal.removeEventListener('abort', stop);
   }
-}
-
-function pushItem(connection: Connection, item: unknown, decoder: InstanceType<typeof TextDecoder>): boolean {
-  if (!(item instanceof Uint8Array)) return connection.push(item as Message);
-  const text = decoder.decode(item, { stream: true }); // two chunks may share a character
-  return text === '' || connection.push(text);
 }
 
 function iterate(source: unknown): SourceIterator {

@@ -4,9 +4,12 @@
  */
 
 import type { Entry, ResetReason } from '../journal/journal.ts';
-import { insertId, resetEvent } from '../wire/event-stream.ts';
+import { insertId, MAX_ID_LENGTH, resetEvent } from '../wire/event-stream.ts';
 import { wants } from '../fanout/packet-receiver.ts';
 import type { ConnectionState } from './state.ts';
+
+// oxlint-disable-next-line no-control-regex -- these are the characters that it finds
+const CONTROL = /[\0-\x1f\x7f]/;
 
 /** Returns the n of an id that the ring has; else whether the id is older or newer than the ring. */
 export function locate({ host }: ConnectionState, id: string): number | 'older' | 'newer' {
@@ -20,14 +23,23 @@ export function isInLog({ source }: ConnectionState): boolean {
   return source === 'ahead' || source === 'queued' || source === 'replaying' || source === 'paused';
 }
 
-/** Whether the client brought an id of this journal. */
-export function broughtId({ lastEventId, host }: ConnectionState): boolean {
-  return lastEventId !== '' && host.settings.resumable && host.journal.isId(lastEventId);
+/** Whether the client brought an id that this journal may have issued. Any other id is foreign. */
+export function broughtId({ clientId, host }: ConnectionState): boolean {
+  if (clientId === '' || clientId.length > MAX_ID_LENGTH) return false;
+  return host.settings.sendsPositions && host.journal.isId(clientId);
+}
+
+/**
+ * Returns a foreign id for the `reset` that answers it; '' for text that no library sends as an id. Text with line ends is an
+ * attack, and is repeated nowhere.
+ */
+export function foreignId({ clientId }: ConnectionState): string {
+  return clientId.length > MAX_ID_LENGTH || CONTROL.test(clientId) ? '' : clientId;
 }
 
 /** Whether the connection receives the ids of broadcasts, `checkpoint` events included. */
 export function getsPositions({ usesAppIds, host }: ConnectionState): boolean {
-  return host.settings.resumable && !usesAppIds;
+  return host.settings.sendsPositions && !usesAppIds;
 }
 
 /**
@@ -65,12 +77,12 @@ export function rewind(connection: ConnectionState, n: number, removed: readonly
   const { ring, journal } = host;
   const common = ring.idAt(n) as string;
   if (isInLog(connection)) {
-    // The scan may have passed the cut before this process noticed it. There, what is new in the log seemed older than a join.
+    // The scan may have passed the end of the shortened log before this process noticed it. New entries there seemed older than a join.
     return membership !== undefined && journal.compare(cursorId, common) > 0 ? 'reset' : 'relocate';
   }
   if (cursor <= n) return 'unaffected';
   if (connection.preamblePending || connection.channelsChangedAt > n) return 'reset';
   // An earlier connection of the client, which may have joined other channels, may have delivered every entry up to its id.
-  if (broughtId(connection) && journal.compare(connection.lastEventId, common) > 0) return 'reset';
+  if (broughtId(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';
   return removed.slice(0, cursor - n).some((entry) => wants(connection, entry)) ? 'reset' : 'checkpoint';
 }

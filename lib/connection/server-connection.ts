@@ -15,7 +15,7 @@ import { describe, SseTypeError } from '../errors.ts';
 import { ReadOnlySet } from '../fanout/read-only-set.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { checkChannels } from '../options/channel-names.ts';
-import { randomDelay } from '../options/delay-range.ts';
+import { DEFAULT_RETRY, randomDelay } from '../options/delay-range.ts';
 import { rejectUnknownKeys } from '../validation/validate.ts';
 import {
   checkpointEvent,
@@ -27,6 +27,7 @@ import {
   HEARTBEAT,
   idLine,
   insertId,
+  MAX_ID_LENGTH,
   retryLine,
   serializeDefault,
   type EncodedMessage,
@@ -53,7 +54,7 @@ import {
 import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
 import { pipeSource } from './push-source.ts';
-import { getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
+import { broughtId, foreignId, getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
 import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
@@ -79,6 +80,10 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   get id(): string {
     return this.host.idOf(this.serial);
+  }
+
+  get lastEventId(): string {
+    return this.clientId.length > MAX_ID_LENGTH ? '' : this.clientId; // no event has a longer id
   }
 
   get channels(): ReadonlySet<string> {
@@ -124,8 +129,14 @@ export class ServerConnection extends ConnectionState implements Connection {
     return this.#enqueue(text);
   }
 
-  pushAll(source: unknown): Promise<void> {
-    return pipeSource(this as Connection, source, this.#closeSignal);
+  async pushAll(source: unknown): Promise<void> {
+    const { producers } = this.host;
+    producers.add(this);
+    try {
+      await pipeSource(this as Connection, source, this.#closeSignal);
+    } finally {
+      producers.remove(this);
+    }
   }
 
   comment(text?: string): boolean {
@@ -143,7 +154,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (added.length === 0 || this.isClosed) return;
     if (this.lifecycle === 'open') {
       if (!this.#changeChannels(added)) return;
-      if (this.lastEventId !== '' && getsPositions(this)) this.host.onLateJoin();
+      if (this.clientId !== '' && getsPositions(this)) this.host.onLateJoin();
     }
     this.host.onChannelsChanged(this, [...this.channels, ...added]);
   }
@@ -168,7 +179,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   end(): void {
-    this.beginClose('end', endEvent());
+    this.beginClose('end', this.host.settings.controlEvents ? endEvent() : '');
   }
 
   /** Shows nothing of the request, whose headers contain secrets. */
@@ -240,6 +251,14 @@ export class ServerConnection extends ConnectionState implements Connection {
       return false;
     }
     const { retry } = host.settings;
+    const { closing } = this;
+    if (closing?.isUnfinished && closing.reason === 'shutdown' && this.request.method === 'POST') {
+      // Its client takes an empty stream for an empty answer. Nothing has been sent, so a status can say that it must try again.
+      host.counters.refused.shutdown++;
+      transport.refuse(randomDelay(retry ?? DEFAULT_RETRY));
+      this.lifecycle = 'closed'; // it leaves the registry when the response has closed
+      return false;
+    }
     // Firefox fires `open` only at the first byte of the body. No blank line: @microsoft/fetch-event-source would report a message.
     transport.open(this.padding + HEARTBEAT + (retry ? retryLine(randomDelay(retry)) : ''));
     this.lastWrite = host.timer.now;
@@ -260,9 +279,10 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { ring, settings } = this.host;
     // Without a log nothing can be missed: the connection begins where the ring does.
     if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.first - 1);
-    if (this.lastEventId !== '' && getsPositions(this)) {
+    if (this.clientId !== '' && getsPositions(this)) {
       this.preamblePending = true;
-      this.resumeAfter(this.lastEventId);
+      if (broughtId(this)) this.resumeAfter(this.clientId);
+      else this.reset('unknown', foreignId(this)); // a foreign id: of another library, another journal, or mangled
     } else if (settings.snapshot !== undefined) this.#startAtHead(undefined, '');
     else if (getsPositions(this)) this.#writePreamble((pushed) => insertId(pushed, this.cursorId));
     else this.#advance(writeDue(this));
@@ -314,17 +334,21 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
   reset(reason: ResetReason, lastEventId: string = this.cursorId): void {
     if (this.source === 'none') return; // a connection that has not started looks its id up when it does
+    if (!this.host.settings.controlEvents) {
+      this.transport.destroy(); // nothing but a broken connection can report the loss
+      return this.abandon(reason === 'lost' ? 'slow' : 'error');
+    }
     this.host.counters.resumes[reason]++;
     this.#startAtHead(reason, lastEventId);
     this.host.onReset(this, reason, lastEventId);
   }
 
-  /** Saves the position before the ring is cut back: live connections share the dispatcher's. */
+  /** Saves the position before the ring rewinds: live connections share the dispatcher's. */
   saveCursor(): void {
     this.cursor = positionOf(this);
   }
 
-  /** Saves the id of the position before the ring that knows it is replaced. */
+  /** Saves the id of the position before the ring that contains it is replaced. */
   saveCursorId(): void {
     if (this.source === 'live') this.cursorId = this.host.ring.idAt(positionOf(this)) as string;
   }
@@ -337,7 +361,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.resumeAfter(this.cursorId); // the connection was not in the ring: its id may be in the log as it is now
   }
 
-  /** The ring has been cut back to n: the log lost the entries in `removed`. */
+  /** The ring has been rewound to n: the log lost the entries in `removed`. */
   onJournalRewind(n: number, removed: readonly Entry[]): void {
     const common = this.host.ring.idAt(n) as string;
     this.outbox?.truncate(n);
@@ -439,9 +463,9 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   #encodeMessage(message: unknown): EncodedMessage {
-    const { serialize } = this.host.settings;
-    if (serialize === serializeDefault) return encodeMessage(message, serialize);
-    return this.inContext(() => encodeMessage(message, serialize));
+    const { serialize, controlEvents } = this.host.settings;
+    if (serialize === serializeDefault) return encodeMessage(message, serialize, controlEvents);
+    return this.inContext(() => encodeMessage(message, serialize, controlEvents));
   }
 
   // ---- Delivery
@@ -468,7 +492,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     switch (progress) {
       case CAUGHT_UP:
         this.source = 'live';
-        if (!this.closeNow()) this.#resolveDrained();
+        if (!this.closeNow(false)) this.#resolveDrained();
         return;
       case BLOCKED:
         if (this.source === 'live' || this.source === 'ring') {
@@ -600,7 +624,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.isClosed) return;
     this.#setClosing(reason, finalFrame, reason === 'end');
     let hasEnded = false;
-    // An exception in this tick may still turn a connection that has not opened into an error's answer.
+    // After an exception in this tick, the error handler may still answer instead of a connection that has not opened.
     if (this.lifecycle === 'connecting') this.host.dispatcher.scheduleFlush(this);
     else hasEnded = this.#endResponse(reason === 'error');
     if (this.isClosed) return; // its transport threw
@@ -614,7 +638,7 @@ export class ServerConnection extends ConnectionState implements Connection {
    */
   disconnect({ n, id, isFinal }: Disconnect): void {
     if (this.isClosed) return;
-    this.#setClosing('disconnect', isFinal ? endEvent() : '', isFinal);
+    this.#setClosing('disconnect', isFinal && this.host.settings.controlEvents ? endEvent() : '', isFinal);
     Object.assign(this.closing!, { limit: n, limitId: id });
     this.lifecycle = 'closing';
     this.host.dispatcher.scheduleFlush(this);
@@ -627,8 +651,10 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   #setClosing(reason: CloseReason, finalFrame: string, isFinal: boolean): void {
-    this.closing = closingOf(reason, finalFrame, isFinal, this.host.ring);
-    this.host.registry.addClosing(this);
+    const { producers, registry, ring } = this.host;
+    const isUnfinished = reason === 'error' || (reason !== 'end' && reason !== 'handler' && producers.has(this));
+    this.closing = { ...closingOf(reason, ring), finalFrame, isFinal, isUnfinished };
+    registry.addClosing(this);
   }
 
   /** Closes the connection after an error that no caller receives. */
@@ -638,8 +664,9 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   /** Completes a close that waits, without what it waits for. @returns whether the response has its end now */
-  closeNow(): boolean {
+  closeNow(isUnfinished = true): boolean {
     if (!this.closing?.isWaiting || this.blocked) return false;
+    if (isUnfinished) this.closing.isUnfinished = true;
     this.#completeClose(true);
     return true;
   }
@@ -651,7 +678,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.abandon(reason);
   }
 
-  /** Leaves the response to the handler, to the error handler, or to nobody. */
+  /** Closes the connection, but not the response: the handler or the error handler answers, or the response has closed. */
   abandon(reason: CloseReason): void {
     const { registry, replayer } = this.host;
     const wasClosed = this.isClosed;
@@ -660,7 +687,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.lifecycle = 'closed';
     this.outbox = undefined;
     if (!wasClosed) {
-      this.closing = closingOf(reason, '', false, this.host.ring);
+      this.closing = closingOf(reason, this.host.ring);
       this.#announceClose(reason);
     } else this.closing!.isWaiting = false;
     registry.removeClosing(this);
@@ -709,7 +736,9 @@ export class ServerConnection extends ConnectionState implements Connection {
       if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
       host.replayer.remove(this);
       this.source = 'none';
-      transport.end(closing.reason === 'shutdown');
+      // Without control events, no missing `end` event tells a client that the answer is not complete: the connection must.
+      if (closing.isUnfinished && !host.settings.controlEvents) transport.breakOff();
+      else transport.end(closing.reason === 'shutdown');
       return true;
     } catch (error) {
       this.onTransportError(error); // the caller may be the hub's timer
@@ -725,6 +754,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 }
 
-function closingOf(reason: CloseReason, finalFrame: string, isFinal: boolean, ring: ConnectionHost['ring']): Closing {
-  return { reason, finalFrame, isFinal, limit: ring.head, limitId: ring.headId, deadline: 0, isWaiting: false };
+function closingOf(reason: CloseReason, { head, headId }: ConnectionHost['ring']): Closing {
+  const flags = { isFinal: false, isUnfinished: false, isWaiting: false };
+  return { reason, finalFrame: '', limit: head, limitId: headId, deadline: 0, ...flags };
 }

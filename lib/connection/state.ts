@@ -37,6 +37,8 @@ export interface Closing {
   readonly finalFrame: string;
   /** Whether the client does not reconnect, so that anything unsent would be lost. */
   readonly isFinal: boolean;
+  /** Whether the router ends an answer that is not complete: its handler was still running, an error occurred, or data was lost. */
+  isUnfinished: boolean;
   /** The connection receives no entry after this n, whose id is `limitId`. */
   limit: number;
   limitId: string;
@@ -53,9 +55,10 @@ export interface Stall {
   readonly since: number;
 }
 
-/** What the router knows of a request when it admits it. */
+/** The data of a request that the router passes to the hub at the admission. */
 export interface ConnectionRequest {
   readonly request: Request;
+  /** As the client sent it: of any form and length. */
   readonly lastEventId: string;
   /** The bytes that a polyfill asked to receive first. */
   readonly padding: string;
@@ -71,7 +74,7 @@ export class ConnectionState {
 
   source: DeliverySource = 'none';
   /** Whether the application pushes ids of its own: then the connection gets no positions. */
-  usesAppIds: boolean;
+  usesAppIds = false;
   /** Own pushes that are not written yet; `undefined` when there are none. */
   outbox: Outbox | undefined = undefined;
   /** The n up to which entries were written. A live connection is at the dispatcher's `dispatchedUpTo` if that is higher. */
@@ -98,7 +101,8 @@ export class ConnectionState {
   started = false;
   /** Counts the starts. An answer to a request of an earlier start is stale. */
   startEpoch = 0;
-  readonly lastEventId: string;
+  /** The last event id that the client sent, of any form and length; '' if it sent none. */
+  readonly clientId: string;
   /** The n at which the channels last changed after the opening. Earlier entries may have been sent for other channels. */
   channelsChangedAt = 0;
   /** The channels that were joined or left while the connection was behind. */
@@ -142,9 +146,7 @@ export class ConnectionState {
     this.cursorId = ring.headId;
     this.lastSent = this.cursor;
     this.lastWrite = timer.now;
-    this.lastEventId = request.lastEventId;
-    // An id of another form is the application's, and so is the resume.
-    this.usesAppIds = request.lastEventId !== '' && !host.journal.isId(request.lastEventId);
+    this.clientId = request.lastEventId;
     this.client = request.client;
     this.padding = request.padding;
     this.request = request.request;

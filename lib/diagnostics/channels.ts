@@ -21,7 +21,7 @@ export interface ConnectionClosed extends ConnectionOpened {
   readonly reason: CloseReason;
 }
 
-/** Published on `sse-router:reset` when a client receives a `reset`, because the events that it missed are gone. */
+/** Published on `sse-router:reset` when a client receives a `reset`, because the events that it missed are lost. */
 export interface ConnectionReset extends ConnectionOpened {
   readonly reason: ResetReason;
   readonly lastEventId: string;
@@ -84,7 +84,7 @@ export interface Introspection {
     /** The last id that was sent to its client; '' if it is not known. */
     readonly lastId: string;
     /** Where its next entry comes from. */
-    readonly phase: string;
+    readonly source: string;
     /** Whether it is behind. */
     readonly behind: boolean;
   };

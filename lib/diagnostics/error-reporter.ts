@@ -6,7 +6,7 @@
 
 import { inspect } from 'node:util';
 import type { Connection } from '../api/connection.ts';
-import { SseError } from '../errors.ts';
+import { describe, SseError } from '../errors.ts';
 import { isPromiseLike } from '../api/source.ts';
 
 /** Passes an error to the application's `onError` or, without one, emits a warning of the process. */
@@ -49,6 +49,14 @@ export function warnOfHeldBack(): void {
   process.emitWarning(
     'A stream has been open for one heartbeat interval, but middleware in front holds its response back, so the client has received nothing. Exclude the path of the stream from middleware that collects or rewrites bodies.',
     { code: 'SSE_HELD_BACK' },
+  );
+}
+
+/** Warns that `limits.perClient` cannot tell the clients of some requests apart. */
+export function warnOfClient(address: string | undefined): void {
+  process.emitWarning(
+    `limits.perClient must have the IP address of each client; received ${describe(address)} as req.ip. Requests without an address, such as those over a Unix socket, are not counted. If a proxy is in front, set Express' trust proxy to the number of proxies; otherwise set limits.clientKey.`,
+    { code: 'SSE_CLIENT_UNKNOWN' },
   );
 }
 

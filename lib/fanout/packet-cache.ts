@@ -15,18 +15,19 @@ const MAX_CACHED_PACKETS = 64;
 /** The packets of the most recent ranges of a ring. */
 export class PacketCache {
   readonly #ring: Ring;
-  readonly #resumable: boolean;
+  readonly #sendsPositions: boolean;
   readonly #packets = new Map<string, Packet>();
   #from = -1;
   #to = -1;
   #entries: readonly Entry[] = [];
   #isForAll = true; // none of the entries has a `to` or `except`
-  /** For each group the entries that it wants, as a string of 0 and 1: evaluated once per group, not per connection. */
+  /** For each group the entries that are for it, as a string of 0 and 1: evaluated once per group, not per connection. */
   readonly #selections = new Map<object | undefined, string>();
 
-  constructor(ring: Ring, resumable: boolean) {
+  /** @param sendsPositions Whether packets contain the ids of their entries. */
+  constructor(ring: Ring, sendsPositions: boolean) {
     this.#ring = ring;
-    this.#resumable = resumable;
+    this.#sendsPositions = sendsPositions;
   }
 
   /** Returns the entries (from, to]. */
@@ -48,7 +49,7 @@ export class PacketCache {
     return Array.from({ length: to - from }, (_, index) => this.#ring.at(from + 1 + index));
   }
 
-  /** Returns the entries of (from, to] that the receiver wants, as one packet; `undefined` if it wants none. */
+  /** Returns the entries of (from, to] that are for the receiver, as one packet; `undefined` if there are none. */
   packet(receiver: PacketReceiver, from: number, to: number): Packet | undefined {
     const entries = this.entries(from, to);
     let selection = '';
@@ -60,7 +61,7 @@ export class PacketCache {
       if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
       if (!selection.includes('1')) return undefined;
     }
-    const withIds = this.#resumable && !receiver.usesAppIds;
+    const withIds = this.#sendsPositions && !receiver.usesAppIds;
     const key = `${from} ${to} ${withIds} ${selection}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {

@@ -109,7 +109,7 @@ export class Ring {
     return n === this.#first - 1 ? this.#floor : this.#entries.at(n - this.#first)?.id;
   }
 
-  /** Returns the n of an id that is in the ring and, as far as this process can tell, in the log; otherwise `undefined`. */
+  /** Returns the n of an id that is in the ring and, after all trims that were reported, in the log; otherwise `undefined`. */
   find(id: string): number | undefined {
     const n = this.locate(id);
     return n !== undefined && n <= this.#trimmedUpTo && n !== this.head ? undefined : n;

@@ -10,6 +10,7 @@ import type { NextFunction, Request, Response } from 'express';
 import { sendEmpty, sendError, sendUnavailable, sendRetryLater } from './responses.ts';
 import type { Connection } from '../api/connection.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
+import { warnOfClient } from '../diagnostics/error-reporter.ts';
 import { SseError } from '../errors.ts';
 import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
@@ -42,6 +43,10 @@ interface PendingRequest {
 }
 
 const GZIP_LAYER: HeaderLayer = { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' };
+// Without HTTPS, browsers do not send Sec-Fetch-Site. The router's own origin is then recognised by the host of the request.
+const FOREIGN_ORIGIN =
+  "This origin may not read this stream. If it is the server's own, behind a proxy: let the proxy forward the host, and set Express' trust proxy.";
+
 const IDENTITY_LAYER: HeaderLayer = { Vary: 'Accept-Encoding' };
 
 /** Handles the requests of one router. */
@@ -53,7 +58,10 @@ export class RequestHandler {
   readonly #gzipHeaders: HeaderSet | undefined;
   readonly #defaultHeaders = new HeaderSet(HEADERS);
   readonly #cors: CorsPolicy | undefined;
+  /** The responses whose request has passed {@link checkCors} and has not reached the router yet. */
+  readonly #checkedByCors = new WeakSet<Response>();
   readonly #allowedMethods: string;
+  #hasWarnedOfClient = false;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
@@ -79,7 +87,7 @@ export class RequestHandler {
       );
       return;
     }
-    if (this.#cors === undefined) this.#checkRequest(req, res, next);
+    if (this.#cors === undefined || this.#checkedByCors.delete(res)) this.#checkRequest(req, res, next);
     else this.#cors.check(req, res, (result) => this.#onCorsResult(result, req, res, next));
   }
 
@@ -87,7 +95,21 @@ export class RequestHandler {
     if (res.headersSent) return; // the application has answered during an asynchronous check of the origin
     if (typeof result === 'object') next(result.error);
     else if (result === 'pass') this.#checkRequest(req, res, next);
-    else sendError(res, 403, 'This origin may not read this stream.');
+    else sendError(res, 403, FOREIGN_ORIGIN);
+  }
+
+  /**
+   * The `cors` option as a middleware in front of others: sets the CORS headers of whatever they answer, answers preflights, and
+   * refuses foreign origins. The origin is not checked again when the request reaches the router.
+   */
+  checkCors(req: Request, res: Response, next: NextFunction): void {
+    if (this.#cors === undefined || res.headersSent) return next();
+    this.#cors.check(req, res, (result) => {
+      if (result !== 'pass' || isPreflight(req)) return this.#onCorsResult(result, req, res, next);
+      if (res.headersSent) return;
+      this.#checkedByCors.add(res);
+      next();
+    });
   }
 
   #checkRequest(req: Request, res: Response, next: NextFunction): void {
@@ -105,7 +127,9 @@ export class RequestHandler {
       return;
     }
     const { accept } = req.headers;
+    // A POST is served whatever it accepts: the clients of language models send `application/json`.
     if (
+      method !== 'POST' &&
       accept !== undefined &&
       accept !== 'text/event-stream' &&
       accept !== '*/*' &&
@@ -139,7 +163,7 @@ export class RequestHandler {
       void this.#hub.opener.whenOpen().then((isOpen) => {
         if (res.headersSent) return;
         if (isOpen) this.#admit(pending);
-        else this.#sendRetryLater(res, 'not ready');
+        else this.#refuse(req, res, 503, 'not ready');
       });
     }
   }
@@ -159,13 +183,13 @@ export class RequestHandler {
     }
     const limit = this.#hub.isClosing ? 'shutdown' : this.#hub.registry.limitReached(client);
     if (limit !== undefined) {
-      this.#refuse(res, limit);
+      this.#refuseForLimit(req, res, limit);
       return;
     }
     const socket = req.socket as typeof req.socket & { [SOCKET_CONNECTION]?: Connection };
     const ownsSocket = req.httpVersionMajor < 2; // on HTTP/2 streams share a socket, and none waits for another
     if (ownsSocket && socket[SOCKET_CONNECTION] !== undefined && socket[SOCKET_CONNECTION].readyState !== 'closed') {
-      this.#sendRetryLater(res, 'this socket has a stream already');
+      this.#refuse(req, res, 503, 'this socket has a stream already');
       return;
     }
     const plain = new ResponseTransport(res, headers);
@@ -182,16 +206,29 @@ export class RequestHandler {
     return new HeaderSet(HEADERS, typeof headers === 'function' ? checkHeaders(headers(req)) : headers, encoding);
   }
 
-  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`. */
+  /** Returns the key under which a request is counted; `undefined` without `limits.perClient`, and if nothing identifies the client. */
   #clientKeyOf(req: Request): string | undefined {
     const { limits, clientKey } = this.#settings;
     if (limits.perClient === Infinity) return undefined;
-    if (!clientKey) return clientOf(req.ip ?? req.socket.remoteAddress);
+    if (!clientKey) {
+      const address = req.ip ?? req.socket.remoteAddress;
+      const { key, isAddress } = clientOf(address);
+      if (!isAddress) this.#warnOfClient(address);
+      return key;
+    }
     const key: unknown = clientKey(req);
-    if (typeof key !== 'object' || key === null) return String(key);
-    // Every promise has the same text, so all requests would count as one client.
-    const cure = 'Await what it needs in a middleware in front, and put it on the request.';
+    if (typeof key === 'string' || typeof key === 'number') return String(key);
+    // Every promise has the same text, and so has every missing key: all these requests would count as one client.
+    const cure =
+      'Put what it needs on the request, in a middleware in front; for a request without a key, return its address.';
     throw invalid('The result of limits.clientKey()', 'a string', key, { cure });
+  }
+
+  /** Warns once per router, because the same proxy sends all requests. */
+  #warnOfClient(address: string | undefined): void {
+    if (this.#hasWarnedOfClient) return;
+    this.#hasWarnedOfClient = true;
+    warnOfClient(address);
   }
 
   /** Returns the milliseconds that the stream of a request may stay open; `undefined` without a limit. */
@@ -207,12 +244,23 @@ export class RequestHandler {
     });
   }
 
-  #refuse(res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
-    const { whenFull, retry } = this.#settings;
+  #refuseForLimit(req: Request, res: Response, limit: 'shutdown' | 'connections' | 'perClient'): void {
     this.#hub.counters.refused[limit]++;
-    const reason = { shutdown: 'closing', connections: 'full', perClient: 'too many connections of one client' }[limit];
-    if (whenFull === 'retry' || limit === 'shutdown') this.#sendRetryLater(res, reason);
-    else sendUnavailable(res, limit === 'connections' ? 503 : 429, reason, retry);
+    const reason = {
+      shutdown: 'closing',
+      connections: 'full',
+      perClient: "too many connections of one client; behind a proxy, set Express' trust proxy",
+    }[limit];
+    const mayReject = this.#settings.whenFull === 'reject' && limit !== 'shutdown';
+    this.#refuse(req, res, limit === 'perClient' ? 429 : 503, reason, mayReject);
+  }
+
+  /** Answers a request so that its client tries again: with an empty stream, or for a POST always with a status. */
+  #refuse(req: Request, res: Response, status: 429 | 503, reason: string, mayReject = false): void {
+    const { retry } = this.#settings;
+    // The client of a POST would take an empty stream for an empty answer.
+    if (mayReject || req.method === 'POST') sendUnavailable(res, status, reason, retry);
+    else sendRetryLater(res, this.#headers ?? this.#defaultHeaders, reason, retry);
   }
 
   #runHandler(conn: ServerConnection, req: Request, res: Response, next: NextFunction): void {
@@ -224,10 +272,18 @@ export class RequestHandler {
       return;
     }
     if (isPromiseLike(result)) {
+      const { producers } = this.#hub;
+      producers.add(conn);
       // A `then` that is not a promise's own may call back in any context.
       Promise.resolve(result).then(
-        (settled: unknown) => this.#onHandlerSettled(settled, conn, next),
-        (error: unknown) => this.#onHandlerFailed(error, conn, next),
+        (settled: unknown) => {
+          this.#onHandlerSettled(settled, conn, next);
+          producers.remove(conn);
+        },
+        (error: unknown) => {
+          this.#onHandlerFailed(error, conn, next);
+          producers.remove(conn);
+        },
       );
     } else this.#onHandlerSettled(result, conn, next);
   }
@@ -251,10 +307,11 @@ export class RequestHandler {
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);
     else if (!isAbortReason(error)) this.#hub.report(error, conn);
   }
+}
 
-  #sendRetryLater(res: Response, reason: string): void {
-    sendRetryLater(res, this.#headers ?? this.#defaultHeaders, reason, this.#settings.retry);
-  }
+/** [spec] Whether a request is a preflight: https://fetch.spec.whatwg.org/#cors-preflight-request */
+function isPreflight({ method, headers }: Request): boolean {
+  return method === 'OPTIONS' && headers.origin !== undefined && headers['access-control-request-method'] !== undefined;
 }
 
 /** Whether an error comes from `conn.signal`: its reason, which is a string, or the AbortError of what a handler awaited. */

@@ -1,7 +1,8 @@
 /*
  * Sends the responses that are not streams: refusals, preflights and "retry later".
  *
- * Invariant: a browser that should reconnect always gets a 200, because it gives up for ever after every other status.
+ * Invariant: a browser that should reconnect always gets a 200, because it gives up for ever after every other status. (A browser
+ * reconnects only with GET.)
  */
 
 import type { ServerResponse } from 'node:http';

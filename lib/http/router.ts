@@ -5,13 +5,21 @@
 
 import express, { type Request, type RequestHandler as Middleware, type Response, type Router } from 'express';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
-import { broadcast, disconnect } from '../hub/publish.ts';
+import { broadcast, broadcastWithin, disconnect } from '../hub/publish.ts';
 import { follow, type FollowedEvent, type FollowOptions } from '../hub/follow.ts';
 import type { Connection } from '../api/connection.ts';
-import { checkOver, shutDown } from '../hub/shutdown.ts';
+import { checkTime, shutDown } from '../hub/shutdown.ts';
 import { RequestHandler } from './request-handler.ts';
 import { Hub } from '../hub/hub.ts';
-import type { AnyEvents, BroadcastOptions, EventMap, Message } from '../api/message.ts';
+import type {
+  AnyEvents,
+  BroadcastMessage,
+  BroadcastOptions,
+  BroadcastText,
+  DefinedChannels,
+  EventMap,
+  Message,
+} from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
 import { pathOf } from './request-info.ts';
 import { introspection } from '../hub/introspection.ts';
@@ -26,24 +34,54 @@ import type { SseStats } from '../diagnostics/stats.ts';
  * latest after one `heartbeat`. If the handler returns something to iterate, the router sends its items and then ends the
  * connection for good, as with `conn.end()`.
  */
-export type SseHandler<E extends EventMap = AnyEvents> = (
-  conn: Connection<E>,
+export type SseHandler<E extends EventMap = AnyEvents, S = Record<string, unknown>> = (
+  conn: Connection<E, S>,
   req: Request,
   res: Response,
-) => Handled | Promise<Handled> | Iterable<Message<E> | string> | AsyncIterable<Message<E> | string>;
+) => HandlerResult<E>;
+
+/**
+ * What a handler may return: nothing, or something to iterate whose items are sent. (A string can be iterated, but is no
+ * `object`: `sse(() => 'hello')` would send nothing.)
+ */
+export type HandlerResult<E extends EventMap = AnyEvents> =
+  | Handled
+  | Promise<Handled>
+  | (Iterable<Message<E> | string> & object)
+  | AsyncIterable<Message<E> | string>;
 
 /** Return values without a meaning: `return conn.push(…)` and `return res.sendStatus(403)` are common. */
 type Handled = void | boolean | Response;
 
+/** What {@link SseRouter.within} accepts. */
+export type Transaction = { query: (text: string) => unknown } | ((text: string) => unknown);
+
+/** What {@link SseRouter.within} returns. */
+export interface TransactionalBroadcast<E extends EventMap = AnyEvents> {
+  /**
+   * As {@link SseRouter.broadcast}, once the transaction commits.
+   * @throws {SseTypeError | SseError} by rejecting; then roll back.
+   */
+  broadcast(message: BroadcastText<E> | BroadcastMessage<E>): Promise<void>;
+  broadcast<O extends BroadcastOptions | undefined>(
+    message: BroadcastText<E> | BroadcastMessage<E>,
+    options: DefinedChannels<O>,
+  ): Promise<void>;
+}
+
 /** The router that `sse()` returns: `app.use('/events', events)` mounts it, and other routes broadcast with it. */
-export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
+export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, unknown>> extends Router {
   /**
    * Sends an event to every connection, or to those that have joined a channel in `to` and none in `except`, in every process that
    * shares the journal.
    * @returns The event's id, once the log has it. With the journal in memory, the event has been delivered by then.
    * @throws {SseTypeError | SseError} By rejecting; then nothing was sent, unless the code is `ERR_SSE_TIMEOUT`.
    */
-  broadcast(message: string | Message<E>, options?: BroadcastOptions): Promise<string>;
+  broadcast(message: BroadcastText<E> | BroadcastMessage<E>): Promise<string>;
+  broadcast<O extends BroadcastOptions | undefined>(
+    message: BroadcastText<E> | BroadcastMessage<E>,
+    options: DefinedChannels<O>,
+  ): Promise<string>;
   /**
    * Ends the connections in these channels, in every process: those that were admitted before this entry of the log, also if they
    * are still connecting or are behind. It is ordered with the broadcasts: a connection receives the earlier ones, as with
@@ -65,8 +103,27 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
    * @throws {SseTypeError} At once, for an invalid option.
    */
   follow(options?: FollowOptions): AsyncIterableIterator<FollowedEvent>;
+  /**
+   * The option `cors` as a middleware, for use in front of authentication. It answers preflights, which have no credentials, and the
+   * answers of the middleware behind it carry the CORS headers; without them a page cannot read a 401. Without the option it does
+   * nothing.
+   * @example
+   * ```ts
+   * app.use('/events', events.cors, authenticate, events);
+   * ```
+   */
+  readonly cors: Middleware;
+  /**
+   * Broadcasts as part of a transaction of the application: the event exists if and only if the transaction commits. It has no id
+   * before that, so the broadcast resolves with nothing, as soon as the transaction contains it. Needs `postgresJournal`.
+   * @param transaction - A client on which `BEGIN` has run, or a function that runs one statement in the transaction: pg's client,
+   * TypeORM's manager, `(text) => tx.unsafe(text)` of postgres.js, `(text) => trx.raw(text)` of Knex, `(text) => tx.execute(text)`
+   * of Drizzle, `(text) => sql.raw(text).execute(trx)` of Kysely, `(text) => tx.$executeRawUnsafe(text)` of Prisma.
+   * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction, such as a pool.
+   */
+  within(transaction: Transaction): TransactionalBroadcast<E>;
   /** The open connections of this process. */
-  readonly connections: ReadonlySet<Connection<E>>;
+  readonly connections: ReadonlySet<Connection<E, S>>;
   /** The number of open connections of this process. */
   readonly size: number;
   /**
@@ -77,10 +134,24 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
   /** Counters since the start and gauges of this moment, as plain numbers. */
   stats(): SseStats;
   /**
-   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. New requests are answered so that
-   * their clients try again later. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
+   * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. A handler, generator or `pushAll`
+   * that is still running has `wait` milliseconds to finish its answer (default 0). New requests are answered so that their clients
+   * try again later: a POST with 503. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
    */
-  close(options?: { over?: number }): Promise<void>;
+  close(options?: { over?: number; wait?: number }): Promise<void>;
+}
+
+/** The router that `sse()` returns with `history: false`: the ids of its broadcasts are the application's. */
+export interface SseRouterWithoutHistory<E extends EventMap = AnyEvents, S = Record<string, unknown>> extends SseRouter<
+  E,
+  S
+> {
+  /** As {@link SseRouter.broadcast}. Resolves with the id that the message has, or with `''`. */
+  broadcast(message: BroadcastText<E> | Message<E>): Promise<string>;
+  broadcast<O extends BroadcastOptions | undefined>(
+    message: BroadcastText<E> | Message<E>,
+    options: DefinedChannels<O>,
+  ): Promise<string>;
 }
 
 /**
@@ -91,23 +162,34 @@ export interface SseRouter<E extends EventMap = AnyEvents> extends Router {
  * app.use('/events', events);
  * ```
  * @typeParam E - The events and their data. It is never inferred: the first message would define all events.
+ * @typeParam S - The application's own data in `conn.state`.
  * @throws {SseTypeError} At once, for every invalid option.
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
-export function sse<E extends EventMap = AnyEvents>(
-  handler?: SseHandler<NoInfer<E>>,
-  options?: SseOptions<NoInfer<E>>,
-): SseRouter<E>;
-export function sse<E extends EventMap = AnyEvents>(options: SseOptions<NoInfer<E>>): SseRouter<E>;
-export function sse<E extends EventMap = AnyEvents>(
-  first?: SseHandler<E> | SseOptions<E>,
-  second?: SseOptions<E>,
-): SseRouter<E> {
-  const { handler, options } = checkCall<E>(first, second);
+export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  handler: SseHandler<NoInfer<E>, NoInfer<S>> | undefined,
+  options: SseOptions<NoInfer<E>, NoInfer<S>> & { history: false },
+): SseRouterWithoutHistory<E, S>;
+export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  handler?: SseHandler<NoInfer<E>, NoInfer<S>>,
+  options?: SseOptions<NoInfer<E>, NoInfer<S>>,
+): SseRouter<E, S>;
+export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  options: SseOptions<NoInfer<E>, NoInfer<S>> & { history: false },
+): SseRouterWithoutHistory<E, S>;
+// The last overload takes handlers too: compilers report the errors of the last one, so a wrong handler is compared with a handler.
+export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  options: SseOptions<NoInfer<E>, NoInfer<S>> | SseHandler<NoInfer<E>, NoInfer<S>>,
+): SseRouter<E, S>;
+export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  first?: SseHandler<E, S> | SseOptions<E, S>,
+  second?: SseOptions<E, S>,
+): SseRouterWithoutHistory<E, S> {
+  const { handler, options } = checkCall<E, S>(first, second);
   const settings = checkOptions(options);
   const hub = new Hub(settings);
   const requests = new RequestHandler(hub, settings, handler as SseHandler | undefined);
-  const router = express.Router({ mergeParams: true }) as SseRouter<E>;
+  const router = express.Router({ mergeParams: true }) as SseRouterWithoutHistory<E, S>;
   const enter: Middleware = function sseRouter(req, res, next) {
     if (pathOf(req) === '/' || isHandlerOf(req, router)) requests.handle(req, res, next);
     else next();
@@ -119,15 +201,18 @@ export function sse<E extends EventMap = AnyEvents>(
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
     disconnect: { value: (options: unknown) => disconnect(hub, options) },
     follow: { value: (options?: FollowOptions) => follow(hub, options) },
+    cors: { value: ((req, res, next) => requests.checkCors(req, res, next)) satisfies Middleware },
+    within: { value: (transaction: unknown) => ({ broadcast: broadcastWithin(hub, transaction) }) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },
     position: { get: () => hub.position },
     stats: { value: () => hub.stats() },
     close: {
-      value: (how: { over?: number } = {}) => {
-        rejectUnknownKeys('option of close()', how, { over: true });
-        const over = checkOver(how.over);
-        return (closing ??= shutDown(hub, over));
+      value: (how: { over?: number; wait?: number } = {}) => {
+        rejectUnknownKeys('option of close()', how, { over: true, wait: true });
+        const over = checkTime('over', how.over);
+        const wait = checkTime('wait', how.wait);
+        return (closing ??= shutDown(hub, over, wait));
       },
     },
   });
@@ -161,10 +246,10 @@ function isHandlerOf(req: Request, router: Router): boolean {
   return stack !== undefined && stack.some(({ handle }) => handle === router || handle.stack === router.stack);
 }
 
-function checkCall<E extends EventMap>(
+function checkCall<E extends EventMap, S>(
   first: unknown,
   second: unknown,
-): { handler: SseHandler<E> | undefined; options: SseOptions<E> } {
+): { handler: SseHandler<E, S> | undefined; options: SseOptions<E, S> } {
   if (typeof first === 'object' && first !== null && 'headers' in first && 'httpVersion' in first) {
     const cure = 'Mount the router that sse() returns: app.use(sse(…)).';
     throw invalid('The first argument of sse()', 'a handler or options', first, { cure });
@@ -172,7 +257,7 @@ function checkCall<E extends EventMap>(
   const isOptions = typeof first === 'object' && first !== null && !Array.isArray(first);
   if (first !== undefined && typeof first !== 'function' && !isOptions) {
     throw invalid('The handler of sse(handler, options)', 'a function', first, {
-      cure: 'Leave it out, or pass (conn, req) => …',
+      cure: 'Leave it out, or pass (conn, req) => ….',
     });
   }
   if (isOptions && second !== undefined) {
@@ -182,7 +267,7 @@ function checkCall<E extends EventMap>(
   }
   if (second !== undefined) plainObject('The options of sse(handler, options)', second, '{ cors: … }');
   return {
-    handler: typeof first === 'function' ? (first as SseHandler<E>) : undefined,
-    options: ((isOptions ? first : second) ?? {}) as SseOptions<E>,
+    handler: typeof first === 'function' ? (first as SseHandler<E, S>) : undefined,
+    options: ((isOptions ? first : second) ?? {}) as SseOptions<E, S>,
   };
 }

@@ -106,7 +106,7 @@ export class Dispatcher {
     else this.#schedule();
   }
 
-  /** Makes n the position: the ring was replaced or cut back, so work in progress ends. */
+  /** Makes n the position: the ring was replaced or rewound, so work in progress ends. */
   resetTo(n: number): void {
     this.dispatchedUpTo = n;
     this.#work = undefined;

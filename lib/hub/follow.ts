@@ -6,7 +6,7 @@
 
 import { SubscriberGroup } from '../fanout/subscriber-groups.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
-import { channelsOf } from '../options/channel-names.ts';
+import { channelsIn } from '../options/channel-names.ts';
 import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
 import { decodeBody, isDisconnect } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
@@ -15,7 +15,7 @@ import type { Hub } from './hub.ts';
 export interface FollowOptions {
   /**
    * One channel or several. The iterator yields what a connection in these channels would receive: broadcasts without `to`
-   * included, and those that `except` one of the channels not.
+   * included, and those that `except` one of the channels not. An explicit `undefined` throws.
    * @defaultValue every broadcast
    */
   to?: string | readonly string[];
@@ -47,12 +47,12 @@ const RETRY_DELAY_MS = 500;
 /** Iterates over the events that any process broadcasts. @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_CHANNEL` or `ERR_SSE_ID` */
 export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIterator<FollowedEvent> {
   rejectUnknownKeys('option of follow()', options, KNOWN);
-  const { to, after, signal } = options;
+  const { after, signal } = options;
   if (after !== undefined) checkAfter(hub, after);
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw invalid('signal', 'an AbortSignal', signal, { cure: 'Leave it out, or pass controller.signal.' });
   }
-  const channels = channelsOf(to);
+  const channels = channelsIn(options, 'to', 'to follow every channel');
   // Without `to`, the iterator receives the events of every channel.
   const group = channels && new SubscriberGroup('', channels);
   // The position is taken at the call, not at the first next(); before the journal is open, at its opening.

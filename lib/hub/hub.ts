@@ -19,10 +19,11 @@ import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../jo
 import type { Settings } from '../options/options.ts';
 import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
-import { Disconnects, forRing } from './disconnects.ts';
+import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
 import { Rechecker } from './rechecker.ts';
+import { Producers } from './producers.ts';
 import { Registry } from './registry.ts';
 import { Replayer } from './replayer.ts';
 import { spreadCloses } from './spread-closes.ts';
@@ -47,6 +48,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly registry: Registry;
   readonly disconnects: Disconnects;
   readonly rechecker: Rechecker | undefined;
+  readonly producers = new Producers();
   readonly counters = new Counters();
   /** The object that diagnostics messages name as their source. */
   router: object = this;
@@ -63,12 +65,12 @@ export class Hub implements ConnectionHost, Follower {
   readonly #appendWaiters = new Set<() => void>();
 
   constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
-    const { journal, resumable, limits } = settings;
+    const { journal, sendsPositions, limits } = settings;
     this.settings = settings;
     this.journal = journal;
     this.opener = new JournalOpener(journal, (error) => this.report(error));
     this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
-    this.packets = new PacketCache(this.ring, resumable);
+    this.packets = new PacketCache(this.ring, sendsPositions);
     this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
     this.registry = new Registry(limits, this.counters, this.timer);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
@@ -86,7 +88,7 @@ export class Hub implements ConnectionHost, Follower {
   async open(): Promise<void> {
     const window = await this.opener.open(RING_LIMITS.entries);
     if (window === undefined) return;
-    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
+    this.ring.fill(windowForRing(window));
     this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
@@ -183,7 +185,7 @@ export class Hub implements ConnectionHost, Follower {
     const connections = [...this.registry.open]; // a connection that ends meanwhile leaves the registry
     const previousHead = this.ring.headId;
     for (const connection of connections) connection.saveCursorId();
-    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
+    this.ring.fill(windowForRing(window));
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
     const before = this.ring.head - window.entries.length;

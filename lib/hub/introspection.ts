@@ -6,6 +6,7 @@
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Introspection } from '../diagnostics/channels.ts';
 import type { Entry } from '../journal/journal.ts';
+import { isDisconnect } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
 export function introspection(hub: Hub): Introspection {
@@ -16,7 +17,10 @@ export function introspection(hub: Hub): Introspection {
     },
     recent(max) {
       const entries: Entry[] = [];
-      for (let n = ring.head; n >= ring.first && entries.length < max; n--) entries.push(ring.at(n));
+      for (let n = ring.head; n >= ring.first && entries.length < max; n--) {
+        const entry = ring.at(n);
+        if (!isDisconnect(entry.body)) entries.push(entry);
+      }
       return entries;
     },
     log: () => ({
@@ -30,7 +34,7 @@ export function introspection(hub: Hub): Introspection {
       return {
         age: timer.read() - openedAt,
         lastId: usesAppIds ? '' : (ring.idAt(lastSent) ?? ''),
-        phase: source,
+        source,
         behind: blocked,
       };
     },

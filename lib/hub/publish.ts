@@ -1,5 +1,5 @@
 /*
- * `broadcast()`: a message becomes an entry of the log.
+ * `broadcast()`: a message becomes an entry of the log, at once or with a transaction of the application.
  * Invariant: a message is encoded once, and before anything is stored.
  */
 
@@ -7,7 +7,7 @@ import type { BroadcastOptions } from '../api/message.ts';
 import { channels } from '../diagnostics/channels.ts';
 import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
-import { channelsOf } from '../options/channel-names.ts';
+import { channelsIn, channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
 import { boolean, invalid, nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
 import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
@@ -19,10 +19,15 @@ const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
   const { journal, settings, counters, router } = hub;
   const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
-  await journalIsOpen(hub);
+  await journalIsOpen(hub, 'broadcast');
   const isObserved = channels.broadcast.hasSubscribers;
   const start = isObserved ? performance.now() : 0;
-  const position = await journal.append(entry);
+  let position: string;
+  try {
+    position = await journal.append(entry);
+  } catch (error) {
+    throw appendError(hub, 'broadcast', error);
+  }
   counters.broadcasts++;
   if (isObserved) {
     const { to, except, body } = entry;
@@ -30,6 +35,27 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
     channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
   }
   return settings.resumable ? position : id;
+}
+
+/**
+ * Returns a `broadcast()` that makes its entries part of a transaction of the application.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction.
+ */
+export function broadcastWithin(
+  { journal, settings, counters }: Hub,
+  transaction: unknown,
+): (message: unknown, options?: BroadcastOptions) => Promise<void> {
+  if (journal.within === undefined) {
+    throw new SseTypeError(
+      'ERR_SSE_OPTION',
+      'within() needs a journal with transactions, and this one has none. Set history to postgresJournal(pool) of sse-router/postgres.',
+    );
+  }
+  const joined = journal.within(transaction);
+  return async (message, options) => {
+    await joined.append(toEntry(message, options, settings).entry);
+    counters.broadcasts++;
+  };
 }
 
 /** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
@@ -44,15 +70,34 @@ export async function disconnect(hub: Hub, options: unknown): Promise<string> {
     });
   }
   const isFinal = boolean('end', end);
-  await journalIsOpen(hub);
-  return hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
+  await journalIsOpen(hub, 'disconnect');
+  try {
+    return await hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
+  } catch (error) {
+    throw appendError(hub, 'disconnect', error);
+  }
 }
 
-async function journalIsOpen({ opener }: Hub): Promise<void> {
+async function journalIsOpen({ opener, isClosing }: Hub, call: string): Promise<void> {
   if (opener.isOpen || (await opener.whenOpen())) return;
+  if (isClosing) throw routerClosed(call);
   throw new SseError(
     'ERR_SSE_JOURNAL',
-    'The journal is closed or could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+    'The journal could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
+  );
+}
+
+/** Returns the error of an append: the journal's own, unless the journal is closed because the router is. */
+function appendError({ isClosing }: Hub, call: string, error: unknown): unknown {
+  return isClosing && (error as { code?: unknown }).code === 'ERR_SSE_CLOSED' ? routerClosed(call, error) : error;
+}
+
+/** Returns the error for a call to a closed router. A timer that ignores its promise ends the process with this text. */
+function routerClosed(call: string, cause?: unknown): SseError {
+  return new SseError(
+    'ERR_SSE_CLOSED',
+    `${call}() must be called before events.close() has closed the router; received a call after that, so nothing was stored. Stop what calls it first, for example with clearInterval(), then call events.close().`,
+    { cause },
   );
 }
 
@@ -60,11 +105,11 @@ async function journalIsOpen({ opener }: Hub): Promise<void> {
 function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
-  { serialize, resumable }: Pick<Settings, 'serialize' | 'resumable'>,
+  { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
   rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
-  const { to, except, key } = options;
-  const { id, body } = encodeMessage(message, serialize);
+  const { key } = options;
+  const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {
     throw new SseTypeError(
       'ERR_SSE_ID',
@@ -76,9 +121,9 @@ function toEntry(
     body: Buffer.from(id === undefined ? body : idLine(id) + body),
   };
   // For an engine that writes entries down, a member with the value undefined differs from a missing one.
-  const receivers = channelsOf(to);
+  const receivers = channelsIn(options, 'to', 'to reach every connection');
   if (receivers !== undefined) entry.to = receivers;
-  const excepted = channelsOf(except);
+  const excepted = channelsIn(options, 'except', 'for no exception');
   if (excepted !== undefined && excepted.length > 0) entry.except = excepted;
   if (key !== undefined) entry.key = key;
   return { id: id ?? '', entry };

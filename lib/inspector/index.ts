@@ -28,8 +28,8 @@ export interface InspectorOptions {
  * ```
  * @throws {SseTypeError} `ERR_SSE_OPTION` at once, if the argument is not a router of this package or an option is not valid.
  */
-export function inspector<E extends EventMap = AnyEvents>(
-  router: SseRouter<E>,
+export function inspector<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  router: SseRouter<E, S>,
   options: InspectorOptions = {},
 ): Router {
   const { events, introspection, publish } = checkArguments(router, options);

@@ -55,7 +55,7 @@ function sorted(connections: Connection[], order: Order): Connection[] {
 }
 
 function rowOf(connection: Connection, introspection: Introspection) {
-  const { age, lastId, phase, behind } = introspection.describe(connection);
+  const { age, lastId, source, behind } = introspection.describe(connection);
   const { id, channels, bufferedBytes: queued } = connection;
   const names = [...channels].slice(0, MAX_CHANNELS_PER_ROW);
   return {
@@ -66,7 +66,7 @@ function rowOf(connection: Connection, introspection: Introspection) {
     more: channels.size - names.length,
     queued,
     lastId,
-    phase,
+    source,
     behind,
   };
 }

@@ -80,6 +80,12 @@ export interface Journal {
    * @throws {SseError} `ERR_SSE_QUEUE_FULL`, `ERR_SSE_TIMEOUT` (outcome unknown), `ERR_SSE_TOO_LARGE`, `ERR_SSE_JOURNAL`, `ERR_SSE_CLOSED`.
    */
   append(entry: NewEntry): Promise<string>;
+  /**
+   * Entries that belong to a transaction of the application: `append` resolves once the entry is part of it, and the entry enters
+   * the log if and only if the transaction commits. Absent where the engine has no such transactions.
+   * @throws {SseTypeError} `ERR_SSE_OPTION` if `transaction` is none of the engine's.
+   */
+  within?(transaction: unknown): { append(entry: NewEntry): Promise<void> };
   /** Returns the newest `max` entries, or all if the log has fewer. The router fills its ring with them. */
   window(max: number): Promise<JournalWindow>;
   /**

@@ -27,19 +27,24 @@ export interface MetricsOptions {
  * metrics(events);
  * app.get('/metrics', async (_req, res) => { res.type(register.contentType).send(await register.metrics()); });
  * ```
+ * A router that is closed stays in the registry until `metrics()` adds another one, which may have the same name.
  * @param registry - prom-client's global registry by default
  * @throws {SseTypeError} `ERR_SSE_OPTION` if an argument is not a router or a registry, or if the registry has this router already.
  */
-export function metrics<E extends EventMap = AnyEvents>(
-  events: SseRouter<E>,
+export function metrics<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  events: SseRouter<E, S>,
   registry: Registry = register,
   options: MetricsOptions = {},
 ): void {
   checkArguments(events, registry, options);
   const routers = RegisteredRouters.of(registry) ?? addMetrics(registry);
+  const removed = routers.removeClosed();
   const labels = routers.add(events as unknown as SseRouter, options.router);
-  // A rate needs a first sample to start from.
-  for (const name of HISTOGRAM_NAMES) (registry.getSingleMetric(name) as Histogram).zero(labels);
+  for (const name of HISTOGRAM_NAMES) {
+    const histogram = registry.getSingleMetric(name) as Histogram;
+    for (const closed of removed) histogram.remove(closed);
+    histogram.zero(labels); // a rate needs a first sample to start from
+  }
 }
 
 /** Adds the metrics to a registry, once for all of its routers. They read the routers at each scrape. */

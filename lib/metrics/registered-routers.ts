@@ -1,10 +1,11 @@
 /*
  * The routers of one prom-client registry.
- * Invariants: each router is in a registry once; nothing is stored outside the registry.
+ * Invariants: each router is in a registry once, until it is closed and another one is added; nothing is stored outside the registry.
  */
 
 import type { Registry } from 'prom-client';
 import { SseTypeError } from '../errors.ts';
+import { INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
 
@@ -18,6 +19,11 @@ export type Labels = { readonly router?: string };
 interface RegisteredRouter {
   readonly events: SseRouter;
   readonly labels: Labels;
+}
+
+/** Whether a router closes or is closed. */
+function isClosing(events: SseRouter): boolean {
+  return (events as { [INTROSPECT]?: Introspection })[INTROSPECT]?.closing === true;
 }
 
 /** The routers of one registry, with their labels. */
@@ -44,6 +50,13 @@ export class RegisteredRouters {
   /** Whether the routers are still in the registry. They are not after it has been cleared. */
   get isRegistered(): boolean {
     return RegisteredRouters.of(this.#registry) === this;
+  }
+
+  /** Removes the routers that are closed, and returns their labels: a router that replaces one may have its name, or no name. */
+  removeClosed(): Labels[] {
+    const closed = [...this.#routers.values()].filter(({ events }) => isClosing(events));
+    for (const { events } of closed) this.#routers.delete(events);
+    return closed.map(({ labels }) => labels);
   }
 
   /** Adds a router and returns its labels. */

@@ -26,8 +26,8 @@ const DEFAULT_MAX_AGE_SECONDS = 600;
 /** [spec] Tokens of RFC 9110 5.6.2 with commas between them. `cors` takes an empty string for no names. */
 const TOKENS = /^[\w!#$%&'*+.^`|~-]*(\s*,\s*[\w!#$%&'*+.^`|~-]+)*$/;
 
-/** An origin that `URL` reports as 'null', although browsers send it: a browser extension's, for example. */
-const OPAQUE_ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/\s]+$/;
+/** An origin that `URL` reports as 'null', although clients send it: a browser extension's, or `file://` of Cordova and Electron. */
+const OPAQUE_ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/\s]*$/;
 
 /** Two origins that no application lists: a pattern that matches one of them matches every origin. */
 const UNLISTED_ORIGINS = ['https://anywhere.invalid', 'http://x.invalid:1'];

@@ -45,8 +45,11 @@ export interface Limits {
    */
   perClient?: number;
   /**
-   * Returns the key under which a request is counted for `perClient`. If it throws, the error goes to Express.
-   * @defaultValue `req.ip`, an IPv6 address cut to its /64; so set Express' `trust proxy` behind a proxy
+   * Returns the key under which a request is counted for `perClient`. If it throws, or returns neither a string nor a number, the
+   * error goes to Express.
+   * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
+   * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
+   * socket, is not counted, and the process emits one warning (`SSE_CLIENT_UNKNOWN`)
    */
   clientKey?: (req: Request) => string;
   /**
@@ -69,8 +72,9 @@ export interface Limits {
  * });
  * ```
  * @typeParam E - the event map; see {@link EventMap}
+ * @typeParam S - the application's own data in `conn.state`
  */
-export interface SseOptions<E extends EventMap = AnyEvents> {
+export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /**
    * Headers of the stream, or a function that returns them for a request. They override the defaults without regard to case;
    * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
@@ -80,6 +84,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
   /**
    * The options of the `cors` package. `true` allows every origin, without credentials. With an origin that is a string, a list, a
    * pattern or a function, a request of another origin is answered 403 before the handler runs; the router's own origin passes.
+   * In front of authentication, `events.cors` applies this option as a middleware.
    * @defaultValue `false`
    * @see https://www.npmjs.com/package/cors
    */
@@ -89,6 +94,14 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * @defaultValue `['GET']`
    */
   methods?: readonly ('GET' | 'POST')[];
+  /**
+   * Whether the router may send events of its own: `checkpoint`, `reset`, `end`, and the ids of broadcasts. `false` is for clients
+   * that understand only their own protocol. The router itself then writes only `:` and `retry:`, every event name is allowed, and
+   * the router cannot report a loss to a client: to resume it is the application's task. An answer that did not finish then ends
+   * with a broken connection.
+   * @defaultValue whether GET is among `methods`
+   */
+  controlEvents?: boolean;
   /**
    * The milliseconds that a client waits before it reconnects: an integer from 1 to 2147483647, or a range, from which each
    * connection gets its own value. `false` sends none, so that the client decides.
@@ -114,7 +127,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * is broadcast later follows the state. If it throws or rejects, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
-  snapshot?: (conn: Connection<E>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
+  snapshot?: (conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
   /**
    * The bytes of its own pushes that one slow connection may have pending from earlier ticks: an integer from 1 to 2147483647. A
    * push with more than this pending closes the connection with the reason `slow`.
@@ -147,7 +160,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    */
   recheck?: {
     every: number;
-    check: (conn: Connection<E>) => boolean | Promise<boolean>;
+    check: (conn: Connection<E, S>) => boolean | Promise<boolean>;
   };
   /**
    * How many connections may be open at the same time.
@@ -161,7 +174,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    */
   compress?: boolean;
   /**
-   * Turns the `data` of a message into text. Lines that are pushed as strings are not passed to it.
+   * Turns the `data` of a message into text. Bare strings, such as pushed lines and `broadcast('text')`, are not passed to it.
    * @defaultValue strings as they are, everything else as JSON
    */
   serialize?: Serialize;
@@ -170,7 +183,7 @@ export interface SseOptions<E extends EventMap = AnyEvents> {
    * The text of an error is never sent to a client.
    * @defaultValue a warning of the process
    */
-  onError?: (error: unknown, conn?: Connection<E>) => void;
+  onError?: (error: unknown, conn?: Connection<E, S>) => void;
 }
 
 /** The checked options, with every default filled in. */
@@ -178,10 +191,13 @@ export interface Settings {
   readonly headers: HeaderValues | ((req: Request) => HeaderValues);
   readonly cors: CorsOptions | undefined;
   readonly methods: readonly ('GET' | 'POST')[];
+  readonly controlEvents: boolean;
   readonly retry: DelayRange | undefined;
   readonly heartbeat: number; // Infinity: none
   readonly journal: Journal;
   readonly resumable: boolean;
+  /** Whether connections receive the ids of broadcasts: there is a log, and control events are allowed. */
+  readonly sendsPositions: boolean;
   readonly snapshot: ((conn: Connection, req: Request) => unknown) | undefined;
   readonly maxBuffered: number;
   readonly slowTimeout: number;
@@ -217,6 +233,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   headers: true,
   cors: true,
   methods: true,
+  controlEvents: true,
   retry: true,
   heartbeat: true,
   history: true,
@@ -241,7 +258,7 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
  * Checks the options of `sse()`, before anything is opened.
  * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
  */
-export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settings {
+export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): Settings {
   rejectUnknownKeys('option', options, KNOWN_OPTIONS);
   const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, maxAge = false } = options;
   const { heartbeat = DEFAULT_HEARTBEAT_MS, slowTimeout = DEFAULT_SLOW_TIMEOUT_MS } = options;
@@ -249,10 +266,12 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
   plainObject('limits', limits, '{ connections: … }');
   rejectUnknownKeys('limit', limits, KNOWN_LIMITS);
   checkMethods(methods);
+  const controlEvents = checkControlEvents(options.controlEvents, methods);
   if (typeof headers !== 'function') checkHeaders(headers);
   return {
     headers,
     methods,
+    controlEvents,
     retry: retry === false ? undefined : checkDelayRange('retry', retry, 'Leave it out for 2000 to 5000.'),
     heartbeat: checkHeartbeat(heartbeat),
     snapshot: optionalFunction('snapshot', options.snapshot, {
@@ -284,6 +303,7 @@ export function checkOptions<E extends EventMap>(options: SseOptions<E>): Settin
     ),
     cors: checkCors(options.cors, methods),
     resumable: options.history !== false,
+    sendsPositions: options.history !== false && controlEvents,
     journal: checkHistory(options.history), // last: no journal is made if another option is invalid
   };
 }
@@ -326,6 +346,11 @@ function checkMethods(methods: unknown): void {
     throw invalid('methods', "a list of 'GET' and 'POST'", methods, { cure });
   }
   for (const method of methods as readonly unknown[]) oneOf('Each of methods', method, METHODS, { cure });
+}
+
+function checkControlEvents(value: unknown, methods: readonly string[]): boolean {
+  if (value === undefined) return methods.includes('GET');
+  return boolean('controlEvents', value, { cure: 'Leave it out for true with GET among methods, else false.' });
 }
 
 function checkHeartbeat(heartbeat: unknown): number {

@@ -1,6 +1,6 @@
 /*
  * One open stream in a test: what arrives on it, and the ways to close it.
- * Invariant: each event comes out once, in the order of arrival.
+ * Invariant: each event comes out at most once, in the order of arrival.
  * Invariant: when `closed` has settled, nothing of the stream is left open.
  */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
@@ -110,13 +110,18 @@ export class TestStream<Events = Record<string, any>> {
   }
 
   /**
-   * Returns the next event, in the order of arrival.
+   * Returns the next event, in the order of arrival. With a name, it is the next event of this name (`message` for an event without
+   * one), and the events before it are skipped: `next('order')` skips a `checkpoint`.
    *
    * @throws Error if none arrives within `timeout` milliseconds or the stream is over; the message shows what was received.
    */
-  async next(timeout: number = this.#parts.timeout): Promise<TestEvent<Events>> {
-    const event = await this.#waiter.wait(() => this.#take(), timeout);
-    if (event === undefined) throw this.#failure('an event', timeout);
+  next(timeout?: number): Promise<TestEvent<Events>>;
+  next<Name extends keyof Events & string>(name: Name, timeout?: number): Promise<TestEvent<Pick<Events, Name>>>;
+  async next(first?: string | number, second?: number): Promise<TestEvent<Events>> {
+    const [name, timeout = this.#parts.timeout] = typeof first === 'string' ? [first, second] : [undefined, first];
+    const event = await this.#waiter.wait(() => this.#take(name), timeout);
+    if (event === undefined)
+      throw this.#failure(name === undefined ? 'an event' : `an event ${JSON.stringify(name)}`, timeout);
     return event;
   }
 
@@ -203,8 +208,12 @@ export class TestStream<Events = Record<string, any>> {
     return this.close();
   }
 
-  #take(): TestEvent<Events> | undefined {
-    return this.#taken < this.#events.length ? this.#events[this.#taken++] : undefined;
+  #take(name?: string): TestEvent<Events> | undefined {
+    const index =
+      name === undefined ? this.#taken : this.#events.findIndex((event, n) => n >= this.#taken && event.event === name);
+    const event = this.#events[index];
+    if (event !== undefined) this.#taken = index + 1;
+    return event;
   }
 
   #onChunk(chunk: Buffer): void {

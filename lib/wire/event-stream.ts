@@ -32,6 +32,8 @@ const WRAP_IT = 'To send the object itself, wrap it: { data: … }.';
 const COLON = 58; // the first character of a comment line
 // [spec] CR and LF end a field. A NUL makes a client ignore an id, and Firefox then loses the next line as well.
 const UNSENDABLE = /[\r\n\0]/;
+/** Names of events that a page or the router itself would mistake: those of an EventSource, and of the control events. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set(['error', 'open', 'end', 'reset', 'checkpoint']);
 /** Printable ASCII without leading or trailing spaces. */
 const ID = /^(?:[!-~](?:[ -~]*[!-~])?)?$/;
 
@@ -73,9 +75,10 @@ function invalidLine(line: unknown): SseTypeError {
 
 /**
  * Returns the text of a message. Only own properties are read, each once, in their order in the object.
+ * @param controlEvents Whether an `EventSource` may read the stream: some event names are refused then.
  * @throws {SseTypeError} with the code of the invalid field; errors of `serialize` unchanged.
  */
-export function encodeMessage(message: unknown, serialize: Serialize): EncodedMessage {
+export function encodeMessage(message: unknown, serialize: Serialize, controlEvents = true): EncodedMessage {
   if (typeof message === 'string') return { id: undefined, body: `${dataLines(message)}\n` };
   if (typeof message !== 'object' || message === null) {
     const cure = 'Send other values as { data: … }.';
@@ -88,7 +91,7 @@ export function encodeMessage(message: unknown, serialize: Serialize): EncodedMe
   let data: string | undefined;
   for (const field of Object.keys(message)) {
     const value = (message as Record<string, unknown>)[field];
-    if (field === 'event') event = checkEvent(value);
+    if (field === 'event') event = checkEvent(value, controlEvents);
     else if (field === 'id') id = checkId(value);
     else if (field === 'retry') retry = checkRetry(value);
     else if (field === 'data') data = checkData(value, serialize);
@@ -134,7 +137,7 @@ export function checkpointEvent(id: string): string {
   return `${idLine(id)}event: checkpoint\ndata: \n\n`;
 }
 
-/** Returns the event for a client whose missed events are gone. `id` is `undefined` for a client with ids of the application. */
+/** Returns the event for a client whose missed events are lost. `id` is `undefined` for a client with ids of the application. */
 export function resetEvent(id: string | undefined, reason: string, lastEventId: string): string {
   const prefix = id === undefined ? '' : idLine(id);
   return `${prefix}event: reset\ndata: ${JSON.stringify({ reason, lastEventId })}\n\n`;
@@ -208,17 +211,20 @@ function prefixLines(prefix: string, text: string): string {
   return `${prefix}${lines}\n`;
 }
 
-function checkEvent(value: unknown): string | undefined {
+function checkEvent(value: unknown, controlEvents: boolean): string | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'string' || UNSENDABLE.test(value)) {
     const cure = "Leave it out for the event 'message'.";
     throw invalid('event', 'a string without CR, LF and NUL', value, { code: 'ERR_SSE_EVENT', cure });
   }
-  if (value === 'error' || value === 'open') {
-    const cure = `An event of this name calls the page's on${value} handler: choose another name.`;
-    throw invalid('event', "a name other than 'error' and 'open'", value, { code: 'ERR_SSE_EVENT', cure });
-  }
-  return value;
+  if (!controlEvents || !RESERVED_NAMES.has(value)) return value;
+  const effect =
+    value === 'error' || value === 'open'
+      ? `An event of this name calls the page's on${value} handler`
+      : 'The router itself sends events of this name';
+  const cure = `${effect}: choose another name, or set controlEvents: false for clients that are no EventSource.`;
+  const expectation = "a name other than 'error', 'open', 'end', 'reset' and 'checkpoint'";
+  throw invalid('event', expectation, value, { code: 'ERR_SSE_EVENT', cure });
 }
 
 function checkId(value: unknown): string | undefined {

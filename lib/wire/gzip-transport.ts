@@ -102,6 +102,14 @@ export class GzipTransport implements Transport {
     this.#transport.end(closeSocket);
   }
 
+  breakOff(): void {
+    this.#transport.breakOff();
+  }
+
+  refuse(retry: number): void {
+    this.#transport.refuse(retry);
+  }
+
   destroy(): void {
     this.#transport.destroy();
   }

@@ -40,6 +40,14 @@ interface NodeResponseInternals {
 /** The largest string that an opening delays, so that head and text leave in one write: it does not fill a socket's buffer. */
 const MAX_DELAYED_BYTES = 16_384;
 
+/**
+ * How long nothing may have left before a connection is broken off. A wrapper such as `compression` writes later than it is written
+ * to, and reports no end. And when a connection breaks, `fetch` discards the bytes that its reader has not taken yet.
+ */
+const QUIET_MS = 100;
+/** [spec] "The endpoint encountered an unexpected internal error", RFC 9113 7 */
+const HTTP2_INTERNAL_ERROR = 2;
+
 /** The transport over a `ServerResponse` of HTTP/1 or of HTTP/2's compatibility layer. */
 export class ResponseTransport implements Transport {
   readonly #response: ServerResponse;
@@ -81,8 +89,7 @@ export class ResponseTransport implements Transport {
   }
 
   open(text: string | Buffer): void {
-    if (this.#wrapped === undefined) this.#open(text);
-    else this.#wrapped.inContext(() => this.#open(text));
+    this.#inContext(() => this.#open(text));
   }
 
   #open(text: string | Buffer): void {
@@ -165,8 +172,7 @@ export class ResponseTransport implements Transport {
   }
 
   end(closeSocket: boolean): void {
-    if (this.#wrapped === undefined) this.#end(closeSocket);
-    else this.#wrapped.inContext(() => this.#end(closeSocket));
+    this.#inContext(() => this.#end(closeSocket));
   }
 
   #end(closeSocket: boolean): void {
@@ -180,9 +186,48 @@ export class ResponseTransport implements Transport {
     response.end();
   }
 
+  breakOff(): void {
+    this.flush();
+    const response = this.#response;
+    if (response.writableEnded) return; // by the application
+    const { req, socket } = response;
+    // Bytes that nobody has read when the socket closes make the kernel send an RST, which may overtake what was written.
+    if (req.readableFlowing === null) req.resume();
+    this.#whenQuiet(() => {
+      if (!(response instanceof ServerResponse)) resetStream(response);
+      else if (response.chunkedEncoding) socket?.end();
+      else resetSocket(socket); // the end of the connection would be the end of the body
+    });
+  }
+
+  refuse(retry: number): void {
+    const headers = {
+      'Retry-After': String(Math.ceil(retry / 1000)),
+      'Content-Type': 'text/plain; charset=utf-8',
+      'X-Content-Type-Options': 'nosniff',
+    };
+    this.#inContext(() => this.#response.writeHead(503, headers).end('closing\n'));
+  }
+
   destroy(): void {
     this.#response.socket?.destroy();
     this.#response.destroy();
+  }
+
+  /** Calls a function that calls methods of the response, which may be replaced, in the async context of the request. */
+  #inContext(call: () => void): void {
+    if (this.#wrapped === undefined) call();
+    else this.#wrapped.inContext(call);
+  }
+
+  /** Calls `act` when nothing has left for {@link QUIET_MS}, and nothing waits to leave. */
+  #whenQuiet(act: () => void, accepted = -1): void {
+    const response = this.#response;
+    if (response.destroyed) return;
+    // On HTTP/2, other streams share the socket and its count.
+    const { acceptedBytes } = response instanceof ServerResponse ? this : { acceptedBytes: 0 };
+    if (acceptedBytes === accepted && this.bufferedBytes === 0) act();
+    else setTimeout(() => this.#whenQuiet(act, acceptedBytes), QUIET_MS).unref();
   }
 
   /** Writes ASCII; if the opening is still delayed, in one string after the head and the delayed text. */
@@ -234,6 +279,20 @@ export function onResponseClosed(response: ServerResponse, socket: Socket, callb
   EventEmitter.prototype.on.call(response, 'close', callback);
   // A response that is queued behind another emits no 'close' for its client on Node 20 and 22.
   if (isQueued(response) || Object.hasOwn(response, 'emit')) socket.once('close', callback);
+}
+
+/** Resets the stream of an HTTP/2 response. Express' types do not know these responses. */
+function resetStream(response: object): void {
+  (response as { stream?: { close(code: number): void } }).stream?.close(HTTP2_INTERNAL_ERROR);
+}
+
+/** Resets the connection of a response whose body ends with the connection. */
+function resetSocket(socket: Socket | null): void {
+  try {
+    socket?.resetAndDestroy();
+  } catch {
+    socket?.destroy(); // TLS ends without its `close_notify` then; a Unix socket has no reset
+  }
 }
 
 /** Whether this response is queued behind another one on the same socket (HTTP pipelining). */

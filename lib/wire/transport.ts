@@ -1,7 +1,7 @@
 /*
  * The interface through which a connection writes to its response. `ResponseTransport` and `GzipTransport` implement it.
  *
- * Invariant: a connection writes through this interface alone, or to the `socket` that it hands out.
+ * Invariant: a connection writes through this interface alone, or to the `socket` that it exposes.
  */
 
 import type { Socket } from 'node:net';
@@ -39,6 +39,13 @@ export interface Transport {
   readonly isHeldBack: boolean;
   /** Ends the body after everything that was written. `closeSocket`: ends the socket after it as well. */
   end(closeSocket: boolean): void;
+  /**
+   * Breaks the connection off after everything that was written. The body has no end, so no client and no proxy takes it for a
+   * complete one.
+   */
+  breakOff(): void;
+  /** Answers 503 instead of a stream, before {@link Transport.open}. The client may try again after `retry` milliseconds. */
+  refuse(retry: number): void;
   /** Destroys the response and its socket; what has not left is lost. */
   destroy(): void;
   /** Whether the application has answered itself: `begun` if it has sent the head, `ended` if it has ended the response. */

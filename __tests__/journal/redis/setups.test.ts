@@ -184,7 +184,7 @@ describe.each(kinds)('over $name', (kind) => {
   test('a cluster, with a cluster client and with a plain client that is redirected to the right node', async () => {
     const [one, two] = await cluster();
     const app = closing(await kind.cluster(one.url));
-    await app.command('PING').catch(() => {}); // a client may know its nodes only after a command
+    await app.command('PING').catch(() => {}); // a client may discover its nodes only with the first command
     const keys = ['a', 'b', 'c', 'd', '{e}:log'];
     const slots = await Promise.all(keys.map(slotOf));
     expect(slots.some((slot) => slot < 8192) && slots.some((slot) => slot >= 8192)).toBe(true); // both nodes have some of them

@@ -479,9 +479,9 @@ function showDetails(connection) {
       'Keeps up',
       connection.behind
         ? 'no, it is behind'
-        : connection.phase === 'live'
+        : connection.source === 'live'
           ? 'yes'
-          : `catching up (${connection.phase})`,
+          : `catching up (${connection.source})`,
     ],
     ['Last-Event-ID', connection.lastEventId || 'none', 'code'],
     ['Last id sent', connection.lastId || 'none', 'code'],

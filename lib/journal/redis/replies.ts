@@ -64,7 +64,7 @@ export function firstId(reply: unknown): string | undefined {
 export function parseStreamInfo(reply: unknown): StreamInfo {
   const pairs = toList(reply);
   const valueOf = (name: string): unknown =>
-    pairs[pairs.findIndex((word, i) => i % 2 === 0 && toText(word) === name) + 1];
+    pairs[pairs.findIndex((item, i) => i % 2 === 0 && toText(item) === name) + 1];
   const first = valueOf('first-entry');
   return { last: toText(valueOf('last-generated-id')), first: first ? parseEntries([first])[0] : undefined };
 }
