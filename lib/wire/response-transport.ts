@@ -91,8 +91,7 @@ export class ResponseTransport implements Transport {
   }
 
   open(text: string | Buffer): void {
-    if (this.#wrapped === undefined) this.#open(text);
-    else this.#wrapped.inContext(() => this.#open(text));
+    this.#inContext(() => this.#open(text));
   }
 
   #open(text: string | Buffer): void {
@@ -175,8 +174,7 @@ export class ResponseTransport implements Transport {
   }
 
   end(closeSocket: boolean): void {
-    if (this.#wrapped === undefined) this.#end(closeSocket);
-    else this.#wrapped.inContext(() => this.#end(closeSocket));
+    this.#inContext(() => this.#end(closeSocket));
   }
 
   #end(closeSocket: boolean): void {
@@ -204,7 +202,7 @@ export class ResponseTransport implements Transport {
         this.#wrapped?.onEnded();
         this.#whenQuiet(() => socket?.end());
       });
-      response.end();
+      this.#inContext(() => response.end());
     } else this.#whenQuiet(() => resetSocket(socket)); // the end of the connection would be the end of the body
   }
 
@@ -214,12 +212,18 @@ export class ResponseTransport implements Transport {
       'Content-Type': 'text/plain; charset=utf-8',
       'X-Content-Type-Options': 'nosniff',
     };
-    this.#response.writeHead(503, headers).end('closing\n');
+    this.#inContext(() => this.#response.writeHead(503, headers).end('closing\n'));
   }
 
   destroy(): void {
     this.#response.socket?.destroy();
     this.#response.destroy();
+  }
+
+  /** Calls a function that calls methods of the response, which may be replaced, in the async context of the request. */
+  #inContext(call: () => void): void {
+    if (this.#wrapped === undefined) call();
+    else this.#wrapped.inContext(call);
   }
 
   /** Calls `act` when nothing has left in {@link QUIET_CHECKS} checks, and nothing waits to leave. */
@@ -260,7 +264,7 @@ function isPlain(response: ServerResponse & NodeResponseInternals, socket: Socke
 
 /** Calls `instead` in place of the write of the last chunk. The response must be chunked, and not have ended. */
 function withholdLastChunk(response: NodeResponseInternals, instead: () => void): void {
-  const send = response._send!;
+  const send = response._send!; // oxlint-disable-line typescript/unbound-method -- called with `this` below
   response._send = function withholding(data, ...how) {
     if (typeof data !== 'string' || !data.startsWith('0\r\n')) return send.call(this, data, ...how);
     instead();
