@@ -328,6 +328,35 @@ test('two streams of one page share as well, and `fetch` selects Web Locks', asy
   expect(held.filter(({ name }) => /^sse-router\/1 {2}http\S+$/.test(name))).toHaveLength(1);
 });
 
+test('a fifth stream of the origin is warned of, once', async () => {
+  const { tab, complaints } = await site(browser, 'worker');
+  const one = await tab({ key: '1' });
+  await tab({ key: '1' });
+  const open = (key: number): Promise<void> =>
+    one.run(
+      `connect('/events', { tabs: globalThis.tabs${key} ??= shared({ key: '${key}' }) }).on('message', () => {})`,
+    );
+  for (const key of [2, 3, 4]) await open(key);
+  await pause(100);
+  expect(complaints).toEqual([]);
+  await open(5);
+  await open(5);
+  await eventually(() => complaints.length > 0);
+  await pause(100);
+  expect(complaints).toEqual([expect.stringMatching(/^sse-router: more than 4 streams;/)]);
+});
+
+test('a stream that is closed before the worker fails stays closed', async () => {
+  const { tab, events, complaints } = await site(browser, 'worker');
+  const one = await tab({ key: '', worker: '/slow-nowhere.js' });
+  await pause(50);
+  await one.run('act("close")');
+  await pause(400);
+  expect((await one.look()).status).toBe('closed');
+  expect(events.size).toBe(0);
+  expect(complaints.filter((text) => text.startsWith('sse-router'))).toEqual([]);
+});
+
 test('key must be a string, and a POST cannot be shared', async () => {
   const { tab } = await site(browser, 'worker');
   const one = await tab();

@@ -39,11 +39,11 @@ export interface Transport {
 export function shared({ key, worker }: SharedOptions): Tabs {
   if (typeof key !== 'string')
     throw new TypeError(`key must be a string; received ${String(key)}. Use '' for a public stream.`);
-  let hasWarned = false;
+  const warnings = new Set<string>();
 
   function warn(text: string): void {
-    if (!hasWarned) console.warn(`sse-router: ${text}`);
-    hasWarned = true;
+    if (!warnings.has(text)) console.warn(`sse-router: ${text}`);
+    warnings.add(text);
   }
 
   return {
@@ -66,6 +66,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       function useWorker(): void {
         transport?.stop();
         const fail = (): void => {
+          if (signal.aborted) return;
           transport!.stop();
           warn('the shared worker does not start; a tab hosts the stream.');
           useLeader();
@@ -118,8 +119,12 @@ export function shared({ key, worker }: SharedOptions): Tabs {
 
       if (locks) {
         // Held as long as the tab has a part in the stream: the host sees by it that the tab has crashed.
-        const held = (): Promise<void> => {
+        const held = async (): Promise<void> => {
           start();
+          const { held } = await locks.query();
+          const streams = held!.map((one) => /^(sse-router\/1 .*) 0\.\d+$/.exec(one.name!)?.[1]).filter(Boolean);
+          if (new Set(streams).size > 4)
+            warn('more than 4 streams; over HTTP/1.1 a browser has 6 connections to a server.');
           return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
         };
         locks.request(lock, { signal }, held).catch(() => {});
