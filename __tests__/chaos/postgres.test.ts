@@ -77,11 +77,11 @@ test('a failover loses acknowledged commits: clients that received them get a re
     const standby = await server.standby('fsync=off');
     await standby.query("ALTER SYSTEM SET primary_conninfo = ''");
     await standby.query('SELECT pg_reload_conf()'); // the network between them breaks
-    await flowing(10);
+    await flowing(5);
     await standby.promote();
     proxy.target = standby.port;
     proxy.cut();
-    await flowing(10);
+    await flowing(5);
     await server.stop();
     server = standby;
   }

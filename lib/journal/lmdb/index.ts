@@ -192,7 +192,7 @@ class LmdbJournal implements Journal {
     try {
       const store = this.#currentStore();
       store.releaseDeadReaders();
-      if (store.hasExpired) this.#appends.trim();
+      if (store.needsTrim) this.#appends.trim();
       this.#followers.deliver();
     } catch (error) {
       this.#followers.reportDown(error as Error);
