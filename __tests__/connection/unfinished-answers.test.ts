@@ -4,6 +4,7 @@
  */
 
 import compression from 'compression';
+import { randomBytes } from 'node:crypto';
 import type { RequestHandler } from 'express';
 import { once } from 'node:events';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
@@ -218,7 +219,7 @@ describe('the connection is broken off after the written bytes', () => {
     expect(raw.text).toMatch(/data: written\n\n\r\n$/);
   });
 
-  const big = 'x'.repeat(3_000_000);
+  const big = randomBytes(200_000).toString('base64');
   const bigThenFails: AnyHandler = async function* () {
     yield { data: big };
     await tick();
