@@ -4,6 +4,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { transformSync } from 'esbuild';
+import { Script } from 'node:vm';
 import { functionStatements, namesOf, tableStatements } from '../../lib/journal/postgres/schema.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 
