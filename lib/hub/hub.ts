@@ -9,7 +9,7 @@ import type { ConnectionHost } from '../connection/host.ts';
 import { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { channels, publish } from '../diagnostics/channels.ts';
-import { report, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
+import { report, warnOfHeldBack, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
 import { Counters, type SseStats } from '../diagnostics/stats.ts';
 import { SseError } from '../errors.ts';
 import { PacketCache } from '../fanout/packet-cache.ts';
@@ -60,6 +60,7 @@ export class Hub implements ConnectionHost, Follower {
   #lastSerial = 0;
   #unfollow: (() => void) | undefined;
   #hasWarnedOfLateJoin = false;
+  #hasWarnedOfHeldBack = false;
   /** Wake the iterators of follow(). */
   readonly #appendWaiters = new Set<() => void>();
 
@@ -243,6 +244,12 @@ export class Hub implements ConnectionHost, Follower {
     if (this.#hasWarnedOfLateJoin) return;
     this.#hasWarnedOfLateJoin = true;
     warnOfLateJoin();
+  }
+
+  onHeldBack(): void {
+    if (this.#hasWarnedOfHeldBack) return;
+    this.#hasWarnedOfHeldBack = true;
+    warnOfHeldBack();
   }
 
   /** Resolves when the ring has changed, when the hub closes, or when the signal aborts. */
