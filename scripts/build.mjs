@@ -13,6 +13,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { buildBrowser } from './build-browser.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = promisify(execFile);
@@ -25,7 +26,14 @@ await mkdir(join(root, '.tmp'), { recursive: true });
 const folder = await mkdtemp(join(root, '.tmp/build-'));
 try {
   // Waits for all of them even if one fails: the folder cannot be removed while another still writes to it.
-  const results = await Promise.allSettled([buildCode('esm'), buildCode('cjs'), buildTypes('esm'), buildTypes('cjs')]);
+  const results = await Promise.allSettled([
+    buildCode('esm'),
+    buildCode('cjs'),
+    buildBrowser(join(folder, 'browser')),
+    buildTypes('esm'),
+    buildTypes('cjs'),
+    buildTypes('browser'),
+  ]);
   for (const { reason } of results) if (reason) throw reason;
   // Node reads a .js file as the type in the nearest package.json, which is "module" in the package's own.
   await writeFile(join(folder, 'cjs/package.json'), '{ "type": "commonjs" }\n');
@@ -49,9 +57,9 @@ function buildCode(kind) {
 async function buildTypes(kind) {
   await compile(kind, '--emitDeclarationOnly');
   const shipped = new Set();
-  const condition = kind === 'esm' ? 'import' : 'require';
-  for (const entry of Object.values(entryPoints))
-    if (entry[condition]) await followTypes(entry[condition].types, shipped);
+  const entries = { esm: ({ import: entry }) => entry, cjs: ({ require: entry }) => entry, browser: (entry) => entry };
+  for (const { types } of Object.values(entryPoints).map(entries[kind]).filter(Boolean))
+    if (types) await followTypes(types, shipped);
   const files = await readdir(join(folder, kind), { recursive: true });
   const declarations = files.filter((file) => file.endsWith('.d.ts')).map((file) => join(folder, kind, file));
   await Promise.all(declarations.filter((file) => !shipped.has(file)).map((file) => rm(file)));

@@ -12,7 +12,7 @@ import { NO_FAULTS } from './comparison.ts';
 import { type PostgresServer, startPostgres } from '../fixtures/postgres-server.ts';
 import { Proxy } from '../fixtures/redis-proxy.ts';
 
-const CLIENTS = seconds > 5 ? 300 : 100;
+const CLIENTS = seconds > 5 ? 300 : 60;
 jest.setTimeout(120_000 + seconds * 1000);
 
 let server: PostgresServer;
@@ -78,11 +78,11 @@ test('a failover loses acknowledged commits: clients that received them get a re
     const standby = await server.standby('fsync=off');
     await standby.query("ALTER SYSTEM SET primary_conninfo = ''");
     await standby.query('SELECT pg_reload_conf()'); // the network between them breaks
-    await flowing(10);
+    await flowing(5);
     await standby.promote();
     proxy.target = standby.port;
     proxy.cut();
-    await flowing(10);
+    await flowing(5);
     await server.stop();
     server = standby;
   }

@@ -335,7 +335,7 @@ export const mutants = [
   {
     name: 'a disconnect ends no connection',
     file: 'hub/disconnects.ts',
-    from: 'for (const connection of [...group.members]) connection.disconnect(disconnect);',
+    from: 'for (const connection of group.members) connection.disconnect(disconnect);',
     to: '',
   },
   {

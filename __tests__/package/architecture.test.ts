@@ -22,14 +22,14 @@ const RULES: Readonly<Record<string, string>> = {
   validation: '',
   api: 'type:npm:express',
   journal: 'node:crypto',
-  wire: 'node:http node:net node:zlib type:journal/journal',
+  wire: 'node:async_hooks node:events node:http node:net node:zlib type:node:stream type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
   fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection:
     'api wire options fanout diagnostics node:async_hooks node:events node:util type:journal/journal type:node:net type:npm:express',
   hub: 'api wire options fanout diagnostics connection node:async_hooks node:crypto type:journal/journal type:node:net',
-  http: 'api wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
+  http: 'api journal/claim wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
   'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',
@@ -41,6 +41,9 @@ const RULES: Readonly<Record<string, string>> = {
   'http-client': 'node:* npm:eventsource-parser',
   testing: 'http-client node:*',
   cli: 'http-client node:*',
+
+  client: 'type:api/message',
+  react: 'npm:react type:api/message type:client',
 };
 /** The core: what `index` leads to. */
 const CORE = [
@@ -102,6 +105,13 @@ describe('imports', () => {
     expect(later).toEqual([]);
   });
 
+  test('what runs in a browser imports nothing but itself and React', () => {
+    const outside = imports
+      .filter(({ owner }) => owner === 'client' || owner === 'react')
+      .flatMap(({ owner, runs }) => runs.filter((to) => ![owner, 'npm:react'].includes(to.split('/')[0]!)));
+    expect(outside).toEqual([]);
+  });
+
   test('Express runs in the router and the inspector only', () => {
     const express = imports
       .filter(({ runs }) => runs.includes('npm:express'))
@@ -159,21 +169,38 @@ describe('modules', () => {
 describe('the entry points', () => {
   const { exports } = json('package.json') as { exports: Record<string, Record<string, Record<string, string>>> };
 
-  test('each folder with an index is a subpath, with types and code for both kinds of modules', () => {
-    const modules = sources.filter((file) => /(?:^|\/)index\.ts$/.test(file) && !file.includes('/assets/'));
+  /** What browsers load: ES modules only, and the worker by its URL. */
+  const BROWSER = ['client/index', 'client/tabs', 'client/worker', 'react/index'];
+  const forBrowsers = BROWSER.map((name) => [
+    `./${name.replace('/index', '')}`,
+    { types: `./dist/browser/${name}.d.ts`, default: `./dist/browser/${name}.js` },
+  ]);
+
+  test('each folder with an index is a subpath, with types and code for both kinds of modules, or for browsers', () => {
+    const modules = sources.filter(
+      (file) => /(?:^|\/)index\.ts$/.test(file) && !/\/assets\/|^(?:client|react)\//.test(file),
+    );
     const expected = modules.map((file) => {
       const name = file.replace(/\.ts$/, '');
       const entry = (kind: string) => ({ types: `./dist/${kind}/${name}.d.ts`, default: `./dist/${kind}/${name}.js` });
       const subpath = `./${name}`.replace(/\/index$/, '').replace('./journal/', './');
       return [subpath, { import: entry('esm'), require: entry('cjs') }];
     });
-    expect(exports).toEqual({ ...Object.fromEntries(expected), './package.json': './package.json' });
+    expect(exports).toEqual({
+      ...Object.fromEntries([...expected, ...forBrowsers]),
+      './package.json': './package.json',
+    });
+  });
+
+  test('a bundler keeps the worker, which nothing imports', () => {
+    expect(json('package.json').sideEffects).toEqual(['./dist/browser/client/worker.js']);
   });
 
   test('each subpath is there for the module resolution of TypeScript that does not read `exports`', () => {
     const { typesVersions } = json('package.json') as { typesVersions: Record<string, Record<string, string[]>> };
     const subpaths = Object.keys(exports).filter((subpath) => !['.', './package.json'].includes(subpath));
-    const expected = subpaths.map((subpath) => [subpath.replace('./', ''), [exports[subpath]!['require']!['types']!]]);
+    const typesOf = (subpath: string): unknown => exports[subpath]!['require']?.['types'] ?? exports[subpath]!['types'];
+    const expected = subpaths.map((subpath) => [subpath.replace('./', ''), [typesOf(subpath)]]);
     expect(typesVersions).toEqual({ '*': Object.fromEntries(expected as [string, string[]][]) });
   });
 
@@ -181,16 +208,23 @@ describe('the entry points', () => {
     const names = Object.fromEntries(
       Object.keys(exports)
         .filter((subpath) => subpath !== './package.json')
-        .map((subpath) => [subpath, exportedBy(moduleOf(exports[subpath]!['import']!['types']!)).join(' ')]),
+        .map((subpath) => {
+          const { import: esm, types } = exports[subpath] as unknown as { import?: { types: string }; types: string };
+          return [subpath, exportedBy(moduleOf(esm?.types ?? types)).join(' ')];
+        }),
     );
     expect(names).toMatchInlineSnapshot(`
 {
   ".": "AnyEvents BroadcastMessage BroadcastOptions BroadcastText CloseReason Connection DefinedChannels DelayRange Entry EventMap FollowOptions FollowedEvent Follower HandlerResult HeaderValues Journal JournalWindow Limits MemoryJournalOptions Message NewEntry ReadResult ResetReason Serialize Snapshot Source Span SseError SseErrorCode SseHandler SseOptions SseRouter SseRouterWithoutHistory SseStats SseTypeError Transaction TransactionalBroadcast Window memoryJournal sse",
+  "./client": "AnyEvents ConnectOptions EventData EventMap EventName EventStream EventsOf Reset Status StreamError StreamErrorCode StreamEvent Tabs connect",
+  "./client/tabs": "SharedOptions shared",
+  "./client/worker": "",
   "./conformance": "Case ConformanceOptions Harness conformance",
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions lmdbJournal",
   "./metrics": "MetricsOptions metrics",
   "./postgres": "PostgresJournalOptions PostgresPool postgresJournal",
+  "./react": "useEvent useEvents useStatus useStream",
   "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",
 }
@@ -293,7 +327,7 @@ function targetOf(from: string, file: string): string {
 
 /** The source of a file in dist/. */
 function moduleOf(types: string): string {
-  return types.replace('./dist/esm/', '').replace(/\.d\.ts$/, '.ts');
+  return types.replace(/^\.\/dist\/\w+\//, '').replace(/\.d\.ts$/, '.ts');
 }
 
 function isEntryPoint(file: string): boolean {

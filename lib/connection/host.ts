@@ -59,6 +59,8 @@ export interface ConnectionHost {
   onReset(connection: ServerConnection, reason: ResetReason, lastEventId: string): void;
   /** Called when a returning client's connection joins a channel after its opening. */
   onLateJoin(): void;
+  /** Called when the head has not left although the stream is open. */
+  onHeldBack(): void;
   /** The public id of the connection with this serial number. */
   idOf(serial: number): string;
   report(error: unknown, connection?: ServerConnection): void;

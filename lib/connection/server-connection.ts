@@ -614,6 +614,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     const needsCheckpoint = this.source === 'live' && getsPositions(this) && this.lastSent < ring.head;
     if (needsCheckpoint) this.lastSent = ring.head;
     writeOwn(this, needsCheckpoint ? checkpointEvent(ring.headId) : HEARTBEAT);
+    if (this.transport.isHeldBack) this.host.onHeldBack();
   }
 
   // ---- End

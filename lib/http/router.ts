@@ -22,6 +22,7 @@ import type {
 } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
 import { pathOf } from './request-info.ts';
+import { claimJournal } from '../journal/claim.ts';
 import { introspection } from '../hub/introspection.ts';
 import { INTROSPECT } from '../diagnostics/channels.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
@@ -187,6 +188,7 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
 ): SseRouterWithoutHistory<E, S> {
   const { handler, options } = checkCall<E, S>(first, second);
   const settings = checkOptions(options);
+  const release = claimJournal(settings.journal);
   const hub = new Hub(settings);
   const requests = new RequestHandler(hub, settings, handler as SseHandler | undefined);
   const router = express.Router({ mergeParams: true }) as SseRouterWithoutHistory<E, S>;
@@ -212,7 +214,7 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
         rejectUnknownKeys('option of close()', how, { over: true, wait: true });
         const over = checkTime('over', how.over);
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, over, wait));
+        return (closing ??= shutDown(hub, over, wait).finally(release));
       },
     },
   });
