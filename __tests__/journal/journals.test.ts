@@ -13,6 +13,7 @@ import { postgresJournal } from '../../lib/journal/postgres/index.ts';
 import { redisJournal } from '../../lib/journal/redis/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
 import { newTable, type PostgresServer, startPostgres } from '../fixtures/postgres-server.ts';
+import { asInAnotherProcess } from '../fixtures/another-process.ts';
 import { ioredis, type Kind, nodeRedis } from '../fixtures/redis-clients.ts';
 import { type RedisServer, startRedis } from '../fixtures/redis-server.ts';
 import { another, appOf, later } from '../fixtures/support.ts';
@@ -82,7 +83,7 @@ const ENGINES: Engine[] = [
     async make() {
       const path = mkdtempSync(join(tmpdir(), 'sse-router-journals-'));
       later(() => rmSync(path, { recursive: true, force: true }));
-      return { journal: async () => lmdbJournal(path) };
+      return { journal: async () => asInAnotherProcess(lmdbJournal(path)) };
     },
   },
   { name: 'Redis with node-redis', machines: 2, make: onRedis(nodeRedis), server: () => redis },

@@ -29,7 +29,7 @@ const RULES: Readonly<Record<string, string>> = {
   connection:
     'api wire options fanout diagnostics node:async_hooks node:events node:util type:journal/journal type:node:net type:npm:express',
   hub: 'api wire options fanout diagnostics connection node:async_hooks node:crypto type:journal/journal type:node:net',
-  http: 'api wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
+  http: 'api journal/claim wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
   'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',

@@ -41,7 +41,11 @@ async function scene(options: SseOptions = {}): Promise<Scene> {
   const events = sse((conn) => void conns.push(conn), { retry: 20, ...options });
   later(() => events.close());
   const { url } = await serve((app) => {
-    app.get('/', (_req, res) => void res.send('<!DOCTYPE html><div id="root"></div><script type="module" src="/page.js"></script>'));
+    app.get(
+      '/',
+      (_req, res) =>
+        void res.send('<!DOCTYPE html><div id="root"></div><script type="module" src="/page.js"></script>'),
+    );
     app.get('/page.js', (_req, res) => void res.type('js').send(script));
     app.use('/events', events);
     app.use('/other', events);
@@ -64,7 +68,9 @@ async function scene(options: SseOptions = {}): Promise<Scene> {
 }
 
 test('every hook shows what arrives, and the snapshot reaches components of the same commit', async () => {
-  const { events, conns, page, complaints, until } = await scene({ snapshot: () => ({ event: 'list', data: ['a', 'b'] }) });
+  const { events, conns, page, complaints, until } = await scene({
+    snapshot: () => ({ event: 'list', data: ['a', 'b'] }),
+  });
   await until('#status', 'open');
   await until('#list', 'a b');
   expect(await page.textContent('#newest')).toBe('none');
