@@ -8,7 +8,7 @@ export default {
   globalSetup: './__tests__/fixtures/install-programs.ts',
   testTimeout: 20_000,
   // Three workers on two cores: in total, the tests wait as long for time to pass as one core computes.
-  maxWorkers: 3,
+  maxWorkers: 2,
   // A worker slows down as the module registries of its test files accumulate, so a large one is replaced.
   workerIdleMemoryLimit: '1GB',
 };
