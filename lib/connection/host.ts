@@ -1,5 +1,5 @@
 /*
- * What a connection uses of the hub that holds it: types only.
+ * The part of the hub that a connection may use: types only.
  * Invariant: a connection reaches its hub through this interface alone.
  */
 

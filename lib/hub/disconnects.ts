@@ -10,7 +10,7 @@ import type { Entry, JournalWindow } from '../journal/journal.ts';
 import { isDisconnect, isFinalDisconnect } from '../wire/event-stream.ts';
 import type { Registry } from './registry.ts';
 
-/** The parts of the hub that it uses. */
+/** The parts of the hub that `Disconnects` uses. */
 interface Parts {
   readonly groups: SubscriberGroups<ServerConnection>;
   readonly registry: Registry;
@@ -18,7 +18,7 @@ interface Parts {
 
 export class Disconnects {
   readonly #parts: Parts;
-  /** By channel, since the oldest connecting connection was admitted: it may still join the channel. */
+  /** The newest disconnect of each channel since the oldest connecting connection was admitted: it may still join the channel. */
   readonly #recent = new Map<string, Disconnect>();
 
   constructor(parts: Parts) {

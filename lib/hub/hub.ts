@@ -29,7 +29,7 @@ import { Replayer } from './replayer.ts';
 import { spreadCloses } from './spread-closes.ts';
 import { SweepTimer } from './sweep-timer.ts';
 
-/** 8,000 clients that return at once are served from this, without a read from the engine. */
+/** The limits of the ring: 8,000 clients that return at once need no read from the engine. */
 const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
 
 /** The time over which connections close after a restart of the journal. */
@@ -50,7 +50,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly rechecker: Rechecker | undefined;
   readonly producers = new Producers();
   readonly counters = new Counters();
-  /** The object that diagnostics messages name as their source. */
+  /** The value of `router` in diagnostics messages. */
   router: object = this;
   /** Whether the router shuts down: it admits no more requests. */
   isClosing = false;
