@@ -50,10 +50,13 @@ describe('opening', () => {
     expect(exchanges).toHaveLength(0);
     const seen: string[] = [];
     stream.on('message', (data) => seen.push(`1 ${data}`));
-    expect(stream.status).toBe('connecting');
+    expect(stream.status).toBe('idle'); // until the end of the tick: no listener is called while it is added
     stream.on('message', (data) => seen.push(`2 ${data}`));
+    const statuses: Status[] = [];
+    stream.onStatus((status) => statuses.push(status));
+    expect(statuses).toEqual([]);
     await eventually(() => seen.length === 2);
-    expect(stream.status).toBe('open');
+    expect(statuses).toEqual(['connecting', 'open']);
     expect(seen).toEqual(['1 a', '2 a']);
     const { request } = await exchange(1);
     expect(request.method).toBe('GET');
@@ -305,7 +308,9 @@ describe('retries', () => {
     const { url, exchange } = await scriptedServer((one) => one.answer(500));
     watch(url, { retry: { min: 40, max: 100 } });
     await exchange(5);
-    expect(delays().map(Math.round).slice(0, 4)).toEqual([20, 40, 50, 50]);
+    // A timer may fire a moment too early; it is then set for what is left.
+    const set = delays().filter((delay) => delay > 5);
+    expect(set.map(Math.round).slice(0, 4)).toEqual([20, 40, 50, 50]);
   });
 
   test.each([

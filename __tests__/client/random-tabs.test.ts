@@ -5,13 +5,13 @@
  *   TABS_ROUNDS=200 npx jest random-tabs        TABS_SEED repeats a run's choices
  */
 import type { Browser } from 'playwright-core';
-import { Random } from '../fixtures/random.ts';
+import { Random, seedFrom } from '../fixtures/random.ts';
 import { launchChromium } from '../fixtures/chromium.ts';
 import { pause } from '../fixtures/http.ts';
 import { bareTabs, MODES, site, type Tab } from './fixtures/tabs.ts';
 
 const ROUNDS = Number(process.env.TABS_ROUNDS ?? 10);
-const SEED = Number(process.env.TABS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const SEED = seedFrom('TABS_SEED');
 /** Rounds between two times at which all is well again and the lists are compared. */
 const CHECK_EVERY = 10;
 

@@ -27,7 +27,7 @@ afterAll(() => browser?.close());
 beforeEach(async () => {
   complaints = [];
   folder = mkdtempSync(join(tmpdir(), 'feed-'));
-  server = await start('notification-feed/server.ts', { WATCH: folder });
+  server = await start('notification-feed/server.ts', { WATCH: folder, ABSENCE: '500' });
   elsewhere = (await server.prints(/another origin: (\S+)/))[1]!;
   context = await browser.newContext();
 });
@@ -52,7 +52,7 @@ async function tab(url: string): Promise<Page> {
 const has = (page: Page, text: string): Promise<void> =>
   page.locator('#feed > li', { hasText: text }).first().waitFor();
 
-test('a notice from one tab appears in every tab and at the other origin; the page counts the readers', async () => {
+test('a notice from one tab appears in every tab and at the other origin; the tabs of one origin are one reader', async () => {
   const tabs = [await tab(server.url), await tab(server.url), await tab(elsewhere)] as const;
   await tabs[0].fill('#text', 'from <b>here</b> & "there"');
   await tabs[0].press('#text', 'Enter');
@@ -60,7 +60,7 @@ test('a notice from one tab appears in every tab and at the other origin; the pa
   await tabs[2].fill('#text', 'across origins');
   await tabs[2].click('#send');
   await Promise.all(tabs.map((page) => has(page, 'across origins')));
-  await Promise.all(tabs.map((page) => page.locator('#readers', { hasText: /^3$/ }).waitFor()));
+  await Promise.all(tabs.map((page) => page.locator('#readers', { hasText: /^2$/ }).waitFor()));
   expect(complaints).toEqual([]);
 });
 
@@ -84,13 +84,33 @@ test.each(['light', 'dark'] as const)('it fits a phone without horizontal scroll
   })`);
 });
 
-test('the End button ends the stream of its own page for good, and no other', async () => {
-  const [page, other] = [await tab(server.url), await tab(server.url)];
+test('a tab that is opened later shows what the others show, and all are resumed together', async () => {
+  const first = await tab(server.url);
+  await first.fill('#text', 'before');
+  await first.press('#text', 'Enter');
+  await has(first, 'before');
+  const late = await tab(server.url);
+  await has(late, 'before');
+  await late.locator('#readers', { hasText: /^1$/ }).waitFor();
+  await late.click('#hang-up');
+  await Promise.all([first, late].map((page) => page.waitForSelector('body[data-state=reconnecting]')));
+  const other = await tab(elsewhere);
+  await other.fill('#text', 'meanwhile');
+  await other.press('#text', 'Enter');
+  await Promise.all(
+    [first, late].map((page) => page.locator('#feed li[data-missed]', { hasText: 'meanwhile' }).waitFor()),
+  );
+  for (const page of [first, late]) expect(await page.locator('#feed li[data-break=resumed]').count()).toBe(1);
+  expect(complaints).toEqual([]);
+});
+
+test('the End button ends the stream of its origin for good, in every tab, and no other', async () => {
+  const [page, second, other] = [await tab(server.url), await tab(server.url), await tab(elsewhere)];
   await page.click('#end');
-  await page.waitForSelector('body[data-state=ended]');
-  await page.locator('#again').waitFor();
+  await Promise.all([page, second].map((one) => one.waitForSelector('body[data-state=ended]')));
+  await second.locator('#again').waitFor();
   await other.locator('#readers', { hasText: /^1$/ }).waitFor();
-  await page.click('#again');
-  await page.waitForSelector('body[data-state=open]');
+  await second.click('#again');
+  await Promise.all([page, second].map((one) => one.waitForSelector('body[data-state=open]')));
   expect(complaints).toEqual([]);
 });

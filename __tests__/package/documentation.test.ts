@@ -20,11 +20,11 @@ const papers = [...pages, 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md'];
 const blocks = pages.flatMap(blocksOf);
 
 const regions = readdirSync(join(root, 'examples'), { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts'))
+  .filter((file) => /\.tsx?$/.test(file))
   .flatMap(regionsOf);
 
 describe('the programs', () => {
-  test.each(blocks.filter(({ language }) => language === 'ts'))(
+  test.each(blocks.filter(({ language }) => language === 'ts' || language === 'tsx'))(
     '$page, “$under”: is part of an example',
     ({ text }) => {
       expect(regions.map((region) => region.text)).toContain(text);
@@ -134,6 +134,25 @@ describe('the tables', () => {
     expect(shown.map(({ text }) => text)).toEqual([statements.map((statement) => `${statement};`).join('\n\n')]);
   });
 
+  test('every option, status and error code of the client is there', () => {
+    const types = read('lib/client/event-stream.ts');
+    const [, options = ''] = /^export interface ConnectOptions \{\n([^]*?)^\}/m.exec(types)!;
+    const names = [...options.matchAll(/^ {2}(\w+)\?:/gm)].map(([, name]) => name);
+    expect(rowsOf('docs/client.md', 'option', 'default', 'meaning').map(([name]) => name)).toEqual(names);
+    const described = defaultsIn(types, 'ConnectOptions');
+    for (const [name = '', written = ''] of rowsOf('docs/client.md', 'option', 'default', 'meaning')) {
+      if (described[name] !== 'none') expect([name, written]).toEqual([name, described[name]]);
+    }
+    const [statuses = ''] = /^export type Status = ([^;]*);/m.exec(types)!.slice(1);
+    expect(
+      rowsOf('docs/client.md', 'status', 'meaning')
+        .map(([status]) => `'${status}'`)
+        .join(' | '),
+    ).toBe(statuses);
+    const codes = [...read('lib/client/stream-error.ts').matchAll(/^ {2}\| '(\w+)'/gm)].map(([, code]) => code);
+    expect(rowsOf('docs/client.md', 'code', 'meaning', 'then').map(([code]) => code)).toEqual(codes);
+  });
+
   test('every error code is there', () => {
     const codes = [...read('lib/errors.ts').matchAll(/^ {2}\| '(ERR_SSE_\w+)'/gm)].map(([, code]) => code);
     expect(codes.length).toBeGreaterThan(10);
@@ -226,7 +245,8 @@ function regionsOf(file: string): { file: string; name: string; text: string }[]
       .slice(from, to)
       .replace(/^\/\/ #(?:end)?region \w+\n/gm, '')
       .replace(/'(?:\.\.\/)+lib\/index\.ts'/g, "'sse-router'")
-      .replace(/'(?:\.\.\/)+lib\/(?:journal\/)?([\w-]+)\/index\.ts'/g, "'sse-router/$1'");
+      .replace(/'(?:\.\.\/)+lib\/(?:journal\/)?([\w-]+)\/index\.ts'/g, "'sse-router/$1'")
+      .replace(/'(?:\.\.\/)+lib\/(client\/tabs)\.ts'/g, "'sse-router/$1'");
     return { file, name, text: text.trim() };
   });
 }

@@ -17,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import cors from 'cors';
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
+import { browserClient } from '../browser-client.ts';
 import { closeServer } from '../running.ts';
 import { makeFeed, readerOf } from './feed.ts';
 import { watchFolder } from './folder.ts';
@@ -26,9 +27,11 @@ const here = dirname(fileURLToPath(import.meta.url));
 const page = join(here, 'page');
 const plot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.esm.js'));
 const html = readFileSync(join(page, 'index.html'), 'utf8');
+const client = await browserClient();
 
 // The ports come first, because each origin needs the address of the other.
 const port = Number(process.env.PORT ?? 3000);
+const absence = Number(process.env.ABSENCE ?? 8000); // ms that the Disconnect button keeps a stream away
 const near = await listening(port);
 const far = await listening(port && port + 1);
 const nearOrigin = originOf(near);
@@ -58,9 +61,9 @@ app.post('/streams/:id/:how', express.json({ limit: '1kb' }), (req, res, next) =
   const stream = [...feed.events.connections].find(({ id }) => id === req.params.id);
   if (!stream || readerOf(stream.request) !== readerOf(req)) return next();
   if (req.params.how === 'end') stream.end();
-  else if (req.params.how === 'close') stream.close({ retry: 8000 });
+  else if (req.params.how === 'close') stream.close({ retry: absence });
   else return next();
-  res.json({ retry: 8000 });
+  res.json({ retry: absence });
 });
 pages(app, '', farOrigin);
 
@@ -100,6 +103,7 @@ function pages(site: Express, feedOrigin: string, otherOrigin: string): void {
     res.set('Cache-Control', 'no-cache').type('html').send(filled);
   });
   site.use(express.static(page, { index: false }));
+  site.use('/sse', client);
   site.use('/vendor', express.static(plot, { index: false }));
 }
 

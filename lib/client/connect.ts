@@ -6,7 +6,7 @@
 
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import type { ConnectOptions, EventStream, Place, Status, StreamEvent } from './event-stream.ts';
-import { openHttp } from './http-source.ts';
+import { type HttpSettings, openHttp } from './http-source.ts';
 import { parseDefault } from './parse-default.ts';
 import { headersOf } from './request-headers.ts';
 import type { Frame, Source } from './source.ts';
@@ -41,8 +41,7 @@ export function connect<E extends EventMap = AnyEvents>(
   url: string | URL,
   options: ConnectOptions = {},
 ): EventStream<E> {
-  const { tabs, signal, parse = parseDefault, from = '', method, body, credentials } = options;
-  const init = { method, body, credentials };
+  const { tabs, signal, parse = parseDefault, from = '' } = options;
   tabs?.check(options);
   /** `undefined` where the stream must not open: without a document, and after `close()`. */
   let href = typeof document === 'undefined' ? undefined : new URL(url, document.baseURI).href;
@@ -85,15 +84,16 @@ export function connect<E extends EventMap = AnyEvents>(
 
   function start(): void {
     if (!href || source) return;
+    const own: HttpSettings = {
+      ...options,
+      init: options as RequestInit, // fetch takes method, body and credentials; the source sets the rest
+      isOnce: options.method === 'POST',
+      from: place.id,
+      headers: () => headersOf(options),
+    };
     source = tabs
       ? tabs.join(href, options, place, onFrames, onStatus, onError)
-      : openHttp(
-          href,
-          { ...options, init, isOnce: method === 'POST', from: place.id, headers: () => headersOf(options) },
-          onFrames,
-          onStatus,
-          onError,
-        );
+      : openHttp(href, own, onFrames, onStatus, onError);
     if (!href) stop(); // a listener of the first status has closed the stream
   }
 
@@ -116,7 +116,8 @@ export function connect<E extends EventMap = AnyEvents>(
   function add(kind: unknown, call: Listener['call']): () => void {
     const listener = { kind, call };
     listeners.add(listener);
-    if (status === 'idle') start();
+    // At the end of the tick, so that listeners that are added together see the same, and none is called while it is added.
+    if (status === 'idle') queueMicrotask(start);
     return () => void listeners.delete(listener);
   }
 

@@ -1,5 +1,6 @@
 /*
- * The page of the feed: a native EventSource, a list, a plot, a form. It has no build step, and loads nothing from other sites.
+ * The page of the feed: a stream that all tabs share, a list, a plot, a form. It has no build step, and loads nothing from other
+ * sites.
  *
  * Tests and styles depend on these elements and attributes:
  *   body[data-state], #connection[data-state]   connecting | open | reconnecting | ended
@@ -14,6 +15,9 @@
  *   #hang-up, #end                              disconnect, or end, the stream of this page
  *   html[data-feed], html[data-elsewhere]       the origin of the stream ('' is this one); the other origin
  */
+import { connect } from './sse/client/index.js';
+import { shared } from './sse/client/tabs.js';
+
 const KINDS = ['notice', 'file', 'machine'];
 const MAX_ENTRIES = 300; // in the list
 const PLOT_SECONDS = 120;
@@ -22,85 +26,68 @@ const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 const feedOrigin = root.dataset.feed || location.origin;
 const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
-const wait = (seconds) => `${Math.max(0, seconds).toFixed(0)} s`;
 
 // --- The stream -----------------------------------------------------------------------------------------------------
 
-let source;
-let stream; // the id of the connection on the server
-let lastEventId = '';
-let retry = 3000;
+// The key identifies the user. Here the server knows the reader by a cookie, which all tabs of a browser have.
+const stream = connect(new URL('/events', feedOrigin), { credentials: 'include', tabs: shared({ key: '' }) });
+
+let connection; // the name of the stream on the server
 let openedAt = 0;
-let cut; // { at, how?, next?, reset? } from a disconnection until the next hello
-let ended = false;
+let cut; // { at, how?, reset? } from a disconnection until the next hello
 let ahead = 0; // the server's clock minus this one, ms
 let mark; // the break in the list that counts the missed entries
 let markedUntil = 0;
 
-function connect() {
-  ended = false;
-  const url = new URL('/events', feedOrigin);
-  // A native EventSource reconnects with the header Last-Event-ID. A new one has no such header, so the query carries the id.
-  if (lastEventId) url.searchParams.set('lastEventId', lastEventId);
-  source = new EventSource(url, { withCredentials: true });
-  source.onopen = () => {
+// A tab that is opened later gets the events since the stream was opened, and only then the status `open`.
+const isLive = () => stream.status === 'open';
+
+stream.onStatus((status) => {
+  if (status === 'open') {
     openedAt = Date.now();
     $('publish-error').textContent = '';
-    show('open');
-  };
-  source.onerror = () => {
-    if (ended) return show('ended');
-    const refused = source.readyState === EventSource.CLOSED; // an EventSource does not reconnect after any status but 200
-    if (refused) retry = 5000;
-    cut ??= { at: Date.now() };
-    cut.next = Date.now() + retry;
-    show('reconnecting');
-    if (refused) setTimeout(connect, retry);
-  };
-  on('hello', (hello) => {
-    ({ stream, retry } = hello);
-    ahead = hello.now - Date.now();
-    $('reader').textContent = `reader ${hello.reader}`;
-    if (cut && !cut.reset && hello.resumed) {
-      mark = breakLine('resumed');
-      markedUntil = hello.now;
-      count(0);
-    }
-    if (cut) gaps.push([cut.at, Date.now()]);
-    cut = undefined;
-  });
-  on('snapshot', ({ entries }) => {
-    $('feed').replaceChildren();
-    $('empty').hidden = false;
-    counts.clear();
-    for (const kind of KINDS) total(kind).value = 0;
-    for (const entry of entries) add(entry);
-    if (cut?.reset) breakLine('reset').textContent = `${since(cut)}. ${cut.reset}`;
-  });
-  on('reset', ({ reason }) => {
-    cut ??= { at: Date.now() };
-    cut.reset = RESETS[reason] ?? RESETS.unknown;
-  });
-  on('end', () => {
-    ended = true;
-    cut = { at: Date.now(), how: 'Ended' };
-    show('ended');
-  });
-  on('vitals', ({ load, memory, delay, readers }) => {
-    $('readers').textContent = readers;
-    $('readers-word').textContent = readers === 1 ? 'reader' : 'readers';
-    $('vital-load').textContent = load.toFixed(2);
-    $('vital-memory').textContent = `${memory.toFixed(0)} %`;
-    $('vital-delay').textContent = `${delay.toFixed(0)} ms`;
-  });
-  for (const kind of KINDS) {
-    on(kind, (entry, id) => {
-      const missed = mark !== undefined && entry.at < markedUntil;
-      if (missed) count(Number(mark.parentElement.dataset.missedCount) + 1);
-      add(entry, id, missed);
-      announce(entry);
-    });
+  } else if (openedAt > 0) cut ??= { at: Date.now(), how: status === 'ended' ? 'Ended' : undefined };
+  show();
+});
+stream.on('hello', (hello) => {
+  connection = hello.stream;
+  $('reader').textContent = `reader ${hello.reader}`;
+  if (!isLive()) return;
+  ahead = hello.now - Date.now();
+  if (cut && !cut.reset && hello.resumed) {
+    mark = breakLine('resumed');
+    markedUntil = hello.now;
+    count(0);
   }
+  if (cut) gaps.push([cut.at, Date.now()]);
+  cut = undefined;
+});
+stream.on('snapshot', ({ entries }) => {
+  $('feed').replaceChildren();
+  $('empty').hidden = false;
+  counts.clear();
+  for (const kind of KINDS) total(kind).value = 0;
+  for (const entry of entries) add(entry);
+  if (cut?.reset) breakLine('reset').textContent = `${since(cut)}. ${cut.reset}`;
+});
+stream.on('reset', ({ reason }) => {
+  cut ??= { at: Date.now() };
+  cut.reset = RESETS[reason] ?? RESETS.unknown;
+});
+stream.on('vitals', ({ load, memory, delay, readers }) => {
+  $('readers').textContent = readers;
+  $('readers-word').textContent = readers === 1 ? 'reader' : 'readers';
+  $('vital-load').textContent = load.toFixed(2);
+  $('vital-memory').textContent = `${memory.toFixed(0)} %`;
+  $('vital-delay').textContent = `${delay.toFixed(0)} ms`;
+});
+for (const kind of KINDS) {
+  stream.on(kind, (entry, { id }) => {
+    const missed = mark !== undefined && entry.at < markedUntil;
+    if (missed) count(Number(mark.parentElement.dataset.missedCount) + 1);
+    add(entry, id, missed);
+    if (isLive()) announce(entry);
+  });
 }
 
 const RESETS = {
@@ -109,24 +96,24 @@ const RESETS = {
   diverged: 'The log has lost events that were sent, so the state was loaded again.',
 };
 
-function on(event, handle) {
-  source.addEventListener(event, (message) => {
-    // The id of an end event requests a 204, so it must not be used to connect again.
-    if (message.lastEventId && event !== 'end') lastEventId = message.lastEventId;
-    handle(message.data === '' ? undefined : JSON.parse(message.data), message.lastEventId);
-  });
-}
-
 // --- Its state ------------------------------------------------------------------------------------------------------
 
 const WORDS = { connecting: 'Connecting', open: 'Open', reconnecting: 'Disconnected', ended: 'Ended' };
 
-function show(state) {
-  document.body.dataset.state = $('connection').dataset.state = state;
-  if ($('state').textContent !== WORDS[state]) $('state').textContent = WORDS[state];
-  $('again').hidden = state !== 'ended';
-  $('hang-up').disabled = $('end').disabled = state !== 'open';
-  if (state !== 'open') $('readers').textContent = '–'; // unknown while disconnected
+/** The state that the page shows: before the first opening, a stream that waits is connecting; afterwards, it is reconnecting. */
+function state() {
+  const { status } = stream;
+  if (status === 'open' || status === 'ended') return status;
+  return openedAt === 0 ? 'connecting' : 'reconnecting';
+}
+
+function show() {
+  const shown = state();
+  document.body.dataset.state = $('connection').dataset.state = shown;
+  if ($('state').textContent !== WORDS[shown]) $('state').textContent = WORDS[shown];
+  $('again').hidden = !['ended', 'refused'].includes(stream.status);
+  $('hang-up').disabled = $('end').disabled = shown !== 'open';
+  if (shown !== 'open') $('readers').textContent = '–'; // unknown while disconnected
   detail();
 }
 
@@ -135,14 +122,13 @@ const startedAt = Date.now();
 function detail() {
   const now = Date.now();
   const text = {
-    connecting:
-      now - startedAt > 3000
-        ? 'No answer yet. Over HTTP/1.1 a browser opens at most six connections to an origin.'
-        : '',
+    connecting: openedAt > 0 ? 'trying now' : now - startedAt > 3000 ? 'No answer yet.' : '',
     open: `since ${clock.format(openedAt)}`,
-    reconnecting: cut && (cut.next > now ? `trying again in ${wait((cut.next - now) / 1000)}` : 'trying now'),
+    waiting: 'trying again soon',
+    offline: 'this machine is offline',
+    refused: 'The server refuses the stream, and this page does not reconnect by itself.',
     ended: 'The server ended the stream, and this page does not reconnect by itself.',
-  }[document.body.dataset.state];
+  }[stream.status];
   if ($('detail').textContent !== text) $('detail').textContent = text;
 }
 
@@ -359,17 +345,13 @@ $('publish').addEventListener('submit', async (event) => {
   field.focus();
 });
 
-$('hang-up').addEventListener('click', async () => {
-  const answer = await post(`/streams/${stream}/close`, {}).catch(() => undefined);
-  if (!answer?.ok) return;
-  ({ retry } = await answer.json());
-  if (cut) cut.next = cut.at + retry;
-});
-$('end').addEventListener('click', () => void post(`/streams/${stream}/end`, {}).catch(() => undefined));
-$('again').addEventListener('click', () => {
-  show('connecting');
-  connect();
-});
+for (const [id, how] of [
+  ['hang-up', 'close'],
+  ['end', 'end'],
+]) {
+  $(id).addEventListener('click', () => void post(`/streams/${connection}/${how}`, {}).catch(() => undefined));
+}
+$('again').addEventListener('click', () => stream.reconnect());
 
 $('feed-origin').textContent = feedOrigin;
 $('curl').textContent = `curl -N ${feedOrigin}/events`;
@@ -380,6 +362,5 @@ $('origins').textContent =
     : `This page is from ${location.origin}, another origin, so it reads the stream with CORS and credentials. The two ports share a host, and so its cookies.`;
 setInterval(redraw, 1000);
 setInterval(detail, 250);
-show('connecting');
-connect();
+show();
 redraw();
