@@ -351,6 +351,8 @@ export const mutants = [
     file: 'hub/replayer.ts',
     from: 'if (last === undefined || journal.compare(last.id, ring.headId) <= 0) return entries;',
     to: 'return entries;',
+    test: 'hub/replayer.test.ts',
+    part: 'does not pass the head',
   },
   {
     name: 'the scan writes entries from after the end of a closing connection',
