@@ -7,7 +7,8 @@ export default {
   // Installs the programs that the selected tests start, where that is allowed.
   globalSetup: './__tests__/fixtures/install-programs.ts',
   testTimeout: 20_000,
-  // Jest's default is one worker on two cores. A worker slows down as the module registries of its test files accumulate.
+  // Three workers on two cores: in total, the tests wait as long for time to pass as one core computes.
   maxWorkers: 2,
+  // A worker slows down as the module registries of its test files accumulate, so a large one is replaced.
   workerIdleMemoryLimit: '1GB',
 };

@@ -60,7 +60,8 @@ async function findSession(id: unknown): Promise<Session | undefined> {
 
 async function removeSessions(user: string): Promise<void> {
   const sessions = await Promise.all((await readdir(folder)).map(findSession));
-  await Promise.all(sessions.map((one) => one?.user === user && rm(join(folder, one.id), { force: true })));
+  const mine = sessions.filter((one) => one?.user === user);
+  await Promise.all(mine.map((one) => rm(join(folder, one!.id), { force: true })));
 }
 
 async function signedIn(...[req, res, next]: Parameters<RequestHandler>): Promise<void> {

@@ -48,7 +48,8 @@ test.each<[string, number, [position: string, lastId: string]]>([
     ['3-0', DISCONNECT, rooms('room0')],
     ['4-0', 'c', null],
   ];
-  const client = { room: 'room0', stretches: [], admissions: [{ position, lastId }] } as unknown as Client;
-  const other = { ...client, room: 'room1' } as Client;
-  expect(compareWithLog([client, other], log, new Map(), new Map()).faults.overstays).toBe(expected);
+  const clients = ['room0', 'room1'].map(
+    (room) => ({ room, stretches: [], admissions: [{ position, lastId }] }) as unknown as Client,
+  );
+  expect(compareWithLog(clients, log, new Map(), new Map()).faults.overstays).toBe(expected);
 });

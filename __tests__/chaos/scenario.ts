@@ -7,14 +7,12 @@ import { nodeRedis } from '../fixtures/redis-clients.ts';
 import type { RedisServer } from '../fixtures/redis-server.ts';
 import { Clients } from './clients.ts';
 import type { Fleet } from './fleet.ts';
-import { seed } from './settings.ts';
+import { clientCount, seed } from './settings.ts';
 import { dataOf, type Logged } from './logged.ts';
 import { type Comparison, compareWithLog } from './comparison.ts';
 
-export const CLIENTS = 300;
-
 /** Connects the clients and starts the broadcasts. Settles when each client has received an event. */
-export async function connectClients(fleet: Fleet, random: Random, size = CLIENTS): Promise<Clients> {
+export async function connectClients(fleet: Fleet, random: Random, size = clientCount): Promise<Clients> {
   const clients = new Clients(fleet, random, size);
   try {
     await clients.connect();

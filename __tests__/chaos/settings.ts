@@ -13,5 +13,8 @@ if (!(seconds > 0)) {
   );
 }
 
+/** How many clients are connected. */
+export const clientCount = seconds > 5 ? 300 : 100;
+
 /** How many times each scenario of loss is repeated. */
 export const rounds = Math.max(1, Math.round(seconds / 30));

@@ -99,6 +99,7 @@ test('built by Vite, which emits the worker', async () => {
   const vite = join(root, 'node_modules/vite/bin/vite.js');
   const { stdout } = await run(process.execPath, [vite, 'build', '--outDir', out, '--logLevel', 'info'], {
     cwd: project,
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' }, // colors would split the names of files
   });
   expect(stdout).toMatch(/assets\/worker-[\w-]+\.js/);
   await expectShared(out);

@@ -130,7 +130,7 @@ test('rows are read at the speed of the client: a stalled client does not load t
   const [conn] = events.connections;
   expect(conn!.bufferedBytes).toBeLessThan(1_000_000);
   stream.resume();
-  await stream.until(() => stream.events.at(-1)?.data === 'last');
+  await stream.until(() => stream.events.at(-1)?.data === 'last', 10_000);
   expect(numbers(stream)).toEqual(upTo(1, count));
 });
 

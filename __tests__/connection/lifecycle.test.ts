@@ -224,7 +224,9 @@ describe('limits', () => {
   test('over `perClient`, by req.ip: other clients are not affected', async () => {
     const { events, url } = await site({ perClient: 1 });
     const one = await connect(url, undefined, as('192.0.2.1'));
-    expect((await ask(url, as('192.0.2.1'))).text).toMatch(RETRY_LATER);
+    const refused = (await ask(url, as('192.0.2.1'))).text;
+    expect(refused).toMatch(RETRY_LATER);
+    expect(refused).toContain('behind a proxy, set Express');
     const other = await connect(url, undefined, as('192.0.2.2'));
     await eventually(() => events.size === 2);
     await one.close();

@@ -309,7 +309,7 @@ test('current-values: a change in one process is the current value in every proc
   const late = await start('current-values.ts', env);
   for (const { url } of [here, there, late]) expect(await pricesWith(url, 4)).toEqual({ tea: 4, milk: 1 });
   for (const example of [here, there, late]) expect((await example.stop()).code).toBe(0);
-});
+}, 40_000); // it starts three processes
 
 test('trpc-subscription: a client that returns with an id continues after this event', async () => {
   const example = await start('trpc-subscription.ts');

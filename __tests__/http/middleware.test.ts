@@ -2,7 +2,7 @@ import compression from 'compression';
 import cors from 'cors';
 import type { ErrorRequestHandler, Express, RequestHandler } from 'express';
 import helmet from 'helmet';
-import { connect as dialHttp2, createServer as createHttp2 } from 'node:http2';
+import { connect as dialHttp2, createServer as createHttp2, type Http2ServerResponse } from 'node:http2';
 import { createServer as createHttps } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
@@ -220,10 +220,15 @@ describe.each(EXPRESSES)('%s', (_, make) => {
 });
 
 describe('HTTP/2, with the router alone, because Express does not support HTTP/2 responses', () => {
-  async function http2(handler: AnyHandler, options: SseOptions = {}) {
+  async function http2(
+    handler: AnyHandler,
+    options: SseOptions = {},
+    wrap: (res: Http2ServerResponse) => void = () => {},
+  ) {
     const events = sse((conn, req, res) => handler(conn, req, res) as void, options);
     later(() => events.close());
     const server = createHttp2((req, res) => {
+      wrap(res);
       events(req as never, res as never, (error?: unknown) => {
         res.statusCode = error === undefined ? 404 : 500;
         res.end(error instanceof Error ? error.message : '');
@@ -276,9 +281,18 @@ describe('HTTP/2, with the router alone, because Express does not support HTTP/2
     expect(warned).not.toHaveBeenCalled();
   });
 
-  test('a client that does not read is disconnected, and the other client is not', async () => {
+  test.each<[name: string, wrap: (res: Http2ServerResponse) => void]>([
+    ['a plain response', () => {}],
+    [
+      'a response whose write() is replaced and returns nothing',
+      (res) => {
+        const write = res.write.bind(res) as (...args: unknown[]) => boolean;
+        Object.assign(res, { write: (...args: unknown[]) => void write(...args) });
+      },
+    ],
+  ])('%s: a client that does not read is disconnected, and the other client is not', async (_name, wrap) => {
     const conns: Connection[] = [];
-    const { events, open } = await http2((conn) => void conns.push(conn), { maxBuffered: 100_000 });
+    const { events, open } = await http2((conn) => void conns.push(conn), { maxBuffered: 100_000 }, wrap);
     const [slow, other] = [await open(), await open()];
     await eventually(() => events.size === 2);
     slow.request.pause();

@@ -103,3 +103,23 @@ test('a long scan of the log does not time out; an engine that does not answer t
   expect(catchUp.size).toBe(0);
   catchUp.close();
 });
+
+test('the scan does not pass the head of this process, which may not have received a disconnect yet', async () => {
+  const journal = { compare, read: (id: string) => Promise.resolve(after(id)) } as unknown as Journal;
+  const ring = { headId: '2', find: (id: string) => (id === '2' ? 2 : undefined) }; // the log already has 3
+  const replayer = new Replayer({ ring, journal, timer: { now: 0, wakeAt: () => {} } });
+  const received: string[] = [];
+  const connection = {
+    cursorId: '1',
+    group,
+    membership: undefined,
+    usesAppIds: false,
+    closing: undefined,
+    onReplayStarted: () => {},
+    onReplayPage: (packet: { payload: Buffer }, id: string) => received.push(`${id}: ${packet.payload.toString()}`),
+    continueInRing: (n: number) => received.push(`continues at ${n}`),
+  };
+  replayer.enqueue(connection as unknown as ServerConnection);
+  while (replayer.size > 0) await tick();
+  expect(received).toEqual(['2: id: 2\ndata: 2\n\n', 'continues at 2']);
+});

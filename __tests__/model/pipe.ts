@@ -26,6 +26,7 @@ export class Pipe implements Transport {
   readonly socket: Socket | undefined;
   acceptedBytes = 0;
   responseState: false | 'begun' = false;
+  readonly isHeldBack = false;
   ended = false;
   destroyed = false;
   fault: Error | undefined;

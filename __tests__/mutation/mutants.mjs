@@ -335,7 +335,7 @@ export const mutants = [
   {
     name: 'a disconnect ends no connection',
     file: 'hub/disconnects.ts',
-    from: 'for (const connection of [...group.members]) connection.disconnect(disconnect);',
+    from: 'for (const connection of group.members) connection.disconnect(disconnect);',
     to: '',
   },
   {
@@ -351,6 +351,8 @@ export const mutants = [
     file: 'hub/replayer.ts',
     from: 'if (last === undefined || journal.compare(last.id, ring.headId) <= 0) return entries;',
     to: 'return entries;',
+    test: 'hub/replayer.test.ts',
+    part: 'does not pass the head',
   },
   {
     name: 'the scan writes entries from after the end of a closing connection',

@@ -78,7 +78,7 @@ async function makeMistake(copy, { name, file, from, to }) {
 const copy = await mkdtemp(join(tmpdir(), 'mutation-'));
 let survivors = 0;
 try {
-  for (const part of ['lib', '__tests__', 'jest.config.js', 'package.json', 'tsconfig.json']) {
+  for (const part of ['lib', '__tests__', 'examples', 'scripts', 'jest.config.js', 'package.json', 'tsconfig.json']) {
     await cp(join(root, part), join(copy, part), { recursive: true });
   }
   await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));

@@ -22,14 +22,14 @@ const RULES: Readonly<Record<string, string>> = {
   validation: '',
   api: 'type:npm:express',
   journal: 'node:crypto',
-  wire: 'node:http node:net node:zlib type:journal/journal',
+  wire: 'node:async_hooks node:events node:http node:net node:zlib type:node:stream type:journal/journal',
   options: 'api journal wire node:crypto node:http type:npm:cors type:npm:express',
   fanout: 'wire journal/deque type:journal/journal',
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection:
     'api wire options fanout diagnostics node:async_hooks node:events node:util type:journal/journal type:node:net type:npm:express',
   hub: 'api wire options fanout diagnostics connection node:async_hooks node:crypto type:journal/journal type:node:net',
-  http: 'api wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
+  http: 'api journal/claim wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
   'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',

@@ -3,6 +3,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { transformSync } from 'esbuild';
 import { Script } from 'node:vm';
 import { functionStatements, namesOf, tableStatements } from '../../lib/journal/postgres/schema.ts';
 import { checkOptions } from '../../lib/options/options.ts';
@@ -37,7 +38,7 @@ describe('the programs', () => {
   test.each(blocks.filter(({ language }) => language === 'js'))(
     '$page, “$under”: a browser can parse it',
     ({ text }) => {
-      expect(() => new Script(text)).not.toThrow();
+      expect(() => transformSync(text, { loader: 'js', format: 'esm' })).not.toThrow();
     },
   );
 

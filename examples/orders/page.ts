@@ -36,15 +36,15 @@ export const PAGE = `<!doctype html>
     events.addEventListener('reset', async () => (await compare()).forEach(show));
     document.forms[0].addEventListener('submit', async (event) => {
       event.preventDefault();
-      const { item } = event.target.elements;
+      const input = event.target.querySelector('input');
       const refused = event.submitter?.name === 'refused';
       const response = await fetch('/orders', {
         method: 'POST',
         headers: { 'Content-Type': 'application/json' },
-        body: JSON.stringify({ item: item.value, refused }),
+        body: JSON.stringify({ item: input.value, refused }),
       });
       if (response.status === 402) at('refused').textContent++;
-      else item.value = '';
+      else input.value = '';
     });
   </script>
 </html>

@@ -1,7 +1,7 @@
 /*
  * Writes entries and own pushes to a connection, in order, until the head or until the transport refuses bytes.
- * The functions change the cursor and what was sent. They never call the application or the connection's methods; they return what
- * happened, and `ServerConnection` reacts.
+ * The functions change the cursor and what was sent. They call no function of the options and no method of the connection, but the
+ * transport may run middleware that has replaced methods of the response. They return the outcome, and `ServerConnection` reacts.
  * Invariants: an own push follows the entries that were in the ring when it was pushed; nothing is written while `blocked`.
  */
 
@@ -10,7 +10,7 @@ import { MembershipHistory } from '../fanout/membership-history.ts';
 import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
 import type { ConnectionState } from './state.ts';
 
-/** What a write came to. */
+/** The outcome of a write. */
 export type Progress = typeof NOTHING | typeof CAUGHT_UP | typeof BLOCKED | typeof OVERRUN;
 /** Nothing changes: there was nothing to write, or it was accepted. */
 export const NOTHING = 0;
@@ -78,7 +78,7 @@ export function takeForBatch(
   now: number,
 ): Socket | undefined {
   const isInStep = connection.source === 'live' && connection.outbox === undefined && connection.cursor <= from;
-  // Buffered bytes may be the end of the response, if the application has ended it itself: the transport checks that.
+  // If the socket has buffered bytes, the application may have ended the response itself. Only the transport detects this.
   if (!isInStep || connection.socket?.writableLength !== 0) return undefined;
   connection.cursor = to;
   recordSent(connection, packet, now);
@@ -128,7 +128,7 @@ export function takeOwn(connection: ConnectionState): string | Buffer {
   return text;
 }
 
-/** Whether a refusal means that the connection is behind: the kernel did not accept everything either. */
+/** Returns BLOCKED if the kernel did not accept everything, else NOTHING: Node also refuses large writes for their size. */
 export function refused({ transport }: ConnectionState): typeof BLOCKED | typeof NOTHING {
   return transport.bufferedBytes > 0 ? BLOCKED : NOTHING;
 }

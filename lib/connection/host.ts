@@ -1,5 +1,5 @@
 /*
- * What a connection uses of the hub that holds it: types only.
+ * The part of the hub that a connection may use: types only.
  * Invariant: a connection reaches its hub through this interface alone.
  */
 
@@ -59,6 +59,8 @@ export interface ConnectionHost {
   onReset(connection: ServerConnection, reason: ResetReason, lastEventId: string): void;
   /** Called when a returning client's connection joins a channel after its opening. */
   onLateJoin(): void;
+  /** Called when the head has not left although the stream is open. */
+  onHeldBack(): void;
   /** The public id of the connection with this serial number. */
   idOf(serial: number): string;
   report(error: unknown, connection?: ServerConnection): void;

@@ -11,14 +11,14 @@ import type { ConnectionState } from './state.ts';
 // oxlint-disable-next-line no-control-regex -- these are the characters that it finds
 const CONTROL = /[\0-\x1f\x7f]/;
 
-/** Returns the n of an id that the ring has; else whether the id is older or newer than the ring. */
+/** Returns the n of an id that the ring has. Otherwise `'newer'` if the id is after the head, else `'older'`: only the log can tell. */
 export function locate({ host }: ConnectionState, id: string): number | 'older' | 'newer' {
   const n = host.ring.find(id);
   if (n !== undefined) return n;
   return host.journal.compare(id, host.ring.headId) > 0 ? 'newer' : 'older';
 }
 
-/** Whether the next entry comes from the log and not from the ring. */
+/** Whether the cursor is an id of the log and not a number of the ring: the replayer holds the connection, or will. */
 export function isInLog({ source }: ConnectionState): boolean {
   return source === 'ahead' || source === 'queued' || source === 'replaying' || source === 'paused';
 }
@@ -64,7 +64,7 @@ export function preamble(
 export type Rewind =
   /** The client has received nothing that the log lost. */
   | 'unaffected'
-  /** The connection stands in the log: its id has to be looked up again. */
+  /** The cursor is in the log: its id must be looked up again. */
   | 'relocate'
   /** The client received no lost entry, but perhaps the id of one. */
   | 'checkpoint'

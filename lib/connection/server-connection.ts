@@ -387,7 +387,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.#advance(writeDue(this));
   }
 
-  /** Asks the replayer for entries older than the ring. What precedes every entry is written first, or the scan would overtake it. */
+  /** Queues the connection for the scan. What precedes every entry is written first; otherwise entries of the scan would precede it. */
   #enqueueReplay(): void {
     this.source = 'queued';
     if (!this.preamblePending) this.#advance(writeFirst(this));
@@ -600,7 +600,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     return Math.min(expiresAt, this.lastWrite + heartbeat);
   }
 
-  /** How often a connection that is behind is swept: a client that took its last byte just after a sweep is closed a quarter late. */
+  /** How often a connection with buffered bytes is swept. A close for slowness is therefore late by at most a quarter of `slowTimeout`. */
   get #sweepInterval(): number {
     const { slowTimeout, heartbeat } = this.host.settings;
     return Math.ceil(Math.min(slowTimeout, heartbeat) / 4);
@@ -614,6 +614,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     const needsCheckpoint = this.source === 'live' && getsPositions(this) && this.lastSent < ring.head;
     if (needsCheckpoint) this.lastSent = ring.head;
     writeOwn(this, needsCheckpoint ? checkpointEvent(ring.headId) : HEARTBEAT);
+    if (this.transport.isHeldBack) this.host.onHeldBack();
   }
 
   // ---- End
@@ -646,6 +647,7 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
   closeWithoutRest(): void {
+    this.closing!.isUnfinished = true;
     this.#completeClose(true);
   }
 

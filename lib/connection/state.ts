@@ -15,7 +15,7 @@ import type { ConnectionHost } from './host.ts';
 import type { Outbox } from './outbox.ts';
 import type { ServerConnection } from './server-connection.ts';
 
-/** As the public `readyState`, and `closing`: the connection takes no more input, but bytes are still due to its client. */
+/** As the public `readyState`, and `closing`: the application can no longer use the connection, but the router still has bytes to write to its client. */
 export type Lifecycle = 'connecting' | 'open' | 'closing' | 'closed';
 
 /**

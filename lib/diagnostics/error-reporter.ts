@@ -52,6 +52,14 @@ export function warnOfClient(address: string | undefined): void {
   );
 }
 
+/** Warns that clients receive nothing. Called once per router, because such middleware does it for every client. */
+export function warnOfHeldBack(): void {
+  process.emitWarning(
+    'A stream has been open for one heartbeat interval, but middleware in front holds its response back, so the client has received nothing. Exclude the path of the stream from middleware that collects or rewrites bodies.',
+    { code: 'SSE_HELD_BACK' },
+  );
+}
+
 /** Returns the error for a handler that sends the response head itself and also pushes: its pushes are lost. */
 export function headersAlreadySent(): SseError {
   return new SseError(

@@ -19,7 +19,7 @@ import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import type { Hub } from '../hub/hub.ts';
 import { randomDelay } from '../options/delay-range.ts';
 import { checkHeaders, HEADERS, type Settings } from '../options/options.ts';
-import { isQueued, ResponseTransport } from '../wire/response-transport.ts';
+import { onResponseClosed, ResponseTransport } from '../wire/response-transport.ts';
 import { clientOf, lastEventIdOf, paddingOf, pathOf, queryOf } from './request-info.ts';
 import { isSource, isPromiseLike } from '../api/source.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
@@ -196,10 +196,8 @@ export class RequestHandler {
     const transport = gzip ? new GzipTransport(plain) : plain;
     const conn = this.#hub.admit(transport, { request: req, lastEventId, padding, client, maxAge });
     if (ownsSocket) socket[SOCKET_CONNECTION] = conn as Connection;
-    // Only the response's 'close' means that the client has disconnected: `req` closes when its body has been read. A response that
-    // is queued behind another emits no 'close' for its client on Node 20 and 22, so the router watches the socket as well.
-    res.on('close', () => conn.onResponseClosed());
-    if (isQueued(res)) req.socket.once('close', () => conn.onResponseClosed());
+    // Only the response's 'close' means that the client has disconnected: `req` closes when its body has been read.
+    onResponseClosed(res, req.socket, () => conn.onResponseClosed());
     this.#runHandler(conn, req, res, next);
   }
 

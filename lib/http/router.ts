@@ -21,7 +21,9 @@ import type {
   Message,
 } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
+import { isCalledByRoute } from './express-route.ts';
 import { pathOf } from './request-info.ts';
+import { claimJournal } from '../journal/claim.ts';
 import { introspection } from '../hub/introspection.ts';
 import { INTROSPECT } from '../diagnostics/channels.ts';
 import type { SseStats } from '../diagnostics/stats.ts';
@@ -187,15 +189,11 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
 ): SseRouterWithoutHistory<E, S> {
   const { handler, options } = checkCall<E, S>(first, second);
   const settings = checkOptions(options);
+  const release = claimJournal(settings.journal);
   const hub = new Hub(settings);
   const requests = new RequestHandler(hub, settings, handler as SseHandler | undefined);
   const router = express.Router({ mergeParams: true }) as SseRouterWithoutHistory<E, S>;
-  const enter: Middleware = function sseRouter(req, res, next) {
-    if (pathOf(req) === '/' || isHandlerOf(req, router)) requests.handle(req, res, next);
-    else next();
-  };
-  router.use(enter);
-  bypassRouterLoop(router, enter);
+  handleRequests(router, (req, res, next) => requests.handle(req, res, next));
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
@@ -212,7 +210,7 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
         rejectUnknownKeys('option of close()', how, { over: true, wait: true });
         const over = checkTime('over', how.over);
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, over, wait));
+        return (closing ??= shutDown(hub, over, wait).finally(release));
       },
     },
   });
@@ -223,27 +221,37 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
 }
 
 /**
- * Lets a request for the stream itself bypass the router's own loop over its layers, as long as there is only one layer. Each pass of
- * that loop keeps 700 bytes per connection as long as the connection lasts. Mounting has set path and parameters by then.
+ * Decides which requests are for the stream itself, and lets them bypass the router's own loop over its layers, as long as there is
+ * only one layer. Each pass of that loop keeps 700 bytes per connection as long as the connection lasts. Mounting has set path and
+ * parameters by then.
  */
-function bypassRouterLoop(router: Router, enter: Middleware): void {
+function handleRequests(router: Router, open: Middleware): void {
+  /** The requests that a route has passed to the loop, where the path does not show that they are for the stream. */
+  const fromRoutes = new WeakSet<Request>();
+  const enter: Middleware = function sseRouter(req, res, next) {
+    if (pathOf(req) === '/' || fromRoutes.delete(req)) open(req, res, next);
+    else next();
+  };
+  router.use(enter);
   const looping = router as Router & { handle: Middleware };
   const loop = looping.handle;
   looping.handle = function handle(req, res, next) {
-    if (router.stack.length !== 1 || pathOf(req) !== '/') return loop.call(router, req, res, next);
+    if (typeof next !== 'function') {
+      const cure = 'Pass on the one that your function has received: events(req, res, next).';
+      throw invalid('The argument next of the router', 'a function', next, { cure });
+    }
+    const isMountPath = pathOf(req) === '/';
+    const isFromRoute = !isMountPath && isCalledByRoute(req, next, router as never);
+    if (router.stack.length !== 1 || !(isMountPath || isFromRoute)) {
+      if (isFromRoute) fromRoutes.add(req);
+      return loop.call(router, req, res, next);
+    }
     try {
-      return enter(req, res, next);
+      return open(req, res, next);
     } catch (error) {
       return next(error); // as the loop does
     }
   };
-}
-
-/** Whether the router is a route's handler (`app.get('/events', events)`): a route does not shorten the path. */
-function isHandlerOf(req: Request, router: Router): boolean {
-  const stack = (req.route as { stack?: readonly { handle: { stack?: unknown } }[] } | undefined)?.stack;
-  // The layers are compared because packages such as express-async-errors wrap the handlers of routes.
-  return stack !== undefined && stack.some(({ handle }) => handle === router || handle.stack === router.stack);
 }
 
 function checkCall<E extends EventMap, S>(

@@ -6,11 +6,11 @@
 
 import type { Disconnect, ServerConnection } from '../connection/server-connection.ts';
 import type { SubscriberGroups } from '../fanout/subscriber-groups.ts';
-import type { Entry } from '../journal/journal.ts';
+import type { Entry, JournalWindow } from '../journal/journal.ts';
 import { isDisconnect, isFinalDisconnect } from '../wire/event-stream.ts';
 import type { Registry } from './registry.ts';
 
-/** The parts of the hub that it uses. */
+/** The parts of the hub that `Disconnects` uses. */
 interface Parts {
   readonly groups: SubscriberGroups<ServerConnection>;
   readonly registry: Registry;
@@ -18,7 +18,7 @@ interface Parts {
 
 export class Disconnects {
   readonly #parts: Parts;
-  /** By channel, since the oldest connecting connection was admitted: it may still join the channel. */
+  /** The newest disconnect of each channel since the oldest connecting connection was admitted: it may still join the channel. */
   readonly #recent = new Map<string, Disconnect>();
 
   constructor(parts: Parts) {
@@ -29,8 +29,8 @@ export class Disconnects {
   apply(entry: Entry, n: number): void {
     const { groups, registry } = this.#parts;
     const disconnect = { n, id: entry.id, isFinal: isFinalDisconnect(entry.body) };
-    for (const group of [...groups.candidatesFor([entry])]) {
-      for (const connection of [...group.members]) connection.disconnect(disconnect);
+    for (const group of groups.candidatesFor([entry])) {
+      for (const connection of group.members) connection.disconnect(disconnect);
     }
     if (registry.oldestConnecting === undefined) this.#recent.clear();
     else for (const channel of entry.to ?? []) this.#recent.set(channel, disconnect);
@@ -55,4 +55,9 @@ export class Disconnects {
 /** Returns an entry as the ring stores it: a disconnect is for no connection. */
 export function forRing(entry: Entry): Entry {
   return isDisconnect(entry.body) ? { id: entry.id, to: [], body: entry.body } : entry;
+}
+
+/** Returns a window as the ring stores it. */
+export function windowForRing({ floor, entries }: JournalWindow): JournalWindow {
+  return { floor, entries: entries.map((entry) => forRing(entry)) };
 }

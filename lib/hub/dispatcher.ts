@@ -1,5 +1,5 @@
 /*
- * The ticks of a hub: what was broadcast and pushed in one tick of the event loop leaves at its end, joined.
+ * The ticks of a hub: what was broadcast and pushed in one tick of the event loop leaves together at its end. Many broadcasts leave earlier.
  * Invariants: an entry is dispatched before any later one. Every entry up to `dispatchedUpTo` was written to each live connection,
  * or the connection is behind and continues by itself. No slice of the work holds the event loop for long.
  */
@@ -20,7 +20,7 @@ const MAX_SLICE_MS = 10;
 /** How much may wait for the end of a tick: an endless loop of `await broadcast()` prevents that end. */
 const MAX_TICK_ENTRIES = 1000;
 const MAX_TICK_BYTES = 262_144;
-/** How many flushes, which take long, and how many writes there are between two looks at the time. */
+/** How many flushes, which take long, and how many writes there are between two readings of the clock. */
 const FLUSHES_PER_YIELD = 16;
 const WRITES_PER_YIELD = 64;
 
@@ -183,7 +183,7 @@ export class Dispatcher {
   }
 
   /**
-   * Dispatches a segment to these connections until it is time to look at the clock. @returns whether there may be more of them
+   * Dispatches a segment to these connections until it is time to read the clock. @returns whether there may be more of them
    * (This is no generator: the state that a generator keeps costs each write 0.05 µs. A Set's iterator can be left and continued.)
    */
   #dispatchTo(segment: Segment, members: Iterable<ServerConnection>): boolean {

@@ -9,7 +9,7 @@ import type { ConnectionHost } from '../connection/host.ts';
 import { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { channels, publish } from '../diagnostics/channels.ts';
-import { report, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
+import { report, warnOfHeldBack, warnOfLateJoin } from '../diagnostics/error-reporter.ts';
 import { Counters, type SseStats } from '../diagnostics/stats.ts';
 import { SseError } from '../errors.ts';
 import { PacketCache } from '../fanout/packet-cache.ts';
@@ -19,7 +19,7 @@ import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../jo
 import type { Settings } from '../options/options.ts';
 import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
-import { Disconnects, forRing } from './disconnects.ts';
+import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
 import { Rechecker } from './rechecker.ts';
@@ -29,7 +29,7 @@ import { Replayer } from './replayer.ts';
 import { spreadCloses } from './spread-closes.ts';
 import { SweepTimer } from './sweep-timer.ts';
 
-/** 8,000 clients that return at once are served from this, without a read from the engine. */
+/** The limits of the ring: 8,000 clients that return at once need no read from the engine. */
 const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
 
 /** The time over which connections close after a restart of the journal. */
@@ -50,7 +50,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly rechecker: Rechecker | undefined;
   readonly producers = new Producers();
   readonly counters = new Counters();
-  /** The object that diagnostics messages name as their source. */
+  /** The value of `router` in diagnostics messages. */
   router: object = this;
   /** Whether the router shuts down: it admits no more requests. */
   isClosing = false;
@@ -60,6 +60,7 @@ export class Hub implements ConnectionHost, Follower {
   #lastSerial = 0;
   #unfollow: (() => void) | undefined;
   #hasWarnedOfLateJoin = false;
+  #hasWarnedOfHeldBack = false;
   /** Wake the iterators of follow(). */
   readonly #appendWaiters = new Set<() => void>();
 
@@ -87,7 +88,7 @@ export class Hub implements ConnectionHost, Follower {
   async open(): Promise<void> {
     const window = await this.opener.open(RING_LIMITS.entries);
     if (window === undefined) return;
-    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
+    this.ring.fill(windowForRing(window));
     this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
     this.#unfollow = this.journal.follow(this.ring.headId, this);
@@ -184,7 +185,7 @@ export class Hub implements ConnectionHost, Follower {
     const connections = [...this.registry.open]; // a connection that ends meanwhile leaves the registry
     const previousHead = this.ring.headId;
     for (const connection of connections) connection.saveCursorId();
-    this.ring.fill({ floor: window.floor, entries: window.entries.map(forRing) });
+    this.ring.fill(windowForRing(window));
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
     const before = this.ring.head - window.entries.length;
@@ -243,6 +244,12 @@ export class Hub implements ConnectionHost, Follower {
     if (this.#hasWarnedOfLateJoin) return;
     this.#hasWarnedOfLateJoin = true;
     warnOfLateJoin();
+  }
+
+  onHeldBack(): void {
+    if (this.#hasWarnedOfHeldBack) return;
+    this.#hasWarnedOfHeldBack = true;
+    warnOfHeldBack();
   }
 
   /** Resolves when the ring has changed, when the hub closes, or when the signal aborts. */

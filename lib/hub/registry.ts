@@ -1,6 +1,7 @@
 /*
  * The connections of one router by their state, and the sweep that checks each of them.
- * Invariant: a connection is in at most one of connecting, open and closing, and in none of them once its response has ended.
+ * Invariant: between two calls, a connection is in at most one of connecting, open and closing, and in none of them once its response
+ * has closed.
  */
 
 import type { CloseReason } from '../api/connection.ts';
@@ -13,7 +14,7 @@ import type { Sweep, SweepTimer } from './sweep-timer.ts';
 const CLOSE_TIMEOUT_MS = 1000;
 /** How long a sweep may hold the event loop. */
 const MAX_SLICE_MS = 10;
-/** How many connections are checked between two looks at the time. */
+/** How many connections are checked between two readings of the clock. */
 const CHECKS_PER_YIELD = 64;
 
 /** How many connections a router admits. */
@@ -118,7 +119,7 @@ export class Registry {
     return wasOpen;
   }
 
-  /** The connection's response has ended. */
+  /** The connection's response has closed. */
   removeClosing(connection: ServerConnection): void {
     this.#closing.delete(connection);
     this.#notifyIfEmpty();

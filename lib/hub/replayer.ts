@@ -15,7 +15,7 @@ import type { SweepTimer } from './sweep-timer.ts';
 
 /** Entries per read: pages of a hundred reduced the throughput by 40 %, larger pages only take more memory. */
 const PAGE_SIZE = 1000;
-/** How long an engine may not answer before the connection is closed. A browser then reconnects by itself. */
+/** How long a connection waits for an answer of the engine before it is closed. A browser then reconnects by itself. */
 const ANSWER_TIMEOUT_MS = 30_000;
 /** The pause after a failed read. */
 const RETRY_DELAY_MS = 500;
@@ -44,7 +44,7 @@ export class Replayer {
   readonly #ahead = new Set<ServerConnection>();
   /** Connections that the scan writes to. */
   readonly #replaying = new Set<ServerConnection>();
-  /** Every connection here, and since when. */
+  /** Every connection that waits or replays, and since when. */
   readonly #since = new Map<ServerConnection, number>();
   #isScanning = false;
   #yieldedAt = 0; // when the event loop last ran
@@ -93,7 +93,7 @@ export class Replayer {
   expire(now: number): number {
     const message = `The journal did not answer within ${ANSWER_TIMEOUT_MS} ms, so the stream was closed. The client reconnects; check the journal's engine.`;
     for (const [connection, since] of this.#since) {
-      // A long way through the log is no silence. A connection that is ahead of this process does not wait for the scan.
+      // While the scan gets answers, its connections do not time out, however long the log is. A connection that is ahead of this process does not wait for the scan.
       const silentSince = connection.source === 'ahead' ? since : Math.max(since, this.#answeredAt);
       if (now - silentSince >= ANSWER_TIMEOUT_MS) connection.closeWithError(new SseError('ERR_SSE_TIMEOUT', message));
     }
@@ -117,7 +117,7 @@ export class Replayer {
     this.#replaying.delete(connection);
   }
 
-  /** Asks the log whether it has an id that is newer than the ring. */
+  /** Reads from the log whether it has an id that is newer than the ring. */
   async #verify(connection: ServerConnection, id: string): Promise<void> {
     const isCurrent = (): boolean => connection.source === 'ahead' && connection.cursorId === id;
     const result = await this.#read(id, 0, isCurrent);
@@ -254,7 +254,7 @@ export class Replayer {
       try {
         return await this.#parts.journal.read(after, limit);
       } catch {
-        // The engine is down. This is not the clients' fault, so they stay connected. expire() closes those that wait too long.
+        // The engine does not answer. The connections stay open; expire() closes those that wait too long.
         await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
       }
     }

@@ -27,7 +27,8 @@ export async function spreadCloses(
     const due = start + (over * closed++) / connections.length;
     const now = performance.now();
     // oxlint-disable-next-line no-await-in-loop -- the closes are spread
-    if (due - now >= MIN_WAIT_MS) await Promise.race([whenDone, delay(due - now)].filter(Boolean));
+    if (due - now >= MIN_WAIT_MS)
+      await (whenDone === undefined ? delay(due - now) : Promise.race([whenDone, delay(due - now)]));
     else if (closed > 1 && now - sliceStart > MAX_SLICE_MS) {
       await new Promise(setImmediate); // oxlint-disable-line no-await-in-loop
       sliceStart = performance.now();

@@ -9,7 +9,7 @@ import { MAX_TIMER_MS } from '../validation/validate.ts';
 /** A check of one connection costs about 20 ns. A sweep of n connections at most every n/100 ms therefore takes 0.2 % of the time. */
 const CONNECTIONS_PER_MS = 100;
 
-/** What a sweep came to. */
+/** The result of a sweep. */
 export interface Sweep {
   /** When something is due next: milliseconds of the timer's clock; Infinity: never. */
   readonly next: number;

@@ -69,7 +69,8 @@ export interface Follower {
  * One totally ordered log, in memory, in LMDB or in Redis. The hub uses all of them in the same way.
  * `sse-router/conformance` is the suite that an implementation must pass.
  *
- * A journal belongs to one router. The router opens it when it is created and closes it at the end of `close()`.
+ * A journal belongs to one router. The router opens it when it is created and closes it at the end of `close()`. Until then,
+ * `sse()` throws if another router is given the same journal, or another journal with the same LMDB path.
  */
 export interface Journal {
   /** Opens the log. Idempotent. An empty log gets a first position, so that clients have a position to resume from. */

@@ -55,7 +55,7 @@ export interface Limits {
   /**
    * How a request over the limit is answered. `'retry'`: 200 with an empty stream and a random `retry`, because a browser gives up
    * for ever after any other status. `'reject'`: 503 (429 for `perClient`) with a random `Retry-After`, for clients that are not
-   * browsers.
+   * browsers. A POST always gets such a status.
    * @defaultValue `'retry'`
    */
   whenFull?: 'retry' | 'reject';

@@ -56,6 +56,10 @@ export class GzipTransport implements Transport {
     return this.#transport.acceptedBytes;
   }
 
+  get isHeldBack(): boolean {
+    return this.#transport.isHeldBack;
+  }
+
   open(text: string | Buffer): void {
     const bytes = Buffer.from(text);
     this.#count(crc32(bytes), bytes.length, crcShift(bytes.length));

@@ -2,43 +2,51 @@
  * Writes the bytes of a stream to a `ServerResponse`, or directly to its socket where that is safe and faster. No other module
  * uses internals of node:http.
  *
- * Invariant: both paths, through the response and to the socket, put the same bytes on the wire in the same order.
+ * Invariants: both paths, through the response and to the socket, put the same bytes on the wire in the same order. Whatever has
+ * replaced a method of the response receives every byte.
  */
 
+import { EventEmitter } from 'node:events';
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import type { Packet } from './packet.ts';
 import type { Transport } from './transport.ts';
+import { WrappedResponse } from './wrapped-response.ts';
 
-// The methods as they are without a wrapper, read when this module is loaded. An instrumentation that patches prototypes is in place
-// by then, and receives the bytes on both paths.
+// The methods as they are when this module is loaded. Later, instrumentations may replace them, on prototypes and on each response.
 /* oxlint-disable typescript/unbound-method -- compared, never called */
-const originalWrite = OutgoingMessage.prototype.write;
-const originalSocketWrite = Socket.prototype.write;
+const { write: loadedWrite } = OutgoingMessage.prototype;
+const { writeHead: loadedWriteHead, end: loadedEnd } = ServerResponse.prototype;
+const { write: loadedSocketWrite } = Socket.prototype;
 /* oxlint-enable typescript/unbound-method */
+
+/**
+ * `write` of node:http; `undefined` if an instrumentation that was loaded earlier has replaced it, so that every write must go through
+ * it. Only its text shows where a function is from: Node's, Bun's and Deno's call a function that their modules do not export.
+ */
+const nodeWrite = /\bwrite_\(this,/.test(Function.prototype.toString.call(loadedWrite)) ? loadedWrite : undefined;
 
 interface NodeResponseInternals {
   readonly chunkedEncoding: boolean;
-  readonly _header?: string | null;
+  readonly _header?: unknown;
+  /** Whether the head was given to the socket. */
+  readonly _headerSent?: boolean;
   /** Writes without framing, after the head if the head has not been sent. */
-  _send?(text: string, encoding: 'latin1'): boolean;
+  _send?(data: unknown, ...how: unknown[]): boolean;
   readonly _bytesDispatched?: number;
   readonly _handle?: { readonly writeQueueSize?: number } | null;
-}
-
-/** The method that `compression` adds to a response. (Node's own method `flush` is deprecated and does something else.) */
-interface CompressionResponse {
-  flush?: () => void;
 }
 
 /** The largest string that an opening delays, so that head and text leave in one write: it does not fill a socket's buffer. */
 const MAX_DELAYED_BYTES = 16_384;
 
 /**
- * How long nothing may have left before a connection is broken off. A wrapper such as `compression` writes later than it is written
- * to, and reports no end. And when a connection breaks, `fetch` discards the bytes that its reader has not taken yet.
+ * How often nothing may have left before a connection is broken off, and the time between two checks: when a connection breaks,
+ * `fetch` discards the bytes that its reader has not taken yet. (One check after the whole time is not enough: a process that was
+ * busy for so long runs the timer before it reads.) Where a wrapper reports no end, it has this time to write what it has kept.
  */
-const QUIET_MS = 100;
+const QUIET_CHECKS = 5;
+const QUIET_MS = 20;
 /** [spec] "The endpoint encountered an unexpected internal error", RFC 9113 7 */
 const HTTP2_INTERNAL_ERROR = 2;
 
@@ -49,14 +57,13 @@ export class ResponseTransport implements Transport {
   #socket: Socket | undefined; // set: writes go directly to the socket
   #delayed: string | undefined; // set: the head is not sent yet, and this text follows it
   #socketTimeoutMs = 0; // the socket's timeout before the stream, 0 for none
-  /** Bytes written through the response from a refused write to the next drain: a wrapper's own buffer is not visible otherwise. */
-  #undrainedBytes = 0;
-  #listensForDrain = false;
-  #onDrain: (() => void) | undefined;
+  #wrapped: WrappedResponse | undefined; // set: methods of the response are replaced, or writes go through it
 
+  /** Must be called in the async context of the request. */
   constructor(response: ServerResponse, headers: { apply(response: ServerResponse): void }) {
     this.#response = response;
     this.#headers = headers;
+    if (isWrapped(response)) this.#wrapped = new WrappedResponse(response, response.write !== nodeWrite);
   }
 
   get responseState(): Transport['responseState'] {
@@ -69,9 +76,8 @@ export class ResponseTransport implements Transport {
   }
 
   get bufferedBytes(): number {
-    return this.#socket
-      ? this.#socket.writableLength
-      : Math.max(this.#response.writableLength ?? 0, this.#undrainedBytes);
+    if (this.#socket) return this.#socket.writableLength;
+    return this.#wrapped?.bufferedBytes ?? this.#response.writableLength ?? 0;
   }
 
   get acceptedBytes(): number {
@@ -80,7 +86,15 @@ export class ResponseTransport implements Transport {
     return (socket._bytesDispatched ?? socket.bytesWritten) - (socket._handle?.writeQueueSize ?? 0);
   }
 
+  get isHeldBack(): boolean {
+    return (this.#response as NodeResponseInternals)._headerSent === false;
+  }
+
   open(text: string | Buffer): void {
+    this.#inContext(() => this.#open(text));
+  }
+
+  #open(text: string | Buffer): void {
     const response = this.#response;
     const socket = response instanceof ServerResponse ? response.socket : null; // HTTP/2 forbids to use its socket
     if (socket) {
@@ -91,14 +105,18 @@ export class ResponseTransport implements Transport {
     }
     this.#headers.apply(response);
     response.writeHead(200);
+    const header = (response as NodeResponseInternals)._header; // `spdy` sets it to true
     // node:http keeps the head as a rope of some thirty strings. byteLength() flattens it: 650 bytes less per connection.
-    if (socket) Buffer.byteLength((response as NodeResponseInternals)._header ?? '');
+    if (typeof header === 'string') Buffer.byteLength(header);
     if (!socket || !isPlain(response, socket)) {
+      if (this.#wrapped && !response.headersSent) preventBuffering(response);
+      this.#wrapped ??= new WrappedResponse(response, response.write !== nodeWrite);
       // The text is ASCII. node:http sends the head in the encoding of the first string, and header values are Latin-1.
-      this.#writeThroughResponse(text, 'latin1');
+      this.#wrapped.write(text, 'latin1');
       return;
     }
     this.#socket = socket;
+    if (response.end === loadedEnd) this.#wrapped = undefined; // only writeHead() was wrapped
     this.#delayed = '';
     this.writeText(text);
   }
@@ -110,7 +128,7 @@ export class ResponseTransport implements Transport {
   writePacket(packet: Packet): boolean {
     if (this.#response.writableEnded) return false; // the application has ended the response
     const socket = this.#socket;
-    if (socket === undefined) return this.#writeThroughResponse(packet.payload);
+    if (socket === undefined) return this.#wrapped!.write(packet.payload);
     if (this.#delayed !== undefined) this.#sendAscii('');
     return socket.writable && socket.write(packet.chunk); // not writable: its 'close' event follows
   }
@@ -118,7 +136,7 @@ export class ResponseTransport implements Transport {
   writeText(text: string | Buffer): boolean {
     if (this.#response.writableEnded) return false;
     const socket = this.#socket;
-    if (!socket) return this.#writeThroughResponse(text);
+    if (!socket) return this.#wrapped!.write(text);
     if (!socket.writable) return false;
     const size = Buffer.byteLength(text);
     if (typeof text === 'string') {
@@ -152,16 +170,21 @@ export class ResponseTransport implements Transport {
 
   onceDrained(callback: () => void): void {
     if (this.#socket) this.#socket.once('drain', callback);
-    else this.#onDrain = callback;
+    else this.#wrapped!.onceDrained(callback);
   }
 
   end(closeSocket: boolean): void {
+    this.#inContext(() => this.#end(closeSocket));
+  }
+
+  #end(closeSocket: boolean): void {
     this.flush();
     const response = this.#response;
     const socket = response instanceof ServerResponse ? response.socket : null;
     if (socket && this.#socketTimeoutMs > 0 && !socket.destroyed) socket.setTimeout(this.#socketTimeoutMs);
     // During the shutdown of a process, an idle socket would delay server.close() for the keep-alive timeout.
-    if (closeSocket && socket) response.once('finish', () => socket.end());
+    // (A wrapper's own stream, to which it may move listeners, finishes before the last bytes have left the response.)
+    if (closeSocket && socket) EventEmitter.prototype.on.call(response, 'finish', () => socket.end());
     response.end();
   }
 
@@ -172,11 +195,15 @@ export class ResponseTransport implements Transport {
     const { req, socket } = response;
     // Bytes that nobody has read when the socket closes make the kernel send an RST, which may overtake what was written.
     if (req.readableFlowing === null) req.resume();
-    this.#whenQuiet(() => {
-      if (!(response instanceof ServerResponse)) resetStream(response);
-      else if (response.chunkedEncoding) socket?.end();
-      else resetSocket(socket); // the end of the connection would be the end of the body
-    });
+    if (!(response instanceof ServerResponse)) this.#whenQuiet(() => resetStream(response));
+    else if (response.chunkedEncoding) {
+      // end() makes every wrapper pass on what it has kept. At the end, node:http writes the last chunk, which is withheld.
+      withholdLastChunk(response, () => {
+        this.#wrapped?.onEnded();
+        this.#whenQuiet(() => socket?.end());
+      });
+      this.#inContext(() => response.end());
+    } else this.#whenQuiet(() => resetSocket(socket)); // the end of the connection would be the end of the body
   }
 
   refuse(retry: number): void {
@@ -185,7 +212,7 @@ export class ResponseTransport implements Transport {
       'Content-Type': 'text/plain; charset=utf-8',
       'X-Content-Type-Options': 'nosniff',
     };
-    this.#response.writeHead(503, headers).end('closing\n');
+    this.#inContext(() => this.#response.writeHead(503, headers).end('closing\n'));
   }
 
   destroy(): void {
@@ -193,14 +220,21 @@ export class ResponseTransport implements Transport {
     this.#response.destroy();
   }
 
-  /** Calls `act` when nothing has left for {@link QUIET_MS}, and nothing waits to leave. */
-  #whenQuiet(act: () => void, accepted = -1): void {
+  /** Calls a function that calls methods of the response, which may be replaced, in the async context of the request. */
+  #inContext(call: () => void): void {
+    if (this.#wrapped === undefined) call();
+    else this.#wrapped.inContext(call);
+  }
+
+  /** Calls `act` when nothing has left in {@link QUIET_CHECKS} checks, and nothing waits to leave. */
+  #whenQuiet(act: () => void, checks = QUIET_CHECKS, accepted = -1): void {
     const response = this.#response;
     if (response.destroyed) return;
+    if (checks === 0) return act();
     // On HTTP/2, other streams share the socket and its count.
     const { acceptedBytes } = response instanceof ServerResponse ? this : { acceptedBytes: 0 };
-    if (acceptedBytes === accepted && this.bufferedBytes === 0) act();
-    else setTimeout(() => this.#whenQuiet(act, acceptedBytes), QUIET_MS).unref();
+    const isQuiet = acceptedBytes === accepted && this.bufferedBytes === 0;
+    setTimeout(() => this.#whenQuiet(act, isQuiet ? checks - 1 : QUIET_CHECKS, acceptedBytes), QUIET_MS).unref();
   }
 
   /** Writes ASCII; if the opening is still delayed, in one string after the head and the delayed text. */
@@ -209,25 +243,6 @@ export class ResponseTransport implements Transport {
     if (delayed === undefined) return this.#socket!.write(text, 'latin1');
     this.#delayed = undefined;
     return (this.#response as NodeResponseInternals)._send!(delayed + text, 'latin1'); // header values are Latin-1
-  }
-
-  #writeThroughResponse(text: string | Buffer, encoding: BufferEncoding = 'utf8'): boolean {
-    const response = this.#response;
-    const mayContinue = response.write(text, encoding);
-    if (!mayContinue || this.#undrainedBytes > 0) this.#undrainedBytes += text.length;
-    if (!mayContinue && !this.#listensForDrain) {
-      // One permanent listener: `compression` moves it to its own stream, which would never remove a `once` listener.
-      this.#listensForDrain = true;
-      response.on('drain', () => {
-        this.#undrainedBytes = 0;
-        const callback = this.#onDrain;
-        this.#onDrain = undefined;
-        callback?.();
-      });
-    }
-    // `compression` keeps everything in its buffer until flush() is called.
-    if (Object.hasOwn(response, 'flush')) (response as CompressionResponse).flush?.();
-    return mayContinue;
   }
 }
 
@@ -239,12 +254,22 @@ export class ResponseTransport implements Transport {
 function isPlain(response: ServerResponse & NodeResponseInternals, socket: Socket): boolean {
   return (
     response.chunkedEncoding &&
-    response.write === originalWrite &&
-    socket.write === originalSocketWrite &&
+    response.write === nodeWrite &&
+    socket.write === loadedSocketWrite &&
     typeof response._send === 'function' &&
     response.writableCorked === socket.writableCorked &&
     response.writableLength === socket.writableLength
   );
+}
+
+/** Calls `instead` in place of the write of the last chunk. The response must be chunked, and not have ended. */
+function withholdLastChunk(response: NodeResponseInternals, instead: () => void): void {
+  const send = response._send!; // oxlint-disable-line typescript/unbound-method -- called with `this` below
+  response._send = function withholding(data, ...how) {
+    if (typeof data !== 'string' || !data.startsWith('0\r\n')) return send.call(this, data, ...how);
+    instead();
+    return true;
+  };
 }
 
 /** Resets the stream of an HTTP/2 response. Express' types do not know these responses. */
@@ -261,7 +286,33 @@ function resetSocket(socket: Socket | null): void {
   }
 }
 
+/** Whether a method that the router calls is not the response's own. */
+function isWrapped(response: ServerResponse): boolean {
+  if (!(response instanceof ServerResponse)) {
+    return ['writeHead', 'write', 'end'].some((method) => Object.hasOwn(response, method));
+  }
+  return response.write !== nodeWrite || response.writeHead !== loadedWriteHead || response.end !== loadedEnd;
+}
+
+/**
+ * Keeps middleware that delays the head from compressing the stream, if it has no method to flush its compressor: the client would
+ * receive nothing until the buffer is full. @polka/compression and http-compression ignore `no-transform`, but not an encoding.
+ */
+function preventBuffering(response: ServerResponse): void {
+  if (!Object.hasOwn(response, 'flush') && !response.hasHeader('Content-Encoding')) {
+    response.setHeader('Content-Encoding', 'identity');
+  }
+}
+
+/** Calls back when the response closes, also when its client has disconnected. */
+export function onResponseClosed(response: ServerResponse, socket: Socket, callback: () => void): void {
+  // @polka/compression moves the listeners that `response.on()` adds to its compressor, which never closes.
+  EventEmitter.prototype.on.call(response, 'close', callback);
+  // A response that is queued behind another emits no 'close' for its client on Node 20 and 22.
+  if (isQueued(response) || Object.hasOwn(response, 'emit')) socket.once('close', callback);
+}
+
 /** Whether this response is queued behind another one on the same socket (HTTP pipelining). */
-export function isQueued(response: ServerResponse): boolean {
+function isQueued(response: ServerResponse): boolean {
   return response instanceof ServerResponse && response.socket === null && !response.destroyed;
 }

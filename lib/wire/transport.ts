@@ -35,6 +35,8 @@ export interface Transport {
   readonly bufferedBytes: number;
   /** A counter that grows with every byte that the kernel accepts. Only its growth has a meaning. */
   readonly acceptedBytes: number;
+  /** Whether the head has not left although text was written: middleware holds the response back. */
+  readonly isHeldBack: boolean;
   /** Ends the body after everything that was written. `closeSocket`: ends the socket after it as well. */
   end(closeSocket: boolean): void;
   /**

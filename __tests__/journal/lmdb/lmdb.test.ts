@@ -9,6 +9,9 @@ import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/
 import { AppendQueue } from '../../../lib/journal/lmdb/append-queue.ts';
 import { type EncodedEntry, encodeEntry } from '../../../lib/journal/lmdb/entry-codec.ts';
 import { Store } from '../../../lib/journal/lmdb/store.ts';
+import { sse } from '../../../lib/index.ts';
+import { eventually } from '../../fixtures/http.ts';
+import { another, appOf, later } from '../../fixtures/support.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const text = ({ body }: Entry) => new TextDecoder().decode(body);
@@ -127,6 +130,115 @@ describe('a restart', () => {
       lengths.push((await after.window(Infinity)).entries.length);
     }
     expect(lengths).toEqual([1500, 500, 10]);
+  });
+});
+
+describe('the limits apply to the clients of a running router, too', () => {
+  /** Returns a router on the log, and a way to return to it with an id, as long as the test lasts. */
+  function running(options: LmdbJournalOptions) {
+    const events = sse((conn) => conn.join('a'), { history: lmdbJournal(path, { sync: false, ...options }) });
+    later(() => events.close());
+    const app = appOf(events);
+    const broadcast = async (count: number) => {
+      const ids: string[] = [];
+      for (let n = 1; n <= count; n++) ids.push(await events.broadcast(`${n}`, { to: 'a' }));
+      return ids;
+    };
+    /** The events that a client with this id receives: of a `reset`, only the reason. */
+    const returnWith = async (lastEventId: string, count: number) => {
+      const stream = await another(app, '/events', { lastEventId });
+      const received = await stream.take(count);
+      await stream.close();
+      return received.map((one) => (one.event === 'reset' ? `reset ${one.json.reason}` : one.data));
+    };
+    return { events, broadcast, returnWith };
+  }
+
+  test('`maxLength`: a client with a trimmed id gets a reset, one with the last valid id gets the rest', async () => {
+    const { broadcast, returnWith } = running({ maxLength: 5 });
+    const ids = await broadcast(10);
+    expect(await returnWith(ids[0]!, 1)).toEqual(['reset lost']);
+    expect(await returnWith(ids[3]!, 1)).toEqual(['reset lost']);
+    expect(await returnWith(ids[4]!, 5)).toEqual(['6', '7', '8', '9', '10']); // the position before the oldest entry
+    expect(await returnWith(ids[8]!, 1)).toEqual(['10']);
+  });
+
+  test('`maxBytes`', async () => {
+    const { broadcast, returnWith } = running({ maxBytes: 50 }); // an entry takes 9 or 10 bytes
+    const ids = await broadcast(10);
+    expect(await returnWith(ids[0]!, 1)).toEqual(['reset lost']);
+    expect(await returnWith(ids[8]!, 1)).toEqual(['10']);
+  });
+
+  test('`maxAge`, without an append, and for the trimming of another process', async () => {
+    const { events, broadcast, returnWith } = running({ maxAge: Infinity });
+    const ids = await broadcast(3);
+    const other = make({ maxAge: 100 });
+    await other.open();
+    while ((await other.window(9)).entries.length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    await eventually(() => events.stats().ringEntries <= 1);
+    expect(await returnWith(ids[0]!, 1)).toEqual(['reset lost']);
+    await events.broadcast('new');
+    expect(await returnWith(ids[2]!, 1)).toEqual(['new']);
+  });
+
+  test('`follow()` of the router does not yield trimmed events either', async () => {
+    const { events, broadcast } = running({ maxLength: 5 });
+    const ids = await broadcast(10);
+    const [first] = [await events.follow({ after: ids[0]! }).next()];
+    expect(first!.value).toMatchObject({ type: 'reset', reason: 'lost' });
+  });
+});
+
+describe('a system clock that was wrong', () => {
+  const DAY_MS = 86_400_000;
+  const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+  /** Appends while the system clock is wrong by this much. */
+  async function appendAt(journal: Journal, offset: number, count: number): Promise<string[]> {
+    const now = Date.now.bind(Date);
+    const clock = jest.spyOn(Date, 'now').mockImplementation(() => now() + offset);
+    try {
+      return await fill(journal, count);
+    } finally {
+      clock.mockRestore();
+    }
+  }
+
+  test.each([
+    ['a day ahead', DAY_MS],
+    ['two seconds ahead', 2000],
+  ])('by %s, then corrected: entries are removed after `maxAge`', async (_by, offset) => {
+    const journal = make({ maxAge: 1000 });
+    const right = await fill(journal, 2);
+    const wrong = await appendAt(journal, offset, 3);
+    expect(await texts(journal)).toEqual(offset > 1000 ? ['1', '2', '3'] : expect.anything()); // by that clock, two had expired
+    const start = performance.now();
+    const [last] = await fill(journal, 1);
+    expect(await journal.read(wrong[0]!, 9)).toMatchObject({ ok: true });
+    while ((await texts(journal)).length > 0) await sleep(20);
+    expect(performance.now() - start).toBeGreaterThan(990);
+    expect(performance.now() - start).toBeLessThan(1900);
+    for (const id of [...right, ...wrong]) expect(await journal.read(id, 9)).toEqual({ ok: false, reason: 'lost' });
+    expect(await journal.read(last!, 9)).toMatchObject({ ok: true });
+  });
+
+  test('entries from the future are removed although nothing is appended after them', async () => {
+    const journal = make({ maxAge: 300 });
+    await appendAt(journal, DAY_MS, 3);
+    while ((await texts(journal)).length > 0) await sleep(20);
+  });
+
+  test('the correction survives a restart, and several corrections apply together', async () => {
+    const before = make({ maxAge: 1000 });
+    for (const days of [3, 2, 1]) await appendAt(before, days * DAY_MS, 2);
+    await fill(before, 1);
+    await before.close();
+    const after = make({ maxAge: 1000 });
+    expect((await texts(after)).length).toBe(7);
+    while ((await texts(after)).length > 0) await sleep(20);
+    expect(await fill(after, 2)).toHaveLength(2);
+    expect(await texts(after)).toEqual(['1', '2']);
   });
 });
 

@@ -5,10 +5,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { sse } from '../../../lib/index.ts';
 import type { Entry, Journal } from '../../../lib/journal/journal.ts';
 import { postgresJournal, type PostgresJournalOptions } from '../../../lib/journal/postgres/index.ts';
 import { functionStatements, namesOf, tableStatements } from '../../../lib/journal/postgres/schema.ts';
 import { newTable, type PostgresServer, startPostgres } from '../../fixtures/postgres-server.ts';
+import { eventually } from '../../fixtures/http.ts';
+import { another, appOf, later } from '../../fixtures/support.ts';
 import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
 
 jest.setTimeout(60_000);
@@ -196,6 +199,34 @@ describe('limits', () => {
     expect(await journal.read(ids[1]!, 1)).toEqual({ ok: false, reason: 'lost' });
     const next = await journal.append({ body: frame('next') });
     expect(await journal.read(ids[2]!, 1)).toMatchObject({ ok: true, entries: [{ id: next }] });
+  });
+
+  test('the limits apply to the clients of a running router, too', async () => {
+    const events = sse({ history: postgresJournal(pool, { table, maxLength: 5 }) });
+    later(() => events.close());
+    const app = appOf(events);
+    const ids: string[] = [];
+    for (let n = 0; n < 200; n++) ids.push(await events.broadcast(`${n}`)); // appends trim in steps
+    await eventually(() => events.stats().ringEntries < 150);
+    const returnWith = async (lastEventId: string) => {
+      const stream = await another(app, '/events', { lastEventId });
+      const { event, data } = await stream.next();
+      await stream.close();
+      return [event, data];
+    };
+    expect(await returnWith(ids[0]!)).toEqual(['reset', expect.stringContaining('"lost"')]);
+    expect(await returnWith(ids[198]!)).toEqual(['message', '199']);
+  });
+
+  test('maxAge: an entry from the future, of a clock that was set back, keeps no later entry', async () => {
+    const journal = await opened({ maxAge: 1000 });
+    const ids = await Promise.all([1, 2, 3].map((n) => journal.append({ body: frame(`${n}`) })));
+    await pool.query(`UPDATE ${table}_log SET at = at + interval '1 day' WHERE n = 2`);
+    const start = performance.now();
+    for (const until = Date.now() + 10_000; (await journal.window(10)).entries.length > 0 && Date.now() < until;)
+      await sleep(50);
+    expect(await journal.window(10)).toEqual({ floor: ids[2], entries: [] });
+    expect(performance.now() - start).toBeGreaterThan(900);
   });
 
   test('a young entry stays behind an old one; Infinity keeps all', async () => {

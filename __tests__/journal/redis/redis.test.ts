@@ -4,8 +4,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Journal } from '../../../lib/journal/journal.ts';
+import { sse } from '../../../lib/index.ts';
 import { redisJournal, type RedisJournalOptions } from '../../../lib/journal/redis/index.ts';
 import { PUBLISH } from '../../../lib/journal/redis/scripts.ts';
+import { eventually } from '../../fixtures/http.ts';
+import { another, appOf, later } from '../../fixtures/support.ts';
 import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
 import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
 import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
@@ -251,6 +254,56 @@ describe.each(kinds)('over $name', (kind) => {
     await recorder.until(({ bodies }) => bodies.length === 1);
     expect(recorder.calls).toEqual(['up']);
     expect(await journal.read('1000-999', 5)).toMatchObject({ ok: true, entries: [{ id: recorder.ids[1] }] });
+  });
+
+  describe('the limits apply to the clients of a running router, too', () => {
+    const running = (options: RedisJournalOptions) => {
+      const events = sse({ history: redisJournal(app.client, { key, ...options }) });
+      later(() => events.close());
+      const site = appOf(events);
+      const returnWith = async (lastEventId: string) => {
+        const stream = await another(site, '/events', { lastEventId });
+        const { event, data } = await stream.next();
+        await stream.close();
+        return [event, data];
+      };
+      return { events, returnWith };
+    };
+    const lost = ['reset', expect.stringContaining('"lost"')];
+
+    test('`maxAge`', async () => {
+      const { events, returnWith } = running({ maxAge: 1000 });
+      const ids = await Promise.all(Array.from({ length: 500 }, (_, n) => events.broadcast(`${n}`)));
+      expect(await returnWith(ids[0]!)).toEqual(['message', '1']);
+      await eventually(() => events.stats().ringEntries >= 500);
+      await eventually(() => events.stats().ringEntries < 200, 10_000);
+      expect(await returnWith(ids[0]!)).toEqual(lost);
+      await events.broadcast('new');
+      expect(await returnWith(ids.at(-1)!)).toEqual(['message', 'new']);
+    });
+
+    test('trimming by another program', async () => {
+      const { events, returnWith } = running({ maxAge: 16_000 }); // looks once a second
+      const ids = await Promise.all(Array.from({ length: 10 }, (_, n) => events.broadcast(`${n}`)));
+      await eventually(() => events.stats().ringEntries === 10);
+      await app.command('XTRIM', key, 'MAXLEN', '5');
+      await eventually(() => events.stats().ringEntries === 5, 10_000);
+      expect(await returnWith(ids[3]!)).toEqual(lost);
+      expect(await returnWith(ids[5]!)).toEqual(['message', '6']);
+    });
+
+    test('`maxAge`, although the clock of Redis was wrong and ran a day ahead', async () => {
+      const { events, returnWith } = running({ maxAge: 1000 });
+      await events.broadcast('right');
+      await app.command('XADD', key, `${Date.now() + 86_400_000}-0`, 'data', 'from the future');
+      const ids = await Promise.all(Array.from({ length: 500 }, (_, n) => events.broadcast(`${n}`)));
+      expect(Number(ids[0]!.split('-')[0])).toBeGreaterThan(Date.now() + 80_000_000); // Redis continues from the last id
+      await eventually(() => events.stats().ringEntries >= 500);
+      await eventually(() => events.stats().ringEntries < 200, 10_000);
+      expect(await returnWith(ids[0]!)).toEqual(lost);
+      await events.broadcast('new');
+      expect(await returnWith(ids.at(-1)!)).toEqual(['message', 'new']);
+    }, 20_000);
   });
 
   test('the last id of an emptied log is valid; an id before it is lost, an id after it is unknown', async () => {

@@ -20,17 +20,22 @@ export interface EncodedEntry {
   readonly bytes: Buffer;
 }
 
-/** Encodes an entry with the current time. The length of LMDB's keys is limited, so a hash replaces the application's key. */
+/** Encodes an entry, without its time. The length of LMDB's keys is limited, so a hash replaces the application's key. */
 export function encodeEntry({ to, except, key, body }: NewEntry): EncodedEntry {
   const hash = key === undefined ? undefined : `k${createHash('sha256').update(key).digest('base64url')}`;
   const header: Header = { to, except, key: hash };
   const json = Buffer.from(to || except || hash ? JSON.stringify(header) : '');
   const bytes = Buffer.allocUnsafe(PREFIX_BYTES + json.byteLength + body.byteLength);
-  bytes.writeDoubleLE(Date.now(), 0);
+  bytes.writeDoubleLE(0, 0);
   bytes.writeUInt32LE(json.byteLength, 8);
   bytes.set(json, PREFIX_BYTES);
   bytes.set(body, PREFIX_BYTES + json.byteLength);
   return { key: hash, size: body.byteLength, bytes };
+}
+
+/** Sets the time of an entry: when it is stored, under the lock, so that entries have their times in order. */
+export function setStoredAt({ bytes }: EncodedEntry, time: number): void {
+  bytes.writeDoubleLE(time, 0);
 }
 
 /** Decodes an entry. */

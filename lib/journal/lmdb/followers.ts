@@ -11,6 +11,7 @@ const RESTART_WINDOW_SIZE = 1024;
 interface FollowerState {
   readonly follower: Follower;
   position: string;
+  trimmed: string; // the last id that `trim` reported to it
   isReceiving: boolean;
   isDown: boolean;
 }
@@ -25,7 +26,7 @@ export class Followers {
   }
 
   add(position: string, follower: Follower): () => void {
-    const state: FollowerState = { follower, position, isReceiving: false, isDown: false };
+    const state: FollowerState = { follower, position, trimmed: '', isReceiving: false, isDown: false };
     this.#states.add(state);
     this.#deliver(state);
     return () => void this.#states.delete(state);
@@ -72,10 +73,19 @@ export class Followers {
       return true;
     }
     const last = result.entries.at(-1);
-    if (!last) return false;
-    state.position = last.id;
-    state.follower.entries(result.entries);
+    if (last) {
+      state.position = last.id;
+      state.follower.entries(result.entries);
+    }
+    this.#reportTrimmed(state, store.newestLost);
     return result.entries.length === PAGE_SIZE;
+  }
+
+  /** The limits apply to what the follower holds in memory, too: it must not send an entry that the log has trimmed. */
+  #reportTrimmed(state: FollowerState, id: string): void {
+    if (id === state.trimmed || id === '') return;
+    state.trimmed = id;
+    state.follower.trim?.(id);
   }
 
   #reportDown(state: FollowerState, error: Error): void {

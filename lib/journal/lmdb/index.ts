@@ -2,6 +2,9 @@
  * A log in an LMDB database: one machine, several processes, no server. Only this folder needs the npm package `lmdb`.
  * Invariant: an entry whose append has resolved is on disk; the followers of every process receive all entries in one order.
  */
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { LOG_NAME } from '../claim.ts';
 import { checkBody, checkJournalLimits, type JournalLimit } from '../journal-limits.ts';
 import { SseError } from '../../errors.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
@@ -88,6 +91,10 @@ class LmdbJournal implements Journal {
     this.#path = path;
     this.#limits = limits;
     this.#sync = sync;
+  }
+
+  [LOG_NAME](): string {
+    return `the directory ${JSON.stringify(realPath(resolve(this.#path)))}`;
   }
 
   async open(): Promise<void> {
@@ -192,10 +199,19 @@ class LmdbJournal implements Journal {
     try {
       const store = this.#currentStore();
       store.releaseDeadReaders();
-      if (store.hasExpired) this.#appends.trim();
+      if (store.needsTrim) this.#appends.trim();
       this.#followers.deliver();
     } catch (error) {
       this.#followers.reportDown(error as Error);
     }
+  }
+}
+
+/** Returns an absolute path without symbolic links. What does not exist yet has none. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return dirname(path) === path ? path : join(realPath(dirname(path)), basename(path));
   }
 }

@@ -9,7 +9,7 @@ import type { Entry, ReadResult, JournalWindow } from '../journal.ts';
 import { newLogName, numberIn } from '../sequence-id.ts';
 import { damagedFile, journalError } from './lmdb-errors.ts';
 import { assertFileIntact } from './file-check.ts';
-import { type EncodedEntry, decodeEntry, trimInfo } from './entry-codec.ts';
+import { type EncodedEntry, decodeEntry, setStoredAt, trimInfo } from './entry-codec.ts';
 import { WriteLock } from './write-lock.ts';
 
 /** How much the log keeps. All limits apply at once. */
@@ -26,12 +26,24 @@ interface LogState {
   readonly first: number;
   readonly head: number;
   readonly bytes: number;
+  /** The time of the newest entry. (Logs of earlier versions do not have it.) */
+  readonly lastTime?: number;
+  /** When the system clock was set back, oldest first. */
+  readonly clockSteps?: readonly ClockStep[];
+}
+
+/** The entries before the number `before` were stored before `time`, whatever their own times are. */
+interface ClockStep {
+  readonly before: number;
+  readonly time: number;
 }
 
 const DATA_FILE = 'data.mdb';
 const FILES = [DATA_FILE, 'lock.mdb', ...WriteLock.files];
 // Entries have the keys 1, 2, 3 …. Application keys are text that begins with k, and LMDB sorts text after numbers.
 const STATE_KEY = 0;
+const CLOCK_TOLERANCE_MS = 1000; // a smaller step back keeps entries by no more than this too long
+const MAX_CLOCK_STEPS = 8;
 const MAX_EXTRA_TRIM = 1000; // a transaction removes at most this many more than it adds: it stays short after the limits shrink
 
 /*
@@ -87,12 +99,18 @@ export class Store {
     return this.#identity !== undefined && fileIdentity(this.#path) === this.#identity;
   }
 
-  /** Whether the oldest entry is older than `maxAge`. */
-  get hasExpired(): boolean {
-    const { first, head } = this.#latestState();
-    return (
-      first <= head && this.#limits.maxAge !== Infinity && this.#isExpired(trimInfo(this.#bytesOf(first)).storedAt)
-    );
+  /** Whether a commit without entries has work to do: the oldest entry has expired, or the clock was set back. */
+  get needsTrim(): boolean {
+    const state = this.#latestState();
+    if (state.first > state.head || this.#limits.maxAge === Infinity) return false;
+    const now = Date.now();
+    return this.#wasSetBack(state, now) || this.#isExpired(state.first, this.#storedAt(state.first), state, now);
+  }
+
+  /** The newest position that is lost because of trimming; '' if there is none. The next one is valid: no entry after it is missing. */
+  get newestLost(): string {
+    const { first } = this.#latestState();
+    return first > 1 ? this.#id(first - 2) : '';
   }
 
   window(max: number): JournalWindow {
@@ -138,12 +156,15 @@ export class Store {
 
   #apply(entries: readonly EncodedEntry[]): string[] {
     const db = this.#db;
-    const state = this.#state();
+    const now = Date.now();
+    const stored = this.#state();
+    const state = this.#withClockSteps(stored, now);
     const newKeys = new Map<string, number>();
     const added: EncodedEntry[] = [];
     const numbers = entries.map((entry) => {
       const existing = entry.key === undefined ? undefined : (newKeys.get(entry.key) ?? this.#numberOf(entry.key));
       if (existing !== undefined) return existing;
+      setStoredAt(entry, now);
       added.push(entry);
       const n = state.head + added.length;
       if (entry.key !== undefined) newKeys.set(entry.key, n);
@@ -158,11 +179,11 @@ export class Store {
     while (removedKeys.length < maxRemoved) {
       const n = state.first + removedKeys.length;
       const { storedAt, key, size } = trimInfo(n > state.head ? added[n - state.head - 1]!.bytes : this.#bytesOf(n));
-      if (head + 1 - n <= maxLength && bytes <= maxBytes && !this.#isExpired(storedAt)) break;
+      if (head + 1 - n <= maxLength && bytes <= maxBytes && !this.#isExpired(n, storedAt, state, now)) break;
       bytes -= size;
       removedKeys.push(key);
     }
-    if (added.length === 0 && removedKeys.length === 0) return numbers.map((n) => this.#id(n));
+    if (added.length === 0 && removedKeys.length === 0 && state === stored) return numbers.map((n) => this.#id(n));
 
     for (const [i, entry] of added.entries()) void db.put(state.head + 1 + i, entry.bytes);
     for (const [key, n] of newKeys) void db.put(key, Buffer.from(`${n}`));
@@ -170,7 +191,9 @@ export class Store {
       void db.remove(state.first + i);
       if (key !== undefined) void db.remove(key);
     }
-    this.#writeState({ ...state, first: state.first + removedKeys.length, head, bytes });
+    const first = state.first + removedKeys.length;
+    const clockSteps = state.clockSteps?.filter(({ before }) => before > first);
+    this.#writeState({ ...state, first, head, bytes, clockSteps, ...(added.length > 0 && { lastTime: now }) });
     return numbers.map((n) => this.#id(n));
   }
 
@@ -222,8 +245,26 @@ export class Store {
     return entries;
   }
 
-  #isExpired(storedAt: number): boolean {
-    return Date.now() - storedAt >= this.#limits.maxAge;
+  /** Whether an entry is too old by its own time, or by a later time at which it was already in the log. */
+  #isExpired(n: number, storedAt: number, { clockSteps = [] }: LogState, now: number): boolean {
+    const { maxAge } = this.#limits;
+    return now - storedAt >= maxAge || clockSteps.some(({ before, time }) => n < before && now - time >= maxAge);
+  }
+
+  /** Whether the newest entry is from the future. Its time would keep it, and all entries before it, beyond `maxAge`. */
+  #wasSetBack({ first, head, lastTime }: LogState, now: number): boolean {
+    return first <= head && (lastTime ?? this.#storedAt(head)) > now + CLOCK_TOLERANCE_MS;
+  }
+
+  /** Adds the current time to the state if the clock was set back since the newest entry. */
+  #withClockSteps(state: LogState, now: number): LogState {
+    if (!this.#wasSetBack(state, now)) return state;
+    const step = { before: state.head + 1, time: now };
+    return { ...state, lastTime: now, clockSteps: [...(state.clockSteps ?? []), step].slice(-MAX_CLOCK_STEPS) };
+  }
+
+  #storedAt(n: number): number {
+    return trimInfo(this.#bytesOf(n)).storedAt;
   }
 
   #id(n: number): string {

@@ -21,6 +21,7 @@ export class LogFollower {
   readonly #onOutbox: () => void;
   readonly #abort = new AbortController();
   #cursor: string;
+  #trimmed = ''; // the last id that `trim` reported
   #isUp: boolean | undefined;
   #hasNews = true;
   #wakeUp: (() => void) | undefined;
@@ -81,7 +82,7 @@ export class LogFollower {
         continue;
       }
       const size = this.#reader.pageSize();
-      const { reason, entries, hasOutbox } = await this.#reader.page(connection, this.#cursor, size);
+      const { reason, entries, hasOutbox, first, floor } = await this.#reader.page(connection, this.#cursor, size);
       if (this.#stopped) return;
       if (hasOutbox) this.#onOutbox();
       if (reason !== undefined) {
@@ -92,6 +93,12 @@ export class LogFollower {
       if (entries.length > 0) {
         this.#cursor = entries.at(-1)!.id;
         this.#follower.entries(entries);
+      }
+      if (floor !== this.#trimmed && first > 1) {
+        this.#trimmed = floor; // the limits apply to what the follower holds in memory, too
+        this.#follower.trim?.(floor);
+      }
+      if (entries.length > 0) {
         if (entries.length === size) continue;
         await pause(READ_INTERVAL_MS, this.#abort.signal);
       }

@@ -147,7 +147,11 @@ BEGIN
     v_to := greatest(v_to, CAST(v_head + 1 - max_length AS bigint));
   END IF;
   v_cutoff := clock_timestamp() - make_interval(secs => max_age / 1000);
-  IF EXISTS (SELECT FROM ${log} l WHERE l.n = v_first AND l.at <= v_cutoff) THEN
+  IF EXISTS (SELECT FROM ${log} l WHERE l.n = v_first AND l.at > clock_timestamp()) THEN
+    -- The clock was set back. An entry from the future is as old as any later entry at least.
+    SELECT max(l.n) + 1 INTO v_young FROM ${log} l WHERE l.at <= v_cutoff;
+    v_to := greatest(v_to, coalesce(v_young, v_first));
+  ELSIF EXISTS (SELECT FROM ${log} l WHERE l.n = v_first AND l.at <= v_cutoff) THEN
     SELECT min(x.n) FILTER (WHERE x.at > v_cutoff), max(x.n) INTO v_young, v_last
       FROM (SELECT l.n, l.at FROM ${log} l WHERE l.n >= v_first ORDER BY l.n LIMIT ${TRIM_ROWS}) x;
     v_to := greatest(v_to, coalesce(v_young, v_last + 1));

@@ -7,7 +7,7 @@ import type { ClientAdapter } from './clients.ts';
 import { Backoff, connectToKey, journalError, pause } from './command-connection.ts';
 import type { Arg, RedisConnection } from './redis-connection.ts';
 import { LogReader } from './log-reader.ts';
-import { firstId, isStreamId, parseXread } from './replies.ts';
+import { compareStreamIds, firstId, isStreamId, parseXread } from './replies.ts';
 
 const BLOCK_MS = '2000'; // the reply timeout of a connection is 3 s longer
 // The pause between two reads. At 2,000 events/s it halves the CPU time of Redis and of this process, for 3 ms of latency. A single
@@ -34,6 +34,20 @@ export class StreamFollower {
 
   stop(): void {
     this.#abort.abort(new Error('unfollowed'));
+  }
+
+  /** The log begins with the entry `first`: reports the newest of the follower's entries that precede it. */
+  reportTrimmed(first: string): void {
+    if (this.#stopped || this.#follower.trim === undefined) return;
+    const ids = [...this.#follower.known()].filter(isStreamId); // newest first
+    let low = 0;
+    let high = ids.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (compareStreamIds(ids[middle]!, first) < 0) high = middle;
+      else low = middle + 1;
+    }
+    if (low < ids.length) this.#follower.trim(ids[low]!);
   }
 
   get #stopped(): boolean {

@@ -149,7 +149,15 @@ class RedisJournal implements Journal {
     this.#producer = new Producer(log, keyPrefix, limits, () => this.#commands.downReason);
     this.#commands = new CommandConnection(adapter, log, limits.wait, this.#producer);
     this.#reader = new LogReader(log, (commands) => this.#commands.query(commands));
-    this.#trimmer = new Trimmer(log, (commands) => this.#commands.query(commands), limits.maxLength, limits.maxAge);
+    this.#trimmer = new Trimmer(
+      log,
+      (commands) => this.#commands.query(commands),
+      limits.maxLength,
+      limits.maxAge,
+      (first) => {
+        for (const follower of this.#followers) follower.reportTrimmed(first);
+      },
+    );
   }
 
   /** Waits for as long as Redis is unreachable, with a warning. Rejects only if waiting is no cure, as with a wrong password. */

@@ -7,24 +7,39 @@ import { firstId, toList, toText } from './replies.ts';
 
 const MIN_TRIM_INTERVAL_MS = 1_000;
 const MAX_TRIM_INTERVAL_MS = 60_000;
+const MAX_OBSERVED_IDS = 64;
 
-/** Trims at intervals: publishers without this package do not trim, and nothing else trims by age. */
+/** An id that was the newest of the log at a time of this process. */
+interface ObservedId {
+  readonly id: string;
+  readonly at: number;
+}
+
+/**
+ * Trims at intervals: publishers without this package do not trim, and nothing else trims by age. Reports where the log begins,
+ * whatever has trimmed it.
+ */
 export class Trimmer {
   readonly #log: string;
   readonly #query: Query;
   readonly #maxLength: number;
   readonly #maxAge: number;
+  readonly #onFirst: (id: string) => void;
+  #first: string | undefined;
+  #observed: ObservedId[] = []; // oldest first
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(log: string, query: Query, maxLength: number, maxAge: number) {
+  /** `onFirst` is called with the id of the oldest entry, after it has changed. */
+  constructor(log: string, query: Query, maxLength: number, maxAge: number, onFirst: (id: string) => void) {
     this.#log = log;
     this.#query = query;
     this.#maxLength = maxLength;
     this.#maxAge = maxAge;
+    this.#onFirst = onFirst;
   }
 
   start(): void {
-    if (this.#timer || (this.#maxLength === Infinity && this.#maxAge === Infinity)) return;
+    if (this.#timer) return;
     const interval = Math.min(Math.max(this.#maxAge / 16, MIN_TRIM_INTERVAL_MS), MAX_TRIM_INTERVAL_MS);
     const jitter = 0.75 + Math.random() / 2; // the processes that share a log do not all trim at the same time
     this.#timer = setInterval(() => void this.trim().catch(() => {}), interval * jitter).unref();
@@ -42,13 +57,40 @@ export class Trimmer {
     if (this.#maxLength !== Infinity) {
       await this.#query([['XTRIM', this.#log, 'MAXLEN', '~', String(this.#maxLength)]]);
     }
-    if (this.#maxAge === Infinity) return;
-    const [time] = await this.#query([['TIME']]); // the ids come from Redis' clock
-    const expiry = Number(toText(toList(time)[0])) * 1000 - Math.floor(this.#maxAge);
+    if (this.#maxAge !== Infinity) await this.#trimByAge().catch(() => {}); // Redis before 6.2 trims by count only
+    const [oldest] = await this.#query([['XRANGE', this.#log, '-', '+', 'COUNT', '1']]);
+    const first = firstId(oldest);
+    if (first === undefined || first === this.#first) return;
+    this.#first = first;
+    this.#onFirst(first);
+  }
+
+  async #trimByAge(): Promise<void> {
+    const [time, newest] = await this.#query([['TIME'], ['XREVRANGE', this.#log, '+', '-', 'COUNT', '1']]);
+    const now = Number(toText(toList(time)[0])) * 1000; // the ids come from Redis' clock
+    const expiry = now - Math.floor(this.#maxAge);
     if (!(expiry > 0)) return;
     const [expired] = await this.#query([['XREVRANGE', this.#log, String(expiry), '-', 'COUNT', '1']]);
-    const floor = firstId(expired);
-    if (floor) await this.#query([['XTRIM', this.#log, 'MINID', '~', floor]]); // Redis ≥ 6.2; earlier versions trim by count only
+    const floor = this.#observedFloor(firstId(newest), now) ?? firstId(expired);
+    if (floor) await this.#query([['XTRIM', this.#log, 'MINID', '~', floor]]); // Redis ≥ 6.2
+  }
+
+  /**
+   * Returns the newest id that is known to have expired if the ids are ahead of Redis' clock. After the clock was wrong and set
+   * back, Redis continues from the last id, so no id has a time that means anything until the clock has caught up.
+   */
+  #observedFloor(newest: string | undefined, now: number): string | undefined {
+    if (newest === undefined || Number(newest.split('-', 1)[0]) < now + 1000 /* TIME is cut to seconds */) {
+      this.#observed = [];
+      return undefined;
+    }
+    const at = performance.now();
+    const last = this.#observed.at(-1);
+    if (last === undefined || at - last.at >= this.#maxAge / MAX_OBSERVED_IDS) this.#observed.push({ id: newest, at });
+    const kept = this.#observed.findLastIndex((one) => at - one.at >= this.#maxAge);
+    if (kept === -1) return undefined;
+    this.#observed.splice(0, kept);
+    return this.#observed[0]!.id;
   }
 }
 

@@ -2,7 +2,7 @@
  * Three tabs that open, close, crash, freeze, hang and lose the network at random, during a running broadcast.
  * Each tab's list of events is the log of its time: nothing is lost, and nothing is there twice.
  *
- *   TABS_ROUNDS=200 npx jest random-tabs        TABS_SEED repeats a run's choices
+ *   TABS_ROUNDS=200 npm run test:tabs        TABS_SEED repeats a run's choices
  */
 import type { Browser } from 'playwright-core';
 import { Random, seedFrom } from '../fixtures/random.ts';
