@@ -12,7 +12,7 @@ import { Feed } from './feed.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '../../..');
-const require = createRequire(import.meta.url);
+const { dependencies: versions } = createRequire(import.meta.url)('../../package.json');
 
 const CLIENTS = {
   EventSource: undefined,
@@ -138,7 +138,7 @@ try {
 
 const versionOf = (name) => {
   if (name === 'EventSource') return `EventSource of Chromium ${browser.version().split('.')[0]}`;
-  return name === OURS ? '`sse-router/client`' : `${name} ${require(`${name}/package.json`).version}`;
+  return name === OURS ? '`sse-router/client`' : `${name} ${versions[name]}`;
 };
 rows.push(['types name the events and their data', ...names.map((name) => (typed.includes(name) ? 'yes' : 'no'))]);
 rows.push([
