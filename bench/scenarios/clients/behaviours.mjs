@@ -54,8 +54,8 @@ const firstTab = (lose) => async (scene) => {
   await lose(first, scene);
   await pause(1200);
   const last = (await stop()) - 1;
-  const faults = (await Promise.all(others.map((one) => faultsOf(one, last)))).filter(Boolean);
-  return faults[0] ?? `yes, ${connections} connection${connections > 1 ? 's' : ''}`;
+  const faults = await Promise.all(others.map((one) => faultsOf(one, last)));
+  return faults.find(Boolean) ?? `yes, ${connections} connection${connections > 1 ? 's' : ''}`;
 };
 
 /** One tab that follows; then something happens; it must have everything once. */
@@ -320,7 +320,7 @@ export const behaviours = [
   [
     'bytes: UTF-8 in pieces, a BOM, CR LF, and lines that end in CR',
     async ({ feed, client, tab }) => {
-      const bytes = Buffer.from('\uFEFFdata: é…💥\r\n\r\ndata: a\rdata: b\r\r');
+      const bytes = Buffer.from('\uFEFFdata: é…𠮷\r\n\r\ndata: a\rdata: b\r\r');
       feed.script = (_req, res) => {
         res.writeHead(200, { 'Content-Type': 'text/event-stream' });
         void (async () => {
@@ -336,7 +336,7 @@ export const behaviours = [
       await one.open(client, {});
       await pause(1500);
       const data = (await one.seen()).map(([, text]) => text);
-      return JSON.stringify(data) === JSON.stringify(['é…💥', 'a\nb', 'last'])
+      return JSON.stringify(data) === JSON.stringify(['é…𠮷', 'a\nb', 'last'])
         ? 'yes'
         : JSON.stringify(data).slice(0, 40);
     },
@@ -346,13 +346,13 @@ export const behaviours = [
     async ({ feed, client, tab }) => {
       feed.script = (_req, res) => {
         res.writeHead(200, { 'Content-Type': 'text/event-stream' });
-        res.write('retry: 100\n\nid: é…💥\ndata: x\n\n');
+        res.write('retry: 100\n\nid: é…𠮷\ndata: x\n\n');
         setTimeout(() => res.socket.destroy(), 100);
         return true;
       };
       await (await tab()).open(client, {});
       if (!(await until(() => feed.requests.length > 1, 4000))) return 'no second request';
-      return feed.requests[1].id === 'é…💥' ? 'yes' : String(feed.requests[1].id);
+      return feed.requests[1].id === 'é…𠮷' ? 'yes' : String(feed.requests[1].id);
     },
   ],
   [
