@@ -386,6 +386,18 @@ describe('numbers', () => {
     expect(server.exchanges[1]!.lastEventId).toBe('4');
     expect(ahead.seen).not.toContain('3');
   });
+
+  test('the number of a tab that is ahead of its successors means nothing: its id counts', async () => {
+    const server = await scriptedServer((one) => one.open(events(4, 6)));
+    const log = makeLog('', 0);
+    log.add([{ event: 'message', data: '3', id: '3', isEnd: false }]);
+    const world = new World(server.url, log);
+    const leader = world.tab('leader', { term: 'old', n: 1, id: '3' });
+    await eventually(() => leader.seen.length === 3);
+    // From the old line, this tab has had two frames more: one of its own connection, and event 4.
+    expect(world.tab('ahead', { term: 'old', n: 3, id: '4' }).seen).toEqual(['5', '6']);
+    expect(server.exchanges).toHaveLength(1);
+  });
 });
 
 describe('headers', () => {
