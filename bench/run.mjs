@@ -9,6 +9,14 @@ import { build, buildRevision, install } from './prepare.mjs';
 import { endAll } from './processes.mjs';
 import { save, table } from './report.mjs';
 
+if (process.argv[2] === 'clients') {
+  // The comparison of browser clients is a table of behaviours, not of figures.
+  const { register } = await import('tsx/esm/api');
+  register();
+  install(['reconnecting-eventsource']);
+  await import('./scenarios/clients/run.mjs');
+}
+
 const flags = readFlags(process.argv.slice(2));
 if (flags.help) {
   console.log(usage);

@@ -520,6 +520,7 @@ describe('silence', () => {
     const one = await exchange(1);
     await pause(500);
     expect(stream.status).toBe('open');
+    expect(exchanges).toHaveLength(1);
     one.write(':\n');
     await eventually(() => exchanges.length > 1);
     expect(errors).toMatchObject([{ code: 'silence' }]);

@@ -32,6 +32,8 @@ interface TestTab {
 class World {
   /** How the messages of the tabs reach the host. */
   post = (deliver: () => void): void => deliver();
+  /** Called when a tab is shown a status. */
+  onStatus = (_name: string): void => {};
   readonly tabs = new Map<string, TestTab>();
   readonly host: Host<string>;
 
@@ -79,6 +81,7 @@ class World {
           },
           (status) => {
             tab.status = status;
+            this.onStatus(name);
             all.push(`(${status})`);
           },
           (code, status) => errors.push(`${code} ${status}`),
@@ -195,7 +198,7 @@ describe('the second stream', () => {
   test('is opened with the newcomer’s own `from`', async () => {
     const { second, late, first } = await overflown();
     expect(second.lastEventId).toBeUndefined();
-    expect(late.all).toEqual(['(connecting)', '(connecting)']);
+    expect(late.all).toEqual(['(connecting)']);
     expect(first.status).toBe('open');
     const { exchange, world } = await open(events(1, 5));
     await eventually(() => world.tabs.get('first')!.seen.length === 5);
@@ -383,6 +386,18 @@ describe('numbers', () => {
     expect(server.exchanges[1]!.lastEventId).toBe('4');
     expect(ahead.seen).not.toContain('3');
   });
+
+  test('the number of a tab that is ahead of its successors means nothing: its id counts', async () => {
+    const server = await scriptedServer((one) => one.open(events(4, 6)));
+    const log = makeLog('', 0);
+    log.add([{ event: 'message', data: '3', id: '3', isEnd: false }]);
+    const world = new World(server.url, log);
+    const leader = world.tab('leader', { term: 'old', n: 1, id: '3' });
+    await eventually(() => leader.seen.length === 3);
+    // From the old line, this tab has had two frames more: one of its own connection, and event 4.
+    expect(world.tab('ahead', { term: 'old', n: 3, id: '4' }).seen).toEqual(['5', '6']);
+    expect(server.exchanges).toHaveLength(1);
+  });
 });
 
 describe('headers', () => {
@@ -488,6 +503,16 @@ describe('states', () => {
     world.host.act('first', 'reconnect', false);
     expect((await exchange(2)).lastEventId).toBe('1');
     await eventually(async () => (await exchange(1)).isClosed);
+  });
+
+  test('a tab that leaves while it is answered leaves no stream behind', async () => {
+    const server = await scriptedServer((one) => one.open());
+    const world = new World(server.url);
+    world.onStatus = (name) => world.host.leave(name);
+    world.tab('a');
+    await pause(50);
+    expect(world.host.members.size).toBe(0);
+    await eventually(() => server.exchanges.every(({ isClosed }) => isClosed));
   });
 
   test('when the last tab leaves, the stream is closed; the next tab opens it afresh', async () => {

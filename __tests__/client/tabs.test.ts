@@ -74,10 +74,10 @@ describe.each(MODES)('by %s', (mode) => {
       });
     }`);
     await lose(first, url);
-    await pause(1200);
+    await pause(recover ? 1000 : 400);
     if (recover) {
       await recover(first);
-      await pause(300);
+      await pause(200);
       others.push(first);
     }
     const log = await running.stop();

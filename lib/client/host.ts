@@ -62,8 +62,6 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
       status: isOver ? 'ended' : 'connecting',
     };
     inherited = undefined;
-    lines.push(line);
-    serve(member, tab, line, n);
     line.source = openHttp(
       url,
       { ...settings, from: id, headers: askHeaders, isResting: isOver },
@@ -82,6 +80,8 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
       },
       (...error) => send(undefined, 'error', line.term, ...error),
     );
+    lines.push(line);
+    serve(member, tab, line, n); // last: a listener in the leading tab may leave at once
   }
 
   function serve(member: Member, tab: Tab, line: Line, n: number): void {

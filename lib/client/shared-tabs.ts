@@ -61,26 +61,27 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       const life = new AbortController();
       const { signal } = life;
       let transport: Transport | undefined;
-      const link: TabLink = makeLink(place, options, (...message) => transport!.post(...message), listener);
+      const link: TabLink = makeLink(place, options, (...message) => transport?.post(...message), listener);
 
       function useWorker(): void {
         transport?.stop();
         const fail = (): void => {
-          if (signal.aborted) return;
-          transport!.stop();
+          if (transport !== own) return;
+          own.stop();
           warn('the shared worker does not start; a tab hosts the stream.');
           useLeader();
         };
         // Half the time twice: after a long block of the page, a single timer would be due before the message of the worker.
         let timer = setTimeout(() => (timer = setTimeout(fail, 1_500)), 1_500);
         let port: MessagePort | undefined;
-        transport = {
+        const own: Transport = {
           post: (...message) => port!.postMessage(message),
           stop() {
             clearTimeout(timer);
             port?.close();
           },
         };
+        transport = own;
         try {
           const started = startWorker(worker);
           started.onerror = fail;
@@ -136,6 +137,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
         close() {
           transport?.post('leave');
           transport?.stop();
+          transport = undefined;
           life.abort();
         },
       };
