@@ -89,7 +89,7 @@ function modulesOf(name, named) {
 }
 
 const typesOf = (name, named) => {
-  const from = name === 'sse-router' ? '../../lib/index.ts' : name;
+  const from = name === 'sse-router' ? '../../dist/esm/index.js' : name;
   const missing = compile(
     `import ${named ? `{ ${named} }` : 'made'} from '${from}';\nexport const it = ${named ?? 'made'};\n`,
   );
@@ -99,7 +99,7 @@ const typesOf = (name, named) => {
 /** Whether a wrong name of an event and a wrong payload are errors of the compiler. */
 function typedEvents() {
   const errors = compile(`
-    import { sse } from '../../lib/index.ts';
+    import { sse } from '../../dist/esm/index.js';
     const events = sse<{ order: { item: string } }>();
     void events.broadcast({ event: 'order', data: { item: 'tea' } });
     void events.broadcast({ event: 'ordr', data: { item: 'tea' } });

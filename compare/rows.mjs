@@ -87,6 +87,7 @@ async function flooded(scene, hasStalled) {
   const reader = await app.join();
   const stalled = hasStalled ? await app.join('/events', { isPaused: true }) : undefined;
   stalled?.pause();
+  const stalledAt = performance.now();
   const before = await app.call('memory');
   let isComplete = true;
   for (let n = 16; n <= FLOOD && isComplete; n += 16) {
@@ -94,10 +95,8 @@ async function flooded(scene, hasStalled) {
     isComplete = (await reader.received(n, 5000)) !== undefined; // a client at the speed of the broadcasts
   }
   const held = ((await app.call('memory')) - before) / MIB;
-  return { app, held, isComplete, stalled };
+  return { app, held, isComplete, stalled, stalledAt };
 }
-
-const countAfterReset = ({ events }) => events.length - events.findIndex(({ event }) => event === 'reset') - 1;
 
 const has = (header = '', ...parts) => parts.every((part) => header.toLowerCase().includes(part));
 
@@ -368,23 +367,23 @@ export const rows = [
     'memory that one client takes that does not read, at 100 MiB of broadcasts',
     async (scene) => {
       const { held: without } = await flooded(scene, false);
-      const { held } = await flooded(scene, true);
+      const { held, isComplete } = await flooded(scene, true);
+      scene.notes.isComplete = isComplete;
       return `${Math.max(0, held - without).toFixed(0)} MiB`;
     },
   ],
   [
     '… the other clients receive everything meanwhile',
-    async (scene) => ((await flooded(scene, true)).isComplete ? 'yes' : 'no'),
+    async (scene) => ((scene.notes.isComplete ?? (await flooded(scene, true)).isComplete) ? 'yes' : 'no'),
   ],
   [
     '… the server ends its connection within 40 s',
     async (scene) => {
-      const begun = performance.now();
-      const { app } = await flooded(scene, true);
+      const { app, stalledAt } = await flooded(scene, true);
+      if ((await app.size()) === 1) return 'yes, because of the bytes that wait';
       const ended = await until(async () => (await app.size()) === 1, 40_000);
       if (!ended) return 'no: its queue has no limit';
-      const seconds = Math.round((performance.now() - begun) / 1000);
-      return seconds < 10 ? 'yes, at once' : `yes, after ${seconds} s`;
+      return `yes, after ${Math.round((performance.now() - stalledAt) / 1000)} s`;
     },
     'parallel',
   ],
@@ -399,8 +398,7 @@ export const rows = [
         await stalled.received(FLOOD, 1000);
       }
       if (stalled.values.length === FLOOD) return 'it receives everything';
-      if (stalled.named('reset').length > 0)
-        return `it receives a \`reset\`, and the newest ${Math.round(countAfterReset(stalled) / 16)} MiB`;
+      if (stalled.named('reset').length > 0) return 'it receives a `reset` instead of what the log no longer holds';
       if (stalled.isOver) return `it was disconnected, and has the first ${Math.round(stalled.values.length / 16)} MiB`;
       return app.isDead ? 'the process ends' : `it receives ${stalled.values.length} of ${FLOOD} events`;
     },
@@ -415,7 +413,7 @@ export const rows = [
       await pause(100);
       if (app.isDead) return 'no: the process ends';
       const [refusal] = await app.call('refusals');
-      if (refusal) return `no: ${refusal.slice(0, 60)}`;
+      if (refusal) return `no: ${refusal.split(':')[0]}`;
       return isGone ? 'yes' : 'no: it is still counted';
     },
   ],
@@ -625,7 +623,7 @@ export const rows = [
       await until(async () => (await app.size()) === 0, 3000);
       const size = await app.size();
       const [warning] = await app.call('refusals');
-      if (warning) return `no: ${warning.slice(0, 60)}`;
+      if (warning) return `no: ${warning.split(':')[0]}`;
       return size === 0 ? 'yes' : `no: ${size} remain`;
     },
   ],
@@ -702,19 +700,24 @@ export const rows = [
     },
   ],
   [
-    '… an event during which Redis was unreachable arrives afterwards',
+    '… an event that was sent while Redis was unreachable for 0.5 s arrives, in 5 outages',
     async (scene) => {
       if (!['sse-router', 'transmit'].includes(scene.peer)) return '-';
       const setup = { redis: scene.proxiedRedis.url, redisKey: `compare:${process.pid}:b` };
       const [first, second] = [await scene.start(setup), await scene.start(setup)];
       const stream = await second.join();
       await pause(300);
-      scene.proxiedRedis.cut();
-      const sent = first.broadcast({ data: 'meanwhile' }).catch(() => 'it rejects');
-      await pause(500);
-      scene.proxiedRedis.mend();
-      if (await stream.received(1, 5000)) return 'yes';
-      return (await Promise.race([sent, pause(100)])) === 'it rejects' ? 'the broadcast rejects' : 'no: it is lost';
+      let arrived = 0;
+      let rejected = 0;
+      for (let n = 1; n <= 5; n++) {
+        scene.proxiedRedis.cut();
+        first.broadcast({ data: `meanwhile ${n}` }).catch(() => rejected++);
+        await pause(500);
+        scene.proxiedRedis.mend();
+        if (await until(() => stream.values.includes(`meanwhile ${n}`), 4000)) arrived++;
+      }
+      if (arrived === 5) return 'yes';
+      return `${arrived} arrive${rejected > 0 ? `, ${rejected} broadcasts reject` : ''}`;
     },
   ],
 

@@ -46,7 +46,7 @@ const proxiedRedis = await proxied(redis.url);
 
 /** Runs one row with one peer. A row that fails is repeated once, because the machine may have been busy. */
 async function perform([, run], peer, attempt = 1) {
-  const scene = Object.assign(new Scene(peer), { redis: redis.url, proxiedRedis });
+  const scene = Object.assign(new Scene(peer), { redis: redis.url, proxiedRedis, notes: notes[peer] });
   try {
     return await run(scene);
   } catch (error) {
@@ -58,6 +58,8 @@ async function perform([, run], peer, attempt = 1) {
   }
 }
 
+/** What one row of a peer measured for the next. */
+const notes = Object.fromEntries(peers.map((peer) => [peer, {}]));
 const table = [];
 const add = (name, cells) => {
   table.push([name, ...cells]);
