@@ -475,7 +475,7 @@ export const rows = [
     },
   ],
   [
-    'a client whose missed events are no longer in the log is told so',
+    'a client whose missed events are no longer in the log gets a notice',
     async (scene) => {
       const app = await scene.start({ historySize: 10 });
       if (!canResume(app)) return '-';
@@ -490,7 +490,7 @@ export const rows = [
     },
   ],
   [
-    'a client with an id of another server or of an earlier log is told so',
+    'a client with an id of another server or of an earlier log gets a notice',
     async (scene) => {
       const app = await scene.start();
       if (!canResume(app)) return '-';

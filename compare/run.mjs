@@ -45,13 +45,13 @@ const redis = await startRedis();
 const proxiedRedis = await proxied(redis.url);
 
 /** Runs one row with one peer. A row that fails is repeated once, because the machine may have been busy. */
-async function perform([, run], peer, attempt = 1) {
+async function perform(row, peer, attempt = 1) {
   const scene = Object.assign(new Scene(peer), { redis: redis.url, proxiedRedis, notes: notes[peer] });
   try {
-    return await run(scene);
+    return await row[1](scene);
   } catch (error) {
     if (error instanceof Missing) return '-';
-    if (attempt === 1) return await perform([, run], peer, 2);
+    if (attempt === 1) return await perform(row, peer, 2);
     return `fails: ${error.message.split('\n')[0].slice(0, 80)}`;
   } finally {
     await scene.end();
@@ -71,7 +71,7 @@ try {
     if (run === undefined) {
       if (isFull)
         add(
-          `**${name}**`,
+          `**${String(name)}**`,
           peers.map(() => ''),
         );
       continue;
@@ -106,8 +106,8 @@ try {
     );
   }
 } finally {
-  await proxiedRedis.stop();
-  await redis.stop();
+  proxiedRedis.stop();
+  redis.stop();
 }
 
 if (isFull) {

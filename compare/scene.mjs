@@ -256,7 +256,7 @@ export function readOverHttp2(app, send) {
     session.on('error', () => finish(undefined));
     const request = session.request({ ':path': '/events', accept: 'text/event-stream' });
     request.on('error', () => finish(undefined));
-    request.on('response', () => setTimeout(send, 100));
+    request.on('response', () => setTimeout(() => send(), 100));
     let text = '';
     request.setEncoding('utf8').on('data', (piece) => {
       text += piece;

@@ -133,33 +133,36 @@ test.each([
   ['better-sse', '/events/oslo', 'order', '/orders/oslo'],
   ['express-sse', '/scores', 'score', '/scores'],
   ['res-write', '/events', 'build', '/builds/main'],
-])('a page that is open during the move from %s has a reset, and is resumed from there', async (name, path, event, to) => {
-  const PORT = await keptPort();
-  const old = await start(`migrating/${name}-before.ts`, { PORT });
-  const order = { item: 'tea', team: 'reds', points: 1 };
-  const page = listen(`http://localhost:${PORT}${path}`, [event, 'reset']);
-  await page.opening;
-  await post(`${old.url}${to}`, order);
-  const { id } = await page.next();
-  expect(id).not.toBe('');
-  await old.stop();
-  const { url, stop } = await start(`migrating/${name}-after.ts`, { PORT });
-  expect(named(await page.next())).toEqual(['reset', { reason: 'unknown', lastEventId: id }]);
-  await post(`${url}${to}`, order);
-  const live = await page.next();
-  expect(live.event).toBe(event);
-  expect(live.id).not.toBe(id);
+])(
+  'a page that is open during the move from %s has a reset, and is resumed from there',
+  async (name, path, event, to) => {
+    const PORT = await keptPort();
+    const old = await start(`migrating/${name}-before.ts`, { PORT });
+    const order = { item: 'tea', team: 'reds', points: 1 };
+    const page = listen(`http://localhost:${PORT}${path}`, [event, 'reset']);
+    await page.opening;
+    await post(`${old.url}${to}`, order);
+    const { id } = await page.next();
+    expect(id).not.toBe('');
+    await old.stop();
+    const moved = await start(`migrating/${name}-after.ts`, { PORT });
+    expect(named(await page.next())).toEqual(['reset', { reason: 'unknown', lastEventId: id }]);
+    await post(`${moved.url}${to}`, order);
+    const live = await page.next();
+    expect(live.event).toBe(event);
+    expect(live.id).not.toBe(id);
 
-  // From here on it is resumed as any other page.
-  const { next, disconnect } = await read(`${url}${path}`, { headers: { 'Last-Event-ID': live.id } });
-  await post(`${url}${to}`, order);
-  expect((await page.next()).event).toBe(event);
-  const seen: string[] = [];
-  while (!seen.includes(event)) seen.push((await next())!.event);
-  expect(seen).not.toContain('reset');
-  disconnect();
-  expect((await stop()).code).toBe(0);
-});
+    // From here on it is resumed as any other page.
+    const { next, disconnect } = await read(`${moved.url}${path}`, { headers: { 'Last-Event-ID': live.id } });
+    await post(`${moved.url}${to}`, order);
+    expect((await page.next()).event).toBe(event);
+    const seen: string[] = [];
+    while (!seen.includes(event)) seen.push((await next())!.event);
+    expect(seen).not.toContain('reset');
+    disconnect();
+    expect((await moved.stop()).code).toBe(0);
+  },
+);
 
 test('an old page of socket.io fails at the new program, so its script must load the page again', async () => {
   const { url } = await start('migrating/socket-io-after.ts');

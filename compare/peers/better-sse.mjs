@@ -75,7 +75,7 @@ export async function create(setup) {
   return {
     server: setup.http2 ? createHttp2Server(serve) : createServer(setup.plain ? serve : app),
     broadcast({ event, data, id, to, filter }) {
-      const how = { ...(id === undefined ? {} : { eventId: String(id) }) };
+      const how = id === undefined ? {} : { eventId: String(id) };
       if (filter) how.filter = (session) => session.state.likes === filter;
       for (const one of to ? to.map(channel) : [all]) one.broadcast(data, event, how);
     },

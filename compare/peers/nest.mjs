@@ -1,5 +1,4 @@
 // Nest on Express, with `@Sse()` routes that return observables. The decorators are called as TypeScript compiles them.
-import 'reflect-metadata';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Controller, ForbiddenException, Module, Query, RequestMethod, Sse } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -70,7 +69,9 @@ export async function create(setup) {
   route('answers', { method: RequestMethod.POST });
   Query()(Feed.prototype, 'events', 0);
   Controller()(Feed);
-  class App {}
+  class App {
+    name = 'comparison';
+  }
   Module({ controllers: [Feed] })(App);
 
   const app = await NestFactory.create(App, { logger: false, forceCloseConnections: setup.force === true });

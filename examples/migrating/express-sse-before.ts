@@ -14,7 +14,7 @@ const app = express();
 const scores: Record<string, number> = { reds: 0, blues: 0 };
 const stream = new SSE([scores], { isSerialized: false, initialEvent: 'scores' });
 
-app.get('/scores', stream.init);
+app.get('/scores', (req, res) => stream.init(req, res));
 
 app.post('/scores', express.json(), (req, res) => {
   const { team, points } = req.body;

@@ -20,7 +20,7 @@ io.use((socket, next) => {
   next(socket.data.user ? undefined : new Error('unauthorized'));
 });
 io.on('connection', (socket) => {
-  socket.join(`user:${socket.data.user}`);
+  void socket.join(`user:${socket.data.user}`);
   socket.emit('hello', { user: socket.data.user });
 });
 
