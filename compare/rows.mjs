@@ -523,6 +523,22 @@ export const rows = [
     },
   ],
   [
+    'an event that is broadcast while a handler still waits for its database (200 ms) reaches the client',
+    async (scene) => {
+      const app = await scene.start({ wait: 200 });
+      const stream = app.open('/events');
+      await pause(100);
+      await app.broadcast({ data: 'early' });
+      await until(async () => (await app.size()) > 0 && stream.status > 0, 500);
+      await pause(200);
+      await app.broadcast({ data: 'late' });
+      await stream.received(2, 500);
+      return stream.values.join() === 'early,late'
+        ? 'yes'
+        : `no: ${shorten(stream.values)} instead of ["early","late"]`;
+    },
+  ],
+  [
     'a new client receives the state first, and the others do not receive it again',
     async (scene) => {
       const app = await scene.start({ state: 'now' });

@@ -28,6 +28,7 @@ export async function create(setup) {
   let last;
 
   const serve = async (req, res) => {
+    if (setup.wait) await pause(setup.wait);
     const session = await createSession(req, res, options);
     if (setup.state) session.push(setup.state, 'state');
     all.register(session);

@@ -24,7 +24,10 @@ export async function create(setup) {
   const channels = new Map();
   const channel = (name) => channels.get(name) ?? channels.set(name, new SSE()).get(name);
 
-  app.get('/events', (req, res) => (req.query.channel ? channel(req.query.channel) : all).init(req, res));
+  app.get('/events', async (req, res) => {
+    if (setup.wait) await pause(setup.wait);
+    (req.query.channel ? channel(req.query.channel) : all).init(req, res);
+  });
   app.post('/answers', express.json(), async (req, res) => {
     await pause(50);
     const one = new SSE();

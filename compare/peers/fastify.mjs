@@ -24,6 +24,7 @@ export async function create(setup) {
   let last;
 
   fastify.get('/events', { sse: 'only' }, async (request, reply) => {
+    if (setup.wait) await pause(setup.wait);
     reply.sse.keepAlive();
     reply.sse.sendHeaders();
     if (setup.state) await reply.sse.send({ event: 'state', data: setup.state });

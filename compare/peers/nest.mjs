@@ -26,7 +26,8 @@ export async function create(setup) {
     });
 
   class Feed {
-    events(query) {
+    async events(query) {
+      if (setup.wait) await pause(setup.wait);
       const names = [query.channel ?? []].flat();
       let feed = merge(all, ...names.map(channel));
       if (query.likes) feed = feed.pipe(filter((message) => [undefined, query.likes].includes(message.liked)));

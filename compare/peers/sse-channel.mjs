@@ -32,7 +32,8 @@ export async function create(setup) {
   const channel = (name) => channels.get(name) ?? channels.set(name, new SseChannel(options)).get(name);
   let last;
 
-  const serve = (req, res) => {
+  const serve = async (req, res) => {
+    if (setup.wait) await pause(setup.wait);
     const name = new URL(req.url, 'http://x').searchParams.get('channel');
     last = res;
     (name ? channel(name) : all).addClient(req, res);

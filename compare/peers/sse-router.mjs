@@ -34,7 +34,8 @@ export async function create(setup) {
   if (setup.limit) options.limits = { perClient: setup.limit, whenFull: 'reject' };
   const channelsOf = (req) => [req.query.channel ?? []].flat();
   let last;
-  const events = sse((conn, req) => {
+  const events = sse(async (conn, req) => {
+    if (setup.wait) await pause(setup.wait);
     last = conn;
     conn.join(...channelsOf(req));
   }, options);

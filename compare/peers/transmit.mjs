@@ -1,5 +1,6 @@
 // @boringnode/transmit as the adapter for Fastify in its README. Its client subscribes with a POST; here the route subscribes at once.
 import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import Fastify from 'fastify';
 import fastifyCompress from '@fastify/compress';
 import fastifyCors from '@fastify/cors';
@@ -28,6 +29,7 @@ export async function create(setup) {
   if (setup.origins) await fastify.register(fastifyCors, { origin: setup.origins, credentials: true });
 
   const open = async (request, reply) => {
+    if (setup.wait) await pause(setup.wait);
     const uid = randomUUID();
     const context = { request, reply };
     transmit.createStream({
