@@ -13,7 +13,7 @@ import { createChannel, createSession } from 'better-sse';
 const app = express();
 const shop = createChannel();
 const branches = { bergen: createChannel(), oslo: createChannel() };
-const isBranch = (name: string): name is keyof typeof branches => name in branches;
+const isBranch = (name: string): name is keyof typeof branches => Object.hasOwn(branches, name);
 
 app.get('/events/:branch', async (req, res) => {
   const { branch } = req.params;
