@@ -6,9 +6,10 @@ export default {
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tmp/'],
   // Installs the programs that the selected tests start, where that is allowed.
   globalSetup: './__tests__/fixtures/install-programs.ts',
+  testSequencer: './__tests__/fixtures/longest-first.mjs',
   testTimeout: 20_000,
-  // Three workers on two cores: in total, the tests wait as long for time to pass as one core computes.
-  maxWorkers: 2,
+  // Three workers on two cores: with two of them, the tests used 56 % of the cores, because many tests wait for time to pass.
+  maxWorkers: 3,
   // A worker slows down as the module registries of its test files accumulate, so a large one is replaced.
   workerIdleMemoryLimit: '1GB',
 };
