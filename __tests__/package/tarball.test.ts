@@ -88,7 +88,6 @@ describe('the tarball', () => {
         'LICENSE',
         'README.md',
         'SECURITY.md',
-        'bench/RESULTS.md',
         'examples/grafana-dashboard.json',
         'examples/own-store.ts',
         'examples/shop.ts',
