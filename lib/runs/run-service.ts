@@ -2,7 +2,7 @@
  * What the router of runs calls: the contract between the requests and the hub of runs.
  */
 
-import type { Run } from './api.ts';
+import type { Run, RunEvent } from './api.ts';
 import type { RunFeed } from './run-feed.ts';
 import type { RunState, RunStatus } from './run-store.ts';
 
@@ -20,7 +20,7 @@ export interface RunFigures {
 }
 
 /** All runs of one router, as the requests see them. */
-export interface RunService<C> {
+export interface RunService<C> extends ChunkReader {
   /**
    * Begins a generation, or returns the running one; see `NewRun.again`. `produce` is called once, after the run has begun, and only if
    * this call has begun it. If it throws, the run fails. @throws {SseError} `ERR_SSE_CLOSED` after {@link finish} was called.
@@ -42,6 +42,18 @@ export interface RunService<C> {
   /** Closes the store, when no reader is left. */
   close(): Promise<void>;
   figures(): RunFigures;
+  follow(id: string, options?: { after?: string; signal?: AbortSignal }): AsyncIterableIterator<RunEvent<C>>;
+}
+
+/** What a hub of runs reports to its router. */
+export interface RunServiceListener {
+  /** Receives an error that no caller can catch. */
+  report(error: unknown): void;
+  /** Called when this process has begun a run, and when a run has ended that it produced. */
+  onStarted(state: RunState): void;
+  onEnded(state: RunState): void;
+  /** Receives whether the store's engine answers. */
+  onStatus(up: boolean): void;
 }
 
 /** How the wire of a router writes and reads what a store keeps. Errors of the wire go to the run or to `onError`. */
