@@ -2,12 +2,11 @@
  * What the router of runs calls: the contract between the requests and the hub of runs.
  */
 
-import type { Run, RunEvent } from './api.ts';
+import type { Run, RunEvent, RunSource } from './api.ts';
 import type { RunFeed } from './run-feed.ts';
 import type { RunState, RunStatus } from './run-store.ts';
 
-/** A source of chunks, or a promise of one. */
-export type RunSource<C> = Iterable<C> | AsyncIterable<C> | Promise<Iterable<C> | AsyncIterable<C>>;
+export type { RunSource } from './api.ts';
 
 /** Figures of this process since the router was made. `running`: runs that this process produces now. */
 export interface RunFigures {
@@ -23,12 +22,12 @@ export interface RunFigures {
 export interface RunService<C> extends ChunkReader {
   /**
    * Begins a generation, or returns the running one; see `NewRun.again`. `produce` is called once, after the run has begun, and only if
-   * this call has begun it. If it throws, the run fails. @throws {SseError} `ERR_SSE_CLOSED` after {@link finish} was called.
+   * this call has begun it. It is called in a later tick, so the caller of this method gets the feed before the first chunk. If it throws, the run fails. @throws {SseError} `ERR_SSE_CLOSED` after {@link finish} was called.
    */
   begin(
     id: string,
     again: 'join' | 'reject' | 'replace',
-    produce: (run: Run) => RunSource<C>,
+    produce: (run: Run) => RunSource<C> | Promise<RunSource<C>>,
   ): Promise<{ readonly started: boolean; readonly state: RunState }>;
   state(id: string, generation?: string): Promise<RunState | undefined>;
   stop(id: string, generation?: string): Promise<boolean>;
@@ -63,4 +62,3 @@ export interface ChunkReader {
   /** Returns the last event of an ended run, without its `id` line; `undefined` if the wire has none. */
   endOf(state: RunState): Uint8Array | undefined;
 }
-
