@@ -32,7 +32,7 @@ interface Setup {
 interface Run extends Site {
   readonly readers: RunReaders;
   /** Opens a stream that begins after the chunk `after`. */
-  read(after?: number, how?: ConnectOptions): Promise<TestStream>;
+  readonly read: (after?: number, how?: ConnectOptions) => Promise<TestStream>;
 }
 
 async function run(feed: FakeFeed, { end, sendsIds = true, options }: Setup = {}): Promise<Run> {
@@ -179,29 +179,36 @@ describe('a run whose wire has no end event', () => {
 });
 
 describe('slow readers', () => {
-  const BIG = Array.from({ length: 10_240 }, (_, i) => `data: ${String(i + 1).padStart(6, '0')}${'x'.repeat(1010)}\n\n`);
+  const BIG = Array.from(
+    { length: 10_240 },
+    (_, i) => `data: ${String(i + 1).padStart(6, '0')}${'x'.repeat(1010)}\n\n`,
+  );
 
   test.each<[what: string, setup: Setup]>([
     ['with ids', {}],
     ['without ids', { sendsIds: false }],
     ['compressed', { options: { compress: true } }],
-  ])('gets all of an ended run of 10 MB, although it pauses for longer than a close may take: %s', async (_, setup) => {
-    const feed = new FakeFeed();
-    feed.append(...BIG);
-    feed.end();
-    const { read, readers } = await run(feed, setup);
-    const compress = setup.options?.compress === true;
-    const stream = await read(0, { headers: compress ? { 'accept-encoding': 'gzip' } : {} });
-    stream.pause();
-    if (!compress) await eventually(() => readers.stats().behind === 1, 10_000);
-    await new Promise((resolve) => setTimeout(resolve, 1500));
-    stream.resume();
-    const text = await stream.body(60_000);
-    const expected = BIG.map((body, i) => (setup.sendsIds === false ? body : `id: r~g~${i + 1}\n${body}`)).join('');
-    const end = setup.sendsIds === false ? END : `id: r~g~end\n${END}`;
-    expect(text === `${HEAD}${expected}${end}`).toBe(true);
-    expect(readers.stats().closed).toMatchObject({ end: 1, slow: 0 });
-  }, 90_000);
+  ])(
+    'gets all of an ended run of 10 MB, although it pauses for longer than a close may take: %s',
+    async (_, setup) => {
+      const feed = new FakeFeed();
+      feed.append(...BIG);
+      feed.end();
+      const { read, readers } = await run(feed, setup);
+      const compress = setup.options?.compress === true;
+      const stream = await read(0, { headers: compress ? { 'accept-encoding': 'gzip' } : {} });
+      stream.pause();
+      if (!compress) await eventually(() => readers.stats().behind === 1, 10_000);
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      stream.resume();
+      const text = await stream.body(60_000);
+      const expected = BIG.map((body, i) => (setup.sendsIds === false ? body : `id: r~g~${i + 1}\n${body}`)).join('');
+      const end = setup.sendsIds === false ? END : `id: r~g~end\n${END}`;
+      expect(text === `${HEAD}${expected}${end}`).toBe(true);
+      expect(readers.stats().closed).toMatchObject({ end: 1, slow: 0 });
+    },
+    90_000,
+  );
 
   test('a reader that pauses while the run is produced holds none of it in memory, and gets all of it', async () => {
     const feed = new FakeFeed();
