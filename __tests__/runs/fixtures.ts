@@ -144,24 +144,20 @@ export function hubOn(
   const store = new LinkedStore(logs, change);
   const errors: unknown[] = [];
   const reported: string[] = [];
-  const hub = new RunsHub<unknown>(
-    {
-      store,
-      wire: events(),
-      keep: 60_000,
-      lease: 10_000,
-      batch: 0,
-      maxBytes: 8 * 1024 * 1024,
-      stopUnread: false,
-      ...settings,
-    },
-    {
-      report: (error) => void errors.push(error),
-      onStarted: ({ id }) => void reported.push(`started ${id}`),
-      onEnded: ({ id, status }) => void reported.push(`${status} ${id}`),
-      onStatus: (up) => void reported.push(up ? 'up' : 'down'),
-    },
-  );
+  const hub = new RunsHub<unknown>({
+    store,
+    wire: events(),
+    keep: 60_000,
+    lease: 10_000,
+    batch: 0,
+    maxBytes: 8 * 1024 * 1024,
+    stopUnread: false,
+    onError: (error) => void errors.push(error),
+    onStarted: ({ id }) => void reported.push(`started ${id}`),
+    onEnded: ({ id, status }) => void reported.push(`${status} ${id}`),
+    onStatus: (up) => void reported.push(up ? 'up' : 'down'),
+    ...settings,
+  });
   later(async () => {
     await store.close(); // first: a cut one would never answer
     await hub.close();
@@ -217,7 +213,7 @@ export async function begun(
     ({ signal } = run);
     return script;
   };
-  const { started, state } = await hub.begin(id, again, produce);
+  const { started, state } = await hub.start(id, produce, again);
   if (!started) throw new Error(`the run ${id} is running already`);
   return { script, state, feed: hub.feed(state), signal: () => signal! };
 }

@@ -145,11 +145,5 @@ test.each([
   ['a', { from: 'a~g~1' }, 'ERR_SSE_OPTION'],
 ])('throws at once for the id %j and the options %j', (id, options, code) => {
   const { hub } = hubOn();
-  let error: unknown;
-  try {
-    hub.follow(id as string, options as object);
-  } catch (thrown) {
-    error = thrown;
-  }
-  expect(codeOf(error)).toBe(code);
+  expect(codeOf(() => hub.follow(id as string, options as object))).toBe(code);
 });

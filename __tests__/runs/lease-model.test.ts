@@ -51,7 +51,8 @@ interface Reading {
   readonly truth: Truth;
   readonly texts: string[];
   readonly since: number;
-  first: number;
+  /** The number of the first chunk that it must receive. */
+  readonly first: number;
   ended: RunState | undefined;
 }
 
@@ -64,6 +65,8 @@ class World {
   readonly #truths: Truth[] = [];
   readonly #readings: Reading[] = [];
   readonly #violations: string[] = [];
+  /** The replacements that a cut process has asked for: they may stop a run that begins later. */
+  readonly #replacing: string[] = [];
   #now = 0;
 
   constructor(seed: number, mistake: Mistake | undefined) {
@@ -132,18 +135,22 @@ class World {
       made: 0,
       hasFinished: false,
       isStopped: false,
-      mayBeStopped: false,
+      mayBeStopped: this.#replacing.includes(id),
       ended: undefined,
     };
     this.#truths.push(truth);
-    if (again === 'replace') for (const each of this.#truths) if (each.id === id) each.mayBeStopped = true;
+    if (again === 'replace') {
+      this.#replacing.push(id);
+      for (const each of this.#truths) if (each.id === id) each.mayBeStopped = true;
+    }
     const produce = ({ signal }: { signal: AbortSignal }): Script => {
       truth.signal = signal;
       if (++truth.made > 1) this.#break(`${truth.tag} is made twice`);
       return truth.script;
     };
-    process.hub.begin(id, again, produce).then(
+    process.hub.start(id, produce, again).then(
       ({ started, state }) => {
+        if (again === 'replace') this.#replacing.splice(this.#replacing.indexOf(id), 1);
         if (started) truth.generation = state.generation;
         else if (again === 'replace') this.#break('a replacement begins nothing');
       },
@@ -181,11 +188,12 @@ class World {
     process.hub.state(id, generation).then(
       (state) => {
         if (state === undefined) return this.#break(`${truth.tag} is unknown`);
-        const reading: Reading = { process, truth, texts: [], first: 0, ended: undefined, since: this.#now };
+        const feed = process.hub.feed(state);
+        const first = feed.position + 1;
+        const reading: Reading = { process, truth, texts: [], first, ended: undefined, since: this.#now };
         this.#readings.push(reading);
-        process.hub.feed(state).subscribe({
+        feed.subscribe({
           chunks: (first, chunks) => {
-            if (reading.first === 0) reading.first = first;
             const next = reading.first + reading.texts.length;
             if (first !== next) this.#break(`a reader of ${truth.tag} receives ${first} after ${next - 1}`);
             if (reading.ended !== undefined) this.#break(`a reader of ${truth.tag} receives a chunk after the end`);
@@ -227,7 +235,7 @@ class World {
   #shutDown(process: Process): void {
     if (process.link !== 'up') return;
     process.isFinishing = true;
-    void process.hub.finish(this.#random.below(LEASE_MS));
+    void process.hub.drain(this.#random.below(LEASE_MS));
   }
 
   #link(process: Process, link: Process['link']): void {
@@ -318,7 +326,7 @@ class World {
       for (const { truth: of, texts: read, ended, first } of this.#readings) {
         if (of !== truth || ended === undefined) continue;
         if (ended.status !== status) this.#break(`a reader of ${truth.tag} has another status`);
-        const last = read.length === 0 ? texts.length : first + read.length - 1;
+        const last = first + read.length - 1;
         if (last !== texts.length) this.#break(`a reader of ${truth.tag} has its end after ${last} of ${texts.length}`);
       }
     }
@@ -373,7 +381,7 @@ const MISTAKES: Record<string, Mistake> = {
     }),
   'a fenced producer can append': (store, logs) =>
     changed(store, {
-      append: async (run, first, chunks) => {
+      append: async (run, _first, chunks) => {
         const stored = logs.find(run.id, run.generation);
         if (stored !== undefined) logs.append(stored, chunks);
         return 'stored';
