@@ -158,8 +158,7 @@ export class RunRequests<C> {
 
   /** Answers 204 if everything has been received and the wire has no last event. */
   #openOrNothing(state: RunState, after: number, stream: StreamRequest, admitted?: Admitted): void {
-    const isOver =
-      state.status !== 'running' && after >= state.chunks && this.#parts.codec.endOf(state) === undefined;
+    const isOver = state.status !== 'running' && after >= state.chunks && this.#parts.codec.endOf(state) === undefined;
     if (isOver) sendEmpty(stream.res, 204);
     else this.#open(this.#parts.service.feed(state), after, stream, admitted);
   }
