@@ -63,4 +63,3 @@ export interface ChunkReader {
   /** Returns the last event of an ended run, without its `id` line; `undefined` if the wire has none. */
   endOf(state: RunState): Uint8Array | undefined;
 }
-

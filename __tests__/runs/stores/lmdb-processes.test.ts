@@ -107,10 +107,13 @@ test('a producing process that is stopped loses its run after the lease, and can
   const lease = 1000;
   const [producer, reader] = await Promise.all([RunsProcess.on({ lmdb: path }), RunsProcess.on({ lmdb: path })]);
   const store = await opened();
-  await producer.produce(newRun(lease), 5);
+  await producer.produce(newRun(lease), 200);
   await reader.follow({ id: 'a', generation: 'g' });
   await sleep(lease * 1.5);
   expect((await store.state('a'))?.status).toBe('running'); // it renews
+  // Right after a commit: while a stopped process holds the write lock, all writes wait.
+  const { stored } = producer;
+  await producer.until(() => producer.stored > stored, 'a chunk');
   producer.signal('SIGSTOP');
   const since = performance.now();
   const end = await endOf(store);

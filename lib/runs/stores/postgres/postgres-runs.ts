@@ -154,10 +154,10 @@ class PostgresRuns implements RunStore {
   #beatAt = 0;
   #trimmedAt = 0;
   #isTrimming = false;
-  #openedAt = 0;
-  /** When the connection was last disturbed; the first connection counts only if it took long. */
+  /** When a connection was last disturbed: lost, refused, slow, or made again. A first connection at once is no disturbance. */
   #disturbedAt = -Infinity;
   #isDown = false;
+  #isReconnecting = false; // an attempt to connect came before
 
   constructor(place: Place) {
     this.#place = place;
@@ -184,7 +184,6 @@ class PostgresRuns implements RunStore {
       {
         connect: (signal) => this.#connectWriter(signal),
         onClose: () => this.#noteDisturbance(),
-        onConnect: () => this.#noteDisturbance(this.#openedAt === 0),
       },
       Infinity,
       'postgresRuns',
@@ -203,6 +202,7 @@ class PostgresRuns implements RunStore {
       names,
       run: (work) => this.#reading.run(work),
       pollMs: () => (this.#notifications.works ? LISTENING_POLL_MS : place.pollMs),
+      produces: (key) => this.#produced.has(key),
       checkStops: (connection) => this.#checkStops(connection),
     });
   }
@@ -356,7 +356,6 @@ class PostgresRuns implements RunStore {
         `The runs in Postgres have not been opened for ${OPEN_WARNING_MS} ms (${reason}); trying on.`,
       );
     }, OPEN_WARNING_MS).unref();
-    const since = Date.now();
     const mayCreateSchema = this.#place.schema !== undefined;
     try {
       await this.#writing.run((connection) =>
@@ -366,8 +365,6 @@ class PostgresRuns implements RunStore {
       clearTimeout(timer);
     }
     if (this.#closed) throw this.#closed;
-    if (Date.now() - since <= STALL_MS) this.#disturbedAt = -Infinity; // a first connection at once: the server was there
-    this.#openedAt = Date.now();
     this.#beatAt = Date.now();
     this.#timer = setInterval(() => this.#beat(), BEAT_MS).unref();
     this.#reader.start();
@@ -452,8 +449,8 @@ class PostgresRuns implements RunStore {
     this.#beatAt = now;
   }
 
-  #noteDisturbance(isFirst = false): void {
-    if (!isFirst) this.#disturbedAt = Date.now();
+  #noteDisturbance(): void {
+    this.#disturbedAt = Date.now();
   }
 
   #beat(): void {
@@ -497,7 +494,6 @@ class PostgresRuns implements RunStore {
   }
 
   #onConnect(): void {
-    this.#noteDisturbance(this.#openedAt === 0);
     this.#reader.wake(); // notifications may have been lost
     if (!this.#isDown) return;
     this.#isDown = false;
@@ -519,7 +515,17 @@ class PostgresRuns implements RunStore {
   }
 
   async #connectWriter(signal: AbortSignal): Promise<PostgresConnection> {
-    return this.#prepare(await this.#place.writer.connect(signal));
+    const since = performance.now();
+    try {
+      return await this.#prepare(await this.#place.writer.connect(signal));
+    } catch (error) {
+      this.#isReconnecting = true;
+      throw error;
+    } finally {
+      // After an outage, this process may connect before the producers of other processes do.
+      if (this.#isReconnecting || performance.now() - since > STALL_MS) this.#noteDisturbance();
+      this.#isReconnecting = true;
+    }
   }
 
   async #prepare(connection: PostgresConnection, then?: () => Promise<void>): Promise<PostgresConnection> {

@@ -31,7 +31,9 @@ export interface RunReaderHost {
   run<T>(work: (connection: PostgresConnection) => Promise<T>): Promise<T>;
   /** Milliseconds between two looks if nothing wakes the reader. */
   pollMs(): number;
-  /** Called with each poll and wake-up; looks for stops of runs that this process produces. */
+  /** Whether this process produces a run. */
+  produces(key: string): boolean;
+  /** Looks for stops of the runs that this process produces. */
   checkStops(connection: PostgresConnection): Promise<void>;
 }
 
@@ -43,6 +45,7 @@ export class RunReader {
   readonly #due = new Set<FollowerState>();
   #isRunning = false;
   #hasNews = false;
+  #mayBeStopped = true; // a run that this process produces
   #wakeUp: (() => void) | undefined;
 
   constructor(host: RunReaderHost) {
@@ -69,7 +72,8 @@ export class RunReader {
   wake(keys?: readonly string[]): void {
     for (const key of keys ?? this.#states.keys())
       for (const state of this.#states.get(key) ?? []) this.#due.add(state);
-    this.#wake();
+    if (keys === undefined || keys.some((key) => this.#host.produces(key))) this.#mayBeStopped = true;
+    if (this.#mayBeStopped || this.#due.size > 0) this.#wake();
   }
 
   /** Begins to read and poll, until {@link RunReader.stop}. */
@@ -106,7 +110,10 @@ export class RunReader {
     while (!this.#stopped) {
       this.#hasNews = false;
       try {
-        await this.#host.run((connection) => this.#host.checkStops(connection));
+        if (this.#mayBeStopped) {
+          this.#mayBeStopped = false; // a wake-up during the query sets it again
+          await this.#host.run((connection) => this.#host.checkStops(connection));
+        }
         while (this.#due.size > 0 && !this.#stopped) {
           const page = [...this.#due].slice(0, PAGE_RUNS);
           await this.#host.run((connection) => this.#read(connection, page));
@@ -126,6 +133,7 @@ export class RunReader {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         for (const states of this.#states.values()) for (const state of states) this.#due.add(state);
+        this.#mayBeStopped = true;
         resolve();
       }, this.#host.pollMs()).unref();
       this.#wakeUp = () => {
