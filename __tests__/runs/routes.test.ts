@@ -854,6 +854,9 @@ describe('the router in code', () => {
     await stream.body();
     expect(dataOf(stream.events)).toEqual(['a', 'b', 'done']);
     expect(await chat.start('list', ['x'])).toMatchObject({ id: 'list' });
+    const steps: unknown[] = [];
+    for await (const step of chat.follow('list')) steps.push(step.type === 'chunk' ? step.chunk : step.status);
+    expect(steps).toEqual(['x', 'done']);
     expect(await chat.stop('list')).toBe(false);
     expect(await chat.status('unknown')).toBeUndefined();
   });
