@@ -128,16 +128,16 @@ describe('a run with an end event', () => {
     expect(feed.followers.size).toBe(0);
   });
 
-  test('a reader that leaves ends nothing', async () => {
+  test('a reader that disconnects ends nothing', async () => {
     const feed = new FakeFeed();
     const { read } = await run(feed);
-    const [gone, stays] = [await read(), await read()];
+    const [first, other] = [await read(), await read()];
     feed.append(frame(1));
-    await gone.next();
-    await gone.cut();
+    await first.next();
+    await first.cut();
     feed.append(frame(2));
     feed.end();
-    expect(await stays.body()).toBe(`${HEAD}${withIds(1, 2)}id: r~g~end\n${END}`);
+    expect(await other.body()).toBe(`${HEAD}${withIds(1, 2)}id: r~g~end\n${END}`);
   });
 });
 
@@ -261,7 +261,7 @@ describe('ends that are not the end of the run', () => {
     expect(await stream.closed).toBe('cut');
   });
 
-  test('if the log is gone, a reader that needs it is broken off', async () => {
+  test('if the log is no longer there, a reader that needs it is broken off', async () => {
     const feed = new FakeFeed();
     feed.append(...frames(1, 10));
     feed.isThere = false;
@@ -271,7 +271,7 @@ describe('ends that are not the end of the run', () => {
     expect(stream.events).toEqual([]);
   });
 
-  test('a client of a log that is gone gets the end `lost`', async () => {
+  test('a client of a log that is no longer there gets the end `lost`', async () => {
     const feed = new FakeFeed();
     const { readers, server } = await run(feed);
     const admission = new Admission(readers, checkOptions({}), HEADERS);

@@ -12,7 +12,7 @@ export interface Model {
   readonly id: string;
   readonly signal: AbortSignal;
   /** Yields chunks. */
-  say(...chunks: unknown[]): void;
+  emit(...chunks: unknown[]): void;
   /** Ends the answer. */
   finish(): void;
   fail(error: unknown): void;
@@ -32,7 +32,7 @@ export class Models {
     const model: Model = {
       id: run.id,
       signal: run.signal,
-      say: (...chunks) => chunks.forEach((chunk) => add(() => chunk)),
+      emit: (...chunks) => chunks.forEach((chunk) => add(() => chunk)),
       finish: () => add(() => END),
       fail: (error) =>
         add(() => {

@@ -13,7 +13,6 @@ import { Admission, type Admitted, type StreamRequest } from '../http/admission.
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError } from '../http/responses.ts';
-import { invalid } from '../validation/validate.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
@@ -94,13 +93,8 @@ export class RunRequests<C> {
     const position = this.#positionOf(req, stream.query);
     // Without ids of the application, the last event id is all that identifies the run of a client that posts again.
     const id: unknown = settings.id === undefined ? (position?.id ?? randomUUID()) : settings.id(req);
-    if (!isRunId(id)) {
-      // `undefined`, as of a missing field, would be one run for all users.
-      readers.report(
-        invalid('The result of id()', RUN_ID_EXPECTATION, id, { cure: 'Check what the body of the request contains.' }),
-      );
-      return sendError(res, 400, 'This request has no valid run id.');
-    }
+    // `undefined`, as of a missing field, would be one run for all users.
+    if (!isRunId(id)) return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
     if (!(await this.#isAllowed('start', id, req, res))) return;
     const admitted = this.#admit(stream);
     if (admitted === undefined) return;
