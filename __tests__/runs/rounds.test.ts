@@ -25,7 +25,7 @@ test(`${ROUNDS} rounds`, async () => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   const { port, chat, models } = await site({ store: memoryRuns(), maxBytes: 64 * 2 ** 20, batch: 5 });
-  void chat.start('r', (run) => models.produce(run, {} as never) as AsyncIterable<string>);
+  void chat.start('r', (run) => models.produce(run, {} as never));
   await eventually(() => models.calls.length === 1);
   let emitted = 0;
   /** The log grows during the first half of the rounds. */

@@ -6,10 +6,10 @@ import { connect as dial } from 'node:net';
 import compression from 'compression';
 import express from 'express';
 import express4 from 'express4';
-import { memoryRuns, openai, uiMessages, type Wire } from '../../lib/runs/index.ts';
+import { openai, uiMessages, type Wire } from '../../lib/runs/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { eventually, pause, Raw, serve } from '../fixtures/http.ts';
-import { gate, later } from '../fixtures/support.ts';
+import { codeOf, gate, later } from '../fixtures/support.ts';
 import { site, until } from './sites.ts';
 
 /** The data of events: values of JSON, and the statuses of ends. */
@@ -886,8 +886,21 @@ describe('the router in code', () => {
     }
   });
 
-  test('two handles of one store are refused by nothing, but each router has runs of its own', async () => {
-    const [a, b] = [await site({ store: memoryRuns() }), await site({ store: memoryRuns() })];
+  test('follow() yields the chunks of a run, and its end', async () => {
+    const { chat, models, post } = await site();
+    await post('r');
+    models.last.emit('a', { b: 1 });
+    const seen: unknown[] = [];
+    for await (const step of chat.follow('r')) {
+      seen.push(step.type === 'chunk' ? step.chunk : step.status);
+      if (seen.length === 2) models.last.finish();
+    }
+    expect(seen).toEqual(['a', { b: 1 }, 'done']);
+    expect(codeOf(() => chat.follow(''))).toBe('ERR_SSE_ID');
+  });
+
+  test('routers have runs of their own', async () => {
+    const [a, b] = [await site(), await site()];
     await a.post('r');
     expect(await b.chat.status('r')).toBeUndefined();
   });

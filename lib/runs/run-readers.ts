@@ -40,13 +40,14 @@ export class RunReaders {
   #hasWarnedOfHeldBack = false;
 
   /** @param sendsIds Whether events carry ids. */
-  constructor(settings: Settings, { frameOf, endOf }: ChunkReader, sendsIds: boolean, router: object) {
+  constructor(settings: Settings, chunks: ChunkReader, sendsIds: boolean, router: object) {
     this.#settings = settings;
     this.router = router;
     // A reader waits for the store as long as the store does not answer: an engine that is down ends no answer.
     this.timer = new SweepTimer((now) => this.registry.sweep(now, Infinity));
     this.registry = new Registry(settings.limits, this.counters, this.timer);
     const name = randomBytes(6).toString('base64url');
+    this.counters.journalUp = true; // until the hub reports that the engine does not answer
     this.#shared = {
       settings,
       registry: this.registry,
@@ -54,8 +55,7 @@ export class RunReaders {
       counters: this.counters,
       router,
       sendsIds,
-      frameOf,
-      endOf,
+      chunks,
       nextSerial: () => ++this.#lastSerial,
       idOf: (serial) => `${name}-${serial.toString(36)}`,
       report: (error, connection) => this.report(error, connection),

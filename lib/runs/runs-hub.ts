@@ -6,15 +6,17 @@
  */
 
 import { SseError } from '../errors.ts';
-import { report } from '../diagnostics/error-reporter.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
-import type { RunInfo, Wire } from './api.ts';
+import type { RunEvent, Wire } from './api.ts';
+import { frameOf } from './chunk-codec.ts';
+import { type FollowRunOptions, followRun } from './follow.ts';
 import { LogSource, type LogSourceHost, LogView } from './log-source.ts';
 import { type MakeSource, Production, type ProductionHost } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
-import type { BeginResult, NewRun, RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import type { RunFigures, RunService, RunServiceListener } from './run-service.ts';
+import type { BeginResult, NewRun, RunKey, RunState, RunStore } from './run-store.ts';
+import { encodeEnd, infoOf } from './wires.ts';
 
 /** A lease is renewed this many times before it expires, so that a late or failed renewal does not lose the run. */
 const RENEWALS_PER_LEASE = 3;
@@ -35,42 +37,14 @@ export interface RunsHubSettings<C> {
   readonly batch: number;
   readonly maxBytes: number;
   readonly stopUnread: number | false;
-  readonly onError: ((error: unknown) => unknown) | undefined;
-  /** Called when this process has begun a run, and when a run has ended that it produced. */
-  onStarted?(state: RunState): void;
-  onEnded?(state: RunState): void;
-  /** Called when the engine of the store answers, or does not answer any more. */
-  onStatus?(up: boolean): void;
 }
 
-/** The result of {@link RunsHub.start}. */
-export interface StartedRun extends BeginResult {
-  /** The generation that has begun, or that was running already. */
-  readonly feed: RunFeed;
-}
-
-/** What the runs of this process amount to, since the start of the hub. */
-export interface RunsStats {
-  /** Runs that this process has begun. */
-  started: number;
-  /** The ends of these runs, by their status. */
-  readonly ended: Record<Exclude<RunStatus, 'running'>, number>;
-  /** Chunks and bytes that this process has stored. */
-  chunks: number;
-  bytes: number;
-  /** Appends, to see how many chunks share one. */
-  appends: number;
-}
-
-export class RunsHub<C> {
-  readonly stats: RunsStats = {
-    started: 0,
-    ended: { done: 0, stopped: 0, failed: 0, lost: 0 },
-    chunks: 0,
-    bytes: 0,
-    appends: 0,
-  };
+export class RunsHub<C> implements RunService<C> {
+  readonly #ended = { done: 0, stopped: 0, failed: 0, lost: 0 };
+  #chunks = 0;
+  #bytes = 0;
   readonly #settings: RunsHubSettings<C>;
+  readonly #listener: RunServiceListener;
   readonly #productions = new Map<string, Production<C>>();
   /** When each production last had a reader, by the hub's clock; only if unread runs are stopped. */
   readonly #readAt = new Map<string, number>();
@@ -90,13 +64,14 @@ export class RunsHub<C> {
   #isDown = false;
   #isClosing = false;
   #isCut = false;
-  #closed: Promise<void> | undefined;
+  #finished: Promise<void> | undefined;
   /** Called at each end of a production. */
   #onIdle: (() => void) | undefined;
 
-  constructor(settings: RunsHubSettings<C>) {
+  constructor(settings: RunsHubSettings<C>, listener: RunServiceListener) {
     const { store, lease, stopUnread } = settings;
     this.#settings = settings;
+    this.#listener = listener;
     this.#interval = Math.ceil(Math.min(lease, stopUnread === false ? Infinity : stopUnread) / RENEWALS_PER_LEASE);
     this.#timer = new SweepTimer((now) => this.#sweep(now));
     this.#sourceHost = {
@@ -113,27 +88,16 @@ export class RunsHub<C> {
       batch: settings.batch,
       onStored: (run, first, chunks) => this.#onStored(run, first, chunks),
       onEnd: (run, state, stored) => this.#onEnd(run, state, stored),
-      report: (error) => this.#report(error),
+      report: (error) => listener.report(error),
     };
-    this.#open().catch((error: unknown) => this.#report(error)); // each call tries again
+    this.#open().catch((error: unknown) => listener.report(error)); // each call tries again
   }
 
-  /** The number of runs that this process produces. */
-  get producing(): number {
-    return this.#productions.size;
+  figures(): RunFigures {
+    return { running: this.#productions.size, ended: { ...this.#ended }, chunks: this.#chunks, bytes: this.#bytes };
   }
 
-  /** Whether {@link close} was called: no run begins any more. */
-  get isClosing(): boolean {
-    return this.#isClosing;
-  }
-
-  /**
-   * Begins a run, unless one with this id is running, and produces it in this process. Only then is `make` called, after the run has
-   * begun in the store.
-   * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes
-   */
-  async start(id: string, make: MakeSource<C>, again: NewRun['again']): Promise<StartedRun> {
+  async begin(id: string, again: NewRun['again'], produce: MakeSource<C>): Promise<BeginResult> {
     this.#assertStarting();
     await this.#open();
     this.#assertStarting();
@@ -152,10 +116,8 @@ export class RunsHub<C> {
     const { started, state } = result;
     if (!started) {
       this.#removeProduction(name);
-      return { started, state, feed: this.feed(state) };
+      return result;
     }
-    this.stats.started++;
-    this.#settings.onStarted?.(state);
     const source = new LogSource(this.#sourceHost, state, lease);
     source.isLocal = true;
     source.checkAt = Infinity;
@@ -163,31 +125,40 @@ export class RunsHub<C> {
     if (this.#settings.stopUnread !== false) this.#readAt.set(name, this.#timer.read());
     if (this.#renewAt === Infinity) this.#renewIn(this.#interval);
     if (this.#isCut) production.cut();
-    production.begin(state, make);
-    return { started, state, feed: new LogView(this.#sourceHost, source) };
+    production.begin(state, produce);
+    this.#listener.onStarted(state);
+    return result;
   }
 
-  /** Returns a view of a run, from a state that the store has just returned. */
   feed(state: RunState): RunFeed {
     const source = this.#sources.get(nameOf(state)) ?? new LogSource(this.#sourceHost, state, this.#settings.lease);
     return new LogView(this.#sourceHost, source);
   }
 
-  /** Returns the state of one generation, or of the newest one. */
   async state(id: string, generation?: string): Promise<RunState | undefined> {
     await this.#open();
     return this.#settings.store.state(id, generation);
   }
 
-  async status(id: string): Promise<RunInfo | undefined> {
-    const state = await this.state(id);
-    return state && infoOf(state);
+  follow(id: string, options: FollowRunOptions = {}): AsyncIterableIterator<RunEvent<C>> {
+    return followRun<C>(this, id, options);
   }
 
-  /**
-   * Stops a run in whichever process it is produced. A run of this process is aborted at once, even if the store does not answer.
-   * @returns whether it was running
-   */
+  frameOf(stored: Uint8Array): Uint8Array {
+    return frameOf(stored);
+  }
+
+  endOf(state: RunState): Uint8Array | undefined {
+    try {
+      const text = encodeEnd(this.#settings.wire, infoOf(state));
+      return text === '' ? undefined : Buffer.from(text);
+    } catch (error) {
+      this.#listener.report(error);
+      return undefined;
+    }
+  }
+
+  /** Stops a run in whichever process it is produced. A run of this process is aborted at once, even if the store does not answer. */
   async stop(id: string, generation?: string): Promise<boolean> {
     let wasRunning = false;
     for (const production of this.#productions.values()) {
@@ -201,11 +172,11 @@ export class RunsHub<C> {
     return (await this.#settings.store.stop(id, generation)) || wasRunning;
   }
 
-  /**
-   * Lets the runs of this process finish for `wait` milliseconds. Then they are cut and end as `lost`. From the call on, no run begins.
-   * Afterwards every run of this process has ended, or its end cannot reach the store.
-   */
-  async drain(wait = 0): Promise<void> {
+  finish(wait: number): Promise<void> {
+    return (this.#finished ??= this.#finish(wait));
+  }
+
+  async #finish(wait: number): Promise<void> {
     this.#isClosing = true;
     if (wait > 0) await this.#idleWithin(wait);
     this.#isCut = true;
@@ -213,13 +184,8 @@ export class RunsHub<C> {
     await this.#idleWithin(CUT_TIMEOUT_MS);
   }
 
-  /** Drains as {@link drain}, and closes the store. Feeds receive nothing more then. */
-  close({ wait = 0 }: { wait?: number } = {}): Promise<void> {
-    return (this.#closed ??= this.#close(wait));
-  }
-
-  async #close(wait: number): Promise<void> {
-    await this.drain(wait);
+  async close(): Promise<void> {
+    await this.finish(0);
     this.#timer.stop();
     await this.#settings.store.close();
   }
@@ -230,35 +196,31 @@ export class RunsHub<C> {
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
     };
-    this.#opening ??= this.#settings.store.open(listener).then(
-      () => this.#settings.onStatus?.(true),
-      (error: unknown) => {
-        this.#opening = undefined;
-        throw error;
-      },
-    );
+    this.#opening ??= this.#settings.store.open(listener).catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    });
     return this.#opening;
   }
 
   #onStatus(up: boolean, error?: Error): void {
     const wasDown = this.#isDown;
     this.#isDown = !up;
-    this.#settings.onStatus?.(up);
-    if (!up && !wasDown && error !== undefined) this.#report(error);
+    if (wasDown === up) this.#listener.onStatus(up);
+    if (!up && !wasDown && error !== undefined) this.#listener.report(error);
   }
 
   #assertStarting(): void {
     if (!this.#isClosing) return;
     throw new SseError(
       'ERR_SSE_CLOSED',
-      'start() must be called before the router of runs is closed; received a call after that. Start the run in another process.',
+      'A run must begin before the router of runs is closed; received one after that. Start it in another process.',
     );
   }
 
   #onStored(run: RunKey, first: number, chunks: readonly Uint8Array[]): void {
-    this.stats.appends++;
-    this.stats.chunks += chunks.length;
-    for (const chunk of chunks) this.stats.bytes += chunk.byteLength;
+    this.#chunks += chunks.length;
+    for (const chunk of chunks) this.#bytes += chunk.byteLength;
     this.#sources.get(nameOf(run))?.onChunks(first, chunks);
   }
 
@@ -266,12 +228,12 @@ export class RunsHub<C> {
     const name = nameOf(run);
     const source = this.#sources.get(name);
     this.#removeProduction(name);
-    if (state.status !== 'running') this.stats.ended[state.status]++;
-    this.#settings.onEnded?.(state);
-    if (state.status === 'lost' && !this.#isCut) this.#report(lostRun(run));
+    if (state.status !== 'running') this.#ended[state.status]++;
+    if (state.status === 'lost' && !this.#isCut) this.#listener.report(lostRun(run));
     // More chunks are on record than were reported as stored: the reply to an append was lost.
     if (state.chunks > stored) source?.leaveToStore();
     else source?.onEnd(state);
+    this.#listener.onEnded(state);
   }
 
   #removeProduction(name: string): void {
@@ -348,7 +310,7 @@ export class RunsHub<C> {
         else if (stopRequested || this.#isUnread(production, hasReaders)) production.stop();
       }
     } catch (error) {
-      if (!this.#isCut) this.#report(error);
+      if (!this.#isCut) this.#listener.report(error);
     } finally {
       this.#isRenewing = false;
     }
@@ -370,7 +332,7 @@ export class RunsHub<C> {
     const { store } = this.#settings;
     store
       .noteReaders(runs, Math.ceil(this.#interval * NOTES_PER_VALIDITY))
-      .catch((error: unknown) => this.#isCut || this.#report(error))
+      .catch((error: unknown) => this.#isCut || this.#listener.report(error))
       .finally(() => void (this.#isNoting = false));
   }
 
@@ -390,7 +352,7 @@ export class RunsHub<C> {
         if (source.hasSubscribers && source.ended === undefined) this.#timer.wakeAt(source.checkAt);
       }
     } catch (error) {
-      if (!this.#isCut) this.#report(error);
+      if (!this.#isCut) this.#listener.report(error);
       source.checkAt = this.#timer.read() + this.#settings.lease;
     } finally {
       this.#checking.delete(source);

@@ -8,15 +8,14 @@ import { channels, INTROSPECT } from '../diagnostics/channels.ts';
 import { checkTime } from '../hub/shutdown.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
 import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
-import { frameOf } from './chunk-codec.ts';
+import type { FollowRunOptions } from './follow.ts';
 import { checkRunsOptions } from './options.ts';
 import { isRunId, RUN_ID_EXPECTATION } from './run-id.ts';
 import { introspection } from './run-introspection.ts';
 import { RunReaders } from './run-readers.ts';
 import { RunRequests } from './run-requests.ts';
-import type { ChunkReader } from './run-service.ts';
 import { RunsHub } from './runs-hub.ts';
-import { encodeEnd, infoOf } from './wires.ts';
+import { infoOf } from './wires.ts';
 
 /**
  * Creates a router of runs: answers that continue after the request that asked for them has ended.
@@ -38,11 +37,10 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   }
   plainObject('The options of runs(produce, options)', options, '{ store: … }');
   const settings = checkRunsOptions(options);
-  const { wire } = settings;
+  const { control } = settings.wire;
   const router = express.Router({ mergeParams: true }) as RunsRouter<C>;
-  const hub = new RunsHub<C>({
-    ...settings,
-    onError: settings.connections.onError,
+  const hub = new RunsHub<C>(settings, {
+    report: (error) => readers.report(error),
     onStarted: (state) => {
       if (channels.runStart.hasSubscribers) channels.runStart.publish({ router, run: infoOf(state) });
     },
@@ -53,20 +51,8 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
       readers.counters.journalUp = up;
     },
   });
-  const codec: ChunkReader = {
-    frameOf,
-    endOf(state) {
-      try {
-        const text = encodeEnd(wire, infoOf(state));
-        return text === '' ? undefined : Buffer.from(text);
-      } catch (error) {
-        readers.report(error);
-        return undefined;
-      }
-    },
-  };
-  const readers = new RunReaders(settings.connections, codec, wire.control, router);
-  const requests = new RunRequests<C>({ settings, service: hub, readers, codec, produce });
+  const readers = new RunReaders(settings.connections, hub, control, router);
+  const requests = new RunRequests<C>({ settings, service: hub, readers, produce });
   router.use(function runsRouter(req, res, next) {
     requests.origins.handle(req, res, next);
   });
@@ -75,10 +61,11 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
     start: {
       value: async (id: unknown, source: unknown) => {
         checkRunId(id);
-        const make = (typeof source === 'function' ? source : () => source) as Parameters<typeof hub.start>[1];
-        return infoOf((await hub.start(id, make, 'join')).state);
+        const produce = (typeof source === 'function' ? source : () => source) as Parameters<typeof hub.begin>[2];
+        return infoOf((await hub.begin(id, 'join', produce)).state);
       },
     },
+    follow: { value: (id: string, how?: FollowRunOptions) => hub.follow(id, how) },
     stop: {
       value: async (id: unknown) => {
         checkRunId(id);
@@ -88,22 +75,20 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
     status: {
       value: async (id: unknown) => {
         checkRunId(id);
-        return hub.status(id);
+        const state = await hub.state(id);
+        return state && infoOf(state);
       },
     },
     cors: { value: ((req, res, next) => requests.origins.handleInFront(req, res, next)) satisfies Middleware },
     connections: { get: () => readers.registry.open },
     stats: {
-      value: (): RunsStats => {
-        const { ended, chunks, bytes } = hub.stats;
-        return { ...readers.stats(), runs: { running: hub.producing, ended: { ...ended }, chunks, bytes } };
-      },
+      value: (): RunsStats => ({ ...readers.stats(), runs: hub.figures() }),
     },
     close: {
       value: (how: { wait?: number } = {}) => {
         rejectUnknownKeys('option of close()', how, { wait: true });
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, readers, wait, wire.control));
+        return (closing ??= shutDown(hub, readers, wait, control));
       },
     },
     [INTROSPECT]: { value: introspection(readers) },
@@ -115,7 +100,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
 async function shutDown<C>(hub: RunsHub<C>, readers: RunReaders, wait: number, canReconnect: boolean): Promise<void> {
   const start = performance.now();
   readers.isClosing = true;
-  await hub.drain(wait);
+  await hub.finish(wait);
   // A client that continues elsewhere does so at once; for another one, its answer may still end.
   await readers.close(canReconnect ? 0 : Math.max(0, wait - (performance.now() - start)));
   await hub.close();
