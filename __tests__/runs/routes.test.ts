@@ -873,6 +873,9 @@ describe('the router in code', () => {
     await stream.body();
     expect(dataOf(stream.events)).toEqual(['a', 'b', 'done']);
     expect(await chat.start('list', ['x'])).toMatchObject({ id: 'list' });
+    const steps: string[] = [];
+    for await (const { type } of chat.follow('list')) steps.push(type);
+    expect(steps).toEqual(['chunk', 'end']);
     expect(await chat.stop('list')).toBe(false);
     expect(await chat.status('unknown')).toBeUndefined();
   });

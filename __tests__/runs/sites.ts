@@ -84,7 +84,7 @@ export async function site(
   later(() => chat.close());
   const made = await serve((app) => mount(app, chat));
   const open = async (path: string, how: ConnectOptions = {}): Promise<TestStream> => {
-    const stream = await connect(made.server, `/chat${path}`, { timeout: 5000, ...how });
+    const stream = await connect(`${made.url}/chat${path}`, undefined, { timeout: 5000, ...how });
     later(() => stream.close());
     return stream;
   };

@@ -156,7 +156,8 @@ export class RunRequests<C> {
 
   /** Answers 204 if everything has been received and the wire has no last event. */
   #openOrNothing(state: RunState, after: number, stream: StreamRequest, admitted?: Admitted): void {
-    const isOver = state.status !== 'running' && after >= state.chunks && this.#parts.service.endOf(state) === undefined;
+    const isOver =
+      state.status !== 'running' && after >= state.chunks && this.#parts.service.endOf(state) === undefined;
     if (isOver) sendEmpty(stream.res, 204);
     else this.#open(state, after, stream, admitted);
   }
