@@ -13,7 +13,6 @@ import { bundled } from '../browser-client.ts';
 import { complete } from '../model.ts';
 import { running } from '../running.ts';
 import { history, makeChats } from './chats.ts';
-// #region docs
 import express from 'express';
 import { lmdbRuns } from '../../lib/journal/lmdb/index.ts';
 import { runs } from '../../lib/runs/index.ts';
@@ -28,7 +27,6 @@ const answers = runs<string>((run, req) => complete(req.body.prompt, run.signal,
 
 const app = express();
 app.use('/answers', express.json({ limit: '16kb' }), answers);
-// #endregion docs
 
 const here = dirname(fileURLToPath(import.meta.url));
 const chats = makeChats(join(data, 'chats'), lease);
