@@ -13,7 +13,7 @@ import { createExpressMiddleware } from '@trpc/server/adapters/express';
 import express from 'express';
 import { runs } from '../lib/runs/index.ts';
 
-const answers = runs<string>(() => []); // the procedures start and follow the runs; the router itself is not mounted
+const answers = runs(() => []); // the procedures start and follow the runs; the router itself is not mounted
 const t = initTRPC.create();
 const question = (value: unknown) => value as { id: string; prompt: string };
 const position = (value: unknown) => value as { id: string; lastEventId?: string };

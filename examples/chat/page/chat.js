@@ -79,7 +79,7 @@ async function ask(turn) {
     }).catch(() => undefined);
     await response?.body?.cancel();
     if (response?.ok) return;
-    if (response && response.status !== 503) throw new Error(await response.statusText);
+    if (response && response.status !== 503) throw new Error(response.statusText);
     at('notice').textContent = 'The server restarts. Your question is sent again.';
     const seconds = Number(response?.headers.get('Retry-After') ?? 1);
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
