@@ -246,7 +246,9 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { transport, host } = this;
     const { responseState } = transport;
     if (responseState) {
-      if (responseState === 'begun' && this.outbox) host.report(headersAlreadySent(), this);
+      if (responseState === 'begun' && (this.outbox || transport.hasStreamHead)) {
+        host.report(headersAlreadySent(), this);
+      }
       this.abandon('handler');
       return false;
     }
