@@ -52,7 +52,10 @@ export const cases = {
       await stream.event(2);
       await call('events', 'broadcast', 'live');
       await stream.event(3);
-      assert.deepEqual(stream.events.map(({ data }) => data), ['one', 'two', 'three', 'live']);
+      assert.deepEqual(
+        stream.events.map(({ data }) => data),
+        ['one', 'two', 'three', 'live'],
+      );
     },
   },
   reset: {
@@ -69,7 +72,10 @@ export const cases = {
       const names = Array.from({ length: 10 }, (_, n) => `user${n}`);
       const streams = await Promise.all(names.map((name) => send(`/contexts?who=${name}`)));
       const snapshots = await Promise.all(streams.map((stream) => stream.event(0)));
-      assert.deepEqual(snapshots.map(({ data }) => data), names);
+      assert.deepEqual(
+        snapshots.map(({ data }) => data),
+        names,
+      );
     },
   },
   cors: {
@@ -162,7 +168,10 @@ export const cases = {
       assert.deepEqual([refused.status, refused.text], [500, 'refused']);
       const failed = await send('/answers?fail');
       assert.equal(await failed.ending(), 'end');
-      assert.deepEqual(failed.events.map(({ data }) => data), ['one', 'two']);
+      assert.deepEqual(
+        failed.events.map(({ data }) => data),
+        ['one', 'two'],
+      );
       assert.deepEqual(await call('answers', 'errors'), ['of the handler']);
     },
   },
@@ -175,10 +184,16 @@ export const cases = {
       const how = { method: 'POST', headers: { 'content-type': 'application/json', accept: 'application/json' } };
       const post = await send('/posts', { ...how, body: '{"a":1}' });
       assert.equal(await post.ending(), 'end');
-      assert.deepEqual(post.events.map(({ data }) => data), ['one', 'two']);
+      assert.deepEqual(
+        post.events.map(({ data }) => data),
+        ['one', 'two'],
+      );
       const failed = await send('/posts?fail', { ...how, body: '{}' });
       assert.equal(await failed.ending(), 'cut');
-      assert.deepEqual(failed.events.map(({ data }) => data), ['one', 'two']);
+      assert.deepEqual(
+        failed.events.map(({ data }) => data),
+        ['one', 'two'],
+      );
       await call('posts', 'errors');
     },
   },

@@ -8,7 +8,7 @@ export const fronts = {
   compression: async (app) => app.use((await load('compression'))()),
   'compression with a threshold of 0': async (app) => app.use((await load('compression'))({ threshold: 0 })),
   '@polka/compression': async (app) => app.use((await load('@polka/compression'))({ threshold: 0 })),
-  'http-compression': async (app) => app.use((await import('http-compression')).compression({ threshold: 0 })),
+  'http-compression': async (app) => app.use((await load('http-compression'))({ threshold: 0 })),
   helmet: async (app) => app.use((await load('helmet'))()),
   morgan: async (app) => app.use((await load('morgan'))('combined', { stream: { write: () => {} } })),
   'pino-http': async (app) => app.use((await load('pino-http'))({ enabled: false })),
@@ -43,18 +43,33 @@ export const fronts = {
   'express-requests-logger': async (app) =>
     app.use((await load('express-requests-logger'))({ logger: { info() {}, error() {}, warn() {} } })),
   'express-interceptor': async (app) =>
-    app.use((await load('express-interceptor'))(() => ({ isInterceptable: () => false, intercept: (body, send) => send(body) }))),
-  'express-async-errors': () => load('express-async-errors'),
+    app.use(
+      (await load('express-interceptor'))(() => ({
+        isInterceptable: () => false,
+        intercept: (body, send) => send(body),
+      })),
+    ),
 };
 
 /** Each makes a server other than `node:http`'s. */
 export const servers = {
   https: async (app, certificate) => (await import('node:https')).createServer(certificate, app),
-  // Express' prototypes extend those of HTTP/1. The bridge makes them extend those of HTTP/2's compatibility layer instead.
-  http2: async (app, certificate, express) => {
-    const bridged = (await load('http2-express-bridge'))(express);
-    bridged.use(app);
-    return (await import('node:http2')).createSecureServer({ ...certificate, allowHTTP1: true }, bridged);
-  },
+  http2: async (app, certificate) =>
+    (await import('node:http2')).createSecureServer(certificate, (req, res) =>
+      app(req, res, () => {
+        res.statusCode = 404;
+        res.end();
+      }),
+    ),
+  'http2 bridge': async (app, certificate) =>
+    (await import('node:http2')).createSecureServer({ ...certificate, allowHTTP1: true }, app),
   spdy: async (app, certificate) => (await load('spdy')).createServer(certificate, app),
+};
+
+/** Each makes Express work with a server. Its prototypes extend those of HTTP/1, which the responses of HTTP/2 are not. */
+export const bridges = {
+  'http2 bridge': async (express) => {
+    const bridge = await load('http2-express-bridge');
+    return () => bridge(express); // an application
+  },
 };

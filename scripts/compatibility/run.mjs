@@ -19,7 +19,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { certificate } from '../../__tests__/fixtures/certificate.ts';
 import { cases } from './cases.mjs';
-import { testClients } from './clients.mjs';
+import { clientCases } from './client-cases.mjs';
+import { clients } from './clients.mjs';
 import { writeTables } from './tables.mjs';
 import { packages, runtimes } from './subjects.mjs';
 import { clientOf, within } from './wire.mjs';
@@ -33,25 +34,28 @@ const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
 });
 
-const chosen = (positionals[0] === 'runtimes' ? runtimes : [...runtimes, ...packages]).filter(
-  ({ name }) => flags.only === undefined || name.toLowerCase().includes(flags.only.toLowerCase()),
+const isChosen = (name) => flags.only === undefined || name.toLowerCase().includes(flags.only.toLowerCase());
+const chosen = (positionals[0] === 'runtimes' ? runtimes : [...runtimes, ...packages]).filter(({ name }) =>
+  isChosen(name),
 );
+const chosenClients = positionals[0] === 'runtimes' ? [] : clients.filter(({ name }) => isChosen(name));
 const isComplete = positionals.length === 0 && flags.only === undefined;
 
 await prepare();
 const results = [];
 for (const subject of chosen) results.push(await test(subject));
-if (isComplete) results.push(...(await testClients(join(cache, 'packages'))));
-const count = (outcome) => results.flatMap(({ outcomes }) => Object.values(outcomes)).filter(({ type }) => type === outcome).length;
+for (const client of chosenClients) results.push(await test(client));
+const count = (outcome) =>
+  results.flatMap(({ outcomes }) => Object.values(outcomes)).filter(({ type }) => type === outcome).length;
 const [passed, failed] = [count('passed') + count('known'), count('failed')];
-if (isComplete) await writeTables(join(root, 'docs/compatibility.md'), results);
+if (isComplete) await writeTables(join(root, 'docs/compatibility.md'), root, results);
 console.log(`${passed} passed, ${failed} failed`);
 if (flags.report) await writeFile(flags.report, JSON.stringify({ passed, failed }));
 process.exitCode = failed === 0 ? 0 : 1;
 
 /** Installs the programs and packages, and the package of this repository as npm would publish it. */
 async function prepare() {
-  const folders = [...new Set(['runtimes', ...chosen.map(({ folder }) => folder)])];
+  const folders = [...new Set(['runtimes', ...[...chosen, ...chosenClients].map(({ folder }) => folder)])];
   await mkdir(cache, { recursive: true });
   const packed = await mkdtemp(join(cache, 'packed-'));
   await run('npm', ['pack', '--pack-destination', packed], { cwd: root });
@@ -70,7 +74,8 @@ async function prepare() {
     }
     await rm(join(folder, 'node_modules/sse-router'), { recursive: true, force: true });
     await cp(join(packed, 'package'), join(folder, 'node_modules/sse-router'), { recursive: true });
-    for (const file of ['server.mjs', 'fronts.mjs', 'opentelemetry.mjs', 'sentry.mjs']) await cp(join(here, file), join(folder, file));
+    for (const file of ['server.mjs', 'fronts.mjs', 'opentelemetry.mjs', 'sentry.mjs', 'client-program.mjs'])
+      await cp(join(here, file), join(folder, file));
   }
   await rm(packed, { recursive: true });
 }
@@ -89,10 +94,14 @@ async function test(subject) {
   let server;
   try {
     server = await startServer(subject, folder, program);
-    for (const [key, { only, check }] of Object.entries(cases)) {
-      if (only?.(subject) === false) continue;
-      const client = clientOf(subject.server ?? 'http', server.port);
-      const error = await within(check({ ...server, ...client }), key, 15_000).then(() => undefined, (thrown) => thrown);
+    for (const [key, { only, check }] of Object.entries(group === 'clients' ? clientCases : cases)) {
+      if (only?.(subject) === false || subject.cases?.includes(key) === false) continue;
+      const client =
+        group === 'clients' ? startClient(subject, folder, program) : clientOf(subject.server ?? 'http', server.port);
+      const error = await within(check({ ...server, ...client }), key, 15_000).then(
+        () => undefined,
+        (thrown) => thrown,
+      );
       client.close();
       outcomes[key] = outcomeOf(error, known[key]);
     }
@@ -100,7 +109,8 @@ async function test(subject) {
     outcomes.opens = outcomeOf(error, known.start);
   }
   await server?.stop();
-  for (const [key, { type, message }] of Object.entries(outcomes)) if (type === 'failed') console.log(`  FAILED  ${key}: ${message}`);
+  for (const [key, { type, message }] of Object.entries(outcomes))
+    if (type === 'failed') console.log(`  FAILED  ${key}: ${message}`);
   const failed = Object.values(outcomes).filter(({ type }) => type === 'failed').length;
   const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(5);
   console.log(`${failed === 0 ? 'passed' : 'FAILED'}  ${seconds} s  ${name}`);
@@ -115,11 +125,12 @@ function outcomeOf(error, known) {
 }
 
 function programOf({ command }) {
-  return command[0] === 'node-24' ? [join(cache, 'runtimes/node_modules/node-24/bin/node'), ...command.slice(1)] : command;
+  return /^node-\d+$/.test(command[0]) ? [join(cache, 'runtimes/node_modules', command[0], 'bin/node')] : command;
 }
 
 async function versionOf(folder, pack, server) {
-  const of = (at) => readFile(join(at, 'node_modules', pack, 'package.json'), 'utf8').then((text) => JSON.parse(text).version);
+  const of = (at) =>
+    readFile(join(at, 'node_modules', pack, 'package.json'), 'utf8').then((text) => JSON.parse(text).version);
   if (pack.startsWith('node-')) return of(join(cache, 'runtimes')).catch(() => server?.version);
   return of(folder).catch(() => undefined);
 }
@@ -169,6 +180,25 @@ async function startServer(subject, folder, [program, ...args]) {
     await stop();
     throw new Error(`${error.message} ${noise}`, { cause: error });
   }
+}
+
+/** Returns a function that starts the program of a client, and one that ends it. */
+function startClient({ client }, folder, [program]) {
+  const children = [];
+  const open = (url) => {
+    const child = spawn(program, ['--experimental-eventsource', '--no-warnings', 'client-program.mjs', client, url], {
+      cwd: folder,
+    });
+    children.push(child);
+    const events = [];
+    createInterface({ input: child.stdout }).on(
+      'line',
+      (line) => line.startsWith('@') && events.push(JSON.parse(line.slice(1))),
+    );
+    child.stderr.setEncoding('utf8').on('data', (text) => flags.only && process.stderr.write(text));
+    return events;
+  };
+  return { open, close: () => children.forEach((child) => child.kill('SIGKILL')) };
 }
 
 /** Resolves when a condition is true. */

@@ -8,11 +8,12 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { memoryJournal, sse } from 'sse-router';
-import { fronts, servers } from './fronts.mjs';
+import { bridges, fronts, servers } from './fronts.mjs';
 
 const { framework = 'express', front, server = 'http', lmdbPath, certificate } = JSON.parse(process.env.COMPATIBILITY);
 const require = createRequire(import.meta.url);
-const { default: express } = await import(framework);
+const { default: imported } = await import(framework);
+const express = bridges[server] === undefined ? imported : await bridges[server](imported);
 
 const quiet = { retry: 1000, heartbeat: false };
 const tenant = new AsyncLocalStorage();
@@ -20,16 +21,20 @@ const errors = [];
 const onError = (error) => errors.push(error.message);
 const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** The query of a request. Without an Express application, `req.query` does not exist. */
+const queryOf = ({ url }) => Object.fromEntries(new URL(url, 'http://x').searchParams);
+
 function handle(conn, req) {
-  if (req.query.join) conn.join(req.query.join);
-  if (req.query.push) conn.push(req.query.push);
+  const { join, push } = queryOf(req);
+  if (join) conn.join(join);
+  if (push) conn.push(push);
 }
 
 async function* answer(_conn, req) {
   yield 'one';
   await later(20);
   yield 'two';
-  if (req.query.fail !== undefined) throw new Error('of the handler');
+  if ('fail' in queryOf(req)) throw new Error('of the handler');
 }
 
 const page = 'https://page.example';
@@ -64,15 +69,23 @@ if (lmdbPath !== undefined) {
 }
 
 const app = express();
-app.set('env', 'test'); // Express prints no errors
+app.set?.('env', 'test'); // Express prints no errors
+let requests = 0;
+app.use((_req, _res, next) => {
+  requests++;
+  next();
+});
 if (front !== undefined) await fronts[front](app, express);
-app.use('/contexts', (req, _res, next) => tenant.run(req.query.who, next));
+app.use('/contexts', (req, _res, next) => tenant.run(queryOf(req).who, next));
 for (const [name, router] of Object.entries(routers)) app.use(`/${name}`, router);
-app.get('/plain', (_req, res) => void res.send('plain'));
+app.get('/plain', (_req, res) => void res.end('plain'));
 // oxlint-disable-next-line no-unused-vars -- Express recognises an error handler by its four parameters
-app.use((error, _req, res, _next) => void res.status(500).send('refused'));
+app.use((error, _req, res, _next) => {
+  res.statusCode = 500;
+  res.end('refused');
+});
 
-const listener = server === 'http' ? createServer(app) : await servers[server](app, certificate, express);
+const listener = server === 'http' ? createServer(app) : await servers[server](app, certificate);
 listener.listen(0, '127.0.0.1', () => print({ port: listener.address().port, missing, version: versionOf() }));
 
 const actions = {
@@ -83,6 +96,8 @@ const actions = {
   close: (router) => router.close(),
   push: (router, ...args) => void [...router.connections].map((conn) => conn.push(...args)),
   flood: (router, bytes) => void [...router.connections].map((conn) => conn.push('x'.repeat(bytes))),
+  closeAll: (router) => void [...router.connections].map((conn) => conn.close({ retry: 50 })),
+  requests: () => requests,
   end: (router) => void [...router.connections].map((conn) => conn.end()),
   errors: () => errors.splice(0),
 };

@@ -54,7 +54,8 @@ export class Answer {
         this.#waiting.delete(check);
         settle(value);
       };
-      const fail = (why) => stop(reject, new Error(`${what}: ${why}; received ${JSON.stringify(this.text.slice(-300))}`));
+      const fail = (why) =>
+        stop(reject, new Error(`${what}: ${why}; received ${JSON.stringify(this.text.slice(-300))}`));
       const check = () => {
         if (condition(this)) stop(resolve);
         else if (this.over !== undefined) fail(`the body is over (${this.over})`);
@@ -91,7 +92,7 @@ function parse(block) {
 /** Returns a function that sends requests to a server, and one that closes all its connections. */
 export function clientOf(server, port) {
   const open = new Set();
-  const isHttp2 = server === 'http2' || server === 'spdy';
+  const isHttp2 = server.startsWith('http2') || server === 'spdy';
   const secure = { rejectUnauthorized: false };
   const session = isHttp2 ? connectHttp2(`https://127.0.0.1:${port}`, secure) : undefined;
   session?.on('error', () => {});
