@@ -219,6 +219,16 @@ export const cases = {
       assert.equal((await stream.event(1)).data, 'live');
     },
   },
+  spans: {
+    text: 'instrumentation reports the spans of requests (checked with OpenTelemetry)',
+    only: ({ hasSpans }) => hasSpans === true,
+    async check({ send, call, eventually }) {
+      await (await send('/plain')).ending();
+      const stream = await send('/answers');
+      await stream.ending();
+      await eventually(async () => (await call('events', 'spans')) >= 2, 'two spans');
+    },
+  },
   others: {
     text: 'other routes of the application answer as before',
     async check({ send }) {

@@ -97,7 +97,9 @@ async function test(subject) {
     for (const [key, { only, check }] of Object.entries(group === 'clients' ? clientCases : cases)) {
       if (only?.(subject) === false || subject.cases?.includes(key) === false) continue;
       const client =
-        group === 'clients' ? startClient(subject, folder, program) : clientOf(subject.server ?? 'http', server.port);
+        group === 'clients'
+          ? startClient(subject, folder, program)
+          : clientOf(subject.server ?? 'http', server.port, subject.requestHeaders);
       const error = await within(check({ ...server, ...client }), key, 15_000).then(
         () => undefined,
         (thrown) => thrown,
@@ -137,10 +139,10 @@ async function versionOf(folder, pack, server) {
 
 /** Starts the server of a subject. @returns its port, and functions to control it */
 async function startServer(subject, folder, [program, ...args]) {
-  const { framework, front, server, env = {}, flags: more = [], withLmdb } = subject;
+  const { framework, front, server, headers, env = {}, flags: more = [], withLmdb } = subject;
   const data = await mkdtemp(join(tmpdir(), 'compatibility-'));
   const lmdbPath = withLmdb ? join(data, 'log') : undefined;
-  const settings = JSON.stringify({ framework, front, server, lmdbPath, certificate });
+  const settings = JSON.stringify({ framework, front, server, headers, lmdbPath, certificate });
   const child = spawn(program, [...args, ...more, 'server.mjs'], {
     cwd: folder,
     env: { ...process.env, NODE_ENV: 'production', NODE_OPTIONS: '', ...env, COMPATIBILITY: settings },

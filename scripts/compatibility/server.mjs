@@ -4,18 +4,26 @@
  * Invariant: it is controlled by lines of JSON on its standard input and output, which no middleware sees.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { memoryJournal, sse } from 'sse-router';
 import { bridges, fronts, servers } from './fronts.mjs';
 
-const { framework = 'express', front, server = 'http', lmdbPath, certificate } = JSON.parse(process.env.COMPATIBILITY);
+const {
+  framework = 'express',
+  front,
+  server = 'http',
+  headers = {},
+  lmdbPath,
+  certificate,
+} = JSON.parse(process.env.COMPATIBILITY);
 const require = createRequire(import.meta.url);
 const { default: imported } = await import(framework);
 const express = bridges[server] === undefined ? imported : await bridges[server](imported);
 
-const quiet = { retry: 1000, heartbeat: false };
+const quiet = { retry: 1000, heartbeat: false, headers };
 const tenant = new AsyncLocalStorage();
 const errors = [];
 const onError = (error) => errors.push(error.message);
@@ -39,7 +47,7 @@ async function* answer(_conn, req) {
 
 const page = 'https://page.example';
 const routers = {
-  events: sse(handle, { retry: 1000, heartbeat: 250, onError }),
+  events: sse(handle, { ...quiet, heartbeat: 250, onError }),
   cors: sse(handle, { ...quiet, cors: { origin: page, credentials: true } }),
   // The handlers of many clients settle in the same tick.
   contexts: sse(() => later(50), { ...quiet, snapshot: () => ({ data: String(tenant.getStore()) }) }),
@@ -95,9 +103,11 @@ const actions = {
   disconnect: (router, ...args) => router.disconnect(...args),
   close: (router) => router.close(),
   push: (router, ...args) => void [...router.connections].map((conn) => conn.push(...args)),
-  flood: (router, bytes) => void [...router.connections].map((conn) => conn.push('x'.repeat(bytes))),
+  flood: (router, bytes) =>
+    void [...router.connections].map((conn) => conn.push(randomBytes(bytes / 2).toString('hex'))),
   closeAll: (router) => void [...router.connections].map((conn) => conn.close({ retry: 50 })),
   requests: () => requests,
+  spans: () => globalThis.exportedSpans,
   end: (router) => void [...router.connections].map((conn) => conn.end()),
   errors: () => errors.splice(0),
 };

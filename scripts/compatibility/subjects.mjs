@@ -67,14 +67,26 @@ const frameworks = [
   }),
 ];
 
+/** Compressors compress only if the client accepts it. `compression` also respects the `no-transform` of the router's own headers. */
+const gzip = { requestHeaders: { 'accept-encoding': 'gzip' } };
+const more = {
+  compression: gzip,
+  'compression with a threshold of 0': { ...gzip, headers: { 'Cache-Control': 'no-cache' } },
+  '@polka/compression': gzip,
+  'http-compression': gzip,
+};
+
 const middleware = Object.keys(fronts).map((name) => {
-  const [pack] = name.split(' with ');
-  return onNode('middleware', name, name === 'express.json()' ? 'express' : pack, { front: name });
+  const pack = name === 'express.json()' ? 'express' : name.split(' with ')[0];
+  const label = more[name]?.headers === undefined ? name : 'compression, without `no-transform`';
+  return onNode('middleware', label, pack, { front: name, ...more[name] });
 });
 
 const instrumentation = [
   onNode('instrumentation', 'OpenTelemetry (http, express)', '@opentelemetry/sdk-node', {
     flags: ['--import', './opentelemetry.mjs'],
+    env: { OTEL_BSP_SCHEDULE_DELAY: '100' },
+    hasSpans: true,
   }),
   onNode('instrumentation', 'dd-trace', 'dd-trace', {
     flags: ['--import', 'dd-trace/initialize.mjs'],

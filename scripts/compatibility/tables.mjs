@@ -88,14 +88,14 @@ function section([group, title, column, text], results) {
     return `| ${name} | ${version ?? ''} | ${passed} of ${all.length} | ${notes.join('; ')} |`;
   });
   const heading = `## ${title}\n\n${text}\n\n| ${column} | version | checks passed | deviation |\n|---|---|---|---|`;
-  return `${heading}\n${rows.join('\n')}\n\n${checksOf(group, results)}`;
+  return `${heading}\n${rows.join('\n')}\n${checksOf(group)}`;
 }
 
 /** Lists the checks where they are first used. */
 function checksOf(group) {
   if (group !== 'runtimes' && group !== 'clients') return '';
   const list = Object.values(group === 'clients' ? clientCases : cases).map(({ text }) => `- ${text}`);
-  return `The checks${group === 'runtimes' ? ', also those of the next three tables' : ''}:\n\n${list.join('\n')}\n`;
+  return `\nThe checks${group === 'runtimes' ? ', also those of the next three tables' : ''}:\n\n${list.join('\n')}\n`;
 }
 
 async function otherTests(root) {

@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { request as requestTls } from 'node:https';
+import { constants, gunzipSync } from 'node:zlib';
 
 const TIMEOUT_MS = 3000;
 
@@ -40,9 +41,15 @@ export class Answer {
     return blocks.map(parse).filter((event) => event.data !== undefined);
   }
 
+  /** What has arrived, without gzip. */
+  get #decoded() {
+    if (this.headers['content-encoding'] !== 'gzip') return this.bytes;
+    return this.bytes.length < 10 ? Buffer.alloc(0) : gunzipSync(this.bytes, { finishFlush: constants.Z_SYNC_FLUSH });
+  }
+
   #receive(chunk) {
     this.#chunks.push(chunk);
-    this.text = this.bytes.toString();
+    this.text = this.#decoded.toString();
     for (const wake of this.#waiting) wake();
   }
 
@@ -89,8 +96,8 @@ function parse(block) {
   return event;
 }
 
-/** Returns a function that sends requests to a server, and one that closes all its connections. */
-export function clientOf(server, port) {
+/** Returns a function that sends requests to a server, and one that closes all its connections. `common`: headers of all requests. */
+export function clientOf(server, port, common) {
   const open = new Set();
   const isHttp2 = server.startsWith('http2') || server === 'spdy';
   const secure = { rejectUnauthorized: false };
@@ -98,7 +105,7 @@ export function clientOf(server, port) {
   session?.on('error', () => {});
 
   async function send(path, { method = 'GET', headers = {}, body } = {}) {
-    const answer = await (isHttp2 ? sendHttp2 : sendHttp1)(path, method, headers, body);
+    const answer = await (isHttp2 ? sendHttp2 : sendHttp1)(path, method, { ...common, ...headers }, body);
     open.add(answer);
     return answer;
   }
