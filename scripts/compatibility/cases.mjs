@@ -8,6 +8,16 @@ import { gunzipSync, constants } from 'node:zlib';
 const page = 'https://page.example';
 const types = { accept: 'text/event-stream' };
 
+async function checkJournal({ send, call, missing }, router) {
+  assert.equal(missing[router], undefined);
+  const id = await call(router, 'broadcast', 'seen');
+  await call(router, 'broadcast', 'missed');
+  const stream = await send(`/${router}`, { headers: { 'last-event-id': id } });
+  assert.equal((await stream.event(0)).data, 'missed');
+  await call(router, 'broadcast', 'live');
+  assert.equal((await stream.event(1)).data, 'live');
+}
+
 /** @type {Record<string, { text: string, only?: (settings: object) => boolean, check: (server: object) => Promise<void> }>} */
 export const cases = {
   opens: {
@@ -208,16 +218,18 @@ export const cases = {
   },
   lmdb: {
     text: 'the journal in LMDB: broadcasts and resume',
-    only: ({ withLmdb }) => withLmdb === true,
-    async check({ send, call, missing }) {
-      assert.equal(missing.lmdb, undefined);
-      const id = await call('lmdb', 'broadcast', 'seen');
-      await call('lmdb', 'broadcast', 'missed');
-      const stream = await send('/lmdb', { headers: { 'last-event-id': id } });
-      assert.equal((await stream.event(0)).data, 'missed');
-      await call('lmdb', 'broadcast', 'live');
-      assert.equal((await stream.event(1)).data, 'live');
-    },
+    only: ({ withJournals }) => withJournals === true,
+    check: (server) => checkJournal(server, 'lmdb'),
+  },
+  ioredis: {
+    text: 'the journal in Redis with ioredis: the same',
+    only: ({ withJournals, redisPort }) => withJournals === true && redisPort !== undefined,
+    check: (server) => checkJournal(server, 'ioredis'),
+  },
+  noderedis: {
+    text: 'the journal in Redis with node-redis: the same',
+    only: ({ withJournals, redisPort }) => withJournals === true && redisPort !== undefined,
+    check: (server) => checkJournal(server, 'noderedis'),
   },
   spans: {
     text: 'instrumentation reports the spans of requests (checked with OpenTelemetry)',

@@ -11,7 +11,9 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -42,12 +44,15 @@ const chosenClients = positionals[0] === 'runtimes' ? [] : clients.filter(({ nam
 const isComplete = positionals.length === 0 && flags.only === undefined;
 
 await prepare();
+const redis = await startRedis();
 const results = [];
 for (const subject of chosen) results.push(await test(subject));
 for (const client of chosenClients) results.push(await test(client));
+redis?.stop();
 const count = (outcome) =>
   results.flatMap(({ outcomes }) => Object.values(outcomes)).filter(({ type }) => type === outcome).length;
-const [passed, failed] = [count('passed') + count('known'), count('failed')];
+const missing = results.filter(({ outcomes }) => Object.keys(outcomes).length === 0).length;
+const [passed, failed] = [count('passed') + count('known'), count('failed') + missing];
 if (isComplete) await writeTables(join(root, 'docs/compatibility.md'), root, results);
 console.log(`${passed} passed, ${failed} failed`);
 if (flags.report) await writeFile(flags.report, JSON.stringify({ passed, failed }));
@@ -80,6 +85,24 @@ async function prepare() {
   await rm(packed, { recursive: true });
 }
 
+/** Starts a Redis server, if its program is on this machine. */
+async function startRedis() {
+  const listener = createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address();
+  listener.close();
+  const options = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+  const child = spawn('redis-server', options, { stdio: ['ignore', 'pipe', 'ignore'] });
+  const ready = new Promise((resolve) => {
+    child.on('error', () => resolve(false));
+    child.on('exit', () => resolve(false));
+    child.stdout?.setEncoding('utf8').on('data', (text) => text.includes('Ready to accept') && resolve(true));
+  });
+  if (await ready) return { port, stop: () => child.kill('SIGKILL') };
+  console.log('redis-server is not on this machine, so the checks of the journal in Redis are left out.');
+  return undefined;
+}
+
 /** Runs all checks against one subject. @returns its version, and the outcome of each check */
 async function test(subject) {
   const { name, group, pack, known = {} } = subject;
@@ -95,7 +118,7 @@ async function test(subject) {
   try {
     server = await startServer(subject, folder, program);
     for (const [key, { only, check }] of Object.entries(group === 'clients' ? clientCases : cases)) {
-      if (only?.(subject) === false || subject.cases?.includes(key) === false) continue;
+      if (only?.({ ...subject, redisPort: redis?.port }) === false || subject.cases?.includes(key) === false) continue;
       const client =
         group === 'clients'
           ? startClient(subject, folder, program)
@@ -139,10 +162,10 @@ async function versionOf(folder, pack, server) {
 
 /** Starts the server of a subject. @returns its port, and functions to control it */
 async function startServer(subject, folder, [program, ...args]) {
-  const { framework, front, server, headers, env = {}, flags: more = [], withLmdb } = subject;
+  const { framework, front, server, headers, env = {}, flags: more = [], withJournals } = subject;
   const data = await mkdtemp(join(tmpdir(), 'compatibility-'));
-  const lmdbPath = withLmdb ? join(data, 'log') : undefined;
-  const settings = JSON.stringify({ framework, front, server, headers, lmdbPath, certificate });
+  const journals = withJournals ? { lmdbPath: join(data, 'log'), redisPort: redis?.port } : {};
+  const settings = JSON.stringify({ framework, front, server, headers, certificate, ...journals });
   const child = spawn(program, [...args, ...more, 'server.mjs'], {
     cwd: folder,
     env: { ...process.env, NODE_ENV: 'production', NODE_OPTIONS: '', ...env, COMPATIBILITY: settings },

@@ -17,6 +17,7 @@ const {
   server = 'http',
   headers = {},
   lmdbPath,
+  redisPort,
   certificate,
 } = JSON.parse(process.env.COMPATIBILITY);
 const require = createRequire(import.meta.url);
@@ -74,6 +75,20 @@ if (lmdbPath !== undefined) {
     await history.open();
     return sse(handle, { ...quiet, history });
   });
+}
+if (redisPort !== undefined) {
+  const { redisJournal } = await import('sse-router/redis');
+  const clients = {
+    ioredis: async () => new (await import('ioredis')).Redis(redisPort, '127.0.0.1', { lazyConnect: true }),
+    noderedis: async () => (await import('redis')).createClient({ url: `redis://127.0.0.1:${redisPort}` }),
+  };
+  for (const [name, make] of Object.entries(clients)) {
+    await optional(name, async () => {
+      const history = redisJournal(await make(), { key: `${name}:${process.pid}` });
+      await history.open();
+      return sse(handle, { ...quiet, history });
+    });
+  }
 }
 
 const app = express();

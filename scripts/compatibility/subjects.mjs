@@ -12,7 +12,7 @@ const runtime = (name, pack, command, more = {}) => ({
   name,
   pack,
   command,
-  withLmdb: true,
+  withJournals: true,
   ...more,
 });
 const node = (major) => runtime(`Node.js ${major}`, `node-${major}`, [`node_modules/node-${major}/bin/node`]);

@@ -38,7 +38,7 @@ const OTHER_TESTS = [
 ];
 
 const GROUPS = [
-  ['runtimes', 'Runtimes', 'runtime', 'With Express 5, and with the journal in LMDB.'],
+  ['runtimes', 'Runtimes', 'runtime', 'With Express 5, and with the journals in LMDB and Redis.'],
   ['servers', 'Servers and Express', 'server', 'On Node.js 24, if the row names no other version.'],
   [
     'middleware',
