@@ -333,7 +333,7 @@ export const mutants = [
     part: 'is behind when it closes',
   },
   {
-    name: 'a client with a foreign id counts as a new one',
+    name: 'a foreign id counts as no id',
     file: 'connection/server-connection.ts',
     from: "if (this.clientId !== '' && getsPositions(this)) {",
     to: 'if (broughtId(this) && getsPositions(this)) {',
