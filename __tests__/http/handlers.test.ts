@@ -311,7 +311,7 @@ test.each<[how: string, send: (res: Response) => void]>([
 
 test.each<[how: string, answer: (res: Response) => void]>([
   ['begins an answer of another type', (res) => void res.type('text/plain').write('x')],
-  ['begins an answer with another status', (res) => void res.status(403).flushHeaders()],
+  ['begins an answer with another status', (res) => res.status(403).flushHeaders()],
   ['ends an answer without a type', (res) => void res.end('x')],
   [
     'begins an answer of another type with writeHead',

@@ -37,7 +37,8 @@ const openers = {
     const { fetchEventSource } = await import('@microsoft/fetch-event-source');
     const abort = new AbortController();
     await fetchEventSource(url, {
-      ...{ signal: abort.signal, openWhenHidden: true },
+      signal: abort.signal,
+      openWhenHidden: true,
       async onopen({ status }) {
         if (status === 204) abort.abort(); // its documentation leaves the check of the status to the application
       },

@@ -2,7 +2,12 @@
  * The clients for Node.js that are tested. Those of browsers are in docs/client-comparison.md.
  */
 const client = (name, pack, more = {}) => ({
-  ...{ group: 'clients', folder: 'packages', name, pack, client: name, command: ['node-24'] },
+  group: 'clients',
+  folder: 'packages',
+  name,
+  pack,
+  client: name,
+  command: ['node-24'],
   ...more,
 });
 

@@ -27,20 +27,22 @@ export const runtimes = [
   node(26),
   runtime('Bun', `@oven/bun-${platform}`, [`node_modules/@oven/bun-${platform}/bin/bun`]),
   runtime('Deno', `@deno/${denoPlatform}`, [
-    ...[
-      `node_modules/@deno/${denoPlatform}/deno`,
-      'run',
-      '--allow-all',
-      '--node-modules-dir=manual',
-      '--no-lock',
-      '--quiet',
-    ],
+    `node_modules/@deno/${denoPlatform}/deno`,
+    'run',
+    '--allow-all',
+    '--node-modules-dir=manual',
+    '--no-lock',
+    '--quiet',
   ]),
 ];
 
 /** These run on Node.js 24, because some of the packages need it. */
 const onNode = (group, name, pack, more = {}) => ({
-  ...{ group, folder: 'packages', name, pack, command: ['node-24'] },
+  group,
+  folder: 'packages',
+  name,
+  pack,
+  command: ['node-24'],
   ...more,
 });
 
@@ -54,16 +56,16 @@ const frameworks = [
     framework: 'express4',
   }),
   onNode('servers', 'spdy, Express 4, Node.js 20', 'spdy', {
-    ...{ server: 'spdy', framework: 'express4', command: ['node-20'] },
+    server: 'spdy',
+    framework: 'express4',
+    command: ['node-20'],
     cases: ['opens', 'push', 'methods', 'others'],
     known: { push: 'two `res.write()` in one tick stop every later write of a response, also without this package' },
   }),
   onNode('servers', 'spdy, Node.js 24', 'spdy', {
-    ...{
-      server: 'spdy',
-      framework: 'express4',
-      known: { start: 'spdy does not load: it uses an internal module that Node.js has removed' },
-    },
+    server: 'spdy',
+    framework: 'express4',
+    known: { start: 'spdy does not load: it uses an internal module that Node.js has removed' },
   }),
 ];
 

@@ -15,26 +15,34 @@ const run = promisify(execFile);
 
 /** What other tests of this repository start. Each version is read from the program or the package that they use. */
 const OTHER_TESTS = [
-  ['nginx', { program: 'nginx', args: ['-v'] }, 'proxies/'],
-  ['HAProxy', { program: 'haproxy', args: ['-v'] }, 'proxies/'],
-  ['Varnish', { program: 'varnishd', args: ['-V'] }, 'proxies/'],
-  ['Caddy', { program: 'caddy', args: ['version'] }, 'proxies/'],
-  ['Apache', { program: 'apache2', args: ['-v'] }, 'proxies/'],
-  ['curl', { program: 'curl', args: ['--version'] }, 'proxies/'],
-  ['Firefox', { program: 'firefox-esr', args: ['--version'] }, 'proxies/'],
-  ['Chromium', { pack: '@sparticuz/chromium' }, 'clients/browser.test.ts'],
-  ['event-source-polyfill (Yaffle)', { pack: 'event-source-polyfill' }, 'clients/node-clients.test.ts'],
-  ['eventsource-polyfill (amvtek)', { pack: 'eventsource-polyfill' }, 'clients/polyfills.test.ts'],
-  ['openai', { pack: 'openai' }, 'clients/ai-clients.test.ts'],
-  ['@anthropic-ai/sdk', { pack: '@anthropic-ai/sdk' }, 'clients/ai-clients.test.ts'],
-  ['ai (AI SDK)', { pack: 'ai' }, 'clients/ai-clients.test.ts'],
-  ['tRPC `tracked()`', { pack: '@trpc/server' }, 'examples/examples.test.ts'],
-  ['Redis', { program: 'redis-server', args: ['--version'] }, 'journal/redis/'],
-  ['ioredis', { pack: 'ioredis' }, 'journal/redis/'],
-  ['node-redis', { pack: 'redis' }, 'journal/redis/'],
-  ['pg', { pack: 'pg' }, 'journal/postgres/'],
-  ['lmdb', { pack: 'lmdb' }, 'journal/lmdb/'],
-  ['prom-client', { pack: 'prom-client' }, 'metrics/'],
+  { name: 'nginx', source: { program: 'nginx', args: ['-v'] }, tests: 'proxies/' },
+  { name: 'HAProxy', source: { program: 'haproxy', args: ['-v'] }, tests: 'proxies/' },
+  { name: 'Varnish', source: { program: 'varnishd', args: ['-V'] }, tests: 'proxies/' },
+  { name: 'Caddy', source: { program: 'caddy', args: ['version'] }, tests: 'proxies/' },
+  { name: 'Apache', source: { program: 'apache2', args: ['-v'] }, tests: 'proxies/' },
+  { name: 'curl', source: { program: 'curl', args: ['--version'] }, tests: 'proxies/' },
+  { name: 'Firefox', source: { program: 'firefox-esr', args: ['--version'] }, tests: 'proxies/' },
+  { name: 'Chromium', source: { pack: '@sparticuz/chromium' }, tests: 'clients/browser.test.ts' },
+  {
+    name: 'event-source-polyfill (Yaffle)',
+    source: { pack: 'event-source-polyfill' },
+    tests: 'clients/node-clients.test.ts',
+  },
+  {
+    name: 'eventsource-polyfill (amvtek)',
+    source: { pack: 'eventsource-polyfill' },
+    tests: 'clients/polyfills.test.ts',
+  },
+  { name: 'openai', source: { pack: 'openai' }, tests: 'clients/ai-clients.test.ts' },
+  { name: '@anthropic-ai/sdk', source: { pack: '@anthropic-ai/sdk' }, tests: 'clients/ai-clients.test.ts' },
+  { name: 'ai (AI SDK)', source: { pack: 'ai' }, tests: 'clients/ai-clients.test.ts' },
+  { name: 'tRPC `tracked()`', source: { pack: '@trpc/server' }, tests: 'examples/examples.test.ts' },
+  { name: 'Redis', source: { program: 'redis-server', args: ['--version'] }, tests: 'journal/redis/' },
+  { name: 'ioredis', source: { pack: 'ioredis' }, tests: 'journal/redis/' },
+  { name: 'node-redis', source: { pack: 'redis' }, tests: 'journal/redis/' },
+  { name: 'pg', source: { pack: 'pg' }, tests: 'journal/postgres/' },
+  { name: 'lmdb', source: { pack: 'lmdb' }, tests: 'journal/lmdb/' },
+  { name: 'prom-client', source: { pack: 'prom-client' }, tests: 'metrics/' },
 ];
 
 const GROUPS = [
@@ -100,7 +108,7 @@ function checksOf(group) {
 
 async function otherTests(root) {
   const rows = [];
-  for (const [name, source, tests] of OTHER_TESTS) {
+  for (const { name, source, tests } of OTHER_TESTS) {
     const version = await (source.pack === undefined ? programVersion(source) : packageVersion(root, source.pack));
     rows.push(`| ${name} | ${version ?? 'not on this machine'} | \`__tests__/${tests}\` |`);
   }

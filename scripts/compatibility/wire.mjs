@@ -112,7 +112,12 @@ export function clientOf(server, port, common) {
 
   async function sendHttp1(path, method, headers, body) {
     const sent = (server === 'https' ? requestTls : request)({
-      ...{ host: '127.0.0.1', port, path, method, headers, agent: false },
+      host: '127.0.0.1',
+      port,
+      path,
+      method,
+      headers,
+      agent: false,
       ...(server === 'https' && secure),
     });
     sent.end(body);
