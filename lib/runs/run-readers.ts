@@ -47,7 +47,6 @@ export class RunReaders {
     this.timer = new SweepTimer((now) => this.registry.sweep(now, Infinity));
     this.registry = new Registry(settings.limits, this.counters, this.timer);
     const name = randomBytes(6).toString('base64url');
-    this.counters.journalUp = true; // until the hub reports that the engine does not answer
     this.#shared = {
       settings,
       registry: this.registry,

@@ -16,6 +16,7 @@ import { sendEmpty, sendError } from '../http/responses.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
+import type { RunFeed } from './run-feed.ts';
 import {
   decodeRunId,
   encodeRunId,
@@ -26,7 +27,7 @@ import {
   type RunPosition,
 } from './run-id.ts';
 import type { RunReaders } from './run-readers.ts';
-import type { RunService } from './run-service.ts';
+import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
 import { infoOf } from './wires.ts';
 
@@ -41,6 +42,7 @@ interface Parts<C> {
   readonly settings: RunsSettings<C>;
   readonly service: RunService<C>;
   readonly readers: RunReaders;
+  readonly codec: Pick<ChunkReader, 'endOf'>;
   readonly produce: Producer<C>;
 }
 
@@ -100,10 +102,10 @@ export class RunRequests<C> {
     const release = readers.registry.reserve(admitted.client);
     try {
       if (position?.id === id) return await this.#resume(position, stream, admitted);
-      const { started, state } = await service.begin(id, settings.again, (run) => produce(run, req));
+      const { started, feed } = await service.start(id, (run) => produce(run, req), settings.again);
       if (res.headersSent) return;
       res.setHeader('Location', locationOf(req, id));
-      if (started || settings.again !== 'reject') this.#open(state, 0, stream, admitted);
+      if (started || settings.again !== 'reject') this.#open(feed, 0, stream, admitted);
       else {
         res.setHeader('X-Run-Id', encodeRunId(id));
         sendError(res, 409, 'This run is running.');
@@ -156,15 +158,13 @@ export class RunRequests<C> {
 
   /** Answers 204 if everything has been received and the wire has no last event. */
   #openOrNothing(state: RunState, after: number, stream: StreamRequest, admitted?: Admitted): void {
-    const isOver =
-      state.status !== 'running' && after >= state.chunks && this.#parts.service.endOf(state) === undefined;
+    const isOver = state.status !== 'running' && after >= state.chunks && this.#parts.codec.endOf(state) === undefined;
     if (isOver) sendEmpty(stream.res, 204);
-    else this.#open(state, after, stream, admitted);
+    else this.#open(this.#parts.service.feed(state), after, stream, admitted);
   }
 
-  #open(state: RunState, after: number, stream: StreamRequest, admitted?: Admitted): void {
-    const { service } = this.#parts;
-    this.#connect(state, stream, admitted, (readers, ...args) => readers.admit(service.feed(state), after, ...args));
+  #open(feed: RunFeed, after: number, stream: StreamRequest, admitted?: Admitted): void {
+    this.#connect(feed.run, stream, admitted, (readers, ...args) => readers.admit(feed, after, ...args));
   }
 
   #connect(
