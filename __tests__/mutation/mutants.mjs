@@ -357,6 +357,20 @@ export const mutants = [
     part: 'is behind when it closes',
   },
   {
+    name: 'a foreign id counts as no id',
+    file: 'connection/server-connection.ts',
+    from: "if (this.clientId !== '' && getsPositions(this)) {",
+    to: 'if (broughtId(this) && getsPositions(this)) {',
+  },
+  {
+    name: 'an end event follows an answer that is cut short',
+    file: 'connection/server-connection.ts',
+    from: "const isCutShort = closing.reason === 'end' && closing.isUnfinished;",
+    to: 'const isCutShort = false;',
+    test: 'connection/close-end.test.ts',
+    part: 'whose second passes',
+  },
+  {
     name: 'a disconnect ends no connection',
     file: 'hub/disconnects.ts',
     from: 'for (const connection of group.members) connection.disconnect(disconnect);',
