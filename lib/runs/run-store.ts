@@ -34,7 +34,10 @@ export interface RunState extends RunKey {
 
 /** The argument of {@link RunStore.begin}. */
 export interface NewRun extends RunKey {
-  /** What happens if a generation with this id is running: it is joined, the call is rejected, or it is stopped and replaced. */
+  /**
+   * What happens if a generation with this id is running. `join` and `reject` begin nothing and return the running one. `replace` ends
+   * it as `stopped`, which fences its producer, and reports the stop to that producer's process.
+   */
   readonly again: 'join' | 'reject' | 'replace';
   /** Milliseconds. */
   readonly lease: number;
@@ -100,7 +103,8 @@ export interface RunStore {
   /** Begins a generation, unless one with this id is running; see {@link NewRun.again}. One of concurrent callers begins it. */
   begin(run: NewRun): Promise<BeginResult>;
   /**
-   * Adds chunks at the end of the log. The first one gets the number `first`, which must follow the last number in the log.
+   * Adds chunks at the end of the log; each has at least one byte. The store does not change them and may keep them without a copy.
+   * The first one gets the number `first`, which must follow the last number in the log.
    * Resolves with `stored` when all of them are in the log: at most once, even if connections to the engine break. `refused`: none
    * is in the log, because the run is no longer running or the log does not continue at `first` (it lost writes; the run is `lost`
    * then). Its caller has at most one append of a run in flight.
