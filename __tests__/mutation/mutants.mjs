@@ -294,8 +294,8 @@ export const mutants = [
   },
   {
     name: 'a client that has disconnected is admitted',
-    file: 'http/request-handler.ts',
-    from: 'if (res.destroyed || req.socket.destroyed) return;',
+    file: 'http/admission.ts',
+    from: 'if (res.destroyed || req.socket.destroyed) return undefined;',
     to: '',
     test: 'connection/lifecycle.test.ts',
     part: 'disconnects while its request',
