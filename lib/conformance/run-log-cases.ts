@@ -15,7 +15,8 @@ export const runLogCases: Record<string, (context: RunCaseContext) => Promise<vo
         const state = await each.state('a');
         deepStrictEqual([state?.chunks, state?.bytes], [n, n < 10 ? n : 9 + (n - 9) * 2], 'the state');
         const page = await each.read(run, n - 1, 10);
-        deepStrictEqual(page?.chunks.map(String), [String(new TextEncoder().encode(`${n}`))], 'the newest chunk');
+        const texts = page?.chunks.map((chunk) => new TextDecoder().decode(chunk));
+        deepStrictEqual(texts, [`${n}`], 'the newest chunk');
         strictEqual(page?.state.chunks, n, 'the state of the page');
       }
     }

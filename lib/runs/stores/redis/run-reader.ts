@@ -24,7 +24,7 @@ const READ_PAUSE_MS = 2;
 const MIN_RUNS_FOR_PAUSE = 8;
 const MAX_RECONNECT_DELAY_MS = 500;
 
-/** One followed run. */
+/** One follower of a run. */
 export interface FollowedRun {
   readonly run: RunKey;
   readonly keys: KeysOfRun;
@@ -35,6 +35,13 @@ export interface FollowedRun {
   bytes: number;
   /** When to look whether the log is there. */
   checkAt: number;
+}
+
+/** What a read asks for: one log, after the position of the follower that is behind the others. */
+interface AskedLog {
+  readonly key: string;
+  readonly followers: readonly FollowedRun[];
+  readonly after: number;
 }
 
 /** What a {@link RunReader} uses of the store. */
@@ -65,7 +72,8 @@ export class RunReader {
   readonly wakeKey: string;
   readonly #host: ReaderHost;
   readonly #keepsOpen: boolean;
-  readonly #runs = new Map<string, FollowedRun>();
+  /** By the key of the log. */
+  readonly #runs = new Map<string, Set<FollowedRun>>();
   readonly #abort = new AbortController();
   #wakeCursor = '0-0';
   #isReading = false;
@@ -86,14 +94,17 @@ export class RunReader {
   }
 
   add(followed: FollowedRun): void {
-    this.#runs.set(followed.keys.log, followed);
+    const followers = this.#runs.get(followed.keys.log);
+    if (followers) followers.add(followed);
+    else this.#runs.set(followed.keys.log, new Set([followed]));
     if (!this.#isReading || this.#isWoken) return;
     this.#isWoken = true;
     this.#host.wake(this);
   }
 
   remove(followed: FollowedRun): void {
-    if (this.#runs.get(followed.keys.log) === followed) this.#runs.delete(followed.keys.log);
+    const followers = this.#runs.get(followed.keys.log);
+    if (followers?.delete(followed) && followers.size === 0) this.#runs.delete(followed.keys.log);
   }
 
   stop(): void {
@@ -131,12 +142,12 @@ export class RunReader {
   async #read(connection: RedisConnection): Promise<void> {
     // From the first entry: after a failover, ids may be smaller than before. A stop that arrives again has no effect.
     this.#wakeCursor = '0-0';
-    for (const followed of this.#runs.values()) followed.checkAt = 0;
+    for (const followers of this.#runs.values()) for (const followed of followers) followed.checkAt = 0;
     let idleRounds = 0;
     while (!this.#stopped) {
       const { blockMs, stalls } = this.#host;
       const sentAt = performance.now();
-      const asked = [...this.#runs.values()];
+      const asked = this.#askedLogs();
       this.#check(connection, asked, sentAt);
       stalls.onReadSent(this, blockMs);
       this.#isReading = true;
@@ -161,7 +172,14 @@ export class RunReader {
     }
   }
 
-  #command(asked: readonly FollowedRun[], blockMs: number): Arg[] {
+  #askedLogs(): AskedLog[] {
+    return [...this.#runs].map(([key, followers]) => {
+      const list = [...followers];
+      return { key, followers: list, after: Math.min(...list.map(({ position }) => position)) };
+    });
+  }
+
+  #command(asked: readonly AskedLog[], blockMs: number): Arg[] {
     const count = Math.floor(MAX_REPLY_BYTES / Math.max(this.#meanBytes, 1) / Math.max(asked.length, 1));
     const command: Arg[] = [
       'XREAD',
@@ -171,15 +189,15 @@ export class RunReader {
       String(blockMs),
     ];
     command.push('STREAMS', this.wakeKey);
-    for (const { keys } of asked) command.push(keys.log);
+    for (const { key } of asked) command.push(key);
     command.push(this.#wakeCursor);
-    for (const { position } of asked) command.push(cursorAfter(position));
+    for (const { after } of asked) command.push(cursorAfter(after));
     return command;
   }
 
   /** Looks for the logs that have been silent, in the same round trip as the next read. */
-  #check(connection: RedisConnection, asked: readonly FollowedRun[], at: number): void {
-    const due = asked.filter(({ checkAt }) => checkAt <= at);
+  #check(connection: RedisConnection, asked: readonly AskedLog[], at: number): void {
+    const due = asked.flatMap(({ followers }) => followers).filter(({ checkAt }) => checkAt <= at);
     if (due.length === 0) return;
     for (const followed of due) followed.checkAt = at + CHECK_MS;
     connection.command(['EXISTS', ...due.map(({ keys }) => keys.log)]).then(
@@ -205,23 +223,23 @@ export class RunReader {
   }
 
   #end(followed: FollowedRun, state: RunState): void {
-    if (this.#stopped || this.#runs.get(followed.keys.log) !== followed) return;
-    this.#runs.delete(followed.keys.log);
+    if (!this.#isFollowed(followed)) return;
+    this.remove(followed);
     this.#host.onEnd(followed);
     followed.follower.end(state);
   }
 
-  #deliver(streams: readonly unknown[], asked: readonly FollowedRun[]): void {
-    const known = new Map(asked.map((followed) => [followed.keys.log, followed]));
+  #deliver(streams: readonly unknown[], asked: readonly AskedLog[]): void {
+    const known = new Map(asked.map((log) => [log.key, log]));
     let [bytes, entries] = [0, 0];
     for (const stream of streams) {
       const [keyReply, entriesReply] = toList(stream);
       const key = toText(keyReply);
       const list = toList(entriesReply);
       if (key === this.wakeKey) this.#onWake(list);
-      const followed = known.get(key);
-      if (followed === undefined) continue;
-      bytes += this.#deliverTo(followed, list);
+      const log = known.get(key);
+      if (log === undefined) continue;
+      for (const followed of log.followers) bytes += this.#deliverTo(followed, list);
       entries += list.length;
     }
     // The mean follows growth at once and shrinks slowly.
@@ -241,6 +259,7 @@ export class RunReader {
         end = entry.end;
         break;
       }
+      if (entry.last <= followed.position) continue; // the entry is for another follower of this log
       hasGap = entry.first > followed.position + 1;
       if (hasGap) break;
       for (let i = followed.position + 1 - entry.first; i < entry.chunks.length; i++) chunks.push(entry.chunks[i]!);
@@ -248,14 +267,17 @@ export class RunReader {
       followed.bytes = entry.bytes;
     }
     followed.checkAt = performance.now() + CHECK_MS;
-    const isFollowed = (): boolean => !this.#stopped && this.#runs.get(followed.keys.log) === followed;
-    if (chunks.length > 0 && isFollowed()) followed.follower.chunks(first, chunks);
+    if (chunks.length > 0 && this.#isFollowed(followed)) followed.follower.chunks(first, chunks);
     if (end) this.#end(followed, end);
-    if (hasGap && isFollowed()) {
+    if (hasGap && this.#isFollowed(followed)) {
       this.#endAsLost(followed);
       this.#host.onGap(followed.run);
     }
     return chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  #isFollowed(followed: FollowedRun): boolean {
+    return !this.#stopped && this.#runs.get(followed.keys.log)?.has(followed) === true;
   }
 
   #onWake(entries: readonly unknown[]): void {
