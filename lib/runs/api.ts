@@ -15,10 +15,10 @@ export interface Run {
 }
 
 /** Produces the answer. Iterated once, in one process, whether or not there is a reader. */
-export type Producer<C> = (
-  run: Run,
-  req: Request,
-) => AsyncIterable<C> | Iterable<C> | Promise<AsyncIterable<C> | Iterable<C>>;
+export type Producer<C> = (run: Run, req: Request) => RunSource<C> | Promise<RunSource<C>>;
+
+/** What a run iterates over: a generator, an array, a Node readable or a web stream. */
+export type RunSource<C> = AsyncIterable<C> | Iterable<C> | ReadableStream<C>;
 
 /** What is known about a run. Times are milliseconds since 1970. */
 export interface RunInfo {
@@ -28,7 +28,7 @@ export interface RunInfo {
   readonly endedAt?: number;
   /** The number of chunks so far. */
   readonly chunks: number;
-  /** Their size as events, in bytes. */
+  /** The bytes that the store holds for them: their events, and a byte or more for each. */
   readonly bytes: number;
 }
 
@@ -41,8 +41,8 @@ export type RunEvent<C> =
 export interface Wire<C> {
   /** Makes the event of a chunk. It runs in the producer, before the chunk is stored; if it throws, the run fails. */
   message(chunk: C): Message | string;
-  /** Makes the last event. Without it, or if it returns nothing, the body of a run that is not `done` is cut off. */
-  end?(info: RunInfo): Message | string | undefined;
+  /** Makes the last events. Without it, or if it returns nothing, the body of a run that is not `done` is cut off. */
+  end?(info: RunInfo): Message | string | readonly (Message | string)[] | undefined;
   /** Further headers of the response. */
   headers?: Record<string, string>;
   /** Whether the router may write ids and events of its own. */
@@ -78,10 +78,7 @@ export interface RunsOptions<C> extends Pick<
 /** The router that `runs()` returns. */
 export interface RunsRouter<C> extends Router {
   /** Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. */
-  start(
-    id: string,
-    source: Iterable<C> | AsyncIterable<C> | ((run: Run) => Iterable<C> | AsyncIterable<C>),
-  ): Promise<RunInfo>;
+  start(id: string, source: RunSource<C> | ((run: Run) => RunSource<C> | Promise<RunSource<C>>)): Promise<RunInfo>;
   /** Iterates over the chunks of a run, and then its end: for tRPC, GraphQL, WebSockets or a webhook. */
   follow(id: string, options?: { after?: string; signal?: AbortSignal }): AsyncIterableIterator<RunEvent<C>>;
   /** Stops a run in whichever process it runs. @returns Whether it was running. */
