@@ -34,10 +34,10 @@ const RULES: Readonly<Record<string, string>> = {
 
   'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',
   'journal/postgres': 'journal wire/event-stream node:*',
-  'journal/redis': 'journal wire/event-stream node:*',
+  'journal/redis': 'journal wire/event-stream runs/stores node:*',
   conformance: 'type:journal/journal type:runs/run-store node:*',
   runs: 'api wire options fanout diagnostics connection hub http journal/deque node:* type:journal/journal type:npm:express',
-  'runs/stores': 'runs journal node:*',
+  'runs/stores': 'runs journal journal/redis node:*',
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
   metrics: 'api diagnostics http npm:prom-client',
   'http-client': 'node:* npm:eventsource-parser',
@@ -227,7 +227,7 @@ describe('the entry points', () => {
   "./metrics": "MetricsOptions metrics",
   "./postgres": "PostgresJournalOptions PostgresPool postgresJournal",
   "./react": "useEvent useEvents useStatus useStream",
-  "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
+  "./redis": "IORedis NodeRedisClient RedisJournalOptions RedisRunsOptions redisJournal redisRuns",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",
 }
 `);
