@@ -222,8 +222,7 @@ class RedisRuns implements RunStore {
     }
     // Redis has lost chunks, or the whole log. What other processes have delivered cannot be continued.
     if (what !== 'ended') await this.#end(run, 'lost');
-    this.#own.delete(nameOf(run));
-    return 'refused';
+    return 'refused'; // the run stays one of this handle until its caller ends it: a stop may be on its way
   }
 
   async end(run: RunKey, status: Exclude<RunStatus, 'running'>): Promise<RunState | undefined> {
