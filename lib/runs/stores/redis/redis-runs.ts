@@ -275,7 +275,7 @@ class RedisRuns implements RunStore {
       if (wanted <= 0) return { chunks: [], state };
       const count = Math.floor(MAX_PAGE_BYTES / Math.max(this.#meanEntryBytes, 1));
       const range = ['XRANGE', log, `${after + 1}-0`, '+', 'COUNT', String(Math.max(1, Math.min(count, wanted)))];
-      const [reply] = await this.#connections.of(bucket).query([range]);
+      const reply = await this.#ask(bucket, range);
       const chunks = this.#chunksIn(run, toList(reply), after, wanted);
       if (chunks.length > 0) return { chunks, state };
       if (toList(reply).length > 0) return undefined; // the log does not continue here
@@ -373,21 +373,25 @@ class RedisRuns implements RunStore {
     return ['EVALSHA', this.#names.get(script)!, String(keys.length), ...keys, ...texts];
   }
 
+  /** Sends one command, and measures how long Redis takes to reply: a late reply is a sign that producers could not renew either. */
+  async #ask(bucket: number, command: readonly Arg[]): Promise<unknown> {
+    const since = now();
+    const [reply] = await this.#connections.of(bucket).query([command]);
+    this.#stalls.onReply(since);
+    return reply;
+  }
+
   /** Returns the generation that is meant; `undefined` if there is none. */
   async #runOf(id: string, generation: string | undefined): Promise<RunKey | undefined> {
     await this.#opened();
     if (generation !== undefined) return { id, generation };
-    const newest = this.#keys.newest(id);
-    const [reply] = await this.#connections.of(bucketOf(id)).query([['GET', newest]]);
+    const reply = await this.#ask(bucketOf(id), ['GET', this.#keys.newest(id)]);
     return reply === null || reply === undefined ? undefined : { id, generation: toText(reply) };
   }
 
   async #stateOf(run: RunKey): Promise<RunState | undefined> {
     const { meta, log, bucket } = this.#keys.of(run);
-    const since = now();
-    const [reply] = await this.#connections.of(bucket).query([this.#script(STATE, [meta, log], [])]);
-    this.#stalls.onReply(since);
-    return this.#judge(run, parseRecord(reply));
+    return this.#judge(run, parseRecord(await this.#ask(bucket, this.#script(STATE, [meta, log], []))));
   }
 
   /** Ends a run whose lease has expired, unless its producer may have been unable to renew it. Returns the state. */
@@ -410,22 +414,17 @@ class RedisRuns implements RunStore {
   ): Promise<RunRecord | undefined> {
     const { newest, meta, log, bucket } = this.#keys.of(run);
     const values = [run.generation, status, chunks?.[0] ?? '', chunks?.[1] ?? '', expires];
-    const [reply] = await this.#connections.of(bucket).query([this.#script(END, [newest, meta, log], values)]);
-    return parseRecord(reply);
+    return parseRecord(await this.#ask(bucket, this.#script(END, [newest, meta, log], values)));
   }
 
   async #stop(run: RunKey): Promise<boolean> {
     const { meta, log, bucket } = this.#keys.of(run);
-    const commands = this.#connections.of(bucket);
-    const since = now();
-    const [reply] = await commands.query([this.#script(STOP, [meta, log], [''])]);
-    this.#stalls.onReply(since);
-    const record = parseRecord(reply);
+    const record = parseRecord(await this.#ask(bucket, this.#script(STOP, [meta, log], [''])));
     if (record === undefined || record.status !== 'running') return false;
     if (record.left <= 0) {
       const state = await this.#judge(run, record);
       if (state?.status !== 'running') return false;
-      await commands.query([this.#script(STOP, [meta, log], ['1'])]);
+      await this.#ask(bucket, this.#script(STOP, [meta, log], ['1']));
     }
     if (this.#own.has(nameOf(run))) queueMicrotask(() => this.#reportStop(run));
     else {
