@@ -15,8 +15,7 @@ export const runLogCases: Record<string, (context: RunCaseContext) => Promise<vo
         const state = await each.state('a');
         deepStrictEqual([state?.chunks, state?.bytes], [n, n < 10 ? n : 9 + (n - 9) * 2], 'the state');
         const page = await each.read(run, n - 1, 10);
-        const texts = page?.chunks.map((chunk) => new TextDecoder().decode(chunk));
-        deepStrictEqual(texts, [`${n}`], 'the newest chunk');
+        deepStrictEqual(page?.chunks.map(textOf), [`${n}`], 'the newest chunk');
         strictEqual(page?.state.chunks, n, 'the state of the page');
       }
     }
@@ -111,3 +110,7 @@ export const runLogCases: Record<string, (context: RunCaseContext) => Promise<vo
     }
   },
 };
+
+function textOf(chunk: Uint8Array): string {
+  return new TextDecoder().decode(chunk);
+}

@@ -60,6 +60,8 @@ import { type Closing, type ConnectionRequest, ConnectionState } from './state.t
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
 /** node:http hands what it was given to the socket only at the end of the tick, so its count is read then. */
 const NOT_READ = -1;
+/** How often a connection that has written a complete log is checked for bytes that the kernel has not accepted yet. */
+const END_CHECK_INTERVAL_MS = 20;
 
 /** An entry of the log that ends connections: its number in the ring, its id, and whether the clients must not reconnect. */
 export interface Disconnect {
@@ -492,7 +494,9 @@ export class ServerConnection extends ConnectionState implements Connection {
     switch (progress) {
       case CAUGHT_UP:
         this.source = 'live';
-        if (!this.closeNow(false)) this.#resolveDrained();
+        if (this.closeNow(false)) return;
+        if (this.host.completion !== undefined) this.onLogComplete();
+        this.#resolveDrained();
         return;
       case BLOCKED:
         if (this.source === 'live' || this.source === 'ring') {
@@ -593,9 +597,16 @@ export class ServerConnection extends ConnectionState implements Connection {
       const { acceptedBytes } = this.transport;
       if (this.stall?.acceptedBytes !== acceptedBytes) this.stall = { acceptedBytes, since: now };
       else if (now - this.stall.since >= slowTimeout) this.abort('slow');
-      return Math.min(expiresAt, this.stall.since + slowTimeout, now + this.#sweepInterval);
+      const { completion } = this.host;
+      const isEnding = completion !== undefined && completion !== 'growing' && this.source === 'live';
+      const interval = isEnding ? END_CHECK_INTERVAL_MS : this.#sweepInterval;
+      return Math.min(expiresAt, this.stall.since + slowTimeout, now + interval);
     }
     this.stall = undefined;
+    if (this.host.completion !== undefined) {
+      this.onLogComplete();
+      if (this.isClosed) return Infinity;
+    }
     if (now - this.lastWrite >= heartbeat) this.#heartbeat();
     return Math.min(expiresAt, this.lastWrite + heartbeat);
   }
@@ -609,9 +620,10 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Ends the silence: with a checkpoint if the channels were quiet, because the client's id would grow too old to resume. */
   #heartbeat(): void {
     this.#advance(writeDue(this));
-    const { ring, counters } = this.host;
+    const { ring, counters, settings } = this.host;
     counters.heartbeats++;
-    const needsCheckpoint = this.source === 'live' && getsPositions(this) && this.lastSent < ring.head;
+    const mayCheckpoint = settings.controlEvents && getsPositions(this);
+    const needsCheckpoint = this.source === 'live' && mayCheckpoint && this.lastSent < ring.head;
     if (needsCheckpoint) this.lastSent = ring.head;
     writeOwn(this, needsCheckpoint ? checkpointEvent(ring.headId) : HEARTBEAT);
     if (this.transport.isHeldBack) this.host.onHeldBack();
@@ -643,6 +655,23 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.lifecycle = 'closing';
     this.host.dispatcher.scheduleFlush(this);
     this.#announceClose('disconnect');
+  }
+
+  /**
+   * Ends the connection in order if it has written a complete log. It waits until the kernel has accepted everything, because a close
+   * has a deadline and a slow client may take longer.
+   */
+  onLogComplete(): void {
+    const { completion, timer } = this.host;
+    const isClosing = this.closing !== undefined; // its lifecycle changes only after its last write
+    if (completion === 'growing' || isClosing || this.source !== 'live' || this.blocked || !this.#isAtHead) return;
+    if (this.transport.bufferedBytes > 0) timer.wakeAt(timer.now + END_CHECK_INTERVAL_MS);
+    else this.beginClose('end');
+  }
+
+  /** Whether every entry up to the head has been written. */
+  get #isAtHead(): boolean {
+    return !this.preamblePending && !isInLog(this) && positionOf(this) >= this.host.ring.head;
   }
 
   /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
@@ -735,6 +764,7 @@ export class ServerConnection extends ConnectionState implements Connection {
       if (closing.isWaiting) return false;
       writeRest(this);
       if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
+      if (host.completion !== undefined) closing.isUnfinished = host.completion !== 'whole' || !this.#isAtHead;
       host.replayer.remove(this);
       this.source = 'none';
       // Without control events, no missing `end` event tells a client that the answer is not complete: the connection must.

@@ -15,7 +15,8 @@ const MAX_CACHED_PACKETS = 64;
 /** The packets of the most recent ranges of a ring. */
 export class PacketCache {
   readonly #ring: Ring;
-  readonly #sendsPositions: boolean;
+  /** Whether packets contain the ids of their entries. */
+  readonly sendsPositions: boolean;
   readonly #packets = new Map<string, Packet>();
   #from = -1;
   #to = -1;
@@ -24,10 +25,9 @@ export class PacketCache {
   /** For each group the entries that are for it, as a string of 0 and 1: evaluated once per group, not per connection. */
   readonly #selections = new Map<object | undefined, string>();
 
-  /** @param sendsPositions Whether packets contain the ids of their entries. */
   constructor(ring: Ring, sendsPositions: boolean) {
     this.#ring = ring;
-    this.#sendsPositions = sendsPositions;
+    this.sendsPositions = sendsPositions;
   }
 
   /** Returns the entries (from, to]. */
@@ -61,7 +61,7 @@ export class PacketCache {
       if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
       if (!selection.includes('1')) return undefined;
     }
-    const withIds = this.#sendsPositions && !receiver.usesAppIds;
+    const withIds = this.sendsPositions && !receiver.usesAppIds;
     const key = `${from} ${to} ${withIds} ${selection}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {

@@ -9,19 +9,25 @@ import { Packet } from '../wire/packet.ts';
 
 export class ReplayBatch {
   readonly #entries: readonly Entry[];
+  readonly #sendsPositions: boolean;
   /** By the selected entries. */
   readonly #packets = new Map<string, Packet>();
   // The selection is stored per group: when each of 4,000 connections selected from 20,000 entries itself, that took most of the time.
   readonly #withoutIds = new Map<PacketReceiver['group'], Packet | undefined>();
   readonly #withIds = new Map<PacketReceiver['group'], Packet | undefined>();
 
-  constructor(entries: readonly Entry[]) {
+  /** @param sendsPositions Whether packets contain the ids of their entries. */
+  constructor(entries: readonly Entry[], sendsPositions: boolean) {
     this.#entries = entries;
+    this.#sendsPositions = sendsPositions;
   }
 
   /** Returns the batch without the entries that are newer than `id`. */
   upTo(id: string, compare: (a: string, b: string) => number): ReplayBatch {
-    return new ReplayBatch(this.#entries.filter((entry) => compare(entry.id, id) <= 0));
+    return new ReplayBatch(
+      this.#entries.filter((entry) => compare(entry.id, id) <= 0),
+      this.#sendsPositions,
+    );
   }
 
   /** The entries that are for this receiver; `undefined`: none is. */
@@ -41,7 +47,7 @@ export class ReplayBatch {
     const key = `${receiver.usesAppIds} ${selected.map(({ id }) => id).join()}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
-      packet = Packet.fromEntries(selected, !receiver.usesAppIds, 0);
+      packet = Packet.fromEntries(selected, this.#sendsPositions && !receiver.usesAppIds, 0);
       this.#packets.set(key, packet);
     }
     return packet;

@@ -3,7 +3,9 @@
  */
 
 import type { Request, RequestHandler as Middleware, Router } from 'express';
+import type { Connection } from '../api/connection.ts';
 import type { Message } from '../api/message.ts';
+import type { SseStats } from '../diagnostics/stats.ts';
 import type { SseOptions } from '../options/options.ts';
 import type { RunStatus, RunStore } from './run-store.ts';
 
@@ -75,6 +77,20 @@ export interface RunsOptions<C> extends Pick<
   wire?: Wire<C>;
 }
 
+/** Counters since the router was made, and gauges of the present state. Those of the connections are the same as of `sse()`. */
+export interface RunsStats extends SseStats {
+  runs: {
+    /** Gauge: runs that this process produces. */
+    running: number;
+    /** Counter: runs that this process has produced, by the status with which they ended. */
+    ended: Record<Exclude<RunStatus, 'running'>, number>;
+    /** Counter: chunks that this process has stored. */
+    chunks: number;
+    /** Counter: bytes of these chunks. */
+    bytes: number;
+  };
+}
+
 /** The router that `runs()` returns. */
 export interface RunsRouter<C> extends Router {
   /** Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. */
@@ -84,6 +100,10 @@ export interface RunsRouter<C> extends Router {
   /** Stops a run in whichever process it runs. @returns Whether it was running. */
   stop(id: string): Promise<boolean>;
   status(id: string): Promise<RunInfo | undefined>;
+  /** The open connections of this process: its readers. */
+  readonly connections: ReadonlySet<Connection>;
+  /** Counters since the start and gauges of this moment, as plain numbers. */
+  stats(): RunsStats;
   /** The option `cors` as a middleware, for use in front of authentication. */
   readonly cors: Middleware;
   /**

@@ -36,6 +36,11 @@ export interface RunsHubSettings<C> {
   readonly maxBytes: number;
   readonly stopUnread: number | false;
   readonly onError: ((error: unknown) => unknown) | undefined;
+  /** Called when this process has begun a run, and when a run has ended that it produced. */
+  onStarted?(state: RunState): void;
+  onEnded?(state: RunState): void;
+  /** Called when the engine of the store answers, or does not answer any more. */
+  onStatus?(up: boolean): void;
 }
 
 /** The result of {@link RunsHub.start}. */
@@ -150,6 +155,7 @@ export class RunsHub<C> {
       return { started, state, feed: this.feed(state) };
     }
     this.stats.started++;
+    this.#settings.onStarted?.(state);
     const source = new LogSource(this.#sourceHost, state, lease);
     source.isLocal = true;
     source.checkAt = Infinity;
@@ -224,16 +230,20 @@ export class RunsHub<C> {
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
     };
-    this.#opening ??= this.#settings.store.open(listener).catch((error: unknown) => {
-      this.#opening = undefined;
-      throw error;
-    });
+    this.#opening ??= this.#settings.store.open(listener).then(
+      () => this.#settings.onStatus?.(true),
+      (error: unknown) => {
+        this.#opening = undefined;
+        throw error;
+      },
+    );
     return this.#opening;
   }
 
   #onStatus(up: boolean, error?: Error): void {
     const wasDown = this.#isDown;
     this.#isDown = !up;
+    this.#settings.onStatus?.(up);
     if (!up && !wasDown && error !== undefined) this.#report(error);
   }
 
@@ -257,6 +267,7 @@ export class RunsHub<C> {
     const source = this.#sources.get(name);
     this.#removeProduction(name);
     if (state.status !== 'running') this.stats.ended[state.status]++;
+    this.#settings.onEnded?.(state);
     if (state.status === 'lost' && !this.#isCut) this.#report(lostRun(run));
     // More chunks are on record than were reported as stored: the reply to an append was lost.
     if (state.chunks > stored) source?.leaveToStore();
