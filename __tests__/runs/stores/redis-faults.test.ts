@@ -211,7 +211,9 @@ describe.each(kinds)('over $name', (kind) => {
     }
     // The id is free, and stops and followed runs still work on the same connections.
     const again = { id: RUN.id, generation: 'g2' };
-    expect(await reader.begin({ ...again, again: 'join', lease: 60_000, keep: KEEP_MS })).toMatchObject({ started: true });
+    expect(await reader.begin({ ...again, again: 'join', lease: 60_000, keep: KEEP_MS })).toMatchObject({
+      started: true,
+    });
     const next = new Recorder();
     store.follow(again, 0, next);
     await reader.append(again, 1, [Buffer.from('new')]);

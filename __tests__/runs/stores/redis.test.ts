@@ -179,7 +179,11 @@ describe.each(kinds)('over $name', (kind) => {
     for (const recorder of recorders) await recorder.until(({ count }) => count === 1);
     await app.command('CONFIG', 'RESETSTAT');
     for (let n = 0; n < 50; n++) {
-      await store.append(RUN, 2 + n * 4, Array.from({ length: 4 }, () => Buffer.from('xyz')));
+      await store.append(
+        RUN,
+        2 + n * 4,
+        Array.from({ length: 4 }, () => Buffer.from('xyz')),
+      );
       for (const recorder of recorders) await recorder.until(({ count }) => count === 5 + n * 4);
     }
     const { xadd, xread, evalsha = 0, exists = 0, ...others } = await commandCounts();
@@ -345,7 +349,10 @@ describe.each(kinds)('over $name', (kind) => {
     const store = await openStore();
     await store.begin(newRun());
     store.follow(RUN, 0, new Recorder());
-    const connected = async (): Promise<number> => String(await app.command('CLIENT', 'LIST')).trim().split('\n').length;
+    const connected = async (): Promise<number> =>
+      String(await app.command('CLIENT', 'LIST'))
+        .trim()
+        .split('\n').length;
     while ((await connected()) < 3) await sleep(5);
     await store.close();
     while ((await connected()) > 1) await sleep(5);
@@ -353,6 +360,8 @@ describe.each(kinds)('over $name', (kind) => {
 });
 
 /** The commands of an ACL for `redisRuns`. */
-const ALLOWED = '+xlen +exists +script|load +evalsha +get +set +hset +hget +hmget +xadd +xread +xrange +xrevrange +pexpire +del +time'
-  .split(' ');
+const ALLOWED =
+  '+xlen +exists +script|load +evalsha +get +set +hset +hget +hmget +xadd +xread +xrange +xrevrange +pexpire +del +time'.split(
+    ' ',
+  );
 const BUCKETS_OF_THESE = [15, 7, 9, 2];

@@ -26,8 +26,8 @@ import type {
 } from '../../run-store.ts';
 import { CommandConnections } from './command-connections.ts';
 import { bucketOf, BUCKETS, isKeyPrefix, type KeysOfRun, RunKeys } from './run-keys.ts';
-import type { FollowedRun, RunReader } from './run-reader.ts';
-import { RunReaders } from './run-readers.ts';
+import type { FollowedRun, StreamReader } from './stream-reader.ts';
+import { StreamReaders } from './stream-readers.ts';
 import { encodeChunks, parseEntry, parseRecord, type RunRecord, toState } from './run-record.ts';
 import { APPEND, BEGIN, END, NOTE_READERS, RENEW, scriptNames, STATE, STOP } from './run-scripts.ts';
 import { now, Stalls } from './stalls.ts';
@@ -107,12 +107,12 @@ class RedisRuns implements RunStore {
   readonly #home = { bucket: randomInt(BUCKETS), name: randomBytes(NAME_BYTES).toString('base64url') };
   readonly #own = new Map<string, OwnRun>();
   readonly #down = new Set<object>();
-  #readers: RunReaders | undefined;
+  #readers: StreamReaders | undefined;
   #listener: RunStoreListener | undefined;
   #isUp: boolean | undefined;
   #blockMs = MAX_BLOCK_MS;
   #meanEntryBytes = 0;
-  #opening: Promise<RunReaders> | undefined;
+  #opening: Promise<StreamReaders> | undefined;
   #closed: SseError | undefined;
 
   constructor(adapter: ClientAdapter, keys: RunKeys) {
@@ -287,7 +287,7 @@ class RedisRuns implements RunStore {
     const keys = this.#keys.of(run);
     const followed: FollowedRun = { run, keys, follower, position: after, bytes: 0, checkAt: 0 };
     let isFollowing = true;
-    const begin = (readers: RunReaders): void => {
+    const begin = (readers: StreamReaders): void => {
       if (isFollowing && !this.#closed) readers.follow(followed);
     };
     if (this.#readers) begin(this.#readers);
@@ -319,7 +319,7 @@ class RedisRuns implements RunStore {
   }
 
   /** Opens the store, once. Every method waits for it: before, it is unknown whether Redis is a cluster. */
-  #opened(): Promise<RunReaders> {
+  #opened(): Promise<StreamReaders> {
     if (this.#closed) return Promise.reject(this.#closed);
     this.#opening ??= this.#open().catch((error: Error) => {
       this.#opening = undefined; // another attempt may succeed
@@ -328,7 +328,7 @@ class RedisRuns implements RunStore {
     return this.#opening;
   }
 
-  async #open(): Promise<RunReaders> {
+  async #open(): Promise<StreamReaders> {
     const warningTimer = setTimeout(() => {
       const reason = this.#connections.downReason?.message ?? 'no reply';
       warn(
@@ -347,9 +347,9 @@ class RedisRuns implements RunStore {
     return this.#readers;
   }
 
-  #createReaders(): RunReaders {
+  #createReaders(): StreamReaders {
     const blockMs = (): number => this.#blockMs;
-    return new RunReaders(
+    return new StreamReaders(
       {
         adapter: this.#adapter,
         stalls: this.#stalls,
@@ -359,7 +359,7 @@ class RedisRuns implements RunStore {
         wakeKey: (bucket, name) => this.#keys.wake(bucket, name),
         wake: (reader) => this.#addToWakeStream(reader.bucket, reader.wakeKey, 'wake', ''),
         onStopEntry: (run) => this.#reportStop(run),
-        onStatus: (reader: RunReader, up, error) => this.#onStatus(reader, up, error),
+        onStatus: (reader: StreamReader, up, error) => this.#onStatus(reader, up, error),
         missingOf: (runs) => this.#missingOf(runs),
         onGap: (run) => void this.#end(run, 'lost').catch(() => {}),
       },

@@ -2,7 +2,7 @@
  * The readers of one process: which of them follows a run.
  * Invariant: the number of blocking connections is bounded, whatever the number of followed runs.
  */
-import { RunReader, type FollowedRun, MAX_RUNS_PER_READ, type ReaderHost } from './run-reader.ts';
+import { StreamReader, type FollowedRun, MAX_RUNS_PER_READ, type ReaderHost } from './stream-reader.ts';
 
 /** The largest number of readers for one slot of a cluster, and for all runs without a cluster. */
 const MAX_READERS_PER_SLOT = 4;
@@ -15,13 +15,13 @@ export interface ReadersHost extends Omit<ReaderHost, 'onIdle' | 'onEnd'> {
 }
 
 /** Assigns runs to readers. */
-export class RunReaders {
+export class StreamReaders {
   readonly #host: ReaderHost;
   readonly #wakeKey: ReadersHost['wakeKey'];
   readonly #isCluster: boolean;
   readonly #home: { readonly bucket: number; readonly name: string };
-  readonly #readers = new Map<number, RunReader[]>();
-  readonly #readerOf = new Map<FollowedRun, RunReader>();
+  readonly #readers = new Map<number, StreamReader[]>();
+  readonly #readerOf = new Map<FollowedRun, StreamReader>();
   #count = 0;
 
   /** `home`: the bucket and the name of the wake stream on which stops arrive. */
@@ -46,7 +46,7 @@ export class RunReaders {
   }
 
   /** Starts the reader of the wake stream on which stops arrive, once. */
-  listen(): RunReader {
+  listen(): StreamReader {
     const slot = this.#isCluster ? this.#home.bucket : 0;
     return this.#readersOf(slot)[0] ?? this.#create(slot);
   }
@@ -73,23 +73,23 @@ export class RunReaders {
     this.#readerOf.clear();
   }
 
-  #readersOf(slot: number): RunReader[] {
+  #readersOf(slot: number): StreamReader[] {
     let readers = this.#readers.get(slot);
     if (!readers) this.#readers.set(slot, (readers = []));
     return readers;
   }
 
-  #create(slot: number): RunReader {
+  #create(slot: number): StreamReader {
     const readers = this.#readersOf(slot);
     const isHome = readers.length === 0 && (!this.#isCluster || slot === this.#home.bucket);
     const bucket = this.#isCluster ? slot : this.#home.bucket;
     const name = isHome ? this.#home.name : `${this.#home.name}.${++this.#count}`;
-    const reader = new RunReader(this.#host, bucket, this.#wakeKey(bucket, name), isHome);
+    const reader = new StreamReader(this.#host, bucket, this.#wakeKey(bucket, name), isHome);
     readers.push(reader);
     return reader;
   }
 
-  #remove(reader: RunReader): void {
+  #remove(reader: StreamReader): void {
     for (const readers of this.#readers.values()) {
       const index = readers.indexOf(reader);
       if (index !== -1) readers.splice(index, 1);

@@ -44,17 +44,17 @@ interface AskedLog {
   readonly after: number;
 }
 
-/** What a {@link RunReader} uses of the store. */
+/** What a {@link StreamReader} uses of the store. */
 export interface ReaderHost {
   readonly adapter: ClientAdapter;
   readonly stalls: Stalls;
   /** How long a read waits. */
   readonly blockMs: number;
   /** Adds an entry to the wake stream of this reader. */
-  wake(reader: RunReader): void;
+  wake(reader: StreamReader): void;
   /** A wake stream has an entry with a stop. */
   onStopEntry(run: RunKey): void;
-  onStatus(reader: RunReader, up: boolean, error?: Error): void;
+  onStatus(reader: StreamReader, up: boolean, error?: Error): void;
   /** Returns which of these logs are not there. */
   missingOf(runs: readonly FollowedRun[]): Promise<readonly FollowedRun[]>;
   /** A run's follower has received its end. */
@@ -62,11 +62,11 @@ export interface ReaderHost {
   /** The log of a run has a gap. */
   onGap(run: RunKey): void;
   /** A reader without runs has stopped. */
-  onIdle(reader: RunReader): void;
+  onIdle(reader: StreamReader): void;
 }
 
 /** Follows runs of one slot, or of any slots if Redis is not a cluster. */
-export class RunReader {
+export class StreamReader {
   /** The bucket that its wake stream belongs to. */
   readonly bucket: number;
   readonly wakeKey: string;
