@@ -19,8 +19,9 @@ const MAX_REPLY_BYTES = 8 * 1024 * 1024;
 const MAX_ENTRIES = 1_000;
 const CHECK_MS = 1_000; // a log that is not there blocks a read for ever, so it is looked for at this interval
 const IDLE_ROUNDS = 10; // a reader without runs closes its connection after this number of reads without a reply
-// A pause between two reads, if the reader has several runs and the entries arrive faster than this.
-const READ_PAUSE_MS = 2;
+// The pause after a read that took less than this, if the reader has several runs. Measured with 50 runs of 50 chunks a second each:
+// 18 % fewer reads than without a pause, for 0.1 ms of latency; with a pause of 2 ms, 32 % fewer, for 0.8 ms.
+const READ_PAUSE_MS = 1;
 const MIN_RUNS_FOR_PAUSE = 8;
 const MAX_RECONNECT_DELAY_MS = 500;
 
