@@ -120,7 +120,7 @@ export class Reader {
       this.#onEnded();
     } else if (event !== 'message') this.#fault(`got an unknown event: ${event}`);
     else if (Number(number) !== this.chunks.length + 1) this.#fault(`got ${id} after ${this.chunks.length} chunks`);
-    else this.chunks.push(JSON.parse(data) as string);
+    else this.chunks.push(data);
   }
 
   #fault(what: string): void {

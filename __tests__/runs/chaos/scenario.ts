@@ -164,7 +164,7 @@ export class Scenario implements ReaderHost {
       if (page === undefined) return undefined;
       if (page.chunks.length === 0) return texts;
       for (const chunk of page.chunks) {
-        texts.push(JSON.parse(/^data: (.*)$/m.exec(Buffer.from(frameOf(chunk)).toString())![1]!) as string);
+        texts.push(/^data: (.*)$/m.exec(Buffer.from(frameOf(chunk)).toString())![1]!);
       }
     }
   }
