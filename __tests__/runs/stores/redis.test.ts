@@ -10,7 +10,7 @@ import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
 import { ProducerProcess } from '../../fixtures/redis-runs-process.ts';
 import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(30_000);
 let redis: RedisServer;
 let emitWarning: jest.SpiedFunction<typeof process.emitWarning>;
 const cleanups: (() => unknown)[] = [];

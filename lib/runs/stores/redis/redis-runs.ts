@@ -129,24 +129,46 @@ class RedisRuns implements RunStore {
     await this.#opened();
   }
 
-  async begin({ id, generation, again, lease, keep }: NewRun): Promise<BeginResult> {
+  async begin(newRun: NewRun): Promise<BeginResult> {
+    const { id, generation, lease } = newRun;
     const readers = await this.#opened();
     this.#noteLease(lease);
     readers.listen();
     const run = { id, generation };
     const keys = this.#keys.of(run);
-    const commands = this.#connections.of(keys.bucket);
+    const own: OwnRun = {
+      run,
+      keys,
+      commands: this.#connections.of(keys.bucket),
+      last: 0,
+      bytes: 0,
+      pending: 0,
+      connection: undefined,
+      isStopReported: false,
+    };
+    this.#own.set(nameOf(run), own); // before it begins: a stop may arrive before the reply
+    let hasStarted = false;
+    try {
+      const result = await this.#begin(newRun, own);
+      hasStarted = result.started;
+      return result;
+    } finally {
+      if (!hasStarted) this.#own.delete(nameOf(run));
+    }
+  }
+
+  async #begin({ id, generation, again, lease, keep }: NewRun, own: OwnRun): Promise<BeginResult> {
+    const { keys, commands, run } = own;
     const wake = `${this.#home.bucket}:${this.#home.name}`;
     let previous: RunKey | undefined;
     for (let mayEnd = false; ;) {
       const old = previous && this.#keys.of(previous);
       const since = now();
-      let connection: RedisConnection | undefined;
-      const reply = await commands.run((open) => {
-        connection = open;
+      const reply = await commands.run((connection) => {
+        own.connection = connection;
         const allKeys = [keys.newest, keys.meta, keys.log, ...(old ? [old.meta, old.log] : [])];
         const values = [generation, lease, keep, again, wake, previous?.generation ?? '', mayEnd ? 1 : 0];
-        return open.command(this.#script(BEGIN, allKeys, values));
+        return connection.command(this.#script(BEGIN, allKeys, values));
       });
       this.#stalls.onReply(since);
       const [what, value] = toList(reply);
@@ -158,17 +180,14 @@ class RedisRuns implements RunStore {
         continue;
       }
       const record = parseRecord(value);
-      if (outcome === 'started') {
-        if (record === undefined)
-          throw new SseError('ERR_SSE_JOURNAL', `redisRuns: Redis has lost the run ${JSON.stringify(id)}.`);
-        const [last, bytes, pending] = [0, 0, 0];
-        this.#own.set(nameOf(run), { run, keys, commands, last, bytes, pending, connection, isStopReported: false });
-        return { started: true, state: toState(run, record) };
+      if (record === undefined) {
+        throw new SseError('ERR_SSE_JOURNAL', `redisRuns: Redis has lost the run ${JSON.stringify(id)}.`);
       }
-      this.#noteLease(record!.lease);
-      const grace = outcome === 'expired' ? this.#stalls.graceOf(record!.lease) : 0;
+      if (outcome === 'started') return { started: true, state: toState(run, record) };
+      this.#noteLease(record.lease);
+      const grace = outcome === 'expired' ? this.#stalls.graceOf(record.lease) : 0;
       if (outcome === 'expired' && grace === 0) mayEnd = true;
-      else return { started: false, state: toState(previous!, record!, grace || Math.max(record!.left, 1)) };
+      else return { started: false, state: toState(previous!, record, grace || Math.max(record.left, 1)) };
     }
   }
 
