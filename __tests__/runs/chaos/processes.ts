@@ -14,11 +14,15 @@ export class ServerProcess {
   readonly #processes: Processes;
   #child: ChildProcess | undefined;
   #starts = 0;
+  /** Whether it has been stopped since its last report of {@link longestBlock}: the pause counts as a block there. */
+  #wasPaused = false;
   port = 0;
   /** Whether it accepts requests. */
   isLive = false;
   /** The name of its current process. */
   name = '';
+  /** The longest time that the event loop of its processes was blocked, in milliseconds. */
+  longestBlock = 0;
   /** When it last continued after a SIGSTOP. */
   continuedAt = -Infinity;
 
@@ -40,6 +44,9 @@ export class ServerProcess {
     child.stderr!.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.on('message', (message: FromServer) => {
       if ('reported' in message) this.#processes.reported.push(`${name}: ${message.reported}`);
+      if (!('blocked' in message)) return;
+      if (!this.#wasPaused) this.longestBlock = Math.max(this.longestBlock, message.blocked);
+      this.#wasPaused = false;
     });
     child.once('close', (code, signal) => {
       if (this.#child === child) this.isLive = false;
@@ -69,6 +76,7 @@ export class ServerProcess {
     child.kill('SIGSTOP');
     await new Promise((resolve) => void setTimeout(resolve, ms));
     this.continuedAt = performance.now();
+    this.#wasPaused = true;
     child.kill('SIGCONT');
     this.isLive = true;
   }

@@ -84,7 +84,8 @@ test(`three servers and their Redis, killed for ${seconds} s`, async () => {
   process.stdout.write(
     `chaos of runs: seed ${seed}, ${scenario.runs} runs (${JSON.stringify(scenario.statuses)}), ${scenario.chunks} chunks, ` +
       `${scenario.connects} connections, ${scenario.cuts} cuts, ${kills} kills, ${pauses} pauses, ${redisKills} kills of Redis, ` +
-      `the last end ${Math.round(scenario.worstDelay)} ms after its limit, ${processes.reported.length} reported errors\n`,
+      `the last end ${Math.round(scenario.worstDelay)} ms after its limit, ${processes.reported.length} reported errors, event loops blocked for ` +
+      `${[scenario, ...processes.servers].map(({ longestBlock }) => Math.round(longestBlock)).join(', ')} ms\n`,
   );
   expect(scenario.faults.slice(0, 10)).toEqual([]);
   expect(processes.crashes).toEqual([]);

@@ -1,6 +1,7 @@
 /*
  * Runs with their readers, one after another in each of several places, and the comparison of what each reader received with the log.
  */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { RunState, RunStore } from '../../../lib/runs/run-store.ts';
 import { frameOf } from '../../../lib/runs/chunk-codec.ts';
 import type { Random } from '../../fixtures/random.ts';
@@ -8,7 +9,7 @@ import type { Processes, ServerProcess } from './processes.ts';
 import { Reader, type ReaderHost } from './reader.ts';
 import { LEASE_MS, readersPerRun } from './settings.ts';
 
-/** How long a reader may wait for the end beyond the leases. */
+/** How long a reader may wait for the end beyond the leases, plus the time for which a busy machine has blocked an event loop. */
 const END_TOLERANCE_MS = 1_000;
 
 export class Scenario implements ReaderHost {
@@ -19,6 +20,8 @@ export class Scenario implements ReaderHost {
   chunks = 0;
   /** The longest time from the interruption of a producer to a reader's end beyond what is allowed; negative if all were in time. */
   worstDelay = -Infinity;
+  /** The longest time that the event loop of this process was blocked, in milliseconds. */
+  longestBlock = 0;
   /** When Redis accepted connections again. */
   readonly redisUpAt: number[] = [];
   readonly #processes: Processes;
@@ -57,10 +60,13 @@ export class Scenario implements ReaderHost {
       this.cuts++;
       this.#random.of([...this.#readers])?.cut();
     }, 1000 / perSecond);
+    const delays = monitorEventLoopDelay({ resolution: 10 });
+    delays.enable();
+    const measuring = setInterval(() => (this.longestBlock = Math.max(this.longestBlock, delays.max / 1e6)), 500);
     const stopping = setInterval(() => void this.#stopRun().catch(() => {}), 700);
     return () => {
-      clearInterval(cutting);
-      clearInterval(stopping);
+      for (const timer of [cutting, stopping, measuring]) clearInterval(timer);
+      delays.disable();
     };
   }
 
@@ -150,11 +156,18 @@ export class Scenario implements ReaderHost {
       interruptedAt + LEASE_MS,
       upAt + 2 * LEASE_MS,
       reader.connectedAt,
-      reader.server?.continuedAt ?? -Infinity,
+      (reader.server?.continuedAt ?? -Infinity) + LEASE_MS, // a server that was stopped judges no lease before
     );
-    const delay = reader.endedAt - (due + END_TOLERANCE_MS);
+    const blocked = Math.max(this.longestBlock, ...this.#processes.servers.map(({ longestBlock }) => longestBlock));
+    const delay = reader.endedAt - (due + END_TOLERANCE_MS + blocked);
     this.worstDelay = Math.max(this.worstDelay, delay);
-    if (delay > 0) this.fault(`${reader.run}: a reader got its end ${Math.round(delay)} ms too late`);
+    if (delay <= 0) return;
+    const ago = (at: number): number => Math.round(reader.endedAt - at);
+    this.fault(
+      `${reader.run}: a reader of ${reader.server?.name} got its end ${Math.round(delay)} ms too late (blocked for ${Math.round(blocked)} ms): ${ago(interruptedAt)} ms ` +
+        `after its producer was interrupted, ${ago(upAt)} ms after Redis was up, ${ago(reader.connectedAt)} ms after it connected, ` +
+        `${ago(reader.server?.continuedAt ?? -Infinity)} ms after its server continued`,
+    );
   }
 
   async #logOf(id: string, generation: string): Promise<string[] | undefined> {

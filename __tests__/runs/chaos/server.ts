@@ -4,6 +4,7 @@
  */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import express from 'express';
 import { redisRuns } from '../../../lib/journal/redis/index.ts';
@@ -26,6 +27,8 @@ export type FromServer =
   | { readonly listening: number }
   /** An error that the router has reported. */
   | { readonly reported: string }
+  /** The longest time that its event loop was blocked, in milliseconds. */
+  | { readonly blocked: number }
   /** The number of runs that it produces, and of generators that have not ended. */
   | { readonly figures: { readonly running: number; readonly generators: number } };
 
@@ -63,6 +66,13 @@ const answers = runs(produce, {
 process.on('message', (command: ToServer) => {
   if (command === 'figures') send({ figures: { running: answers.stats().runs.running, generators } });
 });
+
+const delays = monitorEventLoopDelay({ resolution: 10 });
+delays.enable();
+setInterval(() => {
+  send({ blocked: delays.max / 1e6 });
+  delays.reset();
+}, 500);
 
 const server = createServer(express().use('/runs', answers));
 server.listen(spec.port, '127.0.0.1', () => send({ listening: (server.address() as AddressInfo).port }));

@@ -6,9 +6,10 @@ import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { redisRuns } from '../../../lib/journal/redis/index.ts';
-import type { RunFollower, RunKey, RunState, RunStore, RunStoreListener } from '../../../lib/runs/run-store.ts';
+import type { RunKey, RunStore, RunStoreListener } from '../../../lib/runs/run-store.ts';
 import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
 import { Proxy } from '../../fixtures/redis-proxy.ts';
+import { RunRecorder } from '../../fixtures/redis-runs-recorder.ts';
 import { ProducerProcess } from '../../fixtures/redis-runs-process.ts';
 import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
 
@@ -41,34 +42,6 @@ async function proxyTo({ port }: RedisServer): Promise<Proxy> {
 
 function numbers(from: number, to: number): string[] {
   return Array.from({ length: to - from + 1 }, (_, i) => String(from + i));
-}
-
-/** Follows a run and records what it receives. */
-class Recorder implements RunFollower {
-  readonly texts: string[] = [];
-  next: number;
-  ended: RunState | undefined;
-  #check: () => void = () => {};
-
-  constructor(after = 0) {
-    this.next = after + 1;
-  }
-
-  chunks(first: number, chunks: readonly Uint8Array[]): void {
-    expect(first).toBe(this.next);
-    this.next += chunks.length;
-    this.texts.push(...chunks.map((chunk) => Buffer.from(chunk).toString()));
-    this.#check();
-  }
-
-  end(state: RunState): void {
-    this.ended = state;
-    this.#check();
-  }
-
-  async until(condition: (recorder: this) => boolean): Promise<void> {
-    while (!condition(this)) await new Promise<void>((resolve) => (this.#check = resolve));
-  }
 }
 
 describe.each(kinds)('over $name', (kind) => {
@@ -116,7 +89,7 @@ describe.each(kinds)('over $name', (kind) => {
     let lost = proxy.loseNextReply('started');
     await begin(store);
     await lost;
-    const recorder = new Recorder();
+    const recorder = new RunRecorder();
     direct.follow(RUN, 0, recorder);
     for (let n = 1; n <= 10; n++) {
       lost = proxy.loseNextReply(`${n}-`); // the id of the entry, which is the reply to its append
@@ -142,7 +115,7 @@ describe.each(kinds)('over $name', (kind) => {
     const [store, reader] = [await storeOn(redis), await storeOn(redis)];
     await begin(store);
     renewing(store);
-    const recorder = new Recorder();
+    const recorder = new RunRecorder();
     reader.follow(RUN, 0, recorder);
     let n = 0;
     for (let kills = 0; kills < 2; kills++) {
@@ -165,7 +138,7 @@ describe.each(kinds)('over $name', (kind) => {
     const redis = await server();
     const [store, reader] = [await storeOn(redis), await storeOn(redis)];
     await begin(store);
-    reader.follow(RUN, 0, new Recorder());
+    reader.follow(RUN, 0, new RunRecorder());
     await append(store, 1);
     redis.freeze();
     cleanups.push(() => redis.thaw());
@@ -193,7 +166,7 @@ describe.each(kinds)('over $name', (kind) => {
     const app = await clientOf(redis);
     const [store, reader] = [await storeOn(redis), await storeOn(redis)];
     await begin(store);
-    const [recorder, own] = [new Recorder(), new Recorder()];
+    const [recorder, own] = [new RunRecorder(), new RunRecorder()];
     reader.follow(RUN, 0, recorder);
     store.follow(RUN, 0, own);
     for (let n = 1; n <= 3; n++) await append(store, n);
@@ -214,7 +187,7 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await reader.begin({ ...again, again: 'join', lease: 60_000, keep: KEEP_MS })).toMatchObject({
       started: true,
     });
-    const next = new Recorder();
+    const next = new RunRecorder();
     store.follow(again, 0, next);
     await reader.append(again, 1, [Buffer.from('new')]);
     await next.until(({ texts }) => texts.length === 1);
@@ -230,7 +203,7 @@ describe.each(kinds)('over $name', (kind) => {
     ] as const) {
       const run = { id: RUN.id, generation };
       await store.begin({ ...run, again: 'replace', lease: 60_000, keep: KEEP_MS });
-      const recorder = new Recorder();
+      const recorder = new RunRecorder();
       reader.follow(run, 0, recorder);
       await store.append(run, 1, [Buffer.from('1')]);
       await recorder.until(({ texts }) => texts.length === 1);
@@ -254,7 +227,7 @@ describe.each(kinds)('over $name', (kind) => {
     await redis.kill();
     cpSync(join(redis.dir, 'appendonlydir'), join(redis.dir, 'older'), { recursive: true });
     await redis.start();
-    const recorders = runs.map(() => new Recorder());
+    const recorders = runs.map(() => new RunRecorder());
     for (const [i, run] of runs.entries()) reader.follow(run, 0, recorders[i]!);
     for (const n of [3, 4]) for (const run of runs) expect(await store.append(run, n, text(n))).toBe('stored');
     for (const recorder of recorders) await recorder.until(({ texts }) => texts.length === 4);
@@ -283,7 +256,7 @@ describe.each(kinds)('over $name', (kind) => {
     });
     cleanups.push(() => producer.kill());
     await producer.reported('stored');
-    const recorder = new Recorder();
+    const recorder = new RunRecorder();
     reader.follow(RUN, 0, recorder);
     await recorder.until(({ texts }) => texts.length > 10);
     producer.signal('SIGSTOP');

@@ -3,10 +3,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { redisRuns, type RedisRunsOptions } from '../../../lib/journal/redis/index.ts';
-import type { NewRun, RunFollower, RunKey, RunState, RunStore, RunStoreListener } from '../../../lib/runs/run-store.ts';
+import type { NewRun, RunKey, RunStore, RunStoreListener } from '../../../lib/runs/run-store.ts';
 import { BUCKETS, bucketOf, isKeyPrefix, RunKeys } from '../../../lib/runs/stores/redis/run-keys.ts';
 import { Stalls } from '../../../lib/runs/stores/redis/stalls.ts';
 import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
+import { RunRecorder } from '../../fixtures/redis-runs-recorder.ts';
 import { ProducerProcess } from '../../fixtures/redis-runs-process.ts';
 import { type RedisServer, startRedis } from '../../fixtures/redis-server.ts';
 
@@ -30,28 +31,6 @@ const RUN: RunKey = { id: 'answer', generation: 'g1' };
 
 function newRun(run: RunKey = RUN, others: Partial<NewRun> = {}): NewRun {
   return { ...run, again: 'join', lease: 60_000, keep: 60_000, ...others };
-}
-
-/** Records the chunks and the end of one run. */
-class Recorder implements RunFollower {
-  count = 0;
-  ended: RunState | undefined;
-  #check: () => void = () => {};
-
-  chunks(first: number, chunks: readonly Uint8Array[]): void {
-    expect(first).toBe(this.count + 1);
-    this.count += chunks.length;
-    this.#check();
-  }
-
-  end(state: RunState): void {
-    this.ended = state;
-    this.#check();
-  }
-
-  async until(condition: (recorder: this) => boolean): Promise<void> {
-    while (!condition(this)) await new Promise<void>((resolve) => (this.#check = resolve));
-  }
 }
 
 describe('keys', () => {
@@ -174,7 +153,7 @@ describe.each(kinds)('over $name', (kind) => {
     const [store, reader] = [await openStore(), await openStore()];
     await store.begin(newRun());
     await store.append(RUN, 1, [Buffer.from('x')]); // from here on, the log is known to this connection
-    const recorders = Array.from({ length: 5 }, () => new Recorder());
+    const recorders = Array.from({ length: 5 }, () => new RunRecorder());
     for (const recorder of recorders) reader.follow(RUN, 0, recorder);
     for (const recorder of recorders) await recorder.until(({ count }) => count === 1);
     await app.command('CONFIG', 'RESETSTAT');
@@ -210,7 +189,7 @@ describe.each(kinds)('over $name', (kind) => {
     const runs = Array.from({ length: 250 }, (_, n): RunKey => ({ id: `run ${n}`, generation: 'g' }));
     await Promise.all(runs.map((run) => store.begin(newRun(run))));
     const recorders = runs.map((run) => {
-      const recorder = new Recorder();
+      const recorder = new RunRecorder();
       reader.follow(run, 0, recorder);
       return recorder;
     });
@@ -236,7 +215,7 @@ describe.each(kinds)('over $name', (kind) => {
     for (const run of runs) {
       await sleep(50); // the read of the other runs waits
       const since = performance.now();
-      const recorder = new Recorder();
+      const recorder = new RunRecorder();
       reader.follow(run, 0, recorder);
       await recorder.until(({ count }) => count === 1);
       delays.push(performance.now() - since);
@@ -321,7 +300,7 @@ describe.each(kinds)('over $name', (kind) => {
     const stops: RunKey[] = [];
     const store = await openStore({ onStop: (run) => stops.push(run) }, web, { key: 'mine' });
     await store.begin(newRun());
-    const recorder = new Recorder();
+    const recorder = new RunRecorder();
     store.follow(RUN, 0, recorder);
     await store.append(RUN, 1, [Buffer.from('x')]);
     await recorder.until(({ count }) => count === 1);
@@ -348,7 +327,7 @@ describe.each(kinds)('over $name', (kind) => {
   test('close() closes every connection', async () => {
     const store = await openStore();
     await store.begin(newRun());
-    store.follow(RUN, 0, new Recorder());
+    store.follow(RUN, 0, new RunRecorder());
     const connected = async (): Promise<number> =>
       String(await app.command('CLIENT', 'LIST'))
         .trim()

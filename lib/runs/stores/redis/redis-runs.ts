@@ -254,7 +254,7 @@ class RedisRuns implements RunStore {
 
   async renew(runs: readonly RunKey[]): Promise<readonly Renewal[]> {
     await this.#opened();
-    const renewals = new Array<Renewal>(runs.length);
+    const renewals: Renewal[] = [];
     await this.#inParts(runs, async (commands, part) => {
       const keys = part.flatMap(({ keys: { newest, meta, log } }) => [newest, meta, log]);
       const script = this.#script(
@@ -428,7 +428,7 @@ class RedisRuns implements RunStore {
   async #end(
     run: RunKey,
     status: RunStatus,
-    chunks: readonly [number, number] | undefined = undefined,
+    chunks?: readonly [number, number],
     expires = '',
   ): Promise<RunRecord | undefined> {
     const { newest, meta, log, bucket } = this.#keys.of(run);

@@ -17,7 +17,7 @@ export interface ReadersHost extends Omit<ReaderHost, 'onIdle' | 'onEnd'> {
 /** Assigns runs to readers. */
 export class StreamReaders {
   readonly #host: ReaderHost;
-  readonly #wakeKey: ReadersHost['wakeKey'];
+  readonly #wakeKey: (bucket: number, name: string) => string;
   readonly #isCluster: boolean;
   readonly #home: { readonly bucket: number; readonly name: string };
   readonly #readers = new Map<number, StreamReader[]>();
@@ -26,7 +26,7 @@ export class StreamReaders {
 
   /** `home`: the bucket and the name of the wake stream on which stops arrive. */
   constructor(host: ReadersHost, isCluster: boolean, home: { readonly bucket: number; readonly name: string }) {
-    this.#wakeKey = host.wakeKey;
+    this.#wakeKey = (bucket, name) => host.wakeKey(bucket, name);
     this.#isCluster = isCluster;
     this.#home = home;
     this.#host = {
