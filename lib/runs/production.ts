@@ -84,11 +84,16 @@ export class Production<C> {
     return this.#status === undefined;
   }
 
-  /** Starts to produce. If the run was stopped while it began, the source is never made. */
+  /**
+   * Starts to produce, in the next tick: readers of this process then follow before the first chunk is stored, so the log is not read
+   * back for them. If the run was stopped before that, the source is never made.
+   */
   begin(state: RunState, make: MakeSource<C>): void {
     this.#state = state;
-    if (this.#status === undefined) void this.#produce(make);
-    else this.#schedule();
+    if (!this.isProducing) return this.#schedule();
+    setImmediate(() => {
+      if (this.isProducing) void this.#produce(make);
+    });
   }
 
   /** Ends the run as `stopped`, with the chunks that were produced until now. */

@@ -8,7 +8,8 @@
 import { SseError } from '../errors.ts';
 import { report } from '../diagnostics/error-reporter.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
-import type { RunInfo, Wire } from './api.ts';
+import type { RunEvent, RunInfo, Wire } from './api.ts';
+import { type FollowRunOptions, followRun } from './follow.ts';
 import { LogSource, type LogSourceHost, LogView } from './log-source.ts';
 import { type MakeSource, Production, type ProductionHost } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
@@ -91,8 +92,8 @@ export class RunsHub<C> {
   #isClosing = false;
   #isCut = false;
   #closed: Promise<void> | undefined;
-  /** Called at each end of a production. */
-  #onIdle: (() => void) | undefined;
+  /** Called when this process produces no run any more. */
+  readonly #onIdle = new Set<() => void>();
 
   constructor(settings: RunsHubSettings<C>) {
     const { store, lease, stopUnread } = settings;
@@ -130,7 +131,7 @@ export class RunsHub<C> {
 
   /**
    * Begins a run, unless one with this id is running, and produces it in this process. Only then is `make` called, after the run has
-   * begun in the store.
+   * begun in the store, and in a later tick: the caller then subscribes before the first chunk is stored.
    * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes
    */
   async start(id: string, make: MakeSource<C>, again: NewRun['again']): Promise<StartedRun> {
@@ -177,6 +178,11 @@ export class RunsHub<C> {
   async state(id: string, generation?: string): Promise<RunState | undefined> {
     await this.#open();
     return this.#settings.store.state(id, generation);
+  }
+
+  /** Iterates over a run: see `RunsRouter.follow()`. @throws {SseTypeError} at once, for invalid arguments */
+  follow(id: string, options: FollowRunOptions = {}): AsyncIterableIterator<RunEvent<C>> {
+    return followRun<C>(this, id, options);
   }
 
   async status(id: string): Promise<RunInfo | undefined> {
@@ -277,7 +283,7 @@ export class RunsHub<C> {
   #removeProduction(name: string): void {
     this.#productions.delete(name);
     this.#readAt.delete(name);
-    if (this.#productions.size === 0) this.#onIdle?.();
+    if (this.#productions.size === 0) for (const resolve of this.#onIdle) resolve();
   }
 
   #onUsed(source: LogSource): void {
@@ -400,12 +406,15 @@ export class RunsHub<C> {
   /** Resolves when this process produces no run, or after these milliseconds. */
   async #idleWithin(ms: number): Promise<void> {
     if (this.#productions.size === 0) return;
-    let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
-      this.#onIdle = resolve;
-      timer = setTimeout(resolve, ms);
+      const settle = (): void => {
+        clearTimeout(timer);
+        this.#onIdle.delete(settle);
+        resolve();
+      };
+      const timer = setTimeout(settle, ms);
+      this.#onIdle.add(settle);
     });
-    clearTimeout(timer);
   }
 
   #report(error: unknown): void {

@@ -9,6 +9,7 @@ import { checkTime } from '../hub/shutdown.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
 import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
+import type { FollowRunOptions } from './follow.ts';
 import { checkRunsOptions } from './options.ts';
 import { isRunId, RUN_ID_EXPECTATION } from './run-id.ts';
 import { introspection } from './run-introspection.ts';
@@ -91,6 +92,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
         return hub.status(id);
       },
     },
+    follow: { value: (id: string, how?: FollowRunOptions) => hub.follow(id, how) },
     cors: { value: ((req, res, next) => requests.origins.handleInFront(req, res, next)) satisfies Middleware },
     connections: { get: () => readers.registry.open },
     stats: {
