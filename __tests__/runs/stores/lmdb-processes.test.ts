@@ -62,7 +62,7 @@ test('a chunk of another process arrives within milliseconds, long before the ne
   const store = await opened();
   const run = newRun(10_000);
   await producer.call('begin', run);
-  let received = (_: void): void => {};
+  let received: () => void;
   store.follow(run, 0, { chunks: () => received(), end() {} });
   const latencies: number[] = [];
   for (let n = 1; n <= 40; n++) {

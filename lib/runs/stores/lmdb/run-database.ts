@@ -38,7 +38,7 @@ export interface Changes {
   readonly keys: ReadonlySet<string> | undefined;
 }
 
-type Key = number | readonly (number | string)[];
+type Key = number | (number | string)[];
 type EndStatus = Exclude<RunStatus, 'running'>;
 
 /** One step of the list of changes: the handle that made it, and its runs. */
@@ -59,8 +59,8 @@ const BOOT_FILE = 'boot';
 
 /** One open database with runs. Methods that change it are called within {@link RunDatabase.commit} only. */
 export class RunDatabase {
-  readonly #environment: Environment<any>;
-  readonly #db: RootDatabase<Buffer, any>;
+  readonly #environment: Environment<Key>;
+  readonly #db: RootDatabase<Buffer, Key>;
   readonly #handle: string;
   /** The runs that the current transaction has changed. */
   readonly #changed = new Set<string>();
