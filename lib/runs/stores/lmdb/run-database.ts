@@ -115,7 +115,7 @@ export class RunDatabase {
       start: ['c', key, after + 1],
       end: ['c', key, after + 1 + limit],
     })) {
-      const [, , n] = found as readonly [string, string, number];
+      const n = (found as unknown[])[2];
       if (n !== after + 1 + chunks.length)
         throw this.#environment.damaged(`chunk ${after + 1 + chunks.length} is missing`);
       bytes += value.byteLength;
@@ -238,7 +238,7 @@ export class RunDatabase {
     let budget = MAX_REMOVED_CHUNKS;
     const due = [...this.#db.getKeys({ start: ['x'], end: ['x', now], limit: MAX_REMOVED_CHUNKS / 10 })];
     for (const index of due) {
-      const [, , key] = index as readonly [string, number, string];
+      const key = (index as string[])[2]!;
       const record = this.record(key);
       if (record?.status === 'running' && (dropTimeOf(record) > now || !mayDrop(record))) {
         this.#write(key, this.#moved(key, record, Math.max(dropTimeOf(record), now + record.lease)));
