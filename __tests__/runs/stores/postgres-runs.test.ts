@@ -170,6 +170,17 @@ describe('processes', () => {
   });
 });
 
+test('a lease that is renewed while its end is being checked is not lost', async () => {
+  const [producer, reader] = [await opened(), await opened()];
+  const run = newRun(600);
+  await producer.begin(run);
+  await sleep(620);
+  const state = reader.state('a');
+  await sleep(50);
+  expect(await producer.renew([run])).toMatchObject([{ running: true }]);
+  expect(await state).toMatchObject({ status: 'running' });
+});
+
 describe('an append', () => {
   test('whose reply is lost is sent again and stored once', async () => {
     const proxy = await Proxy.to(server.port);
