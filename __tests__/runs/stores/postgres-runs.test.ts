@@ -106,7 +106,7 @@ test('a role without the right to create uses tables that a migration has made',
   expect(await store.append(newRun(), 1, [chunk(1)])).toBe('stored');
 });
 
-test('a wrong password is reported, not waited for', async () => {
+test('a database that does not exist is reported, not waited for', async () => {
   const store = postgresRuns(poolOn(server, { database: 'missing' }), { table });
   later(() => store.close());
   await expect(store.open({ onStop() {} })).rejects.toMatchObject({
