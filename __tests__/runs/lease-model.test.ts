@@ -155,7 +155,7 @@ class World {
         else if (again === 'replace') this.#break('a replacement begins nothing');
       },
       (error: { code?: string }) => {
-        if (error.code !== 'ERR_SSE_CLOSED') this.#break(`begin() rejects: ${error}`);
+        if (error.code !== 'ERR_SSE_CLOSED') this.#break(`begin() rejects with ${error.code}`);
       },
     );
     if (this.#random.below(2) === 0) this.#yield(truth, 2);
