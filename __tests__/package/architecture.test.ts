@@ -225,7 +225,7 @@ describe('the entry points', () => {
   "./inspector": "InspectorOptions inspector",
   "./lmdb": "LmdbJournalOptions LmdbRunsOptions lmdbJournal lmdbRuns",
   "./metrics": "MetricsOptions metrics",
-  "./postgres": "PostgresJournalOptions PostgresPool postgresJournal",
+  "./postgres": "PostgresJournalOptions PostgresPool PostgresRunsOptions postgresJournal postgresRuns",
   "./react": "useEvent useEvents useStatus useStream",
   "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
   "./runs": "BeginResult ChunkPage NewRun Producer Renewal Run RunEvent RunFollower RunInfo RunKey RunSource RunState RunStatus RunStore RunStoreListener RunsOptions RunsRouter RunsStats Wire events memoryRuns openai runs uiMessages",

@@ -51,6 +51,7 @@ const CONFIRM_MS = 250;
  * by using the same path: a chunk reaches the readers in all processes within a few milliseconds, and so does a stop. Runs survive
  * the restart of a process that reads them. If the process that produces a run ends, the run is `lost`: within a quarter of a second
  * where the process id shows it, otherwise after its lease.
+ * While a process is stopped (SIGSTOP, a debugger) in the middle of a commit, all calls that write wait, and no run is lost.
  * The directory must be on a local disk, and no journal may use it: LMDB works neither on network file systems nor across containers.
  * The file has the size of the runs that are kept, and never shrinks.
  *

@@ -26,6 +26,8 @@ export interface RunRecord extends RunKey {
   readonly stopRequested?: true;
   readonly readersUntil?: number;
   readonly producer: ProcessIdentity;
+  /** The time in the index by which runs are dropped. */
+  readonly index: number;
 }
 
 /** What other processes have changed. */
@@ -173,10 +175,11 @@ export class RunDatabase {
       keep,
       leaseEnd: now + lease,
       producer,
+      index: now + lease + keep,
     };
     this.#write(key, record);
     void this.#db.put(['i', hashOf(id)], Buffer.from(key));
-    void this.#db.put(['x', record.leaseEnd + keep, key], EMPTY);
+    void this.#db.put(['x', record.index, key], EMPTY);
     return { started: true, state: stateOf(record, now) };
   }
 
@@ -237,11 +240,8 @@ export class RunDatabase {
     for (const index of due) {
       const [, , key] = index as readonly [string, number, string];
       const record = this.record(key);
-      const dropAt = record && dropTimeOf(record);
-      if (record !== undefined && (dropAt! > now || (record.status === 'running' && !mayDrop(record)))) {
-        void this.#db.remove(index);
-        // An ended run has a second entry, for the time at which it is dropped.
-        if (record.status === 'running') void this.#db.put(['x', Math.max(dropAt!, now + record.lease), key], EMPTY);
+      if (record?.status === 'running' && (dropTimeOf(record) > now || !mayDrop(record))) {
+        this.#write(key, this.#moved(key, record, Math.max(dropTimeOf(record), now + record.lease)));
         continue;
       }
       if (record !== undefined) this.#remove(key, record);
@@ -260,15 +260,22 @@ export class RunDatabase {
   }
 
   #end(key: string, record: RunRecord, status: EndStatus, now: number): RunRecord {
+    const endedAt = Math.max(now, record.startedAt);
     const ended: RunRecord = {
-      ...record,
+      ...this.#moved(key, record, endedAt + record.keep),
       status: status === 'lost' && record.stopRequested ? 'stopped' : status,
-      endedAt: Math.max(now, record.startedAt),
+      endedAt,
     };
     this.#write(key, ended);
-    void this.#db.put(['x', dropTimeOf(ended), key], EMPTY);
     this.#changed.add(key);
     return ended;
+  }
+
+  /** Moves a run in the index by which runs are dropped. */
+  #moved(key: string, record: RunRecord, index: number): RunRecord {
+    void this.#db.remove(['x', record.index, key]);
+    void this.#db.put(['x', index, key], EMPTY);
+    return { ...record, index };
   }
 
   #remove(key: string, record: RunRecord): void {
