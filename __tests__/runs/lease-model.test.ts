@@ -228,8 +228,10 @@ class World {
 
   #kill(process: Process): void {
     if (process.link === 'killed') return;
+    const { link, since } = process;
     process.store.cut();
     this.#link(process, 'killed');
+    if (link === 'cut') process.since = since; // to the others it has been away since then
   }
 
   #shutDown(process: Process): void {

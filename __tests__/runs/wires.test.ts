@@ -64,9 +64,7 @@ describe('uiMessages()', () => {
 
 describe('openai()', () => {
   test('sends JSON without a name, and ends with [DONE], or with an error and no [DONE]', () => {
-    expect(frame(openai(), { object: 'chat.completion.chunk' })).toBe(
-      'data: {"object":"chat.completion.chunk"}\n\n',
-    );
+    expect(frame(openai(), { object: 'chat.completion.chunk' })).toBe('data: {"object":"chat.completion.chunk"}\n\n');
     const error = 'data: {"error":{"message":"The answer could not be completed.","type":"server_error"}}\n\n';
     expect(ends(openai())).toEqual(['data: [DONE]\n\n', 'data: [DONE]\n\n', error, error]);
     expect(openai().control).toBe(false);
