@@ -5,8 +5,9 @@ import { fanOut } from './fan-out.mjs';
 import { machines } from './machines.mjs';
 import { many } from './many.mjs';
 import { memory } from './memory.mjs';
+import { privateEvents } from './private.mjs';
 import { setUp } from './set-up.mjs';
 import { single } from './single.mjs';
 import { coldStorm, storm } from './storm.mjs';
 
-export const scenarios = [fanOut, burst, memory, setUp, single, compression, many, storm, coldStorm, machines];
+export const scenarios = [fanOut, burst, privateEvents, memory, setUp, single, compression, many, storm, coldStorm, machines];
