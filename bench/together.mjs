@@ -16,6 +16,8 @@ export class Together {
   #ports = new Map();
   #sizes = new Map();
   #connections = 0;
+  /** The number of the last event. */
+  #last = 0;
 
   /** Starts the process with these peers, and runs `measure(bed)`. Ends the processes also after an error. */
   static async run({ peers, bytes, connections, profile = [] }, measure) {
@@ -51,9 +53,14 @@ export class Together {
     }
   }
 
-  /** Sends a block of events, and returns its cost for the server. `deliveries`: the events that must arrive. */
-  async block({ deliveries, isPrivate = true, ...args }) {
-    const { stride, users } = args;
+  /**
+   * Sends a block of events, and returns its cost for the server. `receivers`: how many connections receive an event for this user.
+   * The result contains the number of deliveries.
+   */
+  async block({ receivers, isPrivate = true, ...args }) {
+    const { stride, users, events } = args;
+    let deliveries = 0;
+    for (let i = 0; i < events; i++) deliveries += receivers((++this.#last * stride) % users, i);
     await this.#clients.call('expect', { events: deliveries, ...(isPrivate && { stride, users }) });
     let timer;
     const all = new Promise((resolve, reject) => {
@@ -66,7 +73,7 @@ export class Together {
     this.#server.notify('arrived');
     const { faults, first } = await this.#clients.call('faults');
     if (faults > 0) throw new Refused(`${faults} events were out of order, or reached another connection; ${first}`);
-    return cost;
+    return { ...(await cost), deliveries };
   }
 
   /** Returns the milliseconds from each broadcast to a user until its connection has the event. */

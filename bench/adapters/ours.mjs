@@ -1,6 +1,7 @@
 // This package, compiled, with its default options: history, ids and heartbeats are on.
 import { createServer } from 'node:http';
 import express from 'express';
+import { channelsOf, ROOMS } from '../channels.mjs';
 import { openJournal } from '../journals.mjs';
 import { nextTick, small, streamQuery, userOf } from './held.mjs';
 
@@ -49,23 +50,6 @@ function privateRouter(sse, options) {
   const send = (user, data, shape = 'own') => void users.broadcast({ data }, receiversOf[shape](user));
   return { users, send };
 }
-
-const TOPICS = 20;
-const ROOMS = 200;
-const ROOMS_OF_USER = 20;
-
-/** The channels that a connection joins. */
-const channelsOf = {
-  own: (user) => [`user:${user}`],
-  parity: (user) => [`user:${user}`, user % 2 === 0 ? 'even' : 'odd'],
-  mixed: (user) => [`user:${user}`, 'all'],
-  topics: (user) => Array.from({ length: TOPICS }, (_, i) => `topic:${user}:${i}`),
-  rooms: (user) => {
-    const rooms = new Set();
-    for (let i = 0; rooms.size < ROOMS_OF_USER; i++) rooms.add(`room:${(user * 7919 + i * 104_729 + i * i * user) % ROOMS}`);
-    return [...rooms];
-  },
-};
 
 /** The options of a broadcast. */
 const receiversOf = {

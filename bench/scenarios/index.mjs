@@ -1,4 +1,5 @@
 // The scenarios, in the order of the report.
+import { audiences } from './audiences.mjs';
 import { burst } from './burst.mjs';
 import { compression } from './compression.mjs';
 import { fanOut } from './fan-out.mjs';
@@ -10,4 +11,17 @@ import { setUp } from './set-up.mjs';
 import { single } from './single.mjs';
 import { coldStorm, storm } from './storm.mjs';
 
-export const scenarios = [fanOut, burst, privateEvents, memory, setUp, single, compression, many, storm, coldStorm, machines];
+export const scenarios = [
+  fanOut,
+  burst,
+  privateEvents,
+  audiences,
+  memory,
+  setUp,
+  single,
+  compression,
+  many,
+  storm,
+  coldStorm,
+  machines,
+];

@@ -27,27 +27,26 @@ export const privateEvents = {
   },
   /** Returns the samples of every peer: one per block. */
   together: (subjects, { connections, events, blocks, bytes }, rounds) => {
-    const peers = subjects.map((subject) => ({ ...subject, options: subject.options }));
-    const count = connections * peers.length;
-    return Together.run({ peers, bytes, connections: count, profile: subjects[0].profile }, async (bed) => {
-      const samples = Object.fromEntries(peers.map(({ name }) => [name, []]));
-      for (const { name } of peers) await bed.connect(name, connections);
+    const count = connections * subjects.length;
+    return Together.run({ peers: subjects, bytes, connections: count, profile: subjects[0].profile }, async (bed) => {
+      const samples = Object.fromEntries(subjects.map(({ name }) => [name, []]));
+      for (const { name } of subjects) await bed.connect(name, connections);
       const measure = async (peer, perTick, isWarmUp = false) => {
         const number = isWarmUp ? Math.min(WARM_EVENTS, perTick * WARM_TICKS) : Math.max(events, perTick);
         const { cpu } = await bed.block({
           ...{ peer, perTick, bytes, stride: STRIDE, users: connections },
-          ...{ events: number, deliveries: number },
+          ...{ events: number, receivers: () => 1 },
         });
         return cpu / number;
       };
-      for (const perTick of Object.values(TICKS)) for (const { name } of peers) await measure(name, perTick, true);
+      for (const perTick of Object.values(TICKS)) for (const { name } of subjects) await measure(name, perTick, true);
       for (let block = 0; block < blocks * rounds; block++) {
-        const order = peers.map((_, i) => peers[(i + block) % peers.length]);
-        const taken = Object.fromEntries(peers.map(({ name }) => [name, {}]));
+        const order = subjects.map((_, i) => subjects[(i + block) % subjects.length]);
+        const taken = Object.fromEntries(subjects.map(({ name }) => [name, {}]));
         for (const [figure, perTick] of Object.entries(TICKS)) {
           for (const { name } of order) taken[name][figure] = await measure(name, perTick);
         }
-        for (const { name } of peers) samples[name].push(taken[name]);
+        for (const { name } of subjects) samples[name].push(taken[name]);
       }
       return samples;
     });

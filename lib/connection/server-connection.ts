@@ -277,8 +277,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   #start(): void {
     this.outbox?.moveToFront(); // what was pushed before the opening precedes everything else
     const { ring, settings } = this.host;
-    // Without a log nothing can be missed: the connection begins where the ring does.
-    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.first - 1);
+    // Without a history nothing can be missed: the connection begins with the oldest entry that is kept.
+    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.firstInLog - 1);
     if (this.clientId !== '' && getsPositions(this)) {
       this.preamblePending = true;
       if (broughtId(this)) this.resumeAfter(this.clientId);

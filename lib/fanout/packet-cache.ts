@@ -61,7 +61,7 @@ export class PacketCache {
       if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
       if (!selection.includes('1')) return undefined;
     }
-    const withIds = this.#sendsPositions && !receiver.usesAppIds;
+    const withIds = this.hasIdsFor(receiver);
     const key = `${from} ${to} ${withIds} ${selection}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
@@ -73,6 +73,11 @@ export class PacketCache {
       if (this.#packets.size > MAX_CACHED_PACKETS) this.#packets.delete(this.#packets.keys().next().value as string);
     }
     return packet;
+  }
+
+  /** Whether the packets of a receiver contain the ids of their entries. */
+  hasIdsFor(receiver: Pick<PacketReceiver, 'usesAppIds'>): boolean {
+    return this.#sendsPositions && !receiver.usesAppIds;
   }
 
   /** Drops all packets: the numbers now identify other entries, or the packets are not worth their memory. */
