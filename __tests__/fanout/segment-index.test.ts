@@ -22,8 +22,8 @@ function dispatch(members: readonly (readonly string[])[], receivers: readonly R
   const from = ring.head;
   for (const [i, { to, except }] of receivers.entries())
     ring.push({ id: String(i), to, except, body: Buffer.from(`data: ${i}\n\n`) });
-  const index = new SegmentIndex(ring, groups, from, ring.head);
-  const yields = [...index.build()].length;
+  const index = new SegmentIndex(ring, groups, from);
+  const yields = [...index.build(ring.head)].length;
   const packets = new Map<number, Packet>();
   for (const group of index.receivers()) {
     const selection = index.take(group);
@@ -31,7 +31,7 @@ function dispatch(members: readonly (readonly string[])[], receivers: readonly R
     const packet = selection.packet(false, group.only !== undefined && selection.groupCount === 1);
     for (const member of group.members) {
       expect(packets.has(member)).toBe(false);
-      packets.set(member, packet);
+      packets.set(member, packet!);
     }
   }
   return { packets, yields };
@@ -59,7 +59,7 @@ test('each group receives the entries that are for it, in order', () => {
       const { packets } = dispatch(channels, receivers);
       for (const [member, names] of channels.entries())
         expect(packets.get(member)?.payload.toString() ?? '').toBe(expectedText(names, receivers));
-      // Members share a packet exactly if they receive the same addresses; different entries never share one.
+      // Members share a packet exactly if they receive the same classes; different entries never share one.
       const texts = new Map([...packets.values()].map((packet) => [packet, packet.payload.toString()]));
       expect(texts.size).toBeLessThanOrEqual(channels.length);
     }),

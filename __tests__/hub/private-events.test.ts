@@ -68,11 +68,11 @@ test('no slice blocks the event loop for 30 ms with 1,000 mixed events to 4,000 
   const connections = Array.from({ length: 4000 }, (_, n) => admit(hub, [`user:${n}`, 'all'], true, 0.05));
   await tick();
   jest.spyOn(performance, 'now').mockImplementation(() => clock.now);
-  // Ten times what it takes on the machine of the benchmarks: 1 µs for a group and an address, and 1 µs for an entry of a packet.
+  // Ten times what it takes on the machine of the benchmarks: 1 µs for a group and a class of entries, and 1 µs for an entry of a packet.
   const add = Selection.prototype.with; // oxlint-disable-line typescript/unbound-method -- called with `this` below
-  jest.spyOn(Selection.prototype, 'with').mockImplementation(function timed(this: Selection, address) {
+  jest.spyOn(Selection.prototype, 'with').mockImplementation(function timed(this: Selection, entryClass) {
     clock.now += 0.001;
-    return add.call(this, address);
+    return add.call(this, entryClass);
   });
   const join = Packet.fromEntries.bind(Packet);
   jest.spyOn(Packet, 'fromEntries').mockImplementation((entries, withIds, lastN) => {

@@ -42,7 +42,12 @@ export const audiences = {
         { peers: subjects, bytes, connections: count * paths.length * names.length, profile: subjects[0].profile },
         async (bed) => {
           const firsts = {};
-          for (const name of names) for (const path of paths) firsts[name] ??= await bed.connect(name, count, path);
+          for (const name of names) {
+            for (const [i, path] of paths.entries()) {
+              const first = await bed.connect(name, count, path);
+              if (i === 0) firsts[name] = first;
+            }
+          }
           for (let block = -2; block < blocks * rounds; block++) {
             for (let i = 0; i < names.length; i++) {
               const peer = names[(i + Math.max(0, block)) % names.length];

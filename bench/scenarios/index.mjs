@@ -6,7 +6,7 @@ import { fanOut } from './fan-out.mjs';
 import { machines } from './machines.mjs';
 import { many } from './many.mjs';
 import { memory } from './memory.mjs';
-import { privateEvents } from './private.mjs';
+import { privateEvents, privateJournals } from './private.mjs';
 import { setUp } from './set-up.mjs';
 import { single } from './single.mjs';
 import { coldStorm, storm } from './storm.mjs';
@@ -15,6 +15,7 @@ export const scenarios = [
   fanOut,
   burst,
   privateEvents,
+  privateJournals,
   audiences,
   memory,
   setUp,

@@ -269,7 +269,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.source = 'ring';
     this.#start();
     transport.flush();
-    this.socket = transport.socket;
+    this.socket = this.closing === undefined ? transport.socket : undefined;
     return !this.#hasEnded;
   }
 
@@ -476,12 +476,14 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   /**
-   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them.
+   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them. Without a packet, the entries need several
+   * writes.
    * @returns whether this packet was written; other writes count themselves
    */
-  writeDispatched(packet: Packet, from: number, to: number, now: number): boolean {
+  writeDispatched(packet: Packet | undefined, from: number, to: number, now: number): boolean {
     if (this.source !== 'live' || this.cursor >= to) return false;
-    const isInStep = this.outbox === undefined && this.cursor <= from;
+    const limit = this.closing?.limit ?? to;
+    const isInStep = packet !== undefined && this.outbox === undefined && this.cursor <= from && to <= limit;
     this.#advance(isInStep ? writeDispatched(this, packet, to, now) : writeDue(this));
     return isInStep;
   }
@@ -655,6 +657,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { producers, registry, ring } = this.host;
     const isUnfinished = reason === 'error' || (reason !== 'end' && reason !== 'handler' && producers.has(this));
     this.closing = { ...closingOf(reason, ring), finalFrame, isFinal, isUnfinished };
+    this.socket = undefined; // takeForBatch() does not look at the limit
     registry.addClosing(this);
   }
 

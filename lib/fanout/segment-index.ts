@@ -1,40 +1,51 @@
 /*
  * The index of a segment, from its entries to the subscriber groups that receive them.
  *
- * Invariants: each entry is looked at once, and each group once for each of its addresses, so the cost does not grow with entries for
+ * Invariants: each entry is looked at once, and each group once for each of its entry classes, so the cost does not grow with entries for
  * others. The index is complete before the first packet of the segment is written. A group that appears meanwhile needs none: its
  * connections have received the segment before they came.
  */
 
 import type { Entry } from '../journal/journal.ts';
+import { MAX_WRITE_BYTES } from '../wire/packet.ts';
 import type { Ring } from './ring.ts';
-import { Address, Selection, type Segment } from './selection.ts';
+import { EntryClass, Selection, type Segment } from './selection.ts';
 import { SubscriberGroup, type SubscriberGroups } from './subscriber-groups.ts';
 
-/** How many groups and channels are looked at between two readings of the clock: 15 µs, and more if groups have many channels. */
+/**
+ * The size of a segment: an entry for few groups counts for {@link MAX_SEGMENT_BYTES} only. So the events of a user leave in one write
+ * although thousands of other users have events between them.
+ */
+const MAX_SEGMENT_BYTES = 1_048_576;
+const MAX_SEGMENT_ENTRIES = 16_384;
+/** How many entries, channels and groups are looked at between two readings of the clock: 15 µs, and more for groups with many channels. */
 const STEPS_PER_YIELD = 256;
-/** Entries with the same receivers become one address if these are more groups than this. For fewer, the search takes longer. */
-const MAX_UNMERGED_GROUPS = 8;
+/** Up to this number of groups, an entry is a class by itself: it takes longer to find entries with the same receivers. */
+const FEW_GROUPS = 8;
 
 export class SegmentIndex<M> implements Segment {
   readonly ring: Ring;
   readonly from: number;
-  readonly to: number;
+  to: number;
   /** The bytes of the bodies. */
   bytes = 0;
+  everyone: EntryClass | undefined = undefined;
   readonly #groups: SubscriberGroups<M>;
-  /** The entries that are for every connection. */
+  /** The bytes of the entries that many groups receive. */
+  #broadBytes = 0;
+  /** The selection of the groups that receive nothing else than the entries for everyone. */
   #base: Selection | undefined = undefined;
-  /** The groups that receive more than these. */
+  /** The newest selection of one class. */
+  #single: Selection | undefined = undefined;
+  /** The groups with more than the entries for everyone. */
   readonly #selected: SubscriberGroup<M>[] = [];
-  /** The newest selection that has one address only. */
-  #start: Selection | undefined = undefined;
   #steps = 0;
 
-  constructor(ring: Ring, groups: SubscriberGroups<M>, from: number, to: number) {
+  /** The segment begins after `from`. */
+  constructor(ring: Ring, groups: SubscriberGroups<M>, from: number) {
     this.ring = ring;
     this.from = from;
-    this.to = to;
+    this.to = from;
     this.#groups = groups;
   }
 
@@ -47,76 +58,66 @@ export class SegmentIndex<M> implements Segment {
   take(group: SubscriberGroup<M>): Selection | undefined {
     const { selection } = group;
     group.selection = undefined;
-    return selection?.address.segment === this ? selection : this.#base;
+    return selection?.entryClass.segment === this ? selection : this.#base;
   }
 
-  /** Builds the index. Yields when it is time to read the clock. */
-  *build(): Generator<void, void> {
-    const { ring, from, to } = this;
-    const groups = this.#groups;
-    this.#base = this.#forEveryone();
-    /** The entries for many groups, by their receivers. */
-    const merged = new Map<string, Address>();
-    for (let n = from + 1; n <= to; n++) {
+  /** Builds the index up to `head`, or until the segment is large enough. Yields when it is time to read the clock. */
+  *build(head: number): Generator<void, void> {
+    const { ring } = this;
+    /** The entry classes of many groups, by their receivers. */
+    const broad = new Map<string, EntryClass>();
+    while (this.to < head && !this.#isLarge()) {
+      const n = ++this.to;
       const entry = ring.at(n);
-      if (entry.to === undefined && entry.except === undefined) continue;
-      const [channel] = entry.to ?? [];
-      if (entry.to?.length === 1 && entry.except === undefined) {
-        // Most private events are of this form.
-        const found = groups.ofChannel(channel!);
-        if (found instanceof SubscriberGroup) {
-          this.#add(found, new Address(this, n));
-          if (++this.#steps % STEPS_PER_YIELD === 0) yield;
-          continue;
-        }
-      }
-      if (this.#isForFew(entry)) {
-        yield* this.#addAll(entry, new Address(this, n));
+      const { to, except, body } = entry;
+      this.bytes += body.byteLength;
+      if (++this.#steps % STEPS_PER_YIELD === 0) yield;
+      if (to === undefined && except === undefined) {
+        this.#broadBytes += body.byteLength;
+        if (this.everyone === undefined) this.everyone = new EntryClass(this, n);
+        else this.everyone.numbers.push(n);
         continue;
       }
-      const key = JSON.stringify([entry.to, entry.except]);
-      const address = merged.get(key);
-      if (address === undefined) merged.set(key, new Address(this, n));
-      else address.numbers.push(n);
+      const only = to?.length === 1 && except === undefined ? this.#groups.ofChannel(to[0]!) : undefined;
+      if (only instanceof SubscriberGroup) this.#add(only, new EntryClass(this, n)); // most private events
+      else if (this.#isForFew(entry)) yield* this.#addAll(entry, new EntryClass(this, n));
+      else {
+        this.#broadBytes += body.byteLength;
+        const key = JSON.stringify([to, except]);
+        const entryClass = broad.get(key);
+        if (entryClass === undefined) broad.set(key, new EntryClass(this, n));
+        else entryClass.numbers.push(n);
+      }
     }
-    for (const address of merged.values()) yield* this.#addAll(ring.at(address.numbers[0]!), address);
+    for (const entryClass of broad.values()) yield* this.#addAll(ring.at(entryClass.numbers[0]!), entryClass);
+    if (this.everyone === undefined) return;
+    this.#base = new Selection(undefined, this.everyone);
+    this.#base.groupCount = Infinity; // its packet is for no group alone
   }
 
-  /** Returns the entries for every connection; `undefined` if there are none. */
-  #forEveryone(): Selection | undefined {
-    const { ring } = this;
-    let address: Address | undefined;
-    for (let n = this.from + 1; n <= this.to; n++) {
-      const { to, except, body } = ring.at(n);
-      this.bytes += body.byteLength;
-      if (to !== undefined || except !== undefined) continue;
-      if (address === undefined) address = new Address(this, n);
-      else address.numbers.push(n);
-    }
-    if (address === undefined) return undefined;
-    const selection = new Selection(undefined, address);
-    selection.groupCount = 2; // it is nobody's own
-    return selection;
+  #isLarge(): boolean {
+    if (this.#broadBytes >= MAX_WRITE_BYTES || this.bytes >= MAX_SEGMENT_BYTES) return true;
+    return this.to - this.from >= MAX_SEGMENT_ENTRIES;
   }
 
-  /** Whether an entry is for at most {@link MAX_UNMERGED_GROUPS} groups. */
+  /** Whether an entry is for at most {@link FEW_GROUPS} groups. */
   #isForFew({ to }: Entry): boolean {
     if (to === undefined) return false;
     let count = 0;
     for (const channel of to) {
       const found = this.#groups.ofChannel(channel);
       if (found !== undefined) count += found instanceof SubscriberGroup ? 1 : found.groups.size;
-      if (count > MAX_UNMERGED_GROUPS) return false;
+      if (count > FEW_GROUPS) return false;
     }
     return true;
   }
 
-  /** Adds an address to all groups that receive it. */
-  *#addAll(entry: Entry, address: Address): Generator<void, void> {
+  /** Adds an entry class to all groups that receive it. */
+  *#addAll(entry: Entry, entryClass: EntryClass): Generator<void, void> {
     const { to, except } = entry;
     if (to === undefined) {
       for (const group of this.#groups.all()) {
-        if (group.matches(entry)) this.#add(group, address);
+        if (group.matches(entry)) this.#add(group, entryClass);
         if (++this.#steps % STEPS_PER_YIELD === 0) yield;
       }
       return;
@@ -125,29 +126,26 @@ export class SegmentIndex<M> implements Segment {
       const found = this.#groups.ofChannel(channel);
       const groups = found instanceof SubscriberGroup ? [found] : (found?.groups ?? []);
       for (const group of groups) {
-        if (except === undefined || group.matches(entry)) this.#add(group, address);
+        if (except === undefined || group.matches(entry)) this.#add(group, entryClass);
         if (++this.#steps % STEPS_PER_YIELD === 0) yield;
       }
       if (++this.#steps % STEPS_PER_YIELD === 0) yield;
     }
   }
 
-  #add(group: SubscriberGroup<M>, address: Address): void {
-    let { selection } = group;
-    if (selection?.address.segment === this) {
-      if (selection.address === address) return; // the group is in several channels of the entry
+  #add(group: SubscriberGroup<M>, entryClass: EntryClass): void {
+    const { selection } = group;
+    let next: Selection;
+    if (selection?.entryClass.segment === this) {
+      if (selection.entryClass === entryClass) return; // the group has joined several of the entry's channels
       selection.groupCount--;
+      next = selection.with(entryClass);
     } else {
-      selection = this.#base;
       this.#selected.push(group);
+      if (this.#single?.entryClass !== entryClass) this.#single = new Selection(undefined, entryClass);
+      next = this.#single;
     }
-    const next = selection === undefined ? this.#first(address) : selection.with(address);
     next.groupCount++;
     group.selection = next;
-  }
-
-  #first(address: Address): Selection {
-    if (this.#start?.address !== address) this.#start = new Selection(undefined, address);
-    return this.#start;
   }
 }

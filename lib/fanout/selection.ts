@@ -1,11 +1,11 @@
 /*
  * The entries of a segment that a subscriber group receives, and the packet that it shares with the groups that receive the same ones.
  *
- * Invariants: two groups have the same selection if and only if they have the same addresses of the segment. A packet is made at its
- * first use.
+ * Invariants: two groups with the same entry classes have the same selection. A packet is made at its first use, after the index of the
+ * segment is complete.
  */
 
-import { isEvent, Packet } from '../wire/packet.ts';
+import { isEvent, MAX_WRITE_BYTES, Packet } from '../wire/packet.ts';
 import type { Ring } from './ring.ts';
 
 /** The entries (from, to] of the ring while they are dispatched. */
@@ -13,10 +13,12 @@ export interface Segment {
   readonly ring: Ring;
   readonly from: number;
   readonly to: number;
+  /** The entries that are for every connection. */
+  readonly everyone: EntryClass | undefined;
 }
 
 /** The entries of a segment that have the same receivers: a selection has all of them or none. */
-export class Address {
+export class EntryClass {
   readonly segment: Segment;
   /** Their numbers in the ring, ascending. */
   readonly numbers: number[];
@@ -28,54 +30,66 @@ export class Address {
 }
 
 /**
- * The entries of some addresses: those of another selection, and of one more address. Each address is added to all of its groups before
- * the next one. So the groups that get it from the same selection find the new one by a look at the last: no set of entries is named.
+ * The entries of some entry classes, and those for every connection. A selection is another one and one more class. Each class is added
+ * to all of its groups before the next one. So the groups that add it to the same selection find the new one by a look at the newest:
+ * no set of entries gets a name that must be computed and compared.
  */
 export class Selection {
-  readonly #rest: Selection | undefined;
-  readonly address: Address;
+  readonly entryClass: EntryClass;
   /** How many groups have this selection. */
   groupCount = 0;
+  readonly #rest: Selection | undefined;
   #next: Selection | undefined = undefined;
   #withIds: Packet | undefined = undefined;
   #withoutIds: Packet | undefined = undefined;
 
-  constructor(rest: Selection | undefined, address: Address) {
+  constructor(rest: Selection | undefined, entryClass: EntryClass) {
     this.#rest = rest;
-    this.address = address;
+    this.entryClass = entryClass;
   }
 
-  /** Returns the selection with one more address, which must be the newest. */
-  with(address: Address): Selection {
-    if (this.#next?.address !== address) this.#next = new Selection(this, address);
+  /** Returns the selection with one more class, which must be the newest of the segment. */
+  with(entryClass: EntryClass): Selection {
+    if (this.#next?.entryClass !== entryClass) this.#next = new Selection(this, entryClass);
     return this.#next;
   }
 
-  /** Returns the packet of the entries. @param isForOne Whether one connection receives it. */
-  packet(withIds: boolean, isForOne: boolean): Packet {
+  /**
+   * Returns the packet of the entries; `undefined` if they are too large for one write.
+   * @param isForOne Whether one connection receives it.
+   */
+  packet(withIds: boolean, isForOne: boolean): Packet | undefined {
     if (withIds) return (this.#withIds ??= this.#create(true, isForOne));
     return (this.#withoutIds ??= this.#create(false, isForOne));
   }
 
-  #create(withIds: boolean, isForOne: boolean): Packet {
-    const { ring } = this.address.segment;
+  #create(withIds: boolean, isForOne: boolean): Packet | undefined {
+    const { ring } = this.entryClass.segment;
     const numbers = this.#numbers();
     const entries = numbers.map((n) => ring.at(n));
+    let bytes = -entries.at(-1)!.body.byteLength; // a single event may be larger, as in `Ring.reach()`
+    for (const { body } of entries) bytes += body.byteLength;
+    if (bytes >= MAX_WRITE_BYTES) return undefined;
     const lastN = numbers.findLast((n) => isEvent(ring.at(n))) ?? 0;
     return isForOne ? Packet.forOne(entries, withIds, lastN) : Packet.fromEntries(entries, withIds, lastN);
   }
 
   /** The numbers of all entries, ascending. */
   #numbers(): readonly number[] {
-    if (this.#rest === undefined) return this.address.numbers;
-    const { from, to } = this.address.segment;
-    // A mark for each entry of the segment: sorting the numbers takes longer.
+    const { from, to, everyone } = this.entryClass.segment;
+    if (this.#rest === undefined && (everyone === undefined || everyone === this.entryClass))
+      return this.entryClass.numbers;
+    const numbers = everyone === undefined ? [] : [...everyone.numbers];
+    for (let at: Selection | undefined = this; at !== undefined; at = at.#rest) numbers.push(...at.entryClass.numbers);
+    if (numbers.length < FEW_NUMBERS) return numbers.sort((a, b) => a - b);
+    // A mark for each entry of the segment: sorting 500 numbers takes ten times as long.
     const marks = new Uint8Array(to - from);
-    for (let at: Selection | undefined = this; at !== undefined; at = at.#rest) {
-      for (const n of at.address.numbers) marks[n - from - 1] = 1;
-    }
-    const numbers: number[] = [];
+    for (const n of numbers) marks[n - from - 1] = 1;
+    numbers.length = 0;
     for (let i = 0; i < marks.length; i++) if (marks[i] === 1) numbers.push(from + 1 + i);
     return numbers;
   }
 }
+
+/** Up to this number of entries, sorting is as fast as a walk over the whole segment. */
+const FEW_NUMBERS = 16;

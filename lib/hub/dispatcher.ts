@@ -11,9 +11,9 @@ import type { Counters } from '../diagnostics/stats.ts';
 import type { PacketCache } from '../fanout/packet-cache.ts';
 import type { Ring } from '../fanout/ring.ts';
 import { SegmentIndex } from '../fanout/segment-index.ts';
-import { Address, Selection, type Segment } from '../fanout/selection.ts';
+import { EntryClass, Selection, type Segment } from '../fanout/selection.ts';
 import { SubscriberGroup, type SubscriberGroups } from '../fanout/subscriber-groups.ts';
-import { MAX_WRITE_BYTES, type Packet } from '../wire/packet.ts';
+import type { Packet } from '../wire/packet.ts';
 import type { SweepTimer } from './sweep-timer.ts';
 import { WriteBatch } from './write-batch.ts';
 
@@ -54,8 +54,8 @@ export class Dispatcher {
   /** Of the router: a tick is shared, so it must not run in the context of the request that has scheduled it. */
   readonly #context = new AsyncResource('SseDispatcher');
   #now = 0;
-  /** The connections that receive a packet and cannot be in the batch, and their packets. */
-  #others: [ServerConnection, Packet][] = [];
+  /** The connections that cannot be in the batch, and their packets; `undefined`: the entries need several writes. */
+  #others: [ServerConnection, Packet | undefined][] = [];
   #writes = 0; // since the last reading of the clock
   #bytes = 0; // of these writes
   #flushQueue: ServerConnection[] = [];
@@ -161,8 +161,8 @@ export class Dispatcher {
     const group = groups.ofChannel(entry.to[0]!);
     if (group !== undefined) {
       if (!(group instanceof SubscriberGroup) || group.only === undefined) return false;
-      const segment = { ring, from: n - 1, to: n };
-      const selection = new Selection(undefined, new Address(segment, n));
+      const segment = { ring, from: n - 1, to: n, everyone: undefined };
+      const selection = new Selection(undefined, new EntryClass(segment, n));
       this.#take(segment, selection, group.only, true);
       this.#writeBatch(segment);
     }
@@ -194,10 +194,8 @@ export class Dispatcher {
     const first = this.dispatchedUpTo;
     this.#firstAppendAt = 0;
     while (this.dispatchedUpTo < ring.head) {
-      const from = this.dispatchedUpTo;
-      const to = ring.reach(from, ring.head, MAX_WRITE_BYTES);
-      const index = new SegmentIndex(ring, groups, from, to);
-      yield* index.build();
+      const index = new SegmentIndex(ring, groups, this.dispatchedUpTo);
+      yield* index.build(ring.head);
       for (const group of index.receivers()) {
         const selection = index.take(group);
         if (selection === undefined) continue;
@@ -216,9 +214,9 @@ export class Dispatcher {
         }
       }
       this.#writeBatch(index);
-      this.dispatchedUpTo = to;
+      this.dispatchedUpTo = index.to;
       this.#waitingBytes -= index.bytes;
-      ring.settle(to);
+      ring.settle(index.to);
     }
     const dispatched = this.dispatchedUpTo - first;
     if (dispatched > 0) this.#onDispatched(dispatched, performance.now() - firstAppendAt);
@@ -243,13 +241,13 @@ export class Dispatcher {
   #take({ from, to }: Segment, selection: Selection, connection: ServerConnection, isForOne: boolean): boolean {
     if (connection.source !== 'live') return false;
     const packet = selection.packet(this.#parts.packets.hasIdsFor(connection), isForOne);
-    const socket = takeForBatch(connection, packet, from, to, this.#now);
+    const socket = packet && takeForBatch(connection, packet, from, to, this.#now);
     if (socket === undefined) this.#others.push([connection, packet]);
     else {
-      this.#batch.add(connection, socket, packet.chunk);
-      this.#count(packet);
+      this.#batch.add(connection, socket, packet!.chunk);
+      this.#count(packet!);
     }
-    this.#bytes += packet.size;
+    this.#bytes += packet?.size ?? BYTES_PER_YIELD;
     return ++this.#writes >= WRITES_PER_YIELD || this.#bytes >= BYTES_PER_YIELD;
   }
 
@@ -263,7 +261,7 @@ export class Dispatcher {
     this.#others = [];
     for (const [connection, packet] of others) {
       try {
-        if (connection.writeDispatched(packet, from, to, this.#now)) this.#count(packet);
+        if (connection.writeDispatched(packet, from, to, this.#now)) this.#count(packet!);
       } catch (error) {
         connection.onTransportError(error);
       }
