@@ -26,7 +26,7 @@ async function listen({ peer, adapter: file, options }) {
  * if a request or a timer began it. In the other order, it would join the events of two ticks.
  */
 async function microtasks() {
-  for (let i = 0; i < 5; i++) await undefined;
+  for (let i = 0; i < 5; i++) await Promise.resolve();
 }
 
 /**
@@ -51,6 +51,7 @@ async function block({ peer, events, perTick, stride, users, bytes, shapes = ['o
     await nextTick();
   }
   await all;
+  items.length = 0;
   globalThis.gc({ type: 'minor' }); // each peer pays for its own garbage
   const cost = since(start);
   return { ...cost, loop, ...(watched && watch.stop()) };

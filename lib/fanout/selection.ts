@@ -80,7 +80,8 @@ export class Selection {
     if (this.#rest === undefined && (everyone === undefined || everyone === this.entryClass))
       return this.entryClass.numbers;
     const numbers = everyone === undefined ? [] : [...everyone.numbers];
-    for (let at: Selection | undefined = this; at !== undefined; at = at.#rest) numbers.push(...at.entryClass.numbers);
+    numbers.push(...this.entryClass.numbers);
+    for (let rest = this.#rest; rest !== undefined; rest = rest.#rest) numbers.push(...rest.entryClass.numbers);
     if (numbers.length < FEW_NUMBERS) return numbers.sort((a, b) => a - b);
     // A mark for each entry of the segment: sorting 500 numbers takes ten times as long.
     const marks = new Uint8Array(to - from);

@@ -11,9 +11,9 @@ import type { Counters } from '../diagnostics/stats.ts';
 import type { PacketCache } from '../fanout/packet-cache.ts';
 import type { Ring } from '../fanout/ring.ts';
 import { SegmentIndex } from '../fanout/segment-index.ts';
-import { EntryClass, Selection, type Segment } from '../fanout/selection.ts';
+import type { Selection } from '../fanout/selection.ts';
 import { SubscriberGroup, type SubscriberGroups } from '../fanout/subscriber-groups.ts';
-import type { Packet } from '../wire/packet.ts';
+import { isEvent, Packet } from '../wire/packet.ts';
 import type { SweepTimer } from './sweep-timer.ts';
 import { WriteBatch } from './write-batch.ts';
 
@@ -31,8 +31,14 @@ const MAX_WAITING_TICKS = 8;
 /** How many flushes, which take long, and how many writes there are between two readings of the clock. */
 const FLUSHES_PER_YIELD = 16;
 const WRITES_PER_YIELD = 64;
-/** The bytes between two readings of the clock. A connection that receives 500 entries takes some 0.2 ms, most of it for its packet. */
+/** How many bytes there are between two readings of the clock. A connection that receives 500 entries takes some 0.2 ms, most of it for its packet. */
 const BYTES_PER_YIELD = 524_288;
+
+/** The entries (from, to] of the ring. */
+interface Segment {
+  readonly from: number;
+  readonly to: number;
+}
 
 /** The parts of the hub that the dispatcher uses. */
 interface Parts {
@@ -56,8 +62,7 @@ export class Dispatcher {
   #now = 0;
   /** The connections that cannot be in the batch, and their packets; `undefined`: the entries need several writes. */
   #others: [ServerConnection, Packet | undefined][] = [];
-  #writes = 0; // since the last reading of the clock
-  #bytes = 0; // of these writes
+  #bytesToYield = 0; // of the batch and of the others
   #flushQueue: ServerConnection[] = [];
   #flushed = 0; // of the queue
   #tickBytes = 0; // appended since the last slice
@@ -153,7 +158,7 @@ export class Dispatcher {
    * 1.3 of 20 µs. @returns false if there is more to do
    */
   #dispatchPrivate(): boolean {
-    const { ring, groups } = this.#parts;
+    const { ring, groups, packets } = this.#parts;
     const n = ring.head;
     if (this.#work !== undefined || this.#flushQueue.length > 0 || this.dispatchedUpTo !== n - 1) return false;
     const entry = ring.at(n);
@@ -161,10 +166,13 @@ export class Dispatcher {
     const group = groups.ofChannel(entry.to[0]!);
     if (group !== undefined) {
       if (!(group instanceof SubscriberGroup) || group.only === undefined) return false;
-      const segment = { ring, from: n - 1, to: n, everyone: undefined };
-      const selection = new Selection(undefined, new EntryClass(segment, n));
-      this.#take(segment, selection, group.only, true);
-      this.#writeBatch(segment);
+      const connection = group.only;
+      if (connection.source === 'live') {
+        const withIds = packets.sendsPositions && !connection.usesAppIds;
+        const segment = { from: n - 1, to: n };
+        this.#take(segment, Packet.forOne([entry], withIds, isEvent(entry) ? n : 0), connection);
+        this.#writeBatch(segment);
+      }
     }
     const firstAppendAt = this.#firstAppendAt;
     this.#firstAppendAt = 0;
@@ -227,34 +235,41 @@ export class Dispatcher {
    * (This is no generator: the state that a generator keeps costs each write 0.05 µs. A Set's iterator can be left and continued.)
    */
   #dispatchTo(segment: Segment, selection: Selection, members: Iterator<ServerConnection>): boolean {
+    const withIds = this.#parts.packets.sendsPositions;
+    let shared: Packet | undefined;
     for (let step = members.next(); !step.done; step = members.next()) {
-      if (this.#take(segment, selection, step.value, false)) return true;
+      const connection = step.value;
+      if (connection.source !== 'live') continue;
+      // The packet of a fan-out is looked up once, not once for each connection.
+      const packet = connection.usesAppIds
+        ? selection.packet(false, false)
+        : (shared ??= selection.packet(withIds, false));
+      if (this.#take(segment, packet, connection)) return true;
     }
     return false;
   }
 
   /** Dispatches a selection to the only connection of its group. @returns whether it is time to read the clock */
   #dispatchToOne(segment: Segment, selection: Selection, connection: ServerConnection): boolean {
-    return this.#take(segment, selection, connection, selection.groupCount === 1);
+    if (connection.source !== 'live') return false;
+    const withIds = this.#parts.packets.sendsPositions && !connection.usesAppIds;
+    return this.#take(segment, selection.packet(withIds, selection.groupCount === 1), connection);
   }
 
-  #take({ from, to }: Segment, selection: Selection, connection: ServerConnection, isForOne: boolean): boolean {
-    if (connection.source !== 'live') return false;
-    const packet = selection.packet(this.#parts.packets.hasIdsFor(connection), isForOne);
+  #take({ from, to }: Segment, packet: Packet | undefined, connection: ServerConnection): boolean {
     const socket = packet && takeForBatch(connection, packet, from, to, this.#now);
     if (socket === undefined) this.#others.push([connection, packet]);
     else {
       this.#batch.add(connection, socket, packet!.chunk);
       this.#count(packet!);
     }
-    this.#bytes += packet?.size ?? BYTES_PER_YIELD;
-    return ++this.#writes >= WRITES_PER_YIELD || this.#bytes >= BYTES_PER_YIELD;
+    this.#bytesToYield += packet?.size ?? BYTES_PER_YIELD;
+    return this.#batch.size + this.#others.length >= WRITES_PER_YIELD || this.#bytesToYield >= BYTES_PER_YIELD;
   }
 
   /** Writes the batch, then to the others: a write to those may call any code. */
   #writeBatch({ from, to }: Segment): void {
-    this.#writes = 0;
-    this.#bytes = 0;
+    this.#bytesToYield = 0;
     this.#batch.writeAll();
     if (this.#others.length === 0) return;
     const others = this.#others;
