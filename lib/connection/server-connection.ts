@@ -675,6 +675,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     return true;
   }
 
+  /** Destroys the response of a closing connection whose deadline has passed. Nothing may write to it before its 'close' event. */
+  abandonClose(): void {
+    this.transport.destroy();
+    this.abandon(this.closing!.reason);
+  }
+
   /** Ends the connection at once: nothing more is written. */
   abort(reason: CloseReason): void {
     if (this.isClosed) return;
