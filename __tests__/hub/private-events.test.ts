@@ -7,7 +7,7 @@ import type { ServerConnection } from '../../lib/connection/server-connection.ts
 import { Selection } from '../../lib/fanout/selection.ts';
 import { SubscriberGroup } from '../../lib/fanout/subscriber-groups.ts';
 import { Hub } from '../../lib/hub/hub.ts';
-import { broadcast } from '../../lib/hub/publish.ts';
+import { broadcast, disconnect } from '../../lib/hub/publish.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 import { Packet } from '../../lib/wire/packet.ts';
 import { tick } from '../fixtures/support.ts';
@@ -161,6 +161,25 @@ test('connections that join, leave, close and open between the slices receive ex
   expect(wrong.slice(0, 10)).toEqual([]);
   expect(newcomers.length).toBeGreaterThan(0);
   for (const { pipe } of newcomers) expect(received(pipe)).toEqual([]);
+});
+
+test('a disconnect during a long dispatch: its connections receive the earlier events, and no later one', async () => {
+  const hub = await openHub();
+  const users = 2000;
+  const connections = Array.from({ length: users }, (_, n) => admit(hub, [`user:${n}`], n % 2 === 0));
+  await opened(hub, users);
+  jest.spyOn(performance, 'now').mockImplementation(() => (clock.now += 11));
+  void broadcast(hub, 'e0');
+  await Promise.resolve();
+  await tick();
+  const ended = [0, 1, users - 2, users - 1];
+  void disconnect(hub, { to: ended.map((user) => `user:${user}`) });
+  void broadcast(hub, 'e1');
+  await Promise.resolve();
+  await run(hub);
+  const expected = connections.map((_, user) => (ended.includes(user) ? ['e0'] : ['e0', 'e1']));
+  expect(connections.map(({ pipe }) => received(pipe))).toEqual(expected);
+  for (const user of ended) expect(connections[user]!.pipe.ended).toBe(true);
 });
 
 test('a user with one connection takes no Set, and a second connection of the user receives the events as well', async () => {

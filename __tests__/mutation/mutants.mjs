@@ -256,6 +256,14 @@ export const mutants = [
     to: '',
   },
   {
+    name: 'a connection that closes is written to in the batch',
+    file: 'connection/server-connection.ts',
+    from: 'this.socket = undefined; // takeForBatch() does not look at the limit',
+    to: '',
+    test: 'hub/private-events.test.ts',
+    part: 'a disconnect during a long dispatch',
+  },
+  {
     name: 'a group with several entry classes receives only the last',
     file: 'fanout/segment-index.ts',
     from: 'next = selection.with(entryClass);',
