@@ -256,10 +256,10 @@ export const mutants = [
     to: '',
   },
   {
-    name: 'a connection that closes is written to in the batch',
+    name: 'a disconnected connection shares the position of a dispatch that does not reach it',
     file: 'connection/server-connection.ts',
-    from: 'this.socket = undefined; // takeForBatch() does not look at the limit',
-    to: '',
+    from: "this.cursorId = this.host.ring.idAt(this.cursor) as string;\n      this.source = 'ring';\n    }\n    this.lifecycle",
+    to: 'this.cursorId = this.host.ring.idAt(this.cursor) as string;\n    }\n    this.lifecycle',
     test: 'hub/private-events.test.ts',
     part: 'a disconnect during a long dispatch',
   },

@@ -28,6 +28,8 @@ export const audiences = {
     everyone: 'for all, 1 per tick',
     burst: '50 per tick',
     mixed: 'longest block, ms: 1,000 events for one or for all in a tick',
+    mixedBusy: 'of it at work, ms',
+    mixedCollection: 'longest garbage collection, ms',
     loop: '10,000 private events in one loop: ms until the loop has returned',
     p99: 'private event beside a fan-out to 1,000: p99, ms',
   },
@@ -104,6 +106,8 @@ export const audiences = {
         const { loop } = await bed.block({ ...mixed, perTick: 10_000, events: 10_000, receivers: () => 1 });
         if (block < 0) return;
         take('mixed', peer, block, watched.block);
+        take('mixedBusy', peer, block, watched.busy);
+        take('mixedCollection', peer, block, watched.collection);
         take('loop', peer, block, loop);
       });
       await part(fanOut, [`${own}&shape=mixed`], async (bed, peer, block, first) => {

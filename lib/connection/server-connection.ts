@@ -269,7 +269,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     this.source = 'ring';
     this.#start();
     transport.flush();
-    this.socket = this.closing === undefined ? transport.socket : undefined;
+    this.socket = transport.socket;
     return !this.#hasEnded;
   }
 
@@ -482,8 +482,7 @@ export class ServerConnection extends ConnectionState implements Connection {
    */
   writeDispatched(packet: Packet | undefined, from: number, to: number, now: number): boolean {
     if (this.source !== 'live' || this.cursor >= to) return false;
-    const limit = this.closing?.limit ?? to;
-    const isInStep = packet !== undefined && this.outbox === undefined && this.cursor <= from && to <= limit;
+    const isInStep = packet !== undefined && this.outbox === undefined && this.cursor <= from;
     this.#advance(isInStep ? writeDispatched(this, packet, to, now) : writeDue(this));
     return isInStep;
   }
@@ -642,6 +641,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.isClosed) return;
     this.#setClosing('disconnect', isFinal && this.host.settings.controlEvents ? endEvent() : '', isFinal);
     Object.assign(this.closing!, { limit: n, limitId: id });
+    if (this.source === 'live') {
+      // It leaves its group, so a dispatch that is in progress does not reach it: it continues from its own position.
+      this.cursor = positionOf(this);
+      this.cursorId = this.host.ring.idAt(this.cursor) as string;
+      this.source = 'ring';
+    }
     this.lifecycle = 'closing';
     this.host.dispatcher.scheduleFlush(this);
     this.#announceClose('disconnect');
@@ -657,7 +662,6 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { producers, registry, ring } = this.host;
     const isUnfinished = reason === 'error' || (reason !== 'end' && reason !== 'handler' && producers.has(this));
     this.closing = { ...closingOf(reason, ring), finalFrame, isFinal, isUnfinished };
-    this.socket = undefined; // takeForBatch() does not look at the limit
     registry.addClosing(this);
   }
 
