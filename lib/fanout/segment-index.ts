@@ -18,7 +18,7 @@ import { SubscriberGroup, type SubscriberGroups } from './subscriber-groups.ts';
  */
 const MAX_SEGMENT_BYTES = 1_048_576;
 const MAX_SEGMENT_ENTRIES = 16_384;
-/** How many entries, channels and groups are looked at between two readings of the clock: 15 µs, and more for groups with many channels. */
+/** How many entries, channels and groups are looked at between two readings of the clock: 30 µs, and more with exceptions. */
 const STEPS_PER_YIELD = 256;
 /** Up to this number of groups, an entry is a class by itself: it takes longer to find entries with the same receivers. */
 const FEW_GROUPS = 8;

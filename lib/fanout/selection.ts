@@ -8,11 +8,9 @@
 import { isEvent, MAX_WRITE_BYTES, Packet } from '../wire/packet.ts';
 import type { Ring } from './ring.ts';
 
-/** The entries (from, to] of the ring while they are dispatched. */
+/** What the selections of one segment have in common. */
 export interface Segment {
   readonly ring: Ring;
-  readonly from: number;
-  readonly to: number;
   /** The entries that are for every connection. */
   readonly everyone: EntryClass | undefined;
 }
@@ -76,21 +74,12 @@ export class Selection {
 
   /** The numbers of all entries, ascending. */
   #numbers(): readonly number[] {
-    const { from, to, everyone } = this.entryClass.segment;
+    const { everyone } = this.entryClass.segment;
     if (this.#rest === undefined && (everyone === undefined || everyone === this.entryClass))
       return this.entryClass.numbers;
     const numbers = everyone === undefined ? [] : [...everyone.numbers];
     numbers.push(...this.entryClass.numbers);
     for (let rest = this.#rest; rest !== undefined; rest = rest.#rest) numbers.push(...rest.entryClass.numbers);
-    if (numbers.length < FEW_NUMBERS) return numbers.sort((a, b) => a - b);
-    // A mark for each entry of the segment: sorting 500 numbers takes ten times as long.
-    const marks = new Uint8Array(to - from);
-    for (const n of numbers) marks[n - from - 1] = 1;
-    numbers.length = 0;
-    for (let i = 0; i < marks.length; i++) if (marks[i] === 1) numbers.push(from + 1 + i);
-    return numbers;
+    return numbers.sort((a, b) => a - b); // 500 numbers take 8 µs, and their packet 300
   }
 }
-
-/** Up to this number of entries, sorting is as fast as a walk over the whole segment. */
-const FEW_NUMBERS = 16;

@@ -31,7 +31,7 @@ const MAX_WAITING_TICKS = 8;
 /** How many flushes, which take long, and how many writes there are between two readings of the clock. */
 const FLUSHES_PER_YIELD = 16;
 const WRITES_PER_YIELD = 64;
-/** How many bytes there are between two readings of the clock. A connection that receives 500 entries takes some 0.2 ms, most of it for its packet. */
+/** How many bytes there are between two readings of the clock. A packet of 500 entries takes 0.3 ms. */
 const BYTES_PER_YIELD = 524_288;
 
 /** The entries (from, to] of the ring. */
@@ -154,8 +154,8 @@ export class Dispatcher {
   }
 
   /**
-   * Dispatches the only entry that waits if it is for one connection, or for none, without an index and a generator: these take
-   * 1.3 of 20 µs. @returns false if there is more to do
+   * Dispatches the only entry that waits if it is for one connection, or for none. An index and a generator would take 1.1 µs, twice as
+   * long as the packet. @returns false if there is more to do
    */
   #dispatchPrivate(): boolean {
     const { ring, groups, packets } = this.#parts;
