@@ -12,7 +12,6 @@ export const audiences = {
   name: 'audiences',
   title: 'Events for some connections: several tabs, several channels, exceptions, rooms, all',
   peers: ['ours'],
-  baseline: 'ours',
   /** `blocks`: in a round. */
   size: { connections: 3000, rooms: 2000, fanOut: 1000, events: 4000, blocks: 3, bytes: 100, timed: 1000 },
   smoke: { connections: 21, rooms: 20, fanOut: 10, events: 40, blocks: 1, bytes: 100, timed: 20 },
