@@ -2,8 +2,8 @@
  * The index of a segment, from its entries to the subscriber groups that receive them.
  *
  * Invariants: each entry is looked at once, and each group once for each of its entry classes, so the cost does not grow with entries for
- * others. The index is complete before the first packet of the segment is written. A group that appears meanwhile needs none: its
- * connections have received the segment before they came.
+ * others. The index is complete before the first packet of the segment is written. A group that is created meanwhile needs none: its
+ * connections received the segment before they joined it.
  */
 
 import type { Entry } from '../journal/journal.ts';
