@@ -32,7 +32,7 @@ const MAX_WAITING_TICKS = 8;
 const FLUSHES_PER_YIELD = 16;
 const WRITES_PER_YIELD = 64;
 /** How many bytes there are between two readings of the clock. A packet of 500 entries takes 0.3 ms. */
-const BYTES_PER_YIELD = 524_288;
+const BYTES_PER_YIELD = 131_072;
 
 /** The entries (from, to] of the ring. */
 interface Segment {
