@@ -214,8 +214,8 @@ export const mutants = [
   {
     name: 'a refusal is ignored where a batch is written',
     file: 'hub/write-batch.ts',
-    from: 'if (!(socket.writable && socket.write(chunk))) connections[i]!.onWriteRefused();',
-    to: 'if (socket.writable) socket.write(chunk);',
+    from: 'if (!(socket.writable && writeChunk(socket, chunks[i]!))) connections[i]!.onWriteRefused();',
+    to: 'if (socket.writable) writeChunk(socket, chunks[i]!);',
   },
   {
     name: 'a connection with own pushes is written to in the batch',
@@ -254,6 +254,50 @@ export const mutants = [
     file: 'connection/server-connection.ts',
     from: 'epoch === this.startEpoch &&',
     to: '',
+  },
+  {
+    name: 'private events: a disconnected connection shares the position of a dispatch that does not reach it',
+    file: 'connection/server-connection.ts',
+    from: "this.cursorId = this.host.ring.idAt(this.cursor) as string;\n      this.source = 'ring';\n    }\n    this.lifecycle",
+    to: 'this.cursorId = this.host.ring.idAt(this.cursor) as string;\n    }\n    this.lifecycle',
+    test: 'hub/private-events.test.ts',
+    part: 'a disconnect during a long dispatch',
+  },
+  {
+    name: 'private events: a group with several entry classes receives only the last',
+    file: 'fanout/segment-index.ts',
+    from: 'next = selection.with(entryClass);',
+    to: 'next = new Selection(undefined, entryClass);',
+  },
+  {
+    name: 'private events: groups share the selection of other entries',
+    file: 'fanout/selection.ts',
+    from: 'if (this.#next?.entryClass !== entryClass) this',
+    to: 'if (this.#next === undefined) this',
+  },
+  {
+    name: 'private events: a group with events of its own misses those for every connection',
+    file: 'fanout/selection.ts',
+    from: 'const numbers = everyone === undefined ? [] : [...everyone.numbers];',
+    to: 'const numbers: number[] = [];',
+  },
+  {
+    name: 'private events: nothing looks at exceptions',
+    file: 'fanout/segment-index.ts',
+    from: 'if (except === undefined || group.matches(entry)) this',
+    to: 'this',
+  },
+  {
+    name: 'private events: the second connection of a user takes the place of the first',
+    file: 'fanout/subscriber-groups.ts',
+    from: 'this.#several = new Set([this.#only, member]);',
+    to: 'this.#several = new Set([member]);',
+  },
+  {
+    name: 'private events: an event for one channel is dispatched although its group has several connections',
+    file: 'hub/dispatcher.ts',
+    from: 'if (!(group instanceof SubscriberGroup) || group.only === undefined) return false;',
+    to: 'if (!(group instanceof SubscriberGroup)) return false;\n      if (group.only === undefined) return (this.dispatchedUpTo = n) > 0;',
   },
   {
     name: 'the ring drops entries that have not been dispatched',
@@ -335,8 +379,8 @@ export const mutants = [
   {
     name: 'a loop of broadcasts waits for the end of a tick that never ends',
     file: 'hub/dispatcher.ts',
-    from: 'const isFlushing = this.#work !== undefined && this.#flushed > 0;',
-    to: 'const isFlushing = this.#work !== undefined;',
+    from: 'return this.#work !== undefined && this.#flushed > 0;',
+    to: 'return this.#work !== undefined;',
     test: 'hub/dispatcher.test.ts',
     part: 'an endless loop',
   },

@@ -281,8 +281,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   #start(): void {
     this.outbox?.moveToFront(); // what was pushed before the opening precedes everything else
     const { ring, settings } = this.host;
-    // Without a log nothing can be missed: the connection begins where the ring does.
-    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.first - 1);
+    // Without a history nothing can be missed: the connection begins with the oldest entry that is kept.
+    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.firstInLog - 1);
     if (this.clientId !== '' && getsPositions(this)) {
       this.preamblePending = true;
       if (broughtId(this)) this.resumeAfter(this.clientId);
@@ -480,12 +480,13 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   /**
-   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them.
+   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them. Without a packet, the entries need several
+   * writes.
    * @returns whether this packet was written; other writes count themselves
    */
-  writeDispatched(packet: Packet, from: number, to: number, now: number): boolean {
+  writeDispatched(packet: Packet | undefined, from: number, to: number, now: number): boolean {
     if (this.source !== 'live' || this.cursor >= to) return false;
-    const isInStep = this.outbox === undefined && this.cursor <= from;
+    const isInStep = packet !== undefined && this.outbox === undefined && this.cursor <= from;
     this.#advance(isInStep ? writeDispatched(this, packet, to, now) : writeDue(this));
     return isInStep;
   }
@@ -654,6 +655,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.isClosed) return;
     this.#setClosing('disconnect', isFinal && this.host.settings.controlEvents ? endEvent() : '', isFinal);
     Object.assign(this.closing!, { limit: n, limitId: id });
+    if (this.source === 'live') {
+      // It leaves its group, so a dispatch that is in progress does not reach it: it continues from its own position.
+      this.cursor = positionOf(this);
+      this.cursorId = this.host.ring.idAt(this.cursor) as string;
+      this.source = 'ring';
+    }
     this.lifecycle = 'closing';
     this.host.dispatcher.scheduleFlush(this);
     this.#announceClose('disconnect');

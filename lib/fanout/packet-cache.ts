@@ -14,8 +14,9 @@ const MAX_CACHED_PACKETS = 64;
 
 /** The packets of the most recent ranges of a ring. */
 export class PacketCache {
+  /** Whether packets contain the ids of their entries, for receivers without ids of the application. */
+  readonly sendsPositions: boolean;
   readonly #ring: Ring;
-  readonly #sendsPositions: boolean;
   readonly #packets = new Map<string, Packet>();
   #from = -1;
   #to = -1;
@@ -27,7 +28,7 @@ export class PacketCache {
   /** @param sendsPositions Whether packets contain the ids of their entries. */
   constructor(ring: Ring, sendsPositions: boolean) {
     this.#ring = ring;
-    this.#sendsPositions = sendsPositions;
+    this.sendsPositions = sendsPositions;
   }
 
   /** Returns the entries (from, to]. */
@@ -77,7 +78,7 @@ export class PacketCache {
 
   /** Whether the packets of a receiver contain the ids of their entries. */
   hasIdsFor(receiver: Pick<PacketReceiver, 'usesAppIds'>): boolean {
-    return this.#sendsPositions && !receiver.usesAppIds;
+    return this.sendsPositions && !receiver.usesAppIds;
   }
 
   /** Drops all packets: the numbers now identify other entries, or the packets are not worth their memory. */

@@ -9,7 +9,7 @@
 import { EventEmitter } from 'node:events';
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
-import type { Packet } from './packet.ts';
+import { type Packet, writeChunk } from './packet.ts';
 import type { Transport } from './transport.ts';
 import { WrappedResponse } from './wrapped-response.ts';
 
@@ -134,7 +134,7 @@ export class ResponseTransport implements Transport {
     const socket = this.#socket;
     if (socket === undefined) return this.#wrapped!.write(packet.payload);
     if (this.#delayed !== undefined) this.#sendAscii('');
-    return socket.writable && socket.write(packet.chunk); // not writable: its 'close' event follows
+    return socket.writable && writeChunk(socket, packet.chunk); // not writable: its 'close' event follows
   }
 
   writeText(text: string | Buffer): boolean {
