@@ -12,7 +12,7 @@ const CONNECTIONS = 100;
 const LOG: Entry[] = ['1', '2', '3'].map((id) => ({ id, body: Buffer.from(`data: ${id}\n\n`) }));
 
 const group = new SubscriberGroup('', []);
-const packets = { sendsPositions: true };
+const packets = { hasIdsFor: () => true };
 const compare = (a: string, b: string): number => Number(a) - Number(b);
 const after = (id: string, count = Infinity) => ({
   ok: true,

@@ -43,14 +43,14 @@ test.each<[what: string, args: string[]]>([
   const { url, models } = await site({ compress: true });
   const first = curl(...args, '-i', ...POST, `${url}/chat`);
   await eventually(() => models.calls.length === 1);
-  models.last.say('one', 'two');
+  models.last.emit('one', 'two');
   await eventually(() => first.text.includes('data: two\n\n'));
   const place = /^location: (.*)\r$/im.exec(first.text)![1]!;
   const joined = curl(...args, String(new URL(place, `${url}/chat`)));
   const id = /^id: (.*~1)$/m.exec(first.text)![1]!;
   const resumed = curl(...args, '-H', `Last-Event-ID: ${id}`, `${url}/chat/r`);
   await eventually(() => joined.text.includes('two') && resumed.text.includes('two'));
-  models.last.say('three');
+  models.last.emit('three');
   models.last.finish();
   expect(await Promise.all([first.code, joined.code, resumed.code])).toEqual([0, 0, 0]);
   const datas = (text: string): string[] => [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => data!);

@@ -51,15 +51,15 @@ describe('the AI SDK', () => {
     const made = await ui();
     const abort = new AbortController();
     const first = await send(made, abort.signal);
-    made.models.last.say(...begin, delta('Hello'));
+    made.models.last.emit(...begin, delta('Hello'));
     const chunks: UIMessageChunk[] = [];
     const reader = first.getReader();
     while (chunks.at(-1)?.type !== 'text-delta') chunks.push((await reader.read()).value!);
     abort.abort(); // the reload
-    made.models.last.say(delta(', wörld'));
+    made.models.last.emit(delta(', wörld'));
     const resumed = await rejoin(made);
     const [a, b] = resumed!.tee();
-    made.models.last.say(...end);
+    made.models.last.emit(...end);
     made.models.last.finish();
     const message = await messageOf(a);
     expect(textOf(message)).toBe('Hello, wörld');
@@ -80,7 +80,7 @@ describe('the AI SDK', () => {
     const made = await ui();
     const first = send(made);
     await eventually(() => made.models.calls.length === 1);
-    made.models.last.say(...begin, delta('a'));
+    made.models.last.emit(...begin, delta('a'));
     const [one, two] = [await first, (await rejoin(made))!];
     const types = async (stream: ReadableStream<UIMessageChunk>): Promise<string[]> => {
       const all: string[] = [];
@@ -98,7 +98,7 @@ describe('the AI SDK', () => {
   test('a failed answer fails in the client, without the text of the exception', async () => {
     const made = await ui();
     const stream = await send(made);
-    made.models.last.say(...begin);
+    made.models.last.emit(...begin);
     made.models.last.fail(new Error('secret'));
     const error = await messageOf(stream).catch((reason: unknown) => reason);
     expect(String(error)).toMatch(/Error/);
@@ -110,7 +110,7 @@ describe('the AI SDK', () => {
     await send(made);
     const second = await send(made);
     expect(made.models.calls.map(({ signal }) => signal.aborted)).toEqual([true, false]);
-    made.models.last.say(...begin, delta('2'), ...end);
+    made.models.last.emit(...begin, delta('2'), ...end);
     made.models.last.finish();
     expect(textOf(await messageOf(second))).toBe('2');
   });
@@ -118,7 +118,7 @@ describe('the AI SDK', () => {
   test('an answer is broken off by a shutdown of the process that only reads it', async () => {
     const made = await ui();
     const stream = await send(made);
-    made.models.last.say(...begin, delta('a'));
+    made.models.last.emit(...begin, delta('a'));
     const reading = messageOf(stream);
     await until(async () => (await made.chat.status('c1'))?.chunks === 3);
     void made.chat.close();
@@ -148,7 +148,7 @@ describe('OpenAI', () => {
     const { client, models, url } = await compatible();
     const { data, response } = await client.chat.completions.create(request).withResponse();
     const place = new URL(response.headers.get('location')!, `${url}/chat/completions`);
-    models.last.say(choice({ content: 'Hello' }), choice({ content: '!' }), choice({}, 'stop'));
+    models.last.emit(choice({ content: 'Hello' }), choice({ content: '!' }), choice({}, 'stop'));
     models.last.finish();
     let text = '';
     for await (const { choices } of data) text += choices[0]!.delta.content ?? '';
@@ -166,7 +166,7 @@ describe('OpenAI', () => {
   test('throws for a failed answer, without the text of the exception', async () => {
     const { client, models } = await compatible();
     const stream = await client.chat.completions.create(request);
-    models.last.say(choice({ content: 'Hello' }));
+    models.last.emit(choice({ content: 'Hello' }));
     models.last.fail(new Error('secret'));
     const error = await (async () => {
       for await (const _ of stream);
@@ -178,7 +178,7 @@ describe('OpenAI', () => {
   test('an answer that is stopped ends in order', async () => {
     const { client, models, chat } = await compatible();
     const { data, response } = await client.chat.completions.create(request).withResponse();
-    models.last.say(choice({ content: 'Hello' }));
+    models.last.emit(choice({ content: 'Hello' }));
     let text = '';
     for await (const { choices } of data) {
       text += choices[0]!.delta.content ?? '';
@@ -198,7 +198,7 @@ describe.each<[name: string, make: () => new (url: string) => EventSource, stops
     const wire = await wireTo(portOf(made));
     later(() => wire.close());
     await made.post('r');
-    made.models.last.say('a', 'b');
+    made.models.last.emit('a', 'b');
     const source = new (make())(`http://127.0.0.1:${wire.port}/chat/r`);
     later(() => source.close());
     const seen: string[] = [];
@@ -207,9 +207,9 @@ describe.each<[name: string, make: () => new (url: string) => EventSource, stops
     source.addEventListener('end', ({ data }) => ends.push(data as string));
     await eventually(() => seen.length === 2);
     wire.cut();
-    made.models.last.say('c');
+    made.models.last.emit('c');
     await eventually(() => seen.length === 3, 10_000);
-    made.models.last.say('d');
+    made.models.last.emit('d');
     made.models.last.finish();
     await eventually(() => ends.length === 1);
     expect(seen).toEqual(['a', 'b', 'c', 'd']);
@@ -248,10 +248,10 @@ describe('fetch-event-source', () => {
         onerror: () => 20,
       });
       await eventually(() => made.models.calls.length === 1);
-      made.models.last.say('a', 'b');
+      made.models.last.emit('a', 'b');
       await eventually(() => seen.length === 2);
       wire.cut();
-      made.models.last.say('c');
+      made.models.last.emit('c');
       await eventually(() => seen.length === 3, 10_000);
       made.models.last.finish();
       await done;

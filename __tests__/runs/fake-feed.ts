@@ -11,6 +11,8 @@ export class FakeFeed implements RunFeed {
   ended: RunState | undefined;
   /** Whether the log is there. */
   isThere = true;
+  /** Reads wait for this: the engine does not answer until then. */
+  engine: Promise<void> = Promise.resolve();
   /** How often {@link read} was called. */
   reads = 0;
   readonly followers = new Set<RunFollower>();
@@ -48,7 +50,7 @@ export class FakeFeed implements RunFeed {
 
   end(status: Exclude<RunStatus, 'running'> = 'done'): void {
     this.ended = { ...this.state, status, endedAt: 2 };
-    for (const follower of [...this.followers]) follower.end(this.ended);
+    for (const follower of this.followers) follower.end(this.ended);
   }
 
   subscribe(follower: RunFollower): () => void {
@@ -61,6 +63,7 @@ export class FakeFeed implements RunFeed {
 
   async read(after: number, limit: number): Promise<ChunkPage | undefined> {
     this.reads++;
+    await this.engine;
     await new Promise(setImmediate);
     if (!this.isThere) return undefined;
     return { chunks: this.chunks.slice(after, after + Math.min(limit, this.#pageSize)), state: this.state };

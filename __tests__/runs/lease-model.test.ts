@@ -28,7 +28,7 @@ interface Process extends Hub {
   isFinishing: boolean;
 }
 
-/** One generation, as the test knows it. */
+/** One generation, and what the test has seen of it. */
 interface Truth {
   readonly tag: string;
   readonly id: string;
@@ -155,7 +155,7 @@ class World {
         else if (again === 'replace') this.#break('a replacement begins nothing');
       },
       (error: { code?: string }) => {
-        if (error.code !== 'ERR_SSE_CLOSED') this.#break(`begin() rejects: ${error}`);
+        if (error.code !== 'ERR_SSE_CLOSED') this.#break(`begin() rejects with ${error.code}`);
       },
     );
     if (this.#random.below(2) === 0) this.#yield(truth, 2);
@@ -228,8 +228,10 @@ class World {
 
   #kill(process: Process): void {
     if (process.link === 'killed') return;
+    const { link, since } = process;
     process.store.cut();
     this.#link(process, 'killed');
+    if (link === 'cut') process.since = since; // to the others it has been away since then
   }
 
   #shutDown(process: Process): void {
@@ -375,7 +377,7 @@ const MISTAKES: Record<string, Mistake> = {
     changed(store, {
       renew: async (runs) => runs.map(() => ({ running: true, stopRequested: false, hasReaders: false })),
     }),
-  'a producer that was fenced is not told so by a renewal': (store) =>
+  'a renewal does not report that the producer was fenced': (store) =>
     changed(store, {
       renew: async (runs) => (await store.renew(runs)).map((renewal) => ({ ...renewal, running: true })),
     }),

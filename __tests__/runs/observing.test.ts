@@ -30,7 +30,7 @@ test('metrics() accepts a router of runs, beside routers of broadcasts', async (
   metrics(chat, registry, { router: 'chat' });
   const a = await post('a');
   await post('b');
-  models.calls[0]!.say('x', 'y');
+  models.calls[0]!.emit('x', 'y');
   await a.take(2);
   models.calls[0]!.finish();
   await a.body();
@@ -71,7 +71,7 @@ test('the diagnostics channels report the runs and the readers', async () => {
   later(() => listeners.forEach(([name, listener]) => unsubscribe(name, listener)));
   const { chat, post, models } = await site();
   const stream = await post('r');
-  models.last.say('a');
+  models.last.emit('a');
   models.last.finish();
   await stream.body();
   await eventually(() => seen.length === 4);
@@ -87,7 +87,7 @@ test('the inspector shows the runs that have readers, and closes a reader', asyn
   app.use('/_runs', inspector(chat));
   const first = await post('r 1');
   await open(`/${encodeURIComponent('r 1')}`);
-  models.last.say('a', 'b');
+  models.last.emit('a', 'b');
   await first.take(2);
   const feed = await connect(app, '/_runs/feed');
   later(() => feed.close());

@@ -9,7 +9,7 @@ import type { RunState } from '../../lib/runs/run-store.ts';
 import { connect, type ConnectOptions, type TestStream } from '../../lib/testing/index.ts';
 import { eventually, serve, type Site } from '../fixtures/http.ts';
 import { Random, seedFrom } from '../fixtures/random.ts';
-import { fakeClock, later, tick } from '../fixtures/support.ts';
+import { fakeClock, gate, later, tick } from '../fixtures/support.ts';
 import { FakeFeed } from './fake-feed.ts';
 
 const HEAD = ':\n';
@@ -57,7 +57,7 @@ async function run(feed: FakeFeed, { end, sendsIds = true, options }: Setup = {}
   });
   later(() => readers.close(0));
   const read = async (after = 0, how: ConnectOptions = {}): Promise<TestStream> => {
-    const stream = await connect(site.server, `/${after}`, { timeout: 10_000, ...how });
+    const stream = await connect(`${site.url}/${after}`, undefined, { timeout: 10_000, ...how });
     later(() => stream.close());
     return stream;
   };
@@ -128,16 +128,16 @@ describe('a run with an end event', () => {
     expect(feed.followers.size).toBe(0);
   });
 
-  test('a reader that leaves ends nothing', async () => {
+  test('a reader that disconnects ends nothing', async () => {
     const feed = new FakeFeed();
     const { read } = await run(feed);
-    const [gone, stays] = [await read(), await read()];
+    const [first, other] = [await read(), await read()];
     feed.append(frame(1));
-    await gone.next();
-    await gone.cut();
+    await first.next();
+    await first.cut();
     feed.append(frame(2));
     feed.end();
-    expect(await stays.body()).toBe(`${HEAD}${withIds(1, 2)}id: r~g~end\n${END}`);
+    expect(await other.body()).toBe(`${HEAD}${withIds(1, 2)}id: r~g~end\n${END}`);
   });
 });
 
@@ -261,7 +261,7 @@ describe('ends that are not the end of the run', () => {
     expect(await stream.closed).toBe('cut');
   });
 
-  test('if the log is gone, a reader that needs it is broken off', async () => {
+  test('if the log is no longer there, a reader that needs it is broken off', async () => {
     const feed = new FakeFeed();
     feed.append(...frames(1, 10));
     feed.isThere = false;
@@ -271,7 +271,7 @@ describe('ends that are not the end of the run', () => {
     expect(stream.events).toEqual([]);
   });
 
-  test('a client of a log that is gone gets the end `lost`', async () => {
+  test('a client of a log that is no longer there gets the end `lost`', async () => {
     const feed = new FakeFeed();
     const { readers, server } = await run(feed);
     const admission = new Admission(readers, checkOptions({}), HEADERS);
@@ -301,6 +301,29 @@ test('a silent reader gets heartbeats, and no checkpoint after an event without 
   }
   await stream.until(() => stream.comments.length >= 3);
   expect(stream.text).toBe(`${HEAD}${withIds(1, 1)}retry: 5\n${':\n'.repeat(stream.comments.length - 1)}`);
+});
+
+test('while the engine of the store does not answer, a reader of earlier chunks waits, with heartbeats, and then gets them', async () => {
+  fakeClock();
+  const feed = new FakeFeed();
+  feed.append(...frames(1, 5));
+  const answers = gate();
+  feed.engine = answers.pass;
+  const { read, readers } = await run(feed, { options: { heartbeat: 15_000 } });
+  const stream = await read();
+  for (let seconds = 0; seconds < 120; seconds += 15) {
+    await jest.advanceTimersByTimeAsync(15_000);
+    await tick();
+  }
+  await stream.until(({ comments }) => comments.length >= 8);
+  expect([stream.ended, stream.events, readers.stats().closed.error]).toEqual([false, [], 0]);
+  answers.open();
+  await stream.take(5);
+  feed.end();
+  await stream.next('end');
+  await jest.advanceTimersByTimeAsync(1000); // a response through a wrapper is looked at again before it ends
+  await stream.body();
+  expect(stream.events).toHaveLength(6);
 });
 
 test('random runs: every reader receives exactly what follows its position, whatever it and the others do', async () => {

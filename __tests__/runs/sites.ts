@@ -12,7 +12,7 @@ export interface Model {
   readonly id: string;
   readonly signal: AbortSignal;
   /** Yields chunks. */
-  say(...chunks: unknown[]): void;
+  emit(...chunks: unknown[]): void;
   /** Ends the answer. */
   finish(): void;
   fail(error: unknown): void;
@@ -32,7 +32,7 @@ export class Models {
     const model: Model = {
       id: run.id,
       signal: run.signal,
-      say: (...chunks) => chunks.forEach((chunk) => add(() => chunk)),
+      emit: (...chunks) => chunks.forEach((chunk) => add(() => chunk)),
       finish: () => add(() => END),
       fail: (error) =>
         add(() => {
@@ -84,7 +84,7 @@ export async function site(
   later(() => chat.close());
   const made = await serve((app) => mount(app, chat));
   const open = async (path: string, how: ConnectOptions = {}): Promise<TestStream> => {
-    const stream = await connect(made.server, `/chat${path}`, { timeout: 5000, ...how });
+    const stream = await connect(`${made.url}/chat${path}`, undefined, { timeout: 5000, ...how });
     later(() => stream.close());
     return stream;
   };

@@ -34,7 +34,7 @@ const MAX_SLICE_MS = 10;
 interface Parts {
   readonly journal: Pick<Journal, 'compare' | 'read'>;
   readonly ring: Pick<Ring, 'find' | 'headId'>;
-  readonly packets: Pick<PacketCache, 'sendsPositions'>;
+  readonly packets: Pick<PacketCache, 'hasIdsFor'>;
   readonly timer: Pick<SweepTimer, 'now' | 'wakeAt'>;
 }
 
@@ -200,12 +200,12 @@ export class Replayer {
       bytes += entry.body.byteLength;
       at = entry.id;
       if (bytes < MAX_WRITE_BYTES && !this.#queued.has(at)) continue;
-      await this.#writeBatch(new ReplayBatch(batch, this.#parts.packets.sendsPositions), at);
+      await this.#writeBatch(new ReplayBatch(batch, this.#parts.packets), at);
       this.#startReplay(at);
       batch = [];
       bytes = 0;
     }
-    if (batch.length > 0) await this.#writeBatch(new ReplayBatch(batch, this.#parts.packets.sendsPositions), at);
+    if (batch.length > 0) await this.#writeBatch(new ReplayBatch(batch, this.#parts.packets), at);
     return at;
   }
 

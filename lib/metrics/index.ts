@@ -8,7 +8,7 @@
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
 import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
-import { channels } from '../diagnostics/channels.ts';
+import { channels, INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
 import type { RunsRouter } from '../runs/api.ts';
 import { COUNTERS, GAUGES, type MetricDefinition } from './metric-definitions.ts';
@@ -40,7 +40,7 @@ export function metrics<E extends EventMap = AnyEvents, S = Record<string, unkno
 ): void {
   checkArguments(events, registry, options);
   const routers = RegisteredRouters.of(registry) ?? addMetrics(registry);
-  const hasRuns = 'runs' in events.stats();
+  const hasRuns = (events as { [INTROSPECT]?: Introspection })[INTROSPECT]?.runs !== undefined;
   if (hasRuns && registry.getSingleMetric(RUN_GAUGES[0]!.name) === undefined) {
     addDefinitions(routers, registry, RUN_GAUGES, RUN_COUNTERS);
   }

@@ -67,7 +67,7 @@ export interface RunsOptions<C> extends Pick<
   keep?: number;
   /** The bytes that one run may have; a run that exceeds it fails. 64 bytes per chunk are added. @defaultValue 8388608 */
   maxBytes?: number;
-  /** The milliseconds after which a run is `lost` if its process is gone. @defaultValue 10000 */
+  /** The milliseconds after which a run is `lost` if its process has ended without ending it. @defaultValue 10000 */
   lease?: number;
   /** The minimum time between two appends, in milliseconds; after a pause, a chunk is appended at once. @defaultValue 20 */
   batch?: number;

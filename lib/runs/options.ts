@@ -178,10 +178,11 @@ function checkWire<C>(wire: Wire<C>): Wire<C> {
   plainObject('wire', wire, example);
   rejectUnknownKeys('part of wire', wire, KNOWN_WIRE);
   const cure = `For example: wire: ${example}.`;
-  if (typeof wire.message !== 'function') throw invalid('wire.message', 'a function', wire.message, { cure });
-  if (typeof wire.control !== 'boolean') throw invalid('wire.control', 'true or false', wire.control, { cure });
-  optionalFunction('wire.end', wire.end, { cure });
-  if (wire.headers !== undefined) checkHeaders(wire.headers);
+  const { message, end, headers, control } = wire as Readonly<Record<keyof Wire<C>, unknown>>;
+  if (typeof message !== 'function') throw invalid('wire.message', 'a function', message, { cure });
+  if (typeof control !== 'boolean') throw invalid('wire.control', 'true or false', control, { cure });
+  optionalFunction('wire.end', end, { cure });
+  if (headers !== undefined) checkHeaders(headers);
   return wire;
 }
 

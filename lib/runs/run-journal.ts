@@ -8,25 +8,23 @@ import { SseError } from '../errors.ts';
 import type { Entry, Journal, ReadResult } from '../journal/journal.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, eventIdPrefix, parseEventId } from './run-id.ts';
-
-/** Returns the event in a stored chunk, without its `id` line. */
-export type FrameOf = (chunk: Uint8Array) => Uint8Array;
+import type { ChunkReader } from './run-service.ts';
 
 export class RunJournal implements Journal {
   readonly #feed: RunFeed;
-  readonly #frameOf: FrameOf;
+  readonly #chunks: Pick<ChunkReader, 'frameOf'>;
   /** What every id of this log begins with. */
   readonly #prefix: string;
 
-  constructor(feed: RunFeed, frameOf: FrameOf) {
+  constructor(feed: RunFeed, chunks: Pick<ChunkReader, 'frameOf'>) {
     this.#feed = feed;
-    this.#frameOf = frameOf;
+    this.#chunks = chunks;
     this.#prefix = eventIdPrefix(feed.run);
   }
 
   /** Returns the entries of chunks; `first` is the number of the first one. */
   entriesOf(first: number, chunks: readonly Uint8Array[]): Entry[] {
-    return chunks.map((chunk, index) => ({ id: `${this.#prefix}${first + index}`, body: this.#frameOf(chunk) }));
+    return chunks.map((chunk, index) => ({ id: `${this.#prefix}${first + index}`, body: this.#chunks.frameOf(chunk) }));
   }
 
   async read(after: string, limit: number): Promise<ReadResult> {

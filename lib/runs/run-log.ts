@@ -18,12 +18,13 @@ import type { Registry } from '../hub/registry.ts';
 import { Replayer } from '../hub/replayer.ts';
 import { spreadCloses } from '../hub/spread-closes.ts';
 import type { SweepTimer } from '../hub/sweep-timer.ts';
-import type { ResetReason } from '../journal/journal.ts';
+import type { JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, formEventId } from './run-id.ts';
-import { type FrameOf, RunJournal } from './run-journal.ts';
+import { RunJournal } from './run-journal.ts';
+import type { ChunkReader } from './run-service.ts';
 import type { RunState } from './run-store.ts';
 
 /** The limits of the ring. There is one for each run with readers, and older chunks are in the store. */
@@ -39,9 +40,7 @@ export interface SharedParts {
   readonly router: object;
   /** Whether events carry ids. */
   readonly sendsIds: boolean;
-  readonly frameOf: FrameOf;
-  /** Returns the last event of an ended run, without its `id` line; `undefined` if the wire has none. It does not throw. */
-  endOf(state: RunState): Uint8Array | undefined;
+  readonly chunks: ChunkReader;
   nextSerial(): number;
   idOf(serial: number): string;
   report(error: unknown, connection?: ServerConnection): void;
@@ -76,9 +75,9 @@ export class RunLog implements ConnectionHost {
     this.registry = shared.registry;
     this.timer = shared.timer;
     this.counters = shared.counters;
-    this.journal = new RunJournal(feed, shared.frameOf);
+    this.journal = new RunJournal(feed, shared.chunks);
     this.ring = new Ring(RING_LIMITS, (a, b) => this.journal.compare(a, b));
-    this.ring.fill({ floor: formEventId(feed.run, feed.position), entries: [] });
+    this.ring.fill(emptyWindowAt(formEventId(feed.run, feed.position)));
     this.packets = new PacketCache(this.ring, shared.sendsIds);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
@@ -123,7 +122,7 @@ export class RunLog implements ConnectionHost {
   }
 
   #onEnd(state: RunState): void {
-    const body = this.#shared.endOf(state);
+    const body = this.#shared.chunks.endOf(state);
     if (body !== undefined) this.ring.push({ id: formEventId(this.feed.run, END_NUMBER), body });
     this.completion = body === undefined && state.status !== 'done' ? 'cut' : 'whole';
     if (body !== undefined) this.dispatcher.onAppended(body.byteLength);
@@ -186,4 +185,8 @@ export class RunLog implements ConnectionHost {
   report(error: unknown, connection?: ServerConnection): void {
     this.#shared.report(error, connection);
   }
+}
+
+function emptyWindowAt(floor: string): JournalWindow {
+  return { floor, entries: [] };
 }

@@ -40,7 +40,7 @@ export class RunReaders {
   #hasWarnedOfHeldBack = false;
 
   /** @param sendsIds Whether events carry ids. */
-  constructor(settings: Settings, { frameOf, endOf }: ChunkReader, sendsIds: boolean, router: object) {
+  constructor(settings: Settings, chunks: ChunkReader, sendsIds: boolean, router: object) {
     this.#settings = settings;
     this.router = router;
     // A reader waits for the store as long as the store does not answer: an engine that is down ends no answer.
@@ -54,8 +54,7 @@ export class RunReaders {
       counters: this.counters,
       router,
       sendsIds,
-      frameOf,
-      endOf,
+      chunks,
       nextSerial: () => ++this.#lastSerial,
       idOf: (serial) => `${name}-${serial.toString(36)}`,
       report: (error, connection) => this.report(error, connection),

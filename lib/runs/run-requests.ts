@@ -13,7 +13,6 @@ import { Admission, type Admitted, type StreamRequest } from '../http/admission.
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError } from '../http/responses.ts';
-import { invalid } from '../validation/validate.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
@@ -68,7 +67,7 @@ export class RunRequests<C> {
     const isFor = (methods: string): boolean => this.#admission.checkMethod(req, res, next, methods);
     const answer = (to: Answer): void => this.#answer(first, to, req, res, next);
     if (first === '' && second === undefined) {
-      if (isFor(START)) this.#guard(this.#start(req, res, next), req, res, next);
+      if (isFor(START)) void this.#guard(this.#start(req, res, next), req, res, next);
     } else if (second === undefined) {
       if (isFor(READ_OR_STOP)) answer(req.method === 'DELETE' ? this.#stop : this.#read);
     } else if (more.length > 0) next();
@@ -83,7 +82,7 @@ export class RunRequests<C> {
 
   #answer(encoded: string, answer: Answer, req: Request, res: Response, next: NextFunction): void {
     const id = decodeRunId(encoded);
-    if (id !== undefined) this.#guard(answer(id, req, res, next), req, res, next);
+    if (id !== undefined) void this.#guard(answer(id, req, res, next), req, res, next);
     else sendError(res, 400, `The run id in the path must be ${RUN_ID_EXPECTATION}.`);
   }
 
@@ -94,13 +93,8 @@ export class RunRequests<C> {
     const position = this.#positionOf(req, stream.query);
     // Without ids of the application, the last event id is all that identifies the run of a client that posts again.
     const id: unknown = settings.id === undefined ? (position?.id ?? randomUUID()) : settings.id(req);
-    if (!isRunId(id)) {
-      // `undefined`, as of a missing field, would be one run for all users.
-      readers.report(
-        invalid('The result of id()', RUN_ID_EXPECTATION, id, { cure: 'Check what the body of the request contains.' }),
-      );
-      return sendError(res, 400, 'This request has no valid run id.');
-    }
+    // `undefined`, as of a missing field, would be one run for all users.
+    if (!isRunId(id)) return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
     if (!(await this.#isAllowed('start', id, req, res))) return;
     const admitted = this.#admit(stream);
     if (admitted === undefined) return;
@@ -212,14 +206,17 @@ export class RunRequests<C> {
     return this.#parts.settings.wire.control ? parseEventId(lastEventIdOf(req, query)) : undefined;
   }
 
-  #guard(answer: Promise<void>, req: Request, res: Response, next: NextFunction): void {
-    answer.catch((error: unknown) => {
+  /** Passes the error of an answer to Express. */
+  async #guard(answer: Promise<void>, req: Request, res: Response, next: NextFunction): Promise<void> {
+    try {
+      await answer;
+    } catch (error) {
       const { readers } = this.#parts;
       const isClosed = readers.isClosing && error instanceof SseError && error.code === 'ERR_SSE_CLOSED';
       if (res.headersSent) readers.report(error);
       else if (isClosed) this.#admission.refuse(req, res, 503, 'closing', true);
       else next(error || new Error('A function of the options threw or rejected without an error.')); // Express ignores next(undefined)
-    });
+    }
   }
 }
 
