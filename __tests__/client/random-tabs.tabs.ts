@@ -72,12 +72,12 @@ test.each(MODES)(`by %s, ${ROUNDS} rounds (TABS_SEED=${SEED})`, async (mode) => 
   async function open(index: number): Promise<void> {
     const isExact = random.next() < 0.5;
     const name = `tab ${++opened}`;
-    const { position } = here.events;
-    const first = sent;
-    const tab = await tabs.open({ key: 'random', ...(isExact && { from: position }) });
+    const last = sent++; // `position` would not show whether the broadcast in flight is in the log yet
+    const from = await here.events.broadcast(`${last}`);
+    const tab = await tabs.open({ key: 'random', ...(isExact && { from }) });
     await tab.until(({ status }) => status === 'open', 10_000);
-    slots[index] = { name, tab, first: isExact ? first : sent, isExact, state: 'runs' };
-    diary.push(`${name} opened${isExact ? ` after ${first - 1}` : ''}`);
+    slots[index] = { name, tab, first: isExact ? last + 1 : sent, isExact, state: 'runs' };
+    diary.push(`${name} opened${isExact ? ` after ${last}` : ''}`);
   }
 
   async function act(index: number): Promise<void> {

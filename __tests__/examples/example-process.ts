@@ -8,6 +8,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { EventSource } from 'eventsource';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
+import { TYPESCRIPT } from '../fixtures/typescript.ts';
 
 const root = join(__dirname, '../..');
 const started = new Set<ChildProcess>();
@@ -20,6 +21,8 @@ export interface Running {
   prints(what: RegExp): Promise<RegExpExecArray>;
   /** Sends SIGTERM and waits for the exit. Resolves with the exit code and the time that it took. */
   stop(): Promise<{ code: number | null; ms: number }>;
+  /** Sends SIGKILL and waits for the exit. */
+  kill(): Promise<void>;
 }
 
 export async function start(file: string, env: Record<string, string> = {}): Promise<Running> {
@@ -35,6 +38,10 @@ export async function start(file: string, env: Record<string, string> = {}): Pro
       child.kill('SIGTERM');
       if (child.exitCode === null) await once(child, 'exit');
       return { code: child.exitCode, ms: Date.now() - since };
+    },
+    async kill() {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
     },
   };
 }
@@ -67,7 +74,7 @@ export async function run(file: string, env: Record<string, string>): Promise<{ 
 }
 
 function launch(file: string, env: Record<string, string>): ChildProcess {
-  const child = spawn(process.execPath, ['--import', 'tsx', join('examples', file)], {
+  const child = spawn(process.execPath, [...TYPESCRIPT, join('examples', file)], {
     cwd: root,
     env: { ...process.env, ...env },
   });

@@ -44,6 +44,18 @@ const FOUND = [
     steps:
       'connect 10 405, time 240 833, publish 57 136, join 130 300, execute 217 841, poll 89 317, poll 198 322, deliver 147 1006, time 248 589, read 142 87, crash 199 480, rollback 212 595, turn 166 294',
   },
+  {
+    what: 'MODEL_SEED=20284883: the deadline of a close passed while the connection waited for the scan. The connection stayed there until its response had closed, and a reset wrote to it after the log had lost writes.',
+    rules: 34470,
+    steps:
+      'publish 233 529, elsewhere 132 315, elsewhere 202 902, poll 126 424, execute 63 497, rollback 64 849, elsewhere 49 725, connect 101 867, poll 101 318, deliver 46 524, deliver 61 278, time 187 677, read 25 139, crash 35 212, connect 153 110, close 97 979, time 177 234, poll 170 910, deliver 244 726, trim 12 755, deliver 84 250, elsewhere 18 217',
+  },
+  {
+    what: 'MODEL_SEED=20332397: a connection that was behind joined a channel, and received an older entry that excepts this channel. The log lost the entry, and the client got no reset.',
+    rules: 31248,
+    steps:
+      'connect 250 597, elsewhere 101 721, open 190 232, poll 183 474, turn 203 444, rollback 156 250, deliver 227 221, join 106 855, poll 114 687',
+  },
 ];
 
 // The programs contain late joins, which emit warnings. This is not a spy, because a spy would keep all its calls.

@@ -27,6 +27,7 @@ export class Pipe implements Transport {
   acceptedBytes = 0;
   responseState: false | 'begun' = false;
   readonly isHeldBack = false;
+  readonly hasStreamHead = false;
   ended = false;
   destroyed = false;
   fault: Error | undefined;

@@ -81,6 +81,9 @@ const ADDRESSES = [
   { to: [] as string[] },
 ] as const;
 
+/** Ids that the engine never issues. The last two have the form of its ids. */
+const FOREIGN_IDS = ['42', '6f1c9a4e-6a39-4c8e-9d39-2f1d3c1b7a55', '"9-2"', 'null', '1795352641531-0', '1-zz'] as const;
+
 /** Each step receives two random numbers, from which it derives its arguments. */
 type Step = (world: World, x: number, y: number) => unknown;
 
@@ -110,6 +113,8 @@ const STEPS: Record<string, [weight: number, step: Step]> = {
   endInSnapshot: [1, (world, x) => world.closeInSnapshot(x & 1)],
   pushOnAbort: [1, (world, x) => world.pushOnAbort(x)],
   disconnect: [1, (world, x, y) => world.disconnect(x & 1, 'abc'[y % 3]!)],
+  end: [1, (world, x) => world.end(x)],
+  foreign: [1, (world, x, y) => world.foreign(x, y)],
 };
 /** The names of the steps, each as often as its weight. */
 const WEIGHTED_NAMES = Object.entries(STEPS).flatMap(([name, [weight]]) => Array.from({ length: weight }, () => name));
@@ -252,6 +257,16 @@ export class World {
 
   close(clientNumber: number): void {
     this.#withAttached(clientNumber, (client) => client.attachment!.connection.close());
+  }
+
+  end(clientNumber: number): void {
+    this.#withAttached(clientNumber, (client) => client.end());
+  }
+
+  /** A client that is not connected comes from another library, or from another journal. */
+  foreign(clientNumber: number, id: number): void {
+    const client = this.clients[clientNumber % this.clients.length]!;
+    if (!client.attachment) client.moveHereWith(FOREIGN_IDS[id % FOREIGN_IDS.length]!);
   }
 
   /** Kills a process, and starts another one in its place. */

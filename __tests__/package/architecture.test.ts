@@ -34,10 +34,10 @@ const RULES: Readonly<Record<string, string>> = {
 
   'journal/lmdb': 'journal wire/event-stream runs/stores node:* npm:lmdb',
   'journal/postgres': 'journal wire/event-stream runs/stores node:*',
-  'journal/redis': 'journal wire/event-stream node:*',
+  'journal/redis': 'journal wire/event-stream runs/stores node:*',
   conformance: 'type:journal/journal type:runs/run-store node:*',
   runs: 'api wire options fanout diagnostics connection hub http journal/deque runs/stores/memory-runs node:* npm:express type:journal/journal',
-  'runs/stores': 'runs journal journal/lmdb journal/postgres node:* type:npm:lmdb',
+  'runs/stores': 'runs journal journal/lmdb journal/postgres journal/redis node:* type:npm:lmdb',
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal type:runs/api',
   metrics: 'api diagnostics http npm:prom-client type:runs/api',
   'http-client': 'node:* npm:eventsource-parser',
@@ -227,7 +227,7 @@ describe('the entry points', () => {
   "./metrics": "MetricsOptions metrics",
   "./postgres": "PostgresJournalOptions PostgresPool PostgresRunsOptions postgresJournal postgresRuns",
   "./react": "useEvent useEvents useStatus useStream",
-  "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
+  "./redis": "IORedis NodeRedisClient RedisJournalOptions RedisRunsOptions redisJournal redisRuns",
   "./runs": "BeginResult ChunkPage NewRun Producer Renewal Run RunEvent RunFollower RunInfo RunKey RunSource RunState RunStatus RunStore RunStoreListener RunsOptions RunsRouter RunsStats Wire events memoryRuns openai runs uiMessages",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",
 }

@@ -1,6 +1,7 @@
 /*
  * Compares the documentation with the code: programs with examples/, tables with the sources, links with files and headings.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { transformSync } from 'esbuild';
@@ -70,6 +71,14 @@ describe('the programs', () => {
     );
     expect(commands.filter((name) => scripts[name] === undefined)).toEqual([]);
   });
+});
+
+test('llms.txt and the skill for tools that write code are made of the current sources', () => {
+  const { status, stderr } = spawnSync(process.execPath, ['scripts/tool-docs.mjs', '--check'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  expect([status, stderr]).toEqual([0, '']);
 });
 
 describe('the tables', () => {

@@ -554,7 +554,16 @@ describe('limits', () => {
   });
 
   test('POSTs of the same moment cost no more calls than the limit allows', async () => {
-    const { ask, models, chat } = await site({ limits: { connections: 3 } });
+    const all = gate();
+    let waiting = 0;
+    const { ask, models, chat } = await site({
+      limits: { connections: 3 },
+      allow: async () => {
+        if (++waiting === 12) all.open();
+        await all.pass;
+        return true;
+      },
+    });
     const controller = new AbortController();
     const statuses: number[] = [];
     for (let i = 0; i < 12; i++) {

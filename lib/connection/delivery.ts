@@ -137,7 +137,7 @@ export function refused({ transport }: ConnectionState): typeof BLOCKED | typeof
 export function recordChannelChange(connection: ConnectionState, channels: readonly string[]): void {
   const { journal, ring } = connection.host;
   connection.cursor = positionOf(connection);
-  connection.channelsChangedAt = connection.cursor;
+  connection.channelsChangedAt = ring.head; // the entries between the cursor and the head are for the previous channels, too
   if (connection.source === 'live') return;
   connection.membership ??= new MembershipHistory((a, b) => journal.compare(a, b));
   connection.membership.record(channels, ring.headId);

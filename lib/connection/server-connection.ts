@@ -248,7 +248,9 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { transport, host } = this;
     const { responseState } = transport;
     if (responseState) {
-      if (responseState === 'begun' && this.outbox) host.report(headersAlreadySent(), this);
+      if (responseState === 'begun' && (this.outbox || transport.hasStreamHead)) {
+        host.report(headersAlreadySent(), this);
+      }
       this.abandon('handler');
       return false;
     }
@@ -330,7 +332,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** The scan has read up to the entry `id`; the packet has what of it is for this connection. */
   onReplayPage(packet: Packet | undefined, id: string): void {
     this.#advance(writeReplayed(this, packet, id));
-    if (this.closing !== undefined && this.host.journal.compare(id, this.closing.limitId) >= 0) this.closeNow();
+    if (this.closing !== undefined && this.host.journal.compare(id, this.closing.limitId) >= 0) this.closeNow(false);
   }
 
   /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
@@ -701,6 +703,12 @@ export class ServerConnection extends ConnectionState implements Connection {
     return true;
   }
 
+  /** Destroys the response of a closing connection whose deadline has passed. Nothing may write to it before its 'close' event. */
+  abandonClose(): void {
+    this.transport.destroy();
+    this.abandon(this.closing!.reason);
+  }
+
   /** Ends the connection at once: nothing more is written. */
   abort(reason: CloseReason): void {
     if (this.isClosed) return;
@@ -763,7 +771,9 @@ export class ServerConnection extends ConnectionState implements Connection {
       else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || isInLog(this));
       if (closing.isWaiting) return false;
       writeRest(this);
-      if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
+      // An answer that is not complete must not look complete: without its `end` event, the client reconnects for the rest.
+      const isCutShort = closing.reason === 'end' && closing.isUnfinished;
+      if (closing.finalFrame !== '' && !isCutShort) writeOwn(this, closing.finalFrame);
       if (host.completion !== undefined) closing.isUnfinished = host.completion !== 'whole' || !this.#isAtHead;
       host.replayer.remove(this);
       this.source = 'none';

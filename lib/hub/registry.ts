@@ -190,10 +190,7 @@ export class Registry {
       const { deadline } = connection.closing!;
       if (now < deadline) next = Math.min(next, deadline);
       else if (connection.closeNow()) this.addClosing(connection);
-      else {
-        this.#closing.delete(connection);
-        connection.transport.destroy();
-      }
+      else connection.abandonClose();
     }
     return next;
   }

@@ -71,6 +71,10 @@ export class ResponseTransport implements Transport {
     return this.#response.headersSent && 'begun';
   }
 
+  get hasStreamHead(): boolean {
+    return this.#response.statusCode === 200 && /^(text\/event-stream|$)/i.test(contentTypeOf(this.#response));
+  }
+
   get socket(): Socket | undefined {
     return this.#socket;
   }
@@ -284,6 +288,13 @@ function resetSocket(socket: Socket | null): void {
   } catch {
     socket?.destroy(); // TLS ends without its `close_notify` then; a Unix socket has no reset
   }
+}
+
+/** Returns the content type of a response whose head was sent. Headers that only `writeHead()` has received are in its text alone. */
+function contentTypeOf(response: ServerResponse & NodeResponseInternals): string {
+  return String(
+    response.getHeader('Content-Type') ?? /\ncontent-type: *(.*)/i.exec(String(response._header))?.[1] ?? '',
+  );
 }
 
 /** Whether a method that the router calls is not the response's own. */
