@@ -33,7 +33,7 @@ export class LinkedStore implements RunStore {
   readonly #inner: RunStore;
   #listener: RunStoreListener | undefined;
   /** While it is cut, calls and deliveries wait in these. */
-  #waiting: { resume(): void; reject(error: Error): void }[] | undefined;
+  #waiting: { resume: () => void; reject: (error: Error) => void }[] | undefined;
 
   /** @param change - what the store of this process does differently */
   constructor(logs: MemoryRunLogs, change: (store: RunStore) => RunStore = (store) => store) {

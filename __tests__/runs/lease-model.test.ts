@@ -155,7 +155,7 @@ class World {
         else if (again === 'replace') this.#break('a replacement begins nothing');
       },
       (error: { code?: string }) => {
-        if (error.code !== 'ERR_SSE_CLOSED') this.#break(`begin() rejects: ${error}`);
+        if (error.code !== 'ERR_SSE_CLOSED') this.#break(`begin() rejects with ${error.code}`);
       },
     );
     if (this.#random.below(2) === 0) this.#yield(truth, 2);
@@ -228,8 +228,10 @@ class World {
 
   #kill(process: Process): void {
     if (process.link === 'killed') return;
+    const { link, since } = process;
     process.store.cut();
     this.#link(process, 'killed');
+    if (link === 'cut') process.since = since; // to the others it has been away since then
   }
 
   #shutDown(process: Process): void {

@@ -16,7 +16,7 @@ const info = (status: RunInfo['status']): RunInfo => ({
 
 describe('events()', () => {
   test('sends a chunk as data, and a message as it is', () => {
-    const wire = events<unknown>();
+    const wire = events();
     expect(frame(wire, { delta: 'x' })).toBe('data: {"delta":"x"}\n\n');
     expect(frame(wire, { event: 'token', data: 'x' })).toBe('event: token\ndata: x\n\n');
     expect(frame(wire, { data: 'x', more: 1 })).toBe('data: {"data":"x","more":1}\n\n');
@@ -33,15 +33,15 @@ describe('events()', () => {
 
 describe('uiMessages()', () => {
   test('sends JSON without a name, and a string as JSON, too', () => {
-    expect(frame(uiMessages<unknown>(), { type: 'text-delta', id: 't', delta: 'x\n' })).toBe(
+    expect(frame(uiMessages(), { type: 'text-delta', id: 't', delta: 'x\n' })).toBe(
       'data: {"type":"text-delta","id":"t","delta":"x\\n"}\n\n',
     );
-    expect(frame(uiMessages<unknown>(), { event: 'x', data: 1 })).toBe('data: {"event":"x","data":1}\n\n');
-    expect(frame(uiMessages<unknown>(), 'x')).toBe('data: "x"\n\n');
+    expect(frame(uiMessages(), { event: 'x', data: 1 })).toBe('data: {"event":"x","data":1}\n\n');
+    expect(frame(uiMessages(), 'x')).toBe('data: "x"\n\n');
   });
 
   test('gives a start chunk without a messageId a random one, which is stored', () => {
-    const wire = uiMessages<unknown>();
+    const wire = uiMessages();
     const stored = encodeChunk(wire, { type: 'start' });
     const sent = Buffer.from(frameOf(stored)).toString();
     expect(sent).toMatch(/^data: \{"type":"start","messageId":"[0-9a-f-]{36}"\}\n\n$/);
@@ -64,9 +64,7 @@ describe('uiMessages()', () => {
 
 describe('openai()', () => {
   test('sends JSON without a name, and ends with [DONE], or with an error and no [DONE]', () => {
-    expect(frame(openai<unknown>(), { object: 'chat.completion.chunk' })).toBe(
-      'data: {"object":"chat.completion.chunk"}\n\n',
-    );
+    expect(frame(openai(), { object: 'chat.completion.chunk' })).toBe('data: {"object":"chat.completion.chunk"}\n\n');
     const error = 'data: {"error":{"message":"The answer could not be completed.","type":"server_error"}}\n\n';
     expect(ends(openai())).toEqual(['data: [DONE]\n\n', 'data: [DONE]\n\n', error, error]);
     expect(openai().control).toBe(false);

@@ -70,7 +70,8 @@ export class LogSource {
   onChunks(first: number, chunks: readonly Uint8Array[]): void {
     this.position = first + chunks.length - 1;
     this.checkAt = this.#host.now() + this.#lease; // its producer was alive just now
-    for (const subscriber of [...this.#subscribers]) {
+    const subscribers = Array.from(this.#subscribers); // a copy: one that is added meanwhile gets what follows
+    for (const subscriber of subscribers) {
       if (this.#subscribers.has(subscriber)) subscriber.follower.chunks(first, chunks);
     }
   }
@@ -82,7 +83,8 @@ export class LogSource {
     this.isLocal = false;
     this.checkAt = Infinity;
     this.#stopFollowing();
-    for (const subscriber of [...this.#subscribers]) {
+    const subscribers = Array.from(this.#subscribers); // a copy: one that is added meanwhile gets what follows
+    for (const subscriber of subscribers) {
       if (this.#subscribers.has(subscriber)) subscriber.follower.end(state);
     }
     if (!this.hasSubscribers) this.#host.onUnused(this);

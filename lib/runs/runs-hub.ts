@@ -215,7 +215,7 @@ export class RunsHub<C> {
     this.#isClosing = true;
     if (wait > 0) await this.#idleWithin(wait);
     this.#isCut = true;
-    for (const production of [...this.#productions.values()]) production.cut();
+    for (const production of this.#productions.values()) production.cut();
     await this.#idleWithin(CUT_TIMEOUT_MS);
   }
 
