@@ -41,6 +41,20 @@ async function endOf(store: RunStore, id = 'a'): Promise<RunState> {
   }
 }
 
+/** Starts a process that can hold the write lock. `hold` resolves when it holds it, `released` when it does not any more. */
+async function lockHolder(): Promise<{ hold(ms: number): Promise<{ released: Promise<unknown> }> }> {
+  const holder = fork(join(__dirname, '../../fixtures/lmdb-lock-holder.ts'), [path], { execArgv: ['--import', 'tsx'] });
+  later(() => holder.kill('SIGKILL'));
+  await once(holder, 'message');
+  return {
+    async hold(ms) {
+      holder.send(ms);
+      await once(holder, 'message');
+      return { released: once(holder, 'message') };
+    },
+  };
+}
+
 test('every reading process receives every chunk, and a stop reaches the producer within 100 ms', async () => {
   const [producer, reader] = await Promise.all([RunsProcess.on({ lmdb: path }), RunsProcess.on({ lmdb: path })]);
   await producer.produce(newRun(10_000), 5);
@@ -62,7 +76,7 @@ test('a chunk of another process arrives within milliseconds, long before the ne
   const store = await opened();
   const run = newRun(10_000);
   await producer.call('begin', run);
-  let received = (_: void): void => {};
+  let received: () => void;
   store.follow(run, 0, { chunks: () => received(), end() {} });
   const latencies: number[] = [];
   for (let n = 1; n <= 40; n++) {
@@ -132,12 +146,7 @@ test('a process that holds the write lock for longer than the lease ends no run:
   const producer = await RunsProcess.on({ lmdb: path });
   const store = await opened();
   await producer.produce(newRun(lease), 5);
-  const holder = fork(join(__dirname, '../../fixtures/lmdb-lock-holder.ts'), [path, String(lease * 2.5)], {
-    execArgv: ['--import', 'tsx'],
-  });
-  later(() => holder.kill('SIGKILL'));
-  await once(holder, 'message');
-  const released = once(holder, 'exit');
+  const { released } = await (await lockHolder()).hold(lease * 2.5);
   const stored = producer.stored;
   let polls = 0;
   let isReleased = false;
@@ -152,6 +161,32 @@ test('a process that holds the write lock for longer than the lease ends no run:
   expect((await store.state('a'))?.status).toBe('running');
   expect(polls).toBeGreaterThan(10);
   expect(producer.over).toBeUndefined();
+});
+
+test('a lease that is renewed while its end is being checked is not lost', async () => {
+  const [producer, reader] = [await opened(), await opened()];
+  const run = newRun(600);
+  await producer.begin(run);
+  await sleep(620);
+  const state = reader.state('a');
+  await sleep(50);
+  expect(await producer.renew([run])).toMatchObject([{ running: true }]);
+  expect(await state).toMatchObject({ status: 'running' });
+});
+
+test('if the write lock is held while the end of a lease is being checked, the producer has the time to renew', async () => {
+  const [producer, reader, holder] = [await opened(), await opened(), await lockHolder()];
+  const run = newRun(600);
+  await producer.begin(run);
+  await sleep(620);
+  const state = reader.state('a');
+  await sleep(50);
+  const { released } = await holder.hold(2000);
+  await sleep(300); // the reader waits for the lock, and the producer behind it
+  const renewal = producer.renew([run]);
+  await released;
+  expect(await state).toMatchObject({ status: 'running' });
+  expect(await renewal).toMatchObject([{ running: true }]);
 });
 
 test('of begins in several processes at the same time, one starts the run', async () => {

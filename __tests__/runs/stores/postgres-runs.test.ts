@@ -106,7 +106,7 @@ test('a role without the right to create uses tables that a migration has made',
   expect(await store.append(newRun(), 1, [chunk(1)])).toBe('stored');
 });
 
-test('a wrong password is reported, not waited for', async () => {
+test('a database that does not exist is reported, not waited for', async () => {
   const store = postgresRuns(poolOn(server, { database: 'missing' }), { table });
   later(() => store.close());
   await expect(store.open({ onStop() {} })).rejects.toMatchObject({
@@ -168,6 +168,17 @@ describe('processes', () => {
     expect(['refused', 'fenced']).toContain(producer.over);
     expect(await textsOf(store)).toEqual(producedTexts(end.chunks));
   });
+});
+
+test('a lease that is renewed while its end is being checked is not lost', async () => {
+  const [producer, reader] = [await opened(), await opened()];
+  const run = newRun(600);
+  await producer.begin(run);
+  await sleep(620);
+  const state = reader.state('a');
+  await sleep(50);
+  expect(await producer.renew([run])).toMatchObject([{ running: true }]);
+  expect(await state).toMatchObject({ status: 'running' });
 });
 
 describe('an append', () => {

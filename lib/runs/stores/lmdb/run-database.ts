@@ -38,7 +38,7 @@ export interface Changes {
   readonly keys: ReadonlySet<string> | undefined;
 }
 
-type Key = number | readonly (number | string)[];
+type Key = number | (number | string)[];
 type EndStatus = Exclude<RunStatus, 'running'>;
 
 /** One step of the list of changes: the handle that made it, and its runs. */
@@ -59,8 +59,8 @@ const BOOT_FILE = 'boot';
 
 /** One open database with runs. Methods that change it are called within {@link RunDatabase.commit} only. */
 export class RunDatabase {
-  readonly #environment: Environment<any>;
-  readonly #db: RootDatabase<Buffer, any>;
+  readonly #environment: Environment<Key>;
+  readonly #db: RootDatabase<Buffer, Key>;
   readonly #handle: string;
   /** The runs that the current transaction has changed. */
   readonly #changed = new Set<string>();
@@ -115,7 +115,7 @@ export class RunDatabase {
       start: ['c', key, after + 1],
       end: ['c', key, after + 1 + limit],
     })) {
-      const [, , n] = found as readonly [string, string, number];
+      const n = (found as unknown[])[2];
       if (n !== after + 1 + chunks.length)
         throw this.#environment.damaged(`chunk ${after + 1 + chunks.length} is missing`);
       bytes += value.byteLength;
@@ -238,7 +238,7 @@ export class RunDatabase {
     let budget = MAX_REMOVED_CHUNKS;
     const due = [...this.#db.getKeys({ start: ['x'], end: ['x', now], limit: MAX_REMOVED_CHUNKS / 10 })];
     for (const index of due) {
-      const [, , key] = index as readonly [string, number, string];
+      const key = (index as string[])[2]!;
       const record = this.record(key);
       if (record?.status === 'running' && (dropTimeOf(record) > now || !mayDrop(record))) {
         this.#write(key, this.#moved(key, record, Math.max(dropTimeOf(record), now + record.lease)));

@@ -2,7 +2,7 @@
  * The changes that are not committed yet. One transaction runs at a time; it takes all changes that arrived during the previous one.
  * Invariant: a change resolves when it is committed. If it rejects, it was not committed; after `close()`, it may have been.
  */
-import { SseError } from '../../../errors.ts';
+import type { SseError } from '../../../errors.ts';
 import type { RunDatabase } from './run-database.ts';
 
 const MAX_STEPS = 1000; // a transaction holds the lock and blocks the event loop for at most some ms
@@ -42,12 +42,12 @@ export class StepQueue {
   }
 
   /** Rejects the changes that are in no transaction yet. Waits for the running transaction, for a second at most. */
-  async close(error: SseError): Promise<void> {
-    reject(this.#waiting, error);
+  async close(closed: SseError): Promise<void> {
+    reject(this.#waiting, closed);
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)));
     await Promise.race([this.#running, timeout]).finally(() => clearTimeout(timer));
-    reject(this.#inTransaction, error);
+    reject(this.#inTransaction, closed);
   }
 
   /** Settles when the last transaction is over, however long it takes. */

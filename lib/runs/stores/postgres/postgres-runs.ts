@@ -167,7 +167,7 @@ class PostgresRuns implements RunStore {
       channel: () => names().channel,
       pollMs: place.pollMs,
       onNews: (payload) => {
-        if (!payload.startsWith(`${this.#notifications.payload} `)) this.#reader.wake(keysIn(payload));
+        if (!payload.startsWith(`${this.#notifications.payload} `)) this.#reader.onNews(keysIn(payload));
       },
       send: () => this.#announcer.announce(),
     });
@@ -494,7 +494,7 @@ class PostgresRuns implements RunStore {
   }
 
   #onConnect(): void {
-    this.#reader.wake(); // notifications may have been lost
+    this.#reader.onNews(); // notifications may have been lost
     if (!this.#isDown) return;
     this.#isDown = false;
     this.#listener?.onStatus?.(true);

@@ -68,12 +68,20 @@ export class RunReader {
     return () => this.#remove(state);
   }
 
-  /** These runs may have changed; without `keys`, all of them. Runs that this process produces may be among them. */
+  /** These runs may have changed; without `keys`, all of them. */
   wake(keys?: readonly string[]): void {
     for (const key of keys ?? this.#states.keys())
       for (const state of this.#states.get(key) ?? []) this.#due.add(state);
-    if (keys === undefined || keys.some((key) => this.#host.produces(key))) this.#mayBeStopped = true;
-    if (this.#mayBeStopped || this.#due.size > 0) this.#wake();
+    if (this.#due.size > 0) this.#wake();
+  }
+
+  /** Another process has changed these runs; without `keys`, any of them. */
+  onNews(keys?: readonly string[]): void {
+    if (keys === undefined || keys.some((key) => this.#host.produces(key))) {
+      this.#mayBeStopped = true;
+      this.#wake();
+    }
+    this.wake(keys);
   }
 
   /** Begins to read and poll, until {@link RunReader.stop}. */
