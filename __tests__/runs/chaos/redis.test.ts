@@ -90,6 +90,7 @@ test(`three servers and their Redis, killed for ${seconds} s`, async () => {
       `the last end ${Math.round(scenario.worstDelay)} ms after its limit, ${processes.reported.length} reported errors, event loops blocked for ` +
       `${[scenario, ...processes.servers].map(({ longestBlock }) => Math.round(longestBlock)).join(', ')} ms\n`,
   );
+  if (scenario.faults.length > 0) process.stdout.write(`${processes.reported.slice(-40).join('\n')}\n`);
   expect(scenario.faults.slice(0, 10)).toEqual([]);
   expect(processes.crashes).toEqual([]);
   expect(await figuresOf()).toEqual(processes.servers.map(() => ({ running: 0, generators: 0 })));

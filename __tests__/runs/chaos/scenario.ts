@@ -122,7 +122,7 @@ export class Scenario implements ReaderHost {
   }
 
   /** Checks that one producer has made the log. Returns when it was interrupted, if it was. */
-  #checkLog(id: string, { status }: RunState, chunks: readonly string[]): number | undefined {
+  #checkLog(id: string, { status, startedAt, endedAt }: RunState, chunks: readonly string[]): number | undefined {
     const tokens = new Set(chunks.map((chunk) => chunk.split(' ', 1)[0]!));
     if (tokens.size > 1) this.fault(`${id}: several producers, ${[...tokens].join(', ')}`);
     const numbers = chunks.map((chunk) => Number(/ (\d+)\//.exec(chunk)?.[1]));
@@ -136,7 +136,11 @@ export class Scenario implements ReaderHost {
     if (status === 'failed') this.fault(`${id}: failed`);
     // A producer that was interrupted before its first chunk has left no name.
     if (status === 'lost' && name !== undefined && interruptedAt === undefined) {
-      this.fault(`${id}: lost, although its process ${name} was not interrupted`);
+      const upAt = this.redisUpAt.map((at) => Math.round(endedAt! - performance.timeOrigin - at));
+      this.fault(
+        `${id}: lost after ${endedAt! - startedAt} ms, although its process ${name} was not interrupted; ` +
+          `Redis was up ${upAt.join(', ')} ms before`,
+      );
     }
     return interruptedAt;
   }

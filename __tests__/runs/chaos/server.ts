@@ -60,7 +60,7 @@ const answers = runs(produce, {
   lease: spec.lease,
   keep: 600_000,
   heartbeat: 1_000,
-  onError: (error) => send({ reported: String(error) }),
+  onError: (error) => send({ reported: `${new Date().toISOString()} ${String(error).slice(0, 200)}` }),
 });
 
 process.on('message', (command: ToServer) => {

@@ -301,7 +301,7 @@ describe.each(kinds)('over $name', (kind) => {
     const store = await storeOn(redis);
     await begin(store, 300);
     await store.stop(RUN.id);
-    await sleep(1_100); // Redis has then been up for longer than the lease, also in whole seconds
+    await sleep(3_100); // Redis has then been up for longer than the lease, also in whole seconds
     expect((await (await storeOn(redis)).state(RUN.id))?.status).toBe('stopped');
   });
 

@@ -104,7 +104,8 @@ export class CommandConnections {
 async function uptimeOf(connection: CommandConnection): Promise<number> {
   try {
     const [reply] = await connection.query([['INFO', 'server']]);
-    return Number(/^uptime_in_seconds:(\d+)/m.exec(toText(reply))?.[1] ?? 0) * 1000;
+    const seconds = Number(/^uptime_in_seconds:(\d+)/m.exec(toText(reply))?.[1] ?? 0);
+    return Math.max(0, seconds - 1) * 1000; // Redis subtracts whole seconds, so it may return up to one too many
   } catch {
     return 0;
   }
