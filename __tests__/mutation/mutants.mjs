@@ -680,6 +680,8 @@ export const mutants = [
     to: '',
     test: 'runs/stores/redis.test.ts',
     part: 'node-redis every key expires',
+  },
+  {
     name: 'runs: leases are renewed too rarely',
     file: 'runs/runs-hub.ts',
     from: 'const RENEWALS_PER_LEASE = 3;',

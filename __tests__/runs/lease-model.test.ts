@@ -28,7 +28,7 @@ interface Process extends Hub {
   isFinishing: boolean;
 }
 
-/** One generation, as the test knows it. */
+/** One generation, and what the test has seen of it. */
 interface Truth {
   readonly tag: string;
   readonly id: string;
@@ -377,7 +377,7 @@ const MISTAKES: Record<string, Mistake> = {
     changed(store, {
       renew: async (runs) => runs.map(() => ({ running: true, stopRequested: false, hasReaders: false })),
     }),
-  'a producer that was fenced is not told so by a renewal': (store) =>
+  'a renewal does not report that the producer was fenced': (store) =>
     changed(store, {
       renew: async (runs) => (await store.renew(runs)).map((renewal) => ({ ...renewal, running: true })),
     }),

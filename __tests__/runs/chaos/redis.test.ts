@@ -40,12 +40,15 @@ test(`three servers and their Redis, killed for ${seconds} s`, async () => {
   cleanups.push(() => scenario.disconnect());
 
   const endsAt = performance.now() + seconds * 1000;
-  const isOver = (): boolean => performance.now() > endsAt;
+  const isOver = (): boolean => performance.now() >= endsAt;
+  /** Waits, at most until no fault follows. */
+  const wait = (ms: number): Promise<void> => sleep(Math.max(0, Math.min(ms, endsAt - performance.now())));
   let [kills, pauses, redisKills] = [0, 0, 0];
   const work: Promise<void>[] = [];
   const interruptServers = async (): Promise<void> => {
     while (!isOver()) {
-      await sleep(random.between(500, 2500));
+      await wait(random.between(500, 2500));
+      if (isOver()) break;
       const { live } = processes;
       if (live.length < 2) continue; // otherwise no server would be left
       const server = random.of(live)!;
@@ -66,7 +69,7 @@ test(`three servers and their Redis, killed for ${seconds} s`, async () => {
       await sleep(random.between(0, 1.5) * LEASE_MS);
       await redis.start();
       scenario.redisUpAt.push(performance.now());
-      await sleep(random.between(4, 10) * LEASE_MS);
+      await wait(random.between(4, 10) * LEASE_MS);
     }
   };
   const stopCutting = scenario.startCutting(40);

@@ -1,5 +1,5 @@
 /*
- * Tells the other processes by NOTIFY which runs have changed.
+ * Announces the runs that have changed to the other processes, by NOTIFY.
  * Invariant: nothing depends on a notification but latency: each process polls as well.
  */
 import type { PostgresConnection } from '../../../journal/postgres/postgres-connection.ts';
