@@ -1,7 +1,8 @@
 /*
- * The examples for frameworks of servers: Nest.
+ * The examples for frameworks of servers: Nest and graphql-sse.
  */
-import { clear, post, read, start } from './example-process.ts';
+import { createClient } from 'graphql-sse';
+import { clear, listen, post, read, start } from './example-process.ts';
 
 afterEach(clear);
 
@@ -22,4 +23,34 @@ test('nest: the guard decides about the stream and about the controller, and a s
   const stopped = example.stop();
   expect(await next()).toBeUndefined();
   expect((await stopped).code).toBe(0);
+});
+
+test('graphql-sse: a subscription and a stream receive the same orders, and a subscription continues after an id', async () => {
+  const example = await start('graphql-sse.ts');
+  const { next, opening } = listen(`${example.url}/events`, ['order']);
+  await opening;
+  const client = createClient({ url: `${example.url}/graphql` });
+  const subscribe = (variables: Record<string, unknown>) =>
+    client.iterate<{ orders: unknown }>({
+      query: 'subscription ($after: ID) { orders(after: $after) { id item reset } }',
+      variables,
+    });
+  const query = client.iterate<{ position: string }>({ query: '{ position }' });
+  const { position } = (await query.next()).value!.data!;
+  const first = subscribe({ after: position });
+  const received = first.next();
+  await post(`${example.url}/orders`, { item: 'tea' });
+  await post(`${example.url}/orders`, { item: 'cake' });
+  const tea = await next();
+  const cake = await next();
+  expect([tea.data, cake.data]).toEqual(['{"item":"tea"}', '{"item":"cake"}']);
+  expect((await received).value!.data!.orders).toEqual({ id: tea.id, item: 'tea', reset: null });
+  const second = subscribe({ after: tea.id });
+  expect((await second.next()).value!.data!.orders).toEqual({ id: cake.id, item: 'cake', reset: null });
+  const lost = await subscribe({ after: 'x' }).next();
+  expect(lost.value!.data!.orders).toEqual({ id: cake.id, item: null, reset: 'unknown' });
+  await second.return!();
+  await example.prints(/a subscription has ended/); // without another order
+  client.dispose();
+  expect((await example.stop()).code).toBe(0);
 });
