@@ -1,5 +1,5 @@
 /*
- * The examples whose events contain HTML, in a real Chromium: htmx 4 and htmx 2.
+ * The examples whose events contain HTML, in a real Chromium: htmx 4, htmx 2 and Turbo.
  */
 import type { Browser, BrowserContext, Page, Route } from 'playwright-core';
 import { launchChromium } from '../fixtures/chromium.ts';
@@ -70,3 +70,15 @@ test.each(['/htmx4', '/htmx2'])(
     expect(complaints).toEqual([]);
   },
 );
+
+test('turbo-streams: orders arrive as Turbo streams, and a reset loads the page', async () => {
+  const { url }: Running = await start('turbo-streams.ts');
+  const page = await open(url, '/', 'tea');
+  const behind = await open(url, '/', 'cake', 'unknown');
+  await post(`${url}/orders`, { item: SCRIPT });
+  for (const one of [page, behind]) {
+    await has(one, SCRIPT);
+    expect(await items(one)).toEqual(['tea', 'cake', SCRIPT]);
+  }
+  expect(complaints).toEqual([]);
+});
