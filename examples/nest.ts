@@ -8,18 +8,20 @@
  */
 import { running } from './running.ts';
 // #region docs
-import 'reflect-metadata';
 import {
+  type BeforeApplicationShutdown,
   Body,
   type CanActivate,
   Controller,
   type ExecutionContext,
+  ForbiddenException,
   Injectable,
   Module,
   Param,
   Post,
+  Req,
+  UseGuards,
 } from '@nestjs/common';
-import { type BeforeApplicationShutdown, ForbiddenException, Req, UseGuards } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host';
 import type { NestExpressApplication } from '@nestjs/platform-express';
