@@ -271,6 +271,7 @@ import { sse, memoryJournal, SseError, type Connection, type Journal, type SseOp
 import { conformance } from 'sse-router/conformance';
 import { inspector } from 'sse-router/inspector';
 import { redisJournal } from 'sse-router/redis';
+import { events as eventWire, memoryRuns, runs, uiMessages, type RunInfo, type RunsRouter, type Wire } from 'sse-router/runs';
 import { connect } from 'sse-router/testing';
 // peers
 
@@ -305,6 +306,18 @@ export const journal: Journal = memoryJournal();
 export const names: string[] = conformance(() => ({ journal })).map(({ name }) => name);
 export const text: Promise<string> = connect(app, '/events').then(async (stream) => (await stream.next()).data);
 export const code = (error: unknown) => (error instanceof SseError ? error.code : undefined);
+type Token = { token: string };
+export const chat: RunsRouter<Token> = runs<Token>(async function* ({ id, signal }, req) {
+  if (!signal.aborted) yield { token: id + String(req.body) };
+  // @ts-expect-error: a chunk is a token
+  yield { word: 'x' };
+}, { id: (req) => String(req.headers['x-id']), store: memoryRuns(), wire: eventWire(), onError: console.error });
+app.use('/chat', chat);
+app.use('/_chat', inspector(chat));
+app.use('/ui', runs(async function* () { yield { type: 'start' }; }, { wire: uiMessages(), again: 'replace' }));
+export const wire: Wire<number> = { message: (chunk) => ({ data: chunk }), end: ({ status }) => status, control: false };
+export const info: Promise<RunInfo | undefined> = chat.status('a');
+export const started: Promise<RunInfo> = chat.start('b', [{ token: 'x' }]);
 export const remote = (client: Parameters<typeof redisJournal>[0]): Journal => redisJournal(client);
 `;
 
@@ -316,4 +329,5 @@ import { createClient } from 'redis';
 import { metrics } from 'sse-router/metrics';
 export const journals = (): Journal[] => [redisJournal(new Redis()), redisJournal(createClient()), lmdbJournal('./events')];
 export const watched = (): void => metrics(events, new Registry());
+export const watchedRuns = (): void => metrics(chat, new Registry());
 `;
