@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Logged } from './logged.ts';
 import type { DisconnectCommand, FromServer, Spec, ToServer } from './server.ts';
+import { TYPESCRIPT } from '../fixtures/typescript.ts';
 
 const PROGRAM = join(__dirname, 'server.ts');
 
@@ -25,7 +26,7 @@ class Server {
 
   async start(): Promise<void> {
     const spec: Spec = { ...this.#spec, name: `${this.#spec.name}${++this.#starts}`, port: this.port };
-    const child = spawn(process.execPath, ['--import', 'tsx', PROGRAM, JSON.stringify(spec)], {
+    const child = spawn(process.execPath, [...TYPESCRIPT, PROGRAM, JSON.stringify(spec)], {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...process.env, NODE_NO_WARNINGS: '1' },
     });

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { run } from '../../lib/cli/command.ts';
+import { TYPESCRIPT } from '../fixtures/typescript.ts';
 
 const GOOD = {
   'Content-Type': 'text/event-stream; charset=utf-8',
@@ -353,7 +354,7 @@ describe('--doctor', () => {
 it('runs as a command, and stops in order on SIGTERM', async () => {
   await withServer(sends('data: x\n\n'), async (url) => {
     const cli = resolve('lib/cli/cli.ts');
-    const child = spawn(process.execPath, ['--import', 'tsx', cli, 'tail', url, '--json'], { stdio: 'pipe' });
+    const child = spawn(process.execPath, [...TYPESCRIPT, cli, 'tail', url, '--json'], { stdio: 'pipe' });
     let out = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       out += text;

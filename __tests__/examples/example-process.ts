@@ -8,6 +8,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { EventSource } from 'eventsource';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
+import { TYPESCRIPT } from '../fixtures/typescript.ts';
 
 const root = join(__dirname, '../..');
 const started = new Set<ChildProcess>();
@@ -67,7 +68,7 @@ export async function run(file: string, env: Record<string, string>): Promise<{ 
 }
 
 function launch(file: string, env: Record<string, string>): ChildProcess {
-  const child = spawn(process.execPath, ['--import', 'tsx', join('examples', file)], {
+  const child = spawn(process.execPath, [...TYPESCRIPT, join('examples', file)], {
     cwd: root,
     env: { ...process.env, ...env },
   });

@@ -5,6 +5,7 @@ import { sse, type Connection } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { another, appOf, BARE, choke, codeOf, later, listening, opened, overOf, tick } from '../fixtures/support.ts';
 import { ask, clock, eventually, pause, Raw } from '../fixtures/http.ts';
+import { TYPESCRIPT } from '../fixtures/typescript.ts';
 
 /** Whether the server closes within this time. */
 function closes(server: import('node:http').Server, ms: number): Promise<boolean> {
@@ -216,7 +217,7 @@ describe('a process', () => {
 
   function start(how: string): { child: ChildProcess; output: () => string } {
     const file = join(__dirname, '../fixtures', 'shutdown-server.ts');
-    const child = spawn(process.execPath, ['--import', 'tsx', file, how], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [...TYPESCRIPT, file, how], { stdio: ['ignore', 'pipe', 'inherit'] });
     children.push(child);
     let text = '';
     child.stdout!.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { lmdbJournal, type LmdbJournalOptions } from '../../../lib/journal/lmdb/index.ts';
 import type { Command, Report } from '../../fixtures/lmdb-worker.ts';
 import { Random, seedFrom } from '../../fixtures/random.ts';
+import { TYPESCRIPT } from '../../fixtures/typescript.ts';
 
 /** How many times a process is killed. The amounts of entries grow with it. */
 const KILLS = Number(process.env['LMDB_KILLS'] ?? 3);
@@ -32,7 +33,7 @@ class Worker {
   #onEnd: () => void = () => {};
 
   constructor(options: LmdbJournalOptions) {
-    this.process = fork(fixture('lmdb-worker'), [path, JSON.stringify(options)], { execArgv: ['--import', 'tsx'] });
+    this.process = fork(fixture('lmdb-worker'), [path, JSON.stringify(options)], { execArgv: [...TYPESCRIPT] });
     alive.add(this.process);
     this.process.on('exit', (code, signal) => {
       alive.delete(this.process);
@@ -213,7 +214,7 @@ test('another process receives an entry within milliseconds, long before the nex
 }, 60_000);
 
 test('the journal does not keep a process alive', async () => {
-  const child = spawn(process.execPath, ['--import', 'tsx', fixture('lmdb-alone'), path], {
+  const child = spawn(process.execPath, [...TYPESCRIPT, fixture('lmdb-alone'), path], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   alive.add(child);
@@ -225,8 +226,8 @@ test('the journal does not keep a process alive', async () => {
 }, 30_000);
 
 test('a full disk is reported, no acknowledged entry is lost, and the log continues when there is space', async () => {
-  const command = `ulimit -f 2000; exec "$0" --import tsx "$1" "$2"`; // in units of 512 bytes: a file of 1 MB at most
-  const child = spawn('sh', ['-c', command, process.execPath, fixture('lmdb-full'), path], {
+  const command = `ulimit -f 2000; exec "$0" "$@"`; // in units of 512 bytes: a file of 1 MB at most
+  const child = spawn('sh', ['-c', command, process.execPath, ...TYPESCRIPT, fixture('lmdb-full'), path], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   alive.add(child);

@@ -15,6 +15,7 @@ import { Random, seedFrom } from '../../fixtures/random.ts';
 import { newTable, type PostgresServer, startPostgres } from '../../fixtures/postgres-server.ts';
 import type { WorkerSpec } from '../../fixtures/postgres-worker.ts';
 import { Recorder } from '../../fixtures/redis-recorder.ts';
+import { TYPESCRIPT } from '../../fixtures/typescript.ts';
 
 const wanted = Number(process.env['POSTGRES_TRANSACTIONS'] ?? 400);
 jest.setTimeout(60_000 + wanted * 50);
@@ -42,7 +43,7 @@ afterAll(async () => {
 
 function start(loops: number): ChildProcess {
   const spec: WorkerSpec = { url: server.url, table, seed: seed + ++started, loops };
-  const child = spawn(process.execPath, ['--import', 'tsx', PROGRAM, JSON.stringify(spec)], {
+  const child = spawn(process.execPath, [...TYPESCRIPT, PROGRAM, JSON.stringify(spec)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     env: { ...process.env, NODE_NO_WARNINGS: '1' },
   });
