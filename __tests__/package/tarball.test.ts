@@ -92,6 +92,8 @@ describe('the tarball', () => {
         'examples/grafana-dashboard.json',
         'examples/own-store.ts',
         'examples/shop.ts',
+        'llms.txt',
+        'skills/sse-router/SKILL.md',
       ].toSorted(),
     );
     const kinds = packed.files.map(({ path }) => /^dist\/.*?(\.d\.ts|\.\w+)$/.exec(path)?.[1]).filter(Boolean);

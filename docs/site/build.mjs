@@ -1,21 +1,22 @@
 /*
  * Builds the documentation site from the Markdown of the project, and the API reference from its TSDoc.
  *
- *   npm run docs             serves it at http://localhost:5173, and builds it again after a change
+ *   npm run docs             serves it at http://localhost:5173, and builds a page again after a change
  *   npm run docs:build       writes static files to docs/site/dist
  *
  * VitePress needs one folder with all pages, so they are copied to docs/site/pages: the README becomes the guide, and links to
  * files that are not pages become text.
  */
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
-import { dirname, join, posix } from 'node:path';
+import { basename, dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Application } from 'typedoc';
+import { Application, Comment, ReflectionKind } from 'typedoc';
 import { build, createServer } from 'vitepress';
 
 const site = dirname(fileURLToPath(import.meta.url));
 const root = join(site, '../..');
 const pages = join(site, 'pages');
+const output = join(site, 'dist');
 const read = (file) => readFileSync(join(root, file), 'utf8');
 
 /** The name of each page in the site, by its file in the project. */
@@ -25,20 +26,25 @@ const NAMES = {
   'CONTRIBUTING.md': 'contributing',
   'SECURITY.md': 'security',
   'bench/RESULTS.md': 'results',
+  'skills/sse-router/SKILL.md': 'skill',
 };
 for (const file of readdirSync(join(root, 'docs'))) {
   if (file.endsWith('.md')) NAMES[`docs/${file}`] = file.replace('.md', '');
 }
 
 rmSync(pages, { recursive: true, force: true });
-mkdirSync(join(pages, 'public'), { recursive: true });
+mkdirSync(pages, { recursive: true });
 copyPages();
 await makeReference();
 
-if (process.argv[2] === 'build') await build(site, { outDir: join(site, 'dist') });
-else {
-  for (const folder of ['docs', '.']) {
-    watch(join(root, folder), (_event, file) => file?.endsWith('.md') && copyPages());
+if (process.argv[2] === 'build') {
+  rmSync(output, { recursive: true, force: true });
+  await build(site, { outDir: output });
+  writeTexts();
+} else {
+  const names = Object.keys(NAMES).map((file) => basename(file));
+  for (const folder of new Set(Object.keys(NAMES).map((file) => posix.dirname(file)))) {
+    watch(join(root, folder), (_event, file) => names.includes(file) && copyPages());
   }
   const server = await createServer(site);
   await server.listen();
@@ -46,54 +52,102 @@ else {
 }
 
 function copyPages() {
-  for (const [file, name] of Object.entries(NAMES)) writeFileSync(join(pages, `${name}.md`), pageOf(file));
+  for (const [file, name] of Object.entries(NAMES)) {
+    const text = withLinksOfSite(file);
+    writeFileSync(join(pages, `${name}.md`), name === 'skill' ? withoutFrontmatter(text) : text);
+  }
   copyFileSync(join(site, 'index.md'), join(pages, 'index.md'));
-  copyFileSync(join(root, 'llms.txt'), join(pages, 'public/llms.txt'));
-  cpSync(join(root, 'bench/plots'), join(pages, 'public/plots'), { recursive: true });
-  for (const file of readdirSync(join(root, 'docs'))) {
-    if (/\.(png|svg|gif)$/.test(file)) copyFileSync(join(root, 'docs', file), join(pages, file));
+  for (const folder of ['docs', 'bench/plots']) {
+    for (const file of readdirSync(join(root, folder))) {
+      if (/\.(png|svg|gif)$/.test(file)) copyFileSync(join(root, folder, file), join(pages, file));
+    }
   }
 }
 
-/** Returns a page with its links as they are in the site. */
-function pageOf(file) {
-  return read(file).replaceAll(/(!?)\[([^\]]*)\]\(([^)\s]+)\)/g, (whole, image, text, link) => {
+/** Writes what tools read: llms.txt, and the Markdown of each page beside the page. */
+function writeTexts() {
+  cpSync(pages, output, {
+    recursive: true,
+    filter: (file) => file !== join(pages, 'index.md') && !/\.\w+g$/.test(file),
+  });
+  writeFileSync(join(output, 'llms.txt'), withLinksOfSite('llms.txt'));
+}
+
+/** Returns the text of a file in which every link leads to a page of the site. Code stays as it is: `names[0](1)` is no link. */
+function withLinksOfSite(file) {
+  return read(file)
+    .split(/(^ *```[^]*?^ *```$|`[^`\n]+`(?!\]))/m)
+    .map((part, index) => (index % 2 === 0 ? convertLinks(part, file) : part))
+    .join('');
+}
+
+function convertLinks(text, file) {
+  return text.replaceAll(/(!?)\[([^\]]*)\]\(([^)\s]+)\)/g, (whole, image, label, link) => {
     if (/^(https?:|#)/.test(link)) return whole;
     const [path, anchor] = link.split('#');
     const target = posix.normalize(posix.join(posix.dirname(file), path));
-    if (NAMES[target]) return `[${text}](./${NAMES[target]}.md${anchor ? `#${anchor}` : ''})`;
-    if (image && target.startsWith('docs/')) return `![${text}](./${posix.basename(target)})`;
-    if (image) return `![${text}](/plots/${posix.basename(target)})`;
-    return text;
+    if (NAMES[target]) return `[${label}](./${NAMES[target]}.md${anchor ? `#${anchor}` : ''})`;
+    return image ? `![${label}](./${posix.basename(target)})` : label;
   });
 }
 
-/** Makes a page for each entry point of the package. */
+/** The frontmatter of a skill is for tools. VitePress would take it for its own. */
+function withoutFrontmatter(text) {
+  return text.replace(/^---\n[^]*?\n---\n/, '');
+}
+
+/** Makes a page for each entry point of the package, in the order of `exports`: the main entry is the first. */
 async function makeReference() {
-  const { exports } = JSON.parse(read('package.json'));
-  const entryPoints = Object.entries(exports)
-    .filter(([, target]) => typeof target === 'object')
-    .map(([, target]) => (target.import?.default ?? target.default).replace(/^\.\/dist\/(?:esm|browser)\//, 'lib/'))
-    .map((file) => file.replace(/\.js$/, '.ts'));
+  const { name, exports } = JSON.parse(read('package.json'));
+  const entries = Object.entries(exports).filter(([, target]) => typeof target === 'object');
+  const sources = entries.map(([, target]) => sourceOf(target.import?.default ?? target.default));
   const app = await Application.bootstrapWithPlugins({
-    entryPoints: entryPoints.map((file) => join(root, file)),
+    entryPoints: sources,
+    sortEntryPoints: false,
     tsconfig: join(site, 'tsconfig.json'),
-    plugin: ['typedoc-plugin-markdown'],
+    plugin: [fileURLToPath(import.meta.resolve('typedoc-plugin-markdown'))],
+    outputs: [{ name: 'markdown', path: join(pages, 'api') }],
+    router: 'module',
+    entryFileName: 'index',
     readme: 'none',
     name: 'API',
     excludePrivate: true,
     excludeInternal: true,
     excludeExternals: true,
     disableSources: true,
-    skipErrorChecking: true,
-    validation: false,
+    skipErrorChecking: true, // the compiler of the project is newer than that of TypeDoc, and has checked the types
     logLevel: 'Error',
-    router: 'module',
-    entryFileName: 'index',
     hidePageHeader: true,
     hideBreadcrumbs: true,
+    flattenOutputFiles: true,
+    pageTitleTemplates: { index: 'API', module: '{name}', member: '{name}' },
+    groupOrder: ['Functions', 'Classes', 'Interfaces', '*'],
+    indexFormat: 'table',
+    parametersFormat: 'table',
+    useCodeBlocks: true,
+    useCustomAnchors: true, // else the anchors of members with one name depend on their order
   });
   const project = await app.convert();
-  if (project === undefined) throw new Error('The API reference could not be made. The messages above have the reason.');
-  await app.generateDocs(project, join(pages, 'api'));
+  if (project === undefined) throw new Error('TypeDoc must make the API reference; it failed. See its messages above.');
+  for (const [index, module] of project.getChildrenByKind(ReflectionKind.Module).entries()) {
+    module.name = posix.join(name, entries[index][0]);
+    module.comment ??= new Comment([{ kind: 'text', text: headerOf(sources[index]) }]);
+  }
+  for (const parameter of project.getReflectionsByKind(ReflectionKind.Parameter)) {
+    if (parameter.name === '__namedParameters') parameter.name = 'options'; // TypeDoc's name for `({ key, url }: Options)`
+  }
+  await app.generateOutputs(project);
+  if (app.logger.hasErrors())
+    throw new Error('TypeDoc must write the API reference; it failed. See its messages above.');
+}
+
+/** Returns the text in the header of a source file, without its invariants and references. */
+function headerOf(source) {
+  const [, header = ''] = /^\/\*\n([^]*?)\*\//.exec(readFileSync(source, 'utf8')) ?? [];
+  const text = header.replaceAll(/^ \* ?/gm, '');
+  return text.split(/^(?:Invariants?:|@)/m, 1)[0].trim();
+}
+
+function sourceOf(built) {
+  return join(root, built.replace(/^\.\/dist\/(?:esm|browser)\//, 'lib/').replace(/\.js$/, '.ts'));
 }
