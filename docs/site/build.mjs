@@ -141,6 +141,12 @@ async function makeReference() {
     throw new Error('TypeDoc must write the API reference; it failed. See its messages above.');
 }
 
+/** TypeDoc writes a default value as a heading and a block of code. One line is enough. */
+function shortenDefaults(page) {
+  const text = readFileSync(page, 'utf8');
+  writeFileSync(page, text.replaceAll(/^#+ Default Value\n\n```ts\n([^\n]*)\n```$/gm, 'Default: `$1`'));
+}
+
 /** Returns the text in the header of a source file, without its invariants and references. */
 function headerOf(source) {
   const [, header = ''] = /^\/\*\n([^]*?)\*\//.exec(readFileSync(source, 'utf8')) ?? [];

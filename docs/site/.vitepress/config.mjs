@@ -75,11 +75,11 @@ export default defineConfig({
   cleanUrls: true,
   lastUpdated: false,
   ignoreDeadLinks: 'localhostLinks',
-  transformPageData({ frontmatter }) {
-    for (const list of ['actions', 'features']) {
-      const owner = list === 'actions' ? frontmatter.hero : frontmatter;
-      if (owner?.[list]) owner[list] = owner[list].filter(exists);
-    }
+  transformPageData({ relativePath, frontmatter }) {
+    if (relativePath.startsWith('api/')) frontmatter.pageClass = 'api';
+    const { hero } = frontmatter;
+    if (hero) Object.assign(hero, { actions: hero.actions.filter(exists) });
+    if (frontmatter.features) frontmatter.features = frontmatter.features.filter(exists);
   },
   markdown: {
     anchor: { slugify: anchorOf },
