@@ -133,18 +133,30 @@ async function makeReference() {
     module.name = posix.join(name, entries[index][0]);
     module.comment ??= new Comment([{ kind: 'text', text: headerOf(sources[index]) }]);
   }
+  for (const { signatures = [] } of project.getReflectionsByKind(ReflectionKind.FunctionOrMethod)) {
+    const [first, ...others] = signatures;
+    for (const one of others) if (isSame(one.comment, first.comment)) one.comment = undefined; // one description for all
+  }
   for (const parameter of project.getReflectionsByKind(ReflectionKind.Parameter)) {
     if (parameter.name === '__namedParameters') parameter.name = 'options'; // TypeDoc's name for `({ key, url }: Options)`
   }
   await app.generateOutputs(project);
+  for (const file of readdirSync(join(pages, 'api'))) improve(join(pages, 'api', file));
   if (app.logger.hasErrors())
     throw new Error('TypeDoc must write the API reference; it failed. See its messages above.');
 }
 
-/** TypeDoc writes a default value as a heading and a block of code. One line is enough. */
-function shortenDefaults(page) {
-  const text = readFileSync(page, 'utf8');
-  writeFileSync(page, text.replaceAll(/^#+ Default Value\n\n```ts\n([^\n]*)\n```$/gm, 'Default: `$1`'));
+/**
+ * TypeDoc writes a default value as a heading and a block of code; one line is enough. The headings that it gives no anchor
+ * (Methods, Returns …) get one here, because theirs would be that of a member with the same name.
+ */
+function improve(page) {
+  let parts = 0;
+  const text = readFileSync(page, 'utf8')
+    .replaceAll(/^#+ Default Value\n\n```ts\n([^\n]*)\n```$/gm, 'Default: `$1`')
+    .replaceAll(/^## (\w+)[^{\n]*$/gm, (heading, word) => `${heading} {#all-${word.toLowerCase()}}`)
+    .replaceAll(/^#{4,6} [^{\n]*$/gm, (heading) => `${heading} {#part-${++parts}}`);
+  writeFileSync(page, text);
 }
 
 /** Returns the text in the header of a source file, without its invariants and references. */
@@ -152,6 +164,11 @@ function headerOf(source) {
   const [, header = ''] = /^\/\*\n([^]*?)\*\//.exec(readFileSync(source, 'utf8')) ?? [];
   const text = header.replaceAll(/^ \* ?/gm, '');
   return text.split(/^(?:Invariants?:|@)/m, 1)[0].trim();
+}
+
+function isSame(comment, other) {
+  const textOf = ({ summary = [] } = {}) => Comment.combineDisplayParts(summary);
+  return textOf(comment) === textOf(other);
 }
 
 function sourceOf(built) {
