@@ -10,6 +10,7 @@ import { serve } from '../fixtures/http.ts';
 import { type BuiltPage, buildSite, faultOf, readPages, SITE } from './built-site.ts';
 
 const root = join(__dirname, '../..');
+const SWITCH = '.VPNavBarAppearance .VPSwitchAppearance';
 const PHONE = { width: 360, height: 740 };
 const DESKTOP = { width: 1280, height: 800 };
 
@@ -158,7 +159,7 @@ describe('in Chromium', () => {
       await page.locator('#localsearch-input').fill('checkpoint');
       const results = page.locator('#localsearch-list a.result');
       await results.first().waitFor();
-      expect(await results.first().textContent()).toMatch(/checkpoint|resume|event/i);
+      expect(await results.count()).toBeGreaterThan(5);
       await results.first().click();
       await page.waitForURL((to) => to.pathname !== '/');
       await page.locator('.vp-doc', { hasText: 'checkpoint' }).waitFor();
@@ -174,7 +175,7 @@ describe('in Chromium', () => {
       );
     const page = await open('/guide', { colorScheme: 'dark' });
     expect(await brightness(page)).toBeLessThan(150);
-    await page.locator('.VPNavBar .VPSwitchAppearance').click();
+    await page.locator(SWITCH).click();
     await page.waitForFunction("!document.documentElement.classList.contains('dark')");
     await page.reload();
     expect(await brightness(page)).toBeGreaterThan(700);
@@ -194,7 +195,7 @@ describe('in Chromium', () => {
       expect(await drawn.count()).toBe(count);
       expect(await page.locator('.diagram svg g text, .diagram svg foreignObject').count()).toBeGreaterThan(count);
       const before = await drawn.first().innerHTML();
-      await page.locator('.VPNavBar .VPSwitchAppearance').click();
+      await page.locator(SWITCH).click();
       await page.waitForFunction(`document.querySelector('.diagram svg').innerHTML !== ${JSON.stringify(before)}`);
       expect(problems).toEqual([]);
       await context.close();

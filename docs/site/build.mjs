@@ -133,7 +133,8 @@ async function makeReference() {
     module.name = posix.join(name, entries[index][0]);
     module.comment ??= new Comment([{ kind: 'text', text: headerOf(sources[index]) }]);
   }
-  for (const { signatures = [] } of project.getReflectionsByKind(ReflectionKind.FunctionOrMethod)) {
+  const kinds = [ReflectionKind.Function, ReflectionKind.Method];
+  for (const { signatures = [] } of kinds.flatMap((kind) => project.getReflectionsByKind(kind))) {
     const [first, ...others] = signatures;
     for (const one of others) if (isSame(one.comment, first.comment)) one.comment = undefined; // one description for all
   }
@@ -141,22 +142,29 @@ async function makeReference() {
     if (parameter.name === '__namedParameters') parameter.name = 'options'; // TypeDoc's name for `({ key, url }: Options)`
   }
   await app.generateOutputs(project);
-  for (const file of readdirSync(join(pages, 'api'))) improve(join(pages, 'api', file));
+  for (const file of readdirSync(join(pages, 'api'))) improve(join(pages, 'api'), file);
   if (app.logger.hasErrors())
     throw new Error('TypeDoc must write the API reference; it failed. See its messages above.');
 }
 
 /**
  * TypeDoc writes a default value as a heading and a block of code; one line is enough. The headings that it gives no anchor
- * (Methods, Returns …) get one here, because theirs would be that of a member with the same name.
+ * (Methods, Returns …) get one here, because theirs would be that of a member with the same name. A web server takes a dot for an
+ * extension, so the names of the pages have none.
  */
-function improve(page) {
+function improve(folder, file) {
   let parts = 0;
-  const text = readFileSync(page, 'utf8')
+  const text = readFileSync(join(folder, file), 'utf8')
+    .replaceAll(/\]\([\w.-]+\.md/g, withoutDots)
     .replaceAll(/^#+ Default Value\n\n```ts\n([^\n]*)\n```$/gm, 'Default: `$1`')
     .replaceAll(/^## (\w+)[^{\n]*$/gm, (heading, word) => `${heading} {#all-${word.toLowerCase()}}`)
     .replaceAll(/^#{4,6} [^{\n]*$/gm, (heading) => `${heading} {#part-${++parts}}`);
-  writeFileSync(page, text);
+  rmSync(join(folder, file));
+  writeFileSync(join(folder, withoutDots(file)), text);
+}
+
+function withoutDots(name) {
+  return name.replaceAll(/\.(?!md$)/g, '-');
 }
 
 /** Returns the text in the header of a source file, without its invariants and references. */

@@ -47,7 +47,7 @@ const SIDEBAR = [
     'API',
     page('All entry points', 'api/'),
     ...Object.keys(exports).map((entry) =>
-      page(posix.join(name, entry), `api/${posix.join(name, entry).replaceAll('/', '.')}`),
+      page(posix.join(name, entry), `api/${posix.join(name, entry).replaceAll('/', '-')}`),
     ),
   ),
   group(
