@@ -15,6 +15,8 @@ let stamped = { connection: -1, arrived: [] };
 let touched = new Uint8Array(0);
 let touchedCount = 0;
 let ended = 0;
+/** What the next connections count together: how many events arrive, and which connection an event belongs to. */
+let shared = { events: Infinity, stride: 0, users: 0 };
 
 // An address has about 28,000 ports. The first 20,000 connections name no address, because binding one makes the kernel search for a port.
 const address = (i) => (i < 20_000 ? undefined : `127.0.0.${1 + Math.floor(i / 20_000)}`);
@@ -29,7 +31,7 @@ async function open({ port, path, from = 0, to, atOnce = 100, gzip = false, ids 
       if (within > 0) await until(begun + ((i - from) / (to - from)) * within);
       const socket = (gzip ? openGunzipped : openSocket)({
         port,
-        path,
+        path: path.replace('*', i - from),
         localAddress: address(i),
         lastEventId: resume ? lastIds[i] : undefined,
         onChunk: (chunk) => receive(i, chunk, ids),
@@ -68,6 +70,8 @@ function finish(i) {
 
 function reached(i, seq) {
   if (i === stamped.connection) stamped.arrived.push(machineTime());
+  if (shared.users > 0 && (seq * shared.stride) % shared.users !== i % shared.users) counter.faults++;
+  if (counter.events === shared.events) process.send({ name: 'arrived', args: {} });
   if (seq !== goal.target) return;
   if (++goal.reached < goal.connections) return;
   goal.target += goal.perTick;
@@ -88,8 +92,9 @@ async function when(done, timeout) {
 answer({
   open,
   /** `seen`: the last event before these connections open, which they do not receive. */
-  prepare({ connections, skip, seen }) {
-    counter = new Counter(connections, { skip, seen });
+  prepare({ connections, skip, seen, hasGaps }) {
+    counter = new Counter(connections, { skip, seen, hasGaps });
+    shared = { events: Infinity, stride: 0, users: 0 };
     counter.onEvent = reached;
     sockets = Array.from({ length: connections });
     lastIds = [];
@@ -99,6 +104,12 @@ answer({
   },
   /** From now on, notifies the orchestrator each time all connections have received the next `perTick` events. */
   goal: ({ connections, target, perTick }) => void (goal = { connections, target, perTick, reached: 0 }),
+  /**
+   * Notifies the orchestrator when so many more events have arrived. With `users`, event n belongs to the user n × `stride` modulo
+   * `users`, and so do the connections whose numbers have this remainder.
+   */
+  expect: ({ events, stride = 0, users = 0 }) => void (shared = { events: counter.events + events, stride, users }),
+  faults: () => ({ faults: counter.faults, first: counter.firstFault }),
   async complete({ connections, last, timeout }) {
     await when(() => counter.faults > 0 || counter.behind(connections, last) === 0, timeout);
     return {

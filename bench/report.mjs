@@ -88,7 +88,8 @@ once and in order.
 
 \`net\`, \`http\` and \`express\` are minimal servers without a library. \`joined\` is \`net\` with one write for all events of a
 tick, and without ids: the lower bound of a burst. \`socket\` answers through Express and then writes to the sockets as \`net\`
-does: the lower bound of a fan-out behind Express. A socket that node:http has served costs more to write to than a socket of
+does: the lower bound of a fan-out behind Express. In \`private\`, \`socket\` writes a chunk that is made in advance, and \`express\` is
+\`map.get(user).write(frame)\`; all rows run in one process, and their blocks alternate. A socket that node:http has served costs more to write to than a socket of
 \`net\`, and the difference grows with the number of sockets.`;
 
 function measuredOn({ date, machine, versions }) {

@@ -44,6 +44,7 @@ async function measure(scenario) {
   const size = { ...(flags.smoke ? scenario.smoke : scenario.size), ...flags.sizes };
   const samples = Object.fromEntries(peers.map((peer) => [peer, []]));
   const refused = {};
+  if (scenario.together !== undefined) return { ...(await measureTogether(scenario, peers, size)), size };
   for (let round = 0; round < flags.rounds; round++) {
     for (const peer of rotated(peers, round)) {
       if (peer in refused) continue;
@@ -58,6 +59,22 @@ async function measure(scenario) {
   progress('');
   const { name, title, baseline, metrics } = scenario;
   return { name, title, baseline, metrics, size, rounds: flags.rounds, samples, refused };
+}
+
+/** Measures a scenario whose peers run in one process. If one peer has a fault, no peer has a figure. */
+async function measureTogether({ name, title, baseline, metrics, together }, peers, size) {
+  progress(`${name}: ${flags.rounds} rounds of ${peers.join(', ')}`);
+  const profile = profileOf({ name }, 'all');
+  const subjects = peers.map((peer) => ({ name: peer, ...subjectOf(peer), profile }));
+  const result = { name, title, baseline, metrics, rounds: flags.rounds, refused: {} };
+  try {
+    return { ...result, samples: await together(subjects, size, flags.rounds) };
+  } catch (error) {
+    const refused = Object.fromEntries(peers.map((peer) => [peer, error.message]));
+    return { ...result, refused, samples: Object.fromEntries(peers.map((peer) => [peer, []])) };
+  } finally {
+    progress('');
+  }
 }
 
 /** Whether a row measures this package: with a journal, or with the history in memory. */

@@ -18,14 +18,12 @@ app.use('/events', events);
 const clock = setInterval(() => void events.broadcast({ event: 'time', data: new Date() }), 1000);
 const server = app.listen(process.env.PORT ?? 3000);
 
-// #region readme
 process.once('SIGTERM', async () => {
   clearInterval(clock); // first stop what broadcasts: after close() a broadcast rejects
   await events.close({ over: 2000 }); // ms: the streams end spread over this time
   server.close();
   setTimeout(() => server.closeAllConnections(), 1000).unref(); // sockets that browsers open in advance
 });
-// #endregion readme
 // #endregion docs
 
 await running(server);

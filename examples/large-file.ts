@@ -11,12 +11,12 @@ import { running } from './running.ts';
 
 const { FILE = 'README.md' } = process.env;
 
-// #region readme
+// #region docs
 const file = sse(async (conn) => {
   await conn.pushAll(createReadStream(FILE, 'utf8')); // waits while the client is behind
   conn.end();
 });
-// #endregion readme
+// #endregion docs
 
 const app = express();
 app.use('/file', file);

@@ -1,16 +1,21 @@
 /*
- * The "language model" of the examples: it answers with the paragraph of this project's documentation that shares the most words
- * with the prompt, one token at a time. It stops when its signal aborts.
+ * The "language model" of the examples: it answers with the paragraph, or the section, of this project's documentation that shares
+ * the most words with the prompt, one token at a time. It stops when its signal aborts.
  */
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 
 const TOKEN_INTERVAL_MS = 25;
 
-export async function* complete(prompt: unknown, signal: AbortSignal): AsyncGenerator<string> {
+export async function* complete(
+  prompt: unknown,
+  signal: AbortSignal,
+  unit: 'paragraph' | 'section' = 'paragraph',
+): AsyncGenerator<string> {
   let sent = 0;
+  const find = unit === 'paragraph' ? paragraphFor : sectionFor;
   try {
-    for (const token of (await paragraphFor(String(prompt))).match(/\s*\S+/g) ?? []) {
+    for (const token of (await find(String(prompt))).match(/\s*\S+/g) ?? []) {
       await pause(TOKEN_INTERVAL_MS, undefined, { signal }); // the client library of a real model takes a signal, too
       if (token === process.env.FAIL_AT) throw new Error(`The model fails at ${token}.`);
       sent += 1;
@@ -23,10 +28,29 @@ export async function* complete(prompt: unknown, signal: AbortSignal): AsyncGene
 
 async function paragraphFor(prompt: string): Promise<string> {
   const text = await readFile(process.env.TEXT ?? new URL('../docs/resume.md', import.meta.url), 'utf8');
+  return best(prompt, text.split(/\n{2,}/)) ?? text;
+}
+
+/** Returns a section of a page: for answers that take several seconds. */
+async function sectionFor(prompt: string): Promise<string> {
+  const docs = new URL('../docs/', import.meta.url);
+  const pages = (await readdir(docs)).filter((file) => file.endsWith('.md'));
+  const texts = await Promise.all(pages.map((file) => readFile(new URL(file, docs), 'utf8')));
+  const sections = texts.flatMap((text) => text.replaceAll(/^```.*?^```$/gms, '').split(/^(?=## )/m));
+  return (
+    best(
+      prompt,
+      sections.filter((section) => section.length > 800),
+    ) ?? ''
+  );
+}
+
+/** Returns the text that shares the most words with the prompt. */
+function best(prompt: string, texts: readonly string[]): string | undefined {
   const asked = words(prompt);
-  const shared = (paragraph: string): number => [...words(paragraph)].filter((word) => asked.has(word)).length;
-  const paragraphs = text.split(/\n{2,}/).filter((paragraph) => words(paragraph).size > 12);
-  return paragraphs.reduce((best, next) => (shared(next) > shared(best) ? next : best), paragraphs[0] ?? text);
+  const shared = (text: string): number => [...words(text)].filter((word) => asked.has(word)).length;
+  const candidates = texts.filter((text) => words(text).size > 12);
+  return candidates.length === 0 ? undefined : candidates.reduce((a, b) => (shared(b) > shared(a) ? b : a));
 }
 
 const words = (text: string): Set<string> => new Set(text.toLowerCase().match(/[a-z]{3,}/g));

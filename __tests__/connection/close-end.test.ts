@@ -1,13 +1,16 @@
 import type { Socket } from 'node:net';
 import { EventSource } from 'eventsource';
-import { sse, type Connection, type SseOptions } from '../../lib/index.ts';
+import { memoryJournal, sse, type Connection, type SseOptions } from '../../lib/index.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
 import {
+  another,
   type AnyHandler,
   appOf,
   BARE,
   choke,
   codeOf,
+  fakeClock,
+  gate,
   HEAD,
   later,
   listening,
@@ -348,6 +351,64 @@ describe('a connection that is behind when it closes', () => {
     await tick();
     await expectCutAfterOneSecond(socket, stream);
     expect(stream.text).not.toContain('event: end');
+  });
+});
+
+describe('an `end()` whose second passes before everything is sent ends the response without an `end` event', () => {
+  test('a snapshot is missing: the client returns, and receives it with the `end` event', async () => {
+    fakeClock();
+    const { pass, open } = gate();
+    const { app, stream } = await opened((conn) => conn.end(), {
+      heartbeat: false,
+      snapshot: () => pass.then(() => 'state'),
+    });
+    await stream.until(() => stream.retry !== undefined);
+    await jest.advanceTimersByTimeAsync(900);
+    expect(stream.ended).toBe(false);
+    await jest.advanceTimersByTimeAsync(200);
+    expect(await stream.closed).toBe('end');
+    expect(stream.events.map(({ event }) => event)).toEqual([]);
+    expect(stream.lastEventId).toBe('');
+    open();
+    const again = await another(app);
+    expect(await again.closed).toBe('end');
+    expect(again.events.map(({ event, data }) => data || event)).toEqual(['state', 'end']);
+  });
+
+  test('a snapshot fails: the client returns, and receives it with the `end` event', async () => {
+    const snapshot = jest.fn<Promise<string>, []>().mockResolvedValue('state');
+    snapshot.mockImplementationOnce(() => tick().then(() => Promise.reject(new Error('of the database'))));
+    const onError = jest.fn();
+    const { app, stream } = await opened((conn) => conn.end(), { heartbeat: false, snapshot, onError });
+    expect(await stream.closed).toBe('end');
+    expect(stream.events.map(({ event }) => event)).toEqual([]);
+    expect(onError).toHaveBeenCalledTimes(1);
+    const again = await another(app);
+    expect(await again.closed).toBe('end');
+    expect(again.events.map(({ event, data }) => data || event)).toEqual(['state', 'end']);
+  });
+
+  test('a replay waits for the log: the client returns with its last id, and receives the rest with the `end` event', async () => {
+    fakeClock();
+    const journal = memoryJournal({ size: 40_000 });
+    const read = journal.read.bind(journal);
+    const { pass, open } = gate();
+    journal.read = (after, limit) => pass.then(() => read(after, limit));
+    const events = sse((conn) => conn.end(), { history: journal, heartbeat: false });
+    later(() => events.close());
+    const first = await events.broadcast('0');
+    for (let n = 1; n <= 17_000; n++) await events.broadcast(String(n)); // the first id is older than the ring
+    const app = appOf(events);
+    const stream = await another(app, '/events', { lastEventId: first });
+    await stream.until(() => stream.retry !== undefined);
+    await jest.advanceTimersByTimeAsync(1100);
+    expect(await stream.closed).toBe('end');
+    expect(stream.events.map(({ event }) => event)).toEqual([]);
+    open();
+    const again = await another(app, '/events', { lastEventId: first });
+    expect(await again.closed).toBe('end');
+    expect(again.events).toHaveLength(17_001);
+    expect(again.events.at(-1)!.event).toBe('end');
   });
 });
 

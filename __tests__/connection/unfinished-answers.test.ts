@@ -13,10 +13,11 @@ import { createServer as createTlsServer } from 'node:https';
 import { request as tlsRequest } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { brotliDecompressSync, constants, gunzipSync } from 'node:zlib';
-import { sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { memoryJournal, sse, type Connection, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { connect } from '../../lib/testing/index.ts';
 import { certificate } from '../fixtures/certificate.ts';
 import { clock, eventually, pause, Raw, serve } from '../fixtures/http.ts';
-import { type AnyHandler, choke, later, tick } from '../fixtures/support.ts';
+import { type AnyHandler, choke, fakeClock, later, tick } from '../fixtures/support.ts';
 
 const HEAD = ':\nretry: 1000\n';
 const POST: SseOptions = { methods: ['POST'], history: false, retry: 1000, heartbeat: false };
@@ -393,4 +394,28 @@ describe('the connection is broken off after the written bytes', () => {
     const response = await fetch(url, { method: 'POST' });
     expect(await read(response)).toEqual({ text: WRITTEN, failed: true });
   });
+});
+
+test('an answer that ends while its client is behind the ring ends normally, after every broadcast', async () => {
+  let conn!: Connection;
+  const events = sse((one) => void (conn = one), {
+    controlEvents: false,
+    heartbeat: false,
+    history: memoryJournal({ maxBytes: 2 ** 28 }),
+  });
+  later(() => events.close());
+  const { port } = await serve((app) => app.use('/events', events));
+  const stream = await connect(`http://127.0.0.1:${port}/events`);
+  later(() => stream.close());
+  await eventually(() => events.size === 1);
+  stream.pause();
+  const text = '.'.repeat(65_536);
+  for (let n = 0; n < 500; n++) await events.broadcast(text); // more than the kernel and the ring hold
+  expect(events.stats().behind).toBe(1);
+  fakeClock(); // so that the second that a close may take does not pass on a busy machine
+  conn.end();
+  for (let n = 0; n < 300; n++) await events.broadcast(text); // the end is older than the ring, too
+  stream.resume();
+  expect(await stream.closed).toBe('end');
+  expect(stream.events).toHaveLength(500);
 });

@@ -21,6 +21,8 @@ export interface Running {
   prints(what: RegExp): Promise<RegExpExecArray>;
   /** Sends SIGTERM and waits for the exit. Resolves with the exit code and the time that it took. */
   stop(): Promise<{ code: number | null; ms: number }>;
+  /** Sends SIGKILL and waits for the exit. */
+  kill(): Promise<void>;
 }
 
 export async function start(file: string, env: Record<string, string> = {}): Promise<Running> {
@@ -36,6 +38,10 @@ export async function start(file: string, env: Record<string, string> = {}): Pro
       child.kill('SIGTERM');
       if (child.exitCode === null) await once(child, 'exit');
       return { code: child.exitCode, ms: Date.now() - since };
+    },
+    async kill() {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
     },
   };
 }

@@ -515,6 +515,14 @@ test.each<[name: string, cors: SseOptions['cors']]>([
   expect(() => sse({ cors })).toThrow(/credentials.*origin: \['https:\/\/app\.example'\], credentials: true/);
 });
 
+test.each([{ origin: undefined }, { origin: [A, undefined] }])(
+  'cors: %j, as of a variable that is missing, throws instead of allowing every origin',
+  (cors) => {
+    expect(codeOf(() => sse({ cors: cors as SseOptions['cors'] }))).toBe('ERR_SSE_CORS');
+    expect(() => sse({ cors: cors as SseOptions['cors'] })).toThrow(/received undefined\. .*leave origin out/);
+  },
+);
+
 test('`null` is allowed if it is listed, without credentials', async () => {
   const events = sse((conn) => conn.close(), { cors: { origin: ['null', A] } });
   later(() => events.close());

@@ -292,6 +292,45 @@ test.each<[how: string, send: (res: Response) => void]>([
   expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
 });
 
+test.each<[how: string, send: (res: Response) => void]>([
+  ['write', (res) => void res.write('x')],
+  ['write, as an event stream', (res) => void res.type('text/event-stream').write('data: x\n\n')],
+  ['flushHeaders', (res) => res.flushHeaders()],
+  ['writeHead', (res) => res.writeHead(200).flushHeaders()],
+])('a handler that sends the head itself by %s, and does not push, is reported to onError', async (_how, send) => {
+  const onError = jest.fn();
+  const events = sse((_conn, _req, res) => send(res), { ...BARE, onError });
+  later(() => events.close());
+  const stream = await connect(appOf(events), '/events');
+  later(() => stream.close());
+  await tick();
+  expect(onError.mock.calls).toEqual([[expect.objectContaining({ code: 'ERR_SSE_HEADERS_SENT' }), expect.anything()]]);
+  expect(onError.mock.calls[0][0].message).toMatch(/conn\.push\(\)/);
+  expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
+});
+
+test.each<[how: string, answer: (res: Response) => void]>([
+  ['begins an answer of another type', (res) => void res.type('text/plain').write('x')],
+  ['begins an answer with another status', (res) => res.status(403).flushHeaders()],
+  ['ends an answer without a type', (res) => void res.end('x')],
+  [
+    'begins an answer of another type with writeHead',
+    (res) => {
+      for (const name of res.getHeaderNames()) res.removeHeader(name); // Node then keeps the headers of writeHead() as text only
+      res.writeHead(200, { 'Content-Type': 'text/plain' }).write('x');
+    },
+  ],
+])('a handler that %s, and does not push, causes no error', async (_how, answer) => {
+  const onError = jest.fn();
+  const events = sse((_conn, _req, res) => answer(res), { ...BARE, onError });
+  later(() => events.close());
+  const stream = await connect(appOf(events), '/events');
+  later(() => stream.close());
+  await tick();
+  expect(onError).not.toHaveBeenCalled();
+  expect(events.stats()).toMatchObject({ connections: 0, connecting: 0, opened: 0 });
+});
+
 test.each<[version: string, how: string, end: (conn: Connection, events: SseRouter) => unknown]>([
   ['1.1', 'end()', (conn) => conn.end()],
   ['1.1', 'close({ retry })', (conn) => conn.close({ retry: 500 })],

@@ -47,8 +47,8 @@ function dispatcherWithConnections(channelsOf: (n: number) => string[], ms = 0) 
       writeDispatched: write,
     };
     const group = audiences.assign(reader as unknown as ServerConnection, undefined, channelsOf(n));
-    const matches = () => ((clock.now += ms), !channelsOf(n)[0]?.startsWith('not'));
-    reader.group = ms === 0 ? group : { channels: group.channels, matches };
+    reader.group = group;
+    if (ms > 0) group.matches = () => ((clock.now += ms), !channelsOf(n)[0]?.startsWith('not'));
   }
   for (let id = 1; id <= EVENTS; id++)
     ring.push({ id: String(id), to: undefined, except: ms ? ['x'] : undefined, body: Buffer.from('data: x\n\n') });

@@ -12,6 +12,7 @@ const CONNECTIONS = 100;
 const LOG: Entry[] = ['1', '2', '3'].map((id) => ({ id, body: Buffer.from(`data: ${id}\n\n`) }));
 
 const group = new SubscriberGroup('', []);
+const packets = { hasIdsFor: () => true };
 const compare = (a: string, b: string): number => Number(a) - Number(b);
 const after = (id: string, count = Infinity) => ({
   ok: true,
@@ -27,7 +28,7 @@ test('no slice blocks the event loop for 30 ms; each connection receives every e
   } as unknown as Journal;
   // The ring begins where the log ends.
   const ring = { headId: '3', find: (id: string) => (id === '3' ? 3 : undefined) };
-  const catchUp = new Replayer({ ring, journal, timer: { now, wakeAt: () => {} } });
+  const catchUp = new Replayer({ ring, journal, packets, timer: { now, wakeAt: () => {} } });
   const got = new Map<ServerConnection, string[]>();
   for (let i = 0; i < CONNECTIONS; i++) {
     const mine: string[] = [];
@@ -67,7 +68,7 @@ test('a long scan of the log does not time out; an engine that does not answer t
   let due = Infinity;
   const ring = { headId: '9', find: () => undefined };
   const timer = { now: 0, wakeAt: (at: number) => void (due = Math.min(due, at)) };
-  const catchUp = new Replayer({ ring, journal, timer });
+  const catchUp = new Replayer({ ring, journal, packets, timer });
   const failed: unknown[] = [];
   const waits = (at: string): { source: string } => {
     const reader = { cursorId: at, source: 'queued', group, membership: undefined, usesAppIds: false };
@@ -107,7 +108,7 @@ test('a long scan of the log does not time out; an engine that does not answer t
 test('the scan does not pass the head of this process, which may not have received a disconnect yet', async () => {
   const journal = { compare, read: (id: string) => Promise.resolve(after(id)) } as unknown as Journal;
   const ring = { headId: '2', find: (id: string) => (id === '2' ? 2 : undefined) }; // the log already has 3
-  const replayer = new Replayer({ ring, journal, timer: { now: 0, wakeAt: () => {} } });
+  const replayer = new Replayer({ ring, journal, packets, timer: { now: 0, wakeAt: () => {} } });
   const received: string[] = [];
   const connection = {
     cursorId: '1',

@@ -452,7 +452,9 @@ test('arguments are checked at once', async () => {
   const { events } = await opened();
   expect(codeOf(() => inspector(undefined as never))).toBe('ERR_SSE_OPTION');
   expect(codeOf(() => inspector(express.Router() as never))).toBe('ERR_SSE_OPTION');
-  expect(() => inspector(sse as never)).toThrow(/^inspector\(events\): events .* a router that sse\(\) has returned\b/);
+  expect(() => inspector(sse as never)).toThrow(
+    /^inspector\(events\): events .* a router that sse\(\) or runs\(\) has returned\b/,
+  );
   expect(codeOf(() => inspector(events, { publish: 'yes' } as never))).toBe('ERR_SSE_OPTION');
   expect(codeOf(() => inspector(events, null as never))).toBe('ERR_SSE_OPTION');
   expect(() => inspector(events, { publsh: true } as never)).toThrow('Did you mean publish?');

@@ -7,7 +7,8 @@ import helmet from 'helmet';
 import type { Browser, Page } from 'playwright-core';
 import { sse, type SseRouter } from '../../lib/index.ts';
 import { inspector } from '../../lib/inspector/index.ts';
-import type { TestStream } from '../../lib/testing/index.ts';
+import { runs } from '../../lib/runs/index.ts';
+import { connect, type TestStream } from '../../lib/testing/index.ts';
 import { launchChromium } from '../fixtures/chromium.ts';
 import { serve } from '../fixtures/http.ts';
 import { another, later } from '../fixtures/support.ts';
@@ -233,4 +234,31 @@ test('the page shows that the stream broke, and reconnects', async () => {
   await until('#state', /^Live$/);
   await until('#entries li:first-child .data', /^meanwhile$/);
   expect(await page.locator('#entries li').count()).toBe(2);
+});
+
+test('of a router of runs, the page shows the runs with readers in place of events', async () => {
+  const chat = runs(
+    async function* () {
+      yield 'one';
+      yield '<b>two</b>';
+      await new Promise(() => {});
+    },
+    { id: (req) => String(req.headers['x-run']) },
+  );
+  later(() => chat.close());
+  const { url, server } = await serve((app) => app.use('/chat', chat).use('/ops', inspector(chat)));
+  const context = await browser.newContext({ locale: 'en-GB' });
+  later(() => context.close());
+  const page = await context.newPage();
+  await page.goto(`${url}/ops/`);
+  await page.locator('#no-runs', { hasText: 'No run has readers in this process.' }).waitFor();
+  expect(await page.isVisible('#events')).toBe(false);
+  const stream = await connect(server, '/chat', { method: 'POST', headers: { 'x-run': 'a <i>run</i>' } });
+  later(() => stream.close());
+  const row = page.locator('#run-rows tr');
+  await row.filter({ hasText: /^a <i>run<\/i>running21$/ }).waitFor();
+  await page.locator('#run-counts', { hasText: '1 running here' }).waitFor();
+  expect(await page.isVisible('#no-runs')).toBe(false);
+  await page.click('#rows button');
+  await page.locator('#one-figures', { hasText: 'POST /chat' }).waitFor();
 });

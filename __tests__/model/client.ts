@@ -6,7 +6,7 @@
 import type { Request } from 'express';
 import type { Hub } from '../../lib/hub/hub.ts';
 import type { ServerConnection } from '../../lib/connection/server-connection.ts';
-import { isDisconnect } from '../../lib/wire/event-stream.ts';
+import { END_EVENT_ID, isDisconnect } from '../../lib/wire/event-stream.ts';
 import { compare, type Engine } from './engine.ts';
 import { Pipe, StreamReader, type Dispatched } from './pipe.ts';
 
@@ -33,6 +33,8 @@ interface Attachment {
   readonly reader: StreamReader;
   /** The last event id that the request contained. */
   readonly lastEventId: string;
+  /** Whether this id is foreign: the journal has not issued it. */
+  readonly isForeign: boolean;
   /** The id of the head when the hub admitted the connection. */
   readonly headWhenAdmitted: string;
   eventsReceived: number;
@@ -49,6 +51,8 @@ interface Attachment {
   newestPushHead: string | undefined;
   /** Whether own messages may arrive after newer broadcasts: the connection has been behind the ring, ahead of it, or closing. */
   pushesMayLag: boolean;
+  /** The id of the head when the connection was ended for good. */
+  endHead: string | undefined;
 }
 
 export class Client {
@@ -57,6 +61,8 @@ export class Client {
   lastEventId = '';
   attachment: Attachment | undefined;
   resets = 0;
+  /** Whether the last event id is from another library or another journal. */
+  #isForeign = false;
   readonly #engine: Engine;
   readonly #guarantees: Guarantees;
   /** The position of the start or of the last reset. The client must have every entry after it. */
@@ -87,6 +93,7 @@ export class Client {
       connection: hub.admit(pipe, admission),
       reader: new StreamReader((event) => this.#onEvent(event)),
       lastEventId: this.lastEventId,
+      isForeign: this.#isForeign,
       headWhenAdmitted: hub.position,
       eventsReceived: 0,
       lateJoins: [],
@@ -96,6 +103,7 @@ export class Client {
       lastBroadcast: undefined,
       newestPushHead: undefined,
       pushesMayLag: false,
+      endHead: undefined,
     };
     this.attachment.connection.join(...this.channels);
   }
@@ -123,6 +131,21 @@ export class Client {
     if (connection.isUnopened || connection.readyState === 'closed' || connection.channels.has(channel)) return;
     connection.join(channel);
     lateJoins.push({ channel, since: connection.host.ring.headId });
+  }
+
+  /** Ends the connection for good. */
+  end(): void {
+    const { connection } = this.attachment!;
+    if (connection.readyState === 'closed') return;
+    this.attachment!.endHead = connection.host.ring.headId;
+    connection.end();
+  }
+
+  /** The page was open while the application moved here from another library or another journal. */
+  moveHereWith(foreignId: string): void {
+    this.#forget();
+    this.lastEventId = foreignId;
+    this.#isForeign = true;
   }
 
   /** Reads at most so many bytes. Returns whether there were any. */
@@ -163,9 +186,14 @@ export class Client {
     if (disconnect !== undefined) throw new Error(`The client is still connected after the disconnect ${disconnect}`);
     if (this.#engine.indexOf(this.lastEventId) === undefined)
       throw new Error(`The client would reconnect with ${this.lastEventId}, which is not in the log`);
+    this.#checkBroadcasts(attachment, Infinity);
+  }
+
+  /** Throws unless the client has received its entries up to this index of the log. */
+  #checkBroadcasts(attachment: Attachment, upTo: number): void {
     const expected: string[] = [];
     let matched = 0;
-    for (const { id, isRequired } of this.#expectedEntries(attachment)) {
+    for (const { id, isRequired } of this.#expectedEntries(attachment, upTo)) {
       if (this.#broadcasts[matched] === id) matched++;
       else if (!isRequired) continue;
       expected.push(id);
@@ -178,14 +206,14 @@ export class Client {
   }
 
   /** Yields the entries of the log that are for this client. An entry that is not required may have been received or not. */
-  *#expectedEntries(attachment: Attachment): Generator<{ id: string; isRequired: boolean }> {
+  *#expectedEntries(attachment: Attachment, upTo: number): Generator<{ id: string; isRequired: boolean }> {
     const { history } = this.#engine;
     const spans = this.#earlierSpans.map(({ lastId, lateJoins }) => ({
       lastIndex: this.#engine.effectiveIndexOf(lastId),
       lateJoins,
     }));
     spans.push({ lastIndex: Infinity, lateJoins: attachment.lateJoins });
-    for (let i = this.#engine.effectiveIndexOf(this.#startId!) + 1; i < history.length; i++) {
+    for (let i = this.#engine.effectiveIndexOf(this.#startId!) + 1; i < history.length && i <= upTo; i++) {
       const { lateJoins } = spans.find(({ lastIndex }) => i <= lastIndex)!;
       const earlierJoins = lateJoins.filter(({ since }) => i > this.#engine.effectiveIndexOf(since));
       const joined = [...this.channels, ...earlierJoins.map(({ channel }) => channel)];
@@ -202,6 +230,9 @@ export class Client {
   #onEvent({ event, data, id }: Dispatched): void {
     const attachment = this.attachment!;
     attachment.eventsReceived++;
+    if (event === 'end') return this.#onEnd(attachment, id);
+    if (this.#isForeign && id !== undefined && event !== 'reset')
+      throw new Error(`The client came with a foreign id, and received the id ${id} without a reset`);
     if (event === 'b') this.#onBroadcast(attachment, id);
     else if (event === 'own') this.#onPush(attachment, data, id);
     else if (event === 'reset') this.#onReset(attachment, data, id);
@@ -221,6 +252,31 @@ export class Client {
       this.#startAt(id);
     }
     this.lastEventId = id;
+    this.#isForeign = false;
+  }
+
+  /** The client has everything, and never returns. Another page takes its place. */
+  #onEnd(attachment: Attachment, id: string | undefined): void {
+    if (id !== END_EVENT_ID || attachment.endHead === undefined)
+      throw new Error(`The client received an end with the id ${id}`);
+    const { pushesReceived, pushHeads } = attachment;
+    if (pushesReceived !== pushHeads.length)
+      throw new Error(`The client received an end, and ${pushesReceived} of ${pushHeads.length} pushes`);
+    // With losses, the log may have changed between the end and its arrival.
+    if (this.#guarantees.idsOnlyGrow && this.#startId !== undefined) {
+      const { isForeign, lastEventId, endHead } = attachment;
+      const hadBefore = isForeign || lastEventId === '' ? -1 : this.#engine.effectiveIndexOf(lastEventId);
+      this.#checkBroadcasts(attachment, Math.max(hadBefore, this.#engine.effectiveIndexOf(endHead)));
+    }
+    this.#forget();
+  }
+
+  #forget(): void {
+    this.lastEventId = '';
+    this.#startId = undefined;
+    this.#broadcasts = [];
+    this.#earlierSpans = [];
+    this.#isForeign = false;
   }
 
   #startAt(id: string): void {
@@ -280,6 +336,15 @@ export class Client {
     this.resets++;
     if (id === undefined) throw new Error('A reset has no id');
     const { reason, lastEventId } = JSON.parse(data) as { reason: string; lastEventId: string };
+    const isOfForeignId = attachment.isForeign && lastEventId === attachment.lastEventId;
+    if (!isOfForeignId) this.#checkReset(reason, lastEventId);
+    attachment.lastBroadcast = undefined;
+    attachment.newestPushHead = undefined;
+    this.#startAt(id);
+  }
+
+  /** Throws unless the log has lost what the client missed. */
+  #checkReset(reason: string, lastEventId: string): void {
     if (this.#guarantees.isLossless)
       throw new Error(`The client received a reset (${reason}, ${lastEventId}) although the log lost nothing`);
     if (this.#guarantees.idsOnlyGrow && reason !== 'lost')
@@ -287,8 +352,5 @@ export class Client {
     if (this.#guarantees.idsOnlyGrow && this.#engine.refusalOf(lastEventId) === undefined) {
       throw new Error(`The client received a reset (${reason}) although ${lastEventId} is in the log`);
     }
-    attachment.lastBroadcast = undefined;
-    attachment.newestPushHead = undefined;
-    this.#startAt(id);
   }
 }

@@ -27,6 +27,7 @@ export class Pipe implements Transport {
   acceptedBytes = 0;
   responseState: false | 'begun' = false;
   readonly isHeldBack = false;
+  readonly hasStreamHead = false;
   ended = false;
   destroyed = false;
   fault: Error | undefined;
@@ -35,7 +36,8 @@ export class Pipe implements Transport {
     this.#kernelBytes = kernelBytes;
     this.#highWaterMark = highWaterMark;
     this.#setImmediate = schedule;
-    const write = (chunk: Buffer): boolean => this.#writeBroadcast(unframed(chunk));
+    const write = (chunk: Buffer | string): boolean =>
+      this.#writeBroadcast(unframed(Buffer.from(chunk as string, 'latin1')));
     // A connection never writes directly to a socket without this property.
     const writableLength = { enumerable: true, get: () => this.#responseBuffer.length };
     this.socket = hasSocket

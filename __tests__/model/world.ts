@@ -1,5 +1,5 @@
 /*
- * Two processes, an engine and four clients. A program decides which of them acts next.
+ * Two processes, an engine and some clients. A program decides which of them acts next.
  * Invariant: when no work is left, every client has received what it must receive. The next heartbeat sets its last event id to the head.
  */
 
@@ -34,6 +34,8 @@ export interface Rules {
   readonly isSlow: boolean;
   /** Which connections have a socket for direct writes: those of the clients with even names (0), or of the others (1). */
   readonly socketParity: 0 | 1;
+  /** Whether most channels have one client or two, and most broadcasts are for few of them. */
+  readonly hasSmallChannels: boolean;
 }
 
 const SNAPSHOTS = ['none', 'none', 'at once', 'later'] as const;
@@ -58,6 +60,7 @@ export function rulesOf(faults: Faults, number: number): Rules {
     highWaterMark: [1, 100][take(2)]!,
     isSlow: take(2) === 0,
     socketParity: take(2) as 0 | 1,
+    hasSmallChannels: take(2) === 1,
   };
 }
 
@@ -80,6 +83,31 @@ const ADDRESSES = [
   { except: ['b'] },
   { to: [] as string[] },
 ] as const;
+/** As a notification feed has them: a channel for each user, some users with two clients, and some channels that users share. */
+const SMALL_CHANNELS = [['u0', 'a'], ['u0', 'a'], ['u1'], ['u1', 'a', 'b'], ['u2', 'c', 'd', 'e'], ['u3'], []] as const;
+const SMALL_ADDRESSES = [
+  { to: ['u0'] },
+  { to: ['u1'] },
+  { to: ['u2'] },
+  { to: ['u3'] },
+  { to: ['u0'] },
+  { to: ['u1', 'u2'] },
+  { to: ['u3', 'u3', 'nobody'] },
+  { to: ['c', 'd', 'e'] },
+  { to: ['a'] },
+  { to: ['a', 'u0'] },
+  { to: ['u1'], except: ['b'] },
+  { to: ['u0', 'u1', 'u2'], except: ['c'] },
+  { except: ['u3'] },
+  { except: ['a', 'u2'] },
+  { to: ['nobody'] },
+  {},
+] as const;
+const JOINED = 'abc';
+const JOINED_SMALL = ['a', 'b', 'c', 'u0', 'u1', 'u3'];
+
+/** Ids that the engine never issues. The last two have the form of its ids. */
+const FOREIGN_IDS = ['42', '6f1c9a4e-6a39-4c8e-9d39-2f1d3c1b7a55', '"9-2"', 'null', '1795352641531-0', '1-zz'] as const;
 
 /** Each step receives two random numbers, from which it derives its arguments. */
 type Step = (world: World, x: number, y: number) => unknown;
@@ -97,7 +125,7 @@ const STEPS: Record<string, [weight: number, step: Step]> = {
   read: [9, (world, x, y) => world.read(x, 1 + y)],
   drop: [2, (world, x, y) => world.drop(x, y)],
   push: [3, (world, x) => world.push(x)],
-  join: [2, (world, x, y) => world.join(x, 'abc'[y % 3]!)],
+  join: [2, (world, x, y) => world.join(x, y)],
   close: [1, (world, x) => world.close(x)],
   time: [2, (world, x) => world.loop.advance(500 + 100 * x)],
   snapshot: [2, (world, x) => world.run(x & 1, ({ snapshots }) => snapshots.shift()?.())],
@@ -109,7 +137,10 @@ const STEPS: Record<string, [weight: number, step: Step]> = {
   flush: [1, (world, x) => x < 64 && world.flush()],
   endInSnapshot: [1, (world, x) => world.closeInSnapshot(x & 1)],
   pushOnAbort: [1, (world, x) => world.pushOnAbort(x)],
-  disconnect: [1, (world, x, y) => world.disconnect(x & 1, 'abc'[y % 3]!)],
+  disconnect: [1, (world, x, y) => world.disconnect(x & 1, y)],
+  end: [1, (world, x) => world.end(x)],
+  foreign: [1, (world, x, y) => world.foreign(x, y)],
+  many: [2, (world, x, y) => world.many(x, y)],
 };
 /** The names of the steps, each as often as its weight. */
 const WEIGHTED_NAMES = Object.entries(STEPS).flatMap(([name, [weight]]) => Array.from({ length: weight }, () => name));
@@ -140,7 +171,8 @@ export class World {
       idsOnlyGrow: rules.faults !== 'losses',
       hasSnapshots: rules.snapshot !== 'none',
     };
-    this.clients = CLIENT_CHANNELS.map((channels, name) => new Client(name, channels, this.engine, this.#guarantees));
+    const channels = rules.hasSmallChannels ? SMALL_CHANNELS : CLIENT_CHANNELS;
+    this.clients = channels.map((channels, name) => new Client(name, channels, this.engine, this.#guarantees));
   }
 
   /** Runs a program, then completes all work that is left, and checks every client. */
@@ -152,7 +184,8 @@ export class World {
       for (const step of steps) await this.step(step);
       await this.#rest();
       this.#check();
-      for (const address of [0, 1, 7]) this.elsewhere(address, 0); // from here on, the entries are live
+      const last = this.#rules.hasSmallChannels ? SMALL_ADDRESSES.keys() : [0, 1, 7];
+      for (const address of last) this.elsewhere(address, 0); // from here on, the entries are live
       await this.#rest();
       this.#check();
       await this.loop.advance(16_000); // a heartbeat, for clients whose channels had no entries
@@ -181,19 +214,25 @@ export class World {
   }
 
   publish(processNumber: number, address: number, size: number): void {
-    const channels = ADDRESSES[address % ADDRESSES.length];
+    const channels = this.#address(address);
     const data = this.#data(size);
     void this.run(processNumber, ({ hub }) => broadcast(hub, { event: 'b', data }, channels).catch(() => undefined));
   }
 
-  disconnect(processNumber: number, channel: string): void {
+  disconnect(processNumber: number, number: number): void {
+    const channel = this.#channel(number);
     void this.run(processNumber, ({ hub }) => disconnect(hub, { to: channel }).catch(() => undefined));
   }
 
   /** A third process publishes. */
   elsewhere(address: number, size: number): void {
     const body = Buffer.from(`event: b\ndata: ${this.#data(size)}\n\n`);
-    this.engine.append({ ...ADDRESSES[address % ADDRESSES.length], body });
+    this.engine.append({ ...this.#address(address), body });
+  }
+
+  /** A third process publishes several broadcasts, so that a segment has entries for many receivers. */
+  many(address: number, count: number): void {
+    for (let i = 0; i <= count % 8; i++) this.elsewhere(address + i * (1 + (count >> 3)), count + i);
   }
 
   connect(clientNumber: number, processNumber: number): void {
@@ -229,8 +268,8 @@ export class World {
     this.#withAttached(clientNumber, (client) => client.push());
   }
 
-  join(clientNumber: number, channel: string): void {
-    this.#withAttached(clientNumber, (client) => client.join(channel));
+  join(clientNumber: number, number: number): void {
+    this.#withAttached(clientNumber, (client) => client.join(this.#channel(number)));
   }
 
   /** Makes the next snapshot function of this process close its connection. */
@@ -252,6 +291,16 @@ export class World {
 
   close(clientNumber: number): void {
     this.#withAttached(clientNumber, (client) => client.attachment!.connection.close());
+  }
+
+  end(clientNumber: number): void {
+    this.#withAttached(clientNumber, (client) => client.end());
+  }
+
+  /** A client that is not connected comes from another library, or from another journal. */
+  foreign(clientNumber: number, id: number): void {
+    const client = this.clients[clientNumber % this.clients.length]!;
+    if (!client.attachment) client.moveHereWith(FOREIGN_IDS[id % FOREIGN_IDS.length]!);
   }
 
   /** Kills a process, and starts another one in its place. */
@@ -359,6 +408,16 @@ export class World {
         throw new Error(`Client ${client.name}: ${(error as Error).message}`, { cause: error });
       }
     }
+  }
+
+  #address(number: number): { readonly to?: readonly string[]; readonly except?: readonly string[] } {
+    const addresses = this.#rules.hasSmallChannels ? SMALL_ADDRESSES : ADDRESSES;
+    return addresses[number % addresses.length]!;
+  }
+
+  #channel(number: number): string {
+    const channels = this.#rules.hasSmallChannels ? JOINED_SMALL : JOINED;
+    return channels[number % channels.length]!;
   }
 
   #data(size: number): string {

@@ -32,12 +32,14 @@ const RULES: Readonly<Record<string, string>> = {
   http: 'api journal/claim wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
-  'journal/lmdb': 'journal wire/event-stream node:* npm:lmdb',
-  'journal/postgres': 'journal wire/event-stream node:*',
-  'journal/redis': 'journal wire/event-stream node:*',
-  conformance: 'type:journal/journal node:*',
-  inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal',
-  metrics: 'api diagnostics http npm:prom-client',
+  'journal/lmdb': 'journal wire/event-stream runs/stores node:* npm:lmdb',
+  'journal/postgres': 'journal wire/event-stream runs/stores node:*',
+  'journal/redis': 'journal wire/event-stream runs/stores node:*',
+  conformance: 'type:journal/journal type:runs/run-store node:*',
+  runs: 'api wire options fanout diagnostics connection hub http journal/deque runs/stores/memory-runs node:* npm:express type:journal/journal',
+  'runs/stores': 'runs journal journal/lmdb journal/postgres journal/redis node:* type:npm:lmdb',
+  inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal type:runs/api',
+  metrics: 'api diagnostics http npm:prom-client type:runs/api',
   'http-client': 'node:* npm:eventsource-parser',
   testing: 'http-client node:*',
   cli: 'http-client node:*',
@@ -112,11 +114,11 @@ describe('imports', () => {
     expect(outside).toEqual([]);
   });
 
-  test('Express runs in the router and the inspector only', () => {
+  test('Express runs in the routers and the inspector only', () => {
     const express = imports
       .filter(({ runs }) => runs.includes('npm:express'))
       .map(({ file, owner }) => (owner === 'http' ? file : owner));
-    expect([...new Set(express)].sort()).toEqual(['http/router.ts', 'inspector']);
+    expect([...new Set(express)].sort()).toEqual(['http/router.ts', 'inspector', 'runs']);
   });
 
   test('what is imported from outside at run time is a dependency, or an optional peer in the folder of its name', () => {
@@ -219,13 +221,14 @@ describe('the entry points', () => {
   "./client": "AnyEvents ConnectOptions EventData EventMap EventName EventStream EventsOf Reset Status StreamError StreamErrorCode StreamEvent Tabs connect",
   "./client/tabs": "SharedOptions shared",
   "./client/worker": "",
-  "./conformance": "Case ConformanceOptions Harness conformance",
+  "./conformance": "Case ConformanceOptions Harness RunStoreHarness conformance runStoreConformance",
   "./inspector": "InspectorOptions inspector",
-  "./lmdb": "LmdbJournalOptions lmdbJournal",
+  "./lmdb": "LmdbJournalOptions LmdbRunsOptions lmdbJournal lmdbRuns",
   "./metrics": "MetricsOptions metrics",
-  "./postgres": "PostgresJournalOptions PostgresPool postgresJournal",
+  "./postgres": "PostgresJournalOptions PostgresPool PostgresRunsOptions postgresJournal postgresRuns",
   "./react": "useEvent useEvents useStatus useStream",
-  "./redis": "IORedis NodeRedisClient RedisJournalOptions redisJournal",
+  "./redis": "IORedis NodeRedisClient RedisJournalOptions RedisRunsOptions redisJournal redisRuns",
+  "./runs": "BeginResult ChunkPage NewRun Producer Renewal Run RunEvent RunFollower RunInfo RunKey RunSource RunState RunStatus RunStore RunStoreListener RunsOptions RunsRouter RunsStats Wire events memoryRuns openai runs uiMessages",
   "./testing": "ConnectOptions ConnectTarget ReceivedEvent StreamOver TestEvent TestStream connect",
 }
 `);

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { transformSync } from 'esbuild';
 import { Script } from 'node:vm';
 import { functionStatements, namesOf, tableStatements } from '../../lib/journal/postgres/schema.ts';
+import { runFunctionStatements, runNames, runTableStatements } from '../../lib/runs/stores/postgres/run-schema.ts';
 import { checkOptions } from '../../lib/options/options.ts';
 
 const root = join(__dirname, '../..');
@@ -141,6 +142,15 @@ describe('the tables', () => {
     const statements = [...tableStatements(names), ...functionStatements(names).map(({ create }) => create)];
     const shown = blocksOf('docs/postgres.md').filter(({ under }) => under.endsWith('Migration by hand'));
     expect(shown.map(({ text }) => text)).toEqual([statements.map((statement) => `${statement};`).join('\n\n')]);
+  });
+
+  test('the statements for the tables of runs are those that the store in PostgreSQL runs', () => {
+    const names = runNames('public', 'sse');
+    const statements = [...runTableStatements(names), ...runFunctionStatements(names).map(({ create }) => create)];
+    const shown = blocksOf('docs/postgres.md').filter(({ under }) => under.endsWith('The tables of runs'));
+    expect(shown.map(({ text }) => text).slice(1)).toEqual([
+      statements.map((statement) => `${statement};`).join('\n\n'),
+    ]);
   });
 
   test('every option, status and error code of the client is there', () => {

@@ -166,7 +166,6 @@ describe('eventsource-client', () => {
     expect(events.stats().resumes).toMatchObject({ resumed: 1, lost: 0, unknown: 0 });
   });
 
-  // This client ignores the status: its page must close it at the `end` event.
   test('end() fires an end event, and no handler runs again', async () => {
     const { conns, requests, url } = await site();
     const { client, seen } = follow(url);

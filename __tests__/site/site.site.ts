@@ -104,6 +104,16 @@ describe('the API reference', () => {
     expect([...rows].map(([, title]) => title)).toEqual(expected);
   });
 
+  test.each([
+    ['-lmdb', 'lmdbjournal'],
+    ['-redis', 'redisjournal'],
+    ['-postgres', 'postgresjournal'],
+    ['-client', 'connect'],
+    ['-react', 'usestream'],
+  ])('the page sse-router%s has the anchor %s', (entry, id) => {
+    expect(pages.get(`/api/sse-router${entry}`)!.ids).toContain(id);
+  });
+
   test('has the functions and options of the main entry, and nothing that is marked as internal', () => {
     const ids = pages.get('/api/sse-router')!.ids;
     for (const id of ['sse', 'sseoptions', 'memoryjournal', 'connection', 'sseerror']) expect(ids).toContain(id);

@@ -1,9 +1,9 @@
-// better-sse as in its guide: a session per request, registered with one channel.
+// better-sse as in its guide: a session per request, registered with one channel, or found by its user.
 import { createServer } from 'node:http';
 import compression from 'compression';
 import { createChannel, createSession } from 'better-sse';
 import express from 'express';
-import { nextTick, small, streamQuery } from './held.mjs';
+import { nextTick, small, streamQuery, userOf } from './held.mjs';
 
 export function create({ compress = false } = {}) {
   const channel = createChannel();
@@ -21,6 +21,11 @@ export function create({ compress = false } = {}) {
     res.on('close', () => open.delete(res));
     res.flush();
   });
+  const users = new Map();
+  app.get('/private', async (req, res) => {
+    const session = await createSession(req, res);
+    users.set(userOf(req.url), session);
+  });
   app.get('/single', async (req, res) => {
     const { count, perTick } = streamQuery(req.url);
     const session = await createSession(req, res);
@@ -32,7 +37,8 @@ export function create({ compress = false } = {}) {
   });
   return {
     server: createServer(app),
-    size: () => channel.sessionCount,
+    size: () => channel.sessionCount + users.size,
+    send: (user, data) => void users.get(user)?.push(data),
     broadcast(data) {
       channel.broadcast(data);
       // Without flush(), `compression` keeps small events back until its window is full.

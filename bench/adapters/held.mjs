@@ -1,4 +1,4 @@
-// The common part of `http` and `express`: open responses in a Set, and a loop of `res.write`.
+// The common part of `http` and `express`: open responses in a Set, a loop of `res.write`, and a Map from a user to its response.
 import { frame, marker } from '../events.mjs';
 
 export const headers = {
@@ -9,12 +9,19 @@ export const headers = {
 
 export class Held {
   #open = new Set();
+  #users = new Map();
 
   admit(res) {
     res.writeHead(200, headers);
     res.write(':\n');
     this.#open.add(res);
     res.on('close', () => this.#open.delete(res));
+  }
+
+  admitUser(res, user) {
+    this.admit(res);
+    this.#users.set(user, res);
+    res.on('close', () => this.#users.delete(user));
   }
 
   get size() {
@@ -24,6 +31,10 @@ export class Held {
   broadcast(data) {
     const bytes = frame(data);
     for (const res of this.#open) res.write(bytes);
+  }
+
+  send(user, data) {
+    this.#users.get(user)?.write(frame(data));
   }
 
   end() {
@@ -46,6 +57,9 @@ export async function single(res, { count, perTick }) {
 
 export const small = (n) => marker + String(n).padStart(8, '0');
 export const nextTick = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Reads the user from the query of a request for `/private`. */
+export const userOf = (url) => Number(new URL(url, 'http://localhost').searchParams.get('user'));
 
 /** Reads the numbers of the scenario from the query of the request. */
 export function streamQuery(url) {

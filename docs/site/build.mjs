@@ -157,6 +157,7 @@ function improve(folder, file) {
   const text = readFileSync(join(folder, file), 'utf8')
     .replaceAll(/\]\([\w.-]+\.md/g, withoutDots)
     .replaceAll(/^#+ Default Value\n\n```ts\n([^\n]*)\n```$/gm, 'Default: `$1`')
+    .replace(/^## See\n\n/m, 'See ')
     .replaceAll(/^## (\w+)[^{\n]*$/gm, (heading, word) => `${heading} {#all-${word.toLowerCase()}}`)
     .replaceAll(/^#{4,6} [^{\n]*$/gm, (heading) => `${heading} {#part-${++parts}}`);
   rmSync(join(folder, file));

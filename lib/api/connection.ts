@@ -130,8 +130,9 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
   close(options?: { retry?: number }): void;
   /**
    * Closes the connection for good: the client receives an `end` event, and if it reconnects with the id of this event, the router
-   * answers 204. With `controlEvents: false` there is no `end` event, and only the body ends. What was pushed and broadcast before is sent first; what is broadcast later is not. A connection that is behind
-   * has one second for this. Then its socket is destroyed, so its client has not received `end` and reconnects.
+   * answers 204. With `controlEvents: false` there is no `end` event, and only the body ends. What was pushed and broadcast before
+   * is sent first; what is broadcast later is not. The connection has one second for this. If anything is missing then, the client
+   * does not receive `end`, and so it reconnects for the rest.
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#server-sent-events-intro
    */
   end(): void;

@@ -9,6 +9,8 @@ import { followCases } from './follow-cases.ts';
 import { readCases } from './read-cases.ts';
 import { type CaseContext, createContext } from './harness.ts';
 
+export { runStoreConformance, type RunStoreHarness } from './run-stores.ts';
+
 /** One new log for one case. */
 export interface Harness {
   /** A journal on a new and empty log; the case opens it. It must be able to keep 1,000 entries and 4 MiB. */

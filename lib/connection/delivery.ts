@@ -48,7 +48,7 @@ export function writeDue(connection: ConnectionState): Progress {
         from = to;
         if (packet === undefined) continue;
         accepted = writePacket(connection, packet) && accepted;
-        budget -= packet.payload.byteLength;
+        budget -= packet.size;
       } else if (next !== undefined) {
         const text = takeOwn(connection);
         accepted = writeOwn(connection, text) && accepted;
@@ -147,7 +147,7 @@ function writePacket(connection: ConnectionState, packet: Packet): boolean {
   const { counters, timer } = connection.host;
   recordSent(connection, packet, timer.now);
   counters.events += packet.entryCount;
-  counters.bytes += packet.payload.byteLength;
+  counters.bytes += packet.size;
   return connection.transport.writePacket(packet);
 }
 

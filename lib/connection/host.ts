@@ -11,9 +11,17 @@ import type { Journal, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
 import type { ServerConnection } from './server-connection.ts';
 
+/**
+ * Whether a log that has an end is complete: it is `growing`; or its last entry ends it (`whole`); or it ends without an end of its
+ * own (`cut`), so that only a broken connection can report it.
+ */
+export type Completion = 'growing' | 'whole' | 'cut';
+
 export interface ConnectionHost {
   readonly settings: Settings;
   readonly journal: Journal;
+  /** `undefined` for a log without an end, such as that of broadcasts. */
+  readonly completion: Completion | undefined;
   readonly ring: Ring;
   readonly packets: PacketCache;
   readonly counters: Counters;

@@ -60,6 +60,8 @@ import { type Closing, type ConnectionRequest, ConnectionState } from './state.t
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
 /** node:http hands what it was given to the socket only at the end of the tick, so its count is read then. */
 const NOT_READ = -1;
+/** How often a connection that has written a complete log is checked for bytes that the kernel has not accepted yet. */
+const END_CHECK_INTERVAL_MS = 20;
 
 /** An entry of the log that ends connections: its number in the ring, its id, and whether the clients must not reconnect. */
 export interface Disconnect {
@@ -246,7 +248,9 @@ export class ServerConnection extends ConnectionState implements Connection {
     const { transport, host } = this;
     const { responseState } = transport;
     if (responseState) {
-      if (responseState === 'begun' && this.outbox) host.report(headersAlreadySent(), this);
+      if (responseState === 'begun' && (this.outbox || transport.hasStreamHead)) {
+        host.report(headersAlreadySent(), this);
+      }
       this.abandon('handler');
       return false;
     }
@@ -277,8 +281,8 @@ export class ServerConnection extends ConnectionState implements Connection {
   #start(): void {
     this.outbox?.moveToFront(); // what was pushed before the opening precedes everything else
     const { ring, settings } = this.host;
-    // Without a log nothing can be missed: the connection begins where the ring does.
-    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.first - 1);
+    // Without a history nothing can be missed: the connection begins with the oldest entry that is kept.
+    if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.firstInLog - 1);
     if (this.clientId !== '' && getsPositions(this)) {
       this.preamblePending = true;
       if (broughtId(this)) this.resumeAfter(this.clientId);
@@ -328,7 +332,7 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** The scan has read up to the entry `id`; the packet has what of it is for this connection. */
   onReplayPage(packet: Packet | undefined, id: string): void {
     this.#advance(writeReplayed(this, packet, id));
-    if (this.closing !== undefined && this.host.journal.compare(id, this.closing.limitId) >= 0) this.closeNow();
+    if (this.closing !== undefined && this.host.journal.compare(id, this.closing.limitId) >= 0) this.closeNow(false);
   }
 
   /** The log no longer has what the client missed: sends a `reset` and starts at the head. */
@@ -476,12 +480,13 @@ export class ServerConnection extends ConnectionState implements Connection {
   }
 
   /**
-   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them.
+   * Writes a dispatched packet with the entries (from, to], or whatever has to precede them. Without a packet, the entries need several
+   * writes.
    * @returns whether this packet was written; other writes count themselves
    */
-  writeDispatched(packet: Packet, from: number, to: number, now: number): boolean {
+  writeDispatched(packet: Packet | undefined, from: number, to: number, now: number): boolean {
     if (this.source !== 'live' || this.cursor >= to) return false;
-    const isInStep = this.outbox === undefined && this.cursor <= from;
+    const isInStep = packet !== undefined && this.outbox === undefined && this.cursor <= from;
     this.#advance(isInStep ? writeDispatched(this, packet, to, now) : writeDue(this));
     return isInStep;
   }
@@ -492,7 +497,9 @@ export class ServerConnection extends ConnectionState implements Connection {
     switch (progress) {
       case CAUGHT_UP:
         this.source = 'live';
-        if (!this.closeNow(false)) this.#resolveDrained();
+        if (this.closeNow(false)) return;
+        if (this.host.completion !== undefined) this.onLogComplete();
+        this.#resolveDrained();
         return;
       case BLOCKED:
         if (this.source === 'live' || this.source === 'ring') {
@@ -593,9 +600,16 @@ export class ServerConnection extends ConnectionState implements Connection {
       const { acceptedBytes } = this.transport;
       if (this.stall?.acceptedBytes !== acceptedBytes) this.stall = { acceptedBytes, since: now };
       else if (now - this.stall.since >= slowTimeout) this.abort('slow');
-      return Math.min(expiresAt, this.stall.since + slowTimeout, now + this.#sweepInterval);
+      const { completion } = this.host;
+      const isEnding = completion !== undefined && completion !== 'growing' && this.source === 'live';
+      const interval = isEnding ? END_CHECK_INTERVAL_MS : this.#sweepInterval;
+      return Math.min(expiresAt, this.stall.since + slowTimeout, now + interval);
     }
     this.stall = undefined;
+    if (this.host.completion !== undefined) {
+      this.onLogComplete();
+      if (this.isClosed) return Infinity;
+    }
     if (now - this.lastWrite >= heartbeat) this.#heartbeat();
     return Math.min(expiresAt, this.lastWrite + heartbeat);
   }
@@ -609,9 +623,10 @@ export class ServerConnection extends ConnectionState implements Connection {
   /** Ends the silence: with a checkpoint if the channels were quiet, because the client's id would grow too old to resume. */
   #heartbeat(): void {
     this.#advance(writeDue(this));
-    const { ring, counters } = this.host;
+    const { ring, counters, settings } = this.host;
     counters.heartbeats++;
-    const needsCheckpoint = this.source === 'live' && getsPositions(this) && this.lastSent < ring.head;
+    const mayCheckpoint = settings.controlEvents && getsPositions(this);
+    const needsCheckpoint = this.source === 'live' && mayCheckpoint && this.lastSent < ring.head;
     if (needsCheckpoint) this.lastSent = ring.head;
     writeOwn(this, needsCheckpoint ? checkpointEvent(ring.headId) : HEARTBEAT);
     if (this.transport.isHeldBack) this.host.onHeldBack();
@@ -640,9 +655,32 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.isClosed) return;
     this.#setClosing('disconnect', isFinal && this.host.settings.controlEvents ? endEvent() : '', isFinal);
     Object.assign(this.closing!, { limit: n, limitId: id });
+    if (this.source === 'live') {
+      // It leaves its group, so a dispatch that is in progress does not reach it: it continues from its own position.
+      this.cursor = positionOf(this);
+      this.cursorId = this.host.ring.idAt(this.cursor) as string;
+      this.source = 'ring';
+    }
     this.lifecycle = 'closing';
     this.host.dispatcher.scheduleFlush(this);
     this.#announceClose('disconnect');
+  }
+
+  /**
+   * Ends the connection in order if it has written a complete log. It waits until the kernel has accepted everything, because a close
+   * has a deadline and a slow client may take longer.
+   */
+  onLogComplete(): void {
+    const { completion, timer } = this.host;
+    const isClosing = this.closing !== undefined; // its lifecycle changes only after its last write
+    if (completion === 'growing' || isClosing || this.source !== 'live' || this.blocked || !this.#isAtHead) return;
+    if (this.transport.bufferedBytes > 0) timer.wakeAt(timer.now + END_CHECK_INTERVAL_MS);
+    else this.beginClose('end');
+  }
+
+  /** Whether every entry up to the head has been written. */
+  get #isAtHead(): boolean {
+    return !this.preamblePending && !isInLog(this) && positionOf(this) >= this.host.ring.head;
   }
 
   /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
@@ -740,7 +778,10 @@ export class ServerConnection extends ConnectionState implements Connection {
       else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || isInLog(this));
       if (closing.isWaiting) return false;
       writeRest(this);
-      if (closing.finalFrame !== '') writeOwn(this, closing.finalFrame);
+      // An answer that is not complete must not look complete: without its `end` event, the client reconnects for the rest.
+      const isCutShort = closing.reason === 'end' && closing.isUnfinished;
+      if (closing.finalFrame !== '' && !isCutShort) writeOwn(this, closing.finalFrame);
+      if (host.completion !== undefined) closing.isUnfinished = host.completion !== 'whole' || !this.#isAtHead;
       host.replayer.remove(this);
       this.source = 'none';
       // Without control events, no missing `end` event tells a client that the answer is not complete: the connection must.

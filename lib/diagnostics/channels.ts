@@ -48,6 +48,20 @@ export interface EntriesDispatched {
   readonly ms: number;
 }
 
+/** Published on `sse-router:run-start` when this process begins to produce a run, and on `sse-router:run-end` when the run has ended. */
+export interface RunReported {
+  readonly router: object;
+  /** What is known about the run: its id, its status, its times, its chunks and their bytes. */
+  readonly run: {
+    readonly id: string;
+    readonly status: string;
+    readonly startedAt: number;
+    readonly endedAt?: number;
+    readonly chunks: number;
+    readonly bytes: number;
+  };
+}
+
 /** The channels. Their names are public. */
 export const channels = {
   open: channel('sse-router:open'),
@@ -55,6 +69,8 @@ export const channels = {
   reset: channel('sse-router:reset'),
   broadcast: channel('sse-router:broadcast'),
   handOut: channel('sse-router:hand-out'),
+  runStart: channel('sse-router:run-start'),
+  runEnd: channel('sse-router:run-end'),
 } as const;
 
 /** Publishes an event of a connection if the channel has subscribers. */
@@ -73,6 +89,14 @@ export function publish(
 export interface Introspection {
   /** Whether the router is shutting down: it closes its streams and admits no more. */
   readonly closing: boolean;
+  /** Returns the runs that have readers in this process, at most `max`; absent if the router has no runs. */
+  runs?(max: number): readonly {
+    readonly id: string;
+    readonly status: string;
+    /** The number of the newest chunk that this process has received. */
+    readonly chunks: number;
+    readonly readers: number;
+  }[];
   /** Returns the newest entries in this process, at most `max`, newest first. */
   recent(max: number): readonly Entry[];
   /** Describes the part of the log that is in this process. */

@@ -60,10 +60,10 @@ export function warnOfHeldBack(): void {
   );
 }
 
-/** Returns the error for a handler that sends the response head itself and also pushes: its pushes are lost. */
+/** Returns the error for a handler that sends the response head itself, and pushes or sends a head for events: there is no stream. */
 export function headersAlreadySent(): SseError {
   return new SseError(
     'ERR_SSE_HEADERS_SENT',
-    'The response head must be left to the router; the handler sent it (writeHead, flushHeaders or write), so its pushes are lost. Set headers with res.setHeader(), or do not push.',
+    'The response head must be left to the router; the handler sent it (writeHead, flushHeaders or write), so there is no stream, and pushes are lost. Send events with conn.push(), and set headers with res.setHeader(). To answer without a stream, set another Content-Type and do not push.',
   );
 }

@@ -14,8 +14,9 @@ const MAX_CACHED_PACKETS = 64;
 
 /** The packets of the most recent ranges of a ring. */
 export class PacketCache {
+  /** Whether packets contain the ids of their entries, for receivers without ids of the application. */
+  readonly sendsPositions: boolean;
   readonly #ring: Ring;
-  readonly #sendsPositions: boolean;
   readonly #packets = new Map<string, Packet>();
   #from = -1;
   #to = -1;
@@ -27,7 +28,7 @@ export class PacketCache {
   /** @param sendsPositions Whether packets contain the ids of their entries. */
   constructor(ring: Ring, sendsPositions: boolean) {
     this.#ring = ring;
-    this.#sendsPositions = sendsPositions;
+    this.sendsPositions = sendsPositions;
   }
 
   /** Returns the entries (from, to]. */
@@ -61,7 +62,7 @@ export class PacketCache {
       if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
       if (!selection.includes('1')) return undefined;
     }
-    const withIds = this.#sendsPositions && !receiver.usesAppIds;
+    const withIds = this.hasIdsFor(receiver);
     const key = `${from} ${to} ${withIds} ${selection}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
@@ -73,6 +74,11 @@ export class PacketCache {
       if (this.#packets.size > MAX_CACHED_PACKETS) this.#packets.delete(this.#packets.keys().next().value as string);
     }
     return packet;
+  }
+
+  /** Whether the packets of a receiver contain the ids of their entries. */
+  hasIdsFor(receiver: Pick<PacketReceiver, 'usesAppIds'>): boolean {
+    return this.sendsPositions && !receiver.usesAppIds;
   }
 
   /** Drops all packets: the numbers now identify other entries, or the packets are not worth their memory. */

@@ -35,6 +35,11 @@ export class Ring {
     return this.#first;
   }
 
+  /** The n of the oldest entry that may be in the log. An older one is in the ring because it is not dispatched yet. */
+  get firstInLog(): number {
+    return Math.max(this.#first, this.#trimmedUpTo + 1);
+  }
+
   /** The n of the newest entry; `first - 1` if the ring is empty. */
   get head(): number {
     return this.#first + this.#entries.length - 1;

@@ -193,13 +193,13 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
   const hub = new Hub(settings);
   const requests = new RequestHandler(hub, settings, handler as SseHandler | undefined);
   const router = express.Router({ mergeParams: true }) as SseRouterWithoutHistory<E, S>;
-  handleRequests(router, (req, res, next) => requests.handle(req, res, next));
+  handleRequests(router, (req, res, next) => requests.origins.handle(req, res, next));
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     broadcast: { value: (message: unknown, to?: BroadcastOptions) => broadcast(hub, message, to) },
     disconnect: { value: (options: unknown) => disconnect(hub, options) },
     follow: { value: (options?: FollowOptions) => follow(hub, options) },
-    cors: { value: ((req, res, next) => requests.checkCors(req, res, next)) satisfies Middleware },
+    cors: { value: ((req, res, next) => requests.origins.handleInFront(req, res, next)) satisfies Middleware },
     within: { value: (transaction: unknown) => ({ broadcast: broadcastWithin(hub, transaction) }) },
     connections: { get: () => hub.registry.open },
     size: { get: () => hub.registry.open.size },

@@ -29,7 +29,7 @@ export class Disconnects {
   apply(entry: Entry, n: number): void {
     const { groups, registry } = this.#parts;
     const disconnect = { n, id: entry.id, isFinal: isFinalDisconnect(entry.body) };
-    for (const group of groups.candidatesFor([entry])) {
+    for (const group of groups.candidatesFor(entry.to)) {
       for (const connection of group.members) connection.disconnect(disconnect);
     }
     if (registry.oldestConnecting === undefined) this.#recent.clear();

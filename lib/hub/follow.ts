@@ -54,7 +54,7 @@ export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIter
   }
   const channels = channelsIn(options, 'to', 'to follow every channel');
   // Without `to`, the iterator receives the events of every channel.
-  const group = channels && new SubscriberGroup('', channels);
+  const group = channels && new SubscriberGroup('', [...channels]);
   // The position is taken at the call, not at the first next(); before the journal is open, at its opening.
   const { opener, ring } = hub;
   const start = opener.isOpen ? ring.headId : opener.whenOpen().then((isOpen) => (isOpen ? ring.headId : undefined));

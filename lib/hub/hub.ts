@@ -38,6 +38,7 @@ const RESTART_SPREAD_MS = 5000;
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
   readonly journal: Journal;
+  readonly completion = undefined;
   readonly opener: JournalOpener;
   readonly ring: Ring;
   readonly packets: PacketCache;

@@ -19,7 +19,8 @@ const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
   const { journal, settings, counters, router } = hub;
   const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
-  await journalIsOpen(hub, 'broadcast');
+  // An entry is appended in a microtask, in every state of the journal: what the caller does next in the tick precedes it.
+  await (hub.opener.isOpen ? undefined : journalIsOpen(hub, 'broadcast'));
   const isObserved = channels.broadcast.hasSubscribers;
   const start = isObserved ? performance.now() : 0;
   let position: string;

@@ -33,6 +33,8 @@ export class Registry {
   readonly #behind = new Set<ServerConnection>();
   /** The number of connections per client, where that is limited. */
   readonly #clients = new Map<string, number>();
+  /** Requests that will be connections: see {@link reserve}. */
+  #reserved = 0;
   #onEmpty: (() => void) | undefined;
   /** A sweep that has not reached its end. (A Set's iterator continues although the Set changes.) */
   #sweeping: { readonly connections: Iterator<ServerConnection>; next: number; checked: number } | undefined;
@@ -43,9 +45,9 @@ export class Registry {
     this.#timer = timer;
   }
 
-  /** How many connections count for the limits: those that are open, and those whose handler runs. */
+  /** How many connections count for the limits: those that are open, those whose handler runs, and those that are reserved. */
   get admitted(): number {
-    return this.open.size + this.#connecting.size;
+    return this.open.size + this.#connecting.size + this.#reserved;
   }
 
   get gauges(): { connections: number; connecting: number; behind: number; bufferedBytes: number } {
@@ -78,9 +80,22 @@ export class Registry {
     return (this.#clients.get(client) ?? 0) >= this.#limits.perClient ? 'perClient' : undefined;
   }
 
+  /**
+   * Counts a request for the limits before its connection is made. @returns the function that ends that, to be called once: directly
+   * after {@link addConnecting}, or instead of it
+   */
+  reserve(client: string | undefined): () => void {
+    this.#reserved++;
+    this.#addClient(client);
+    return () => {
+      this.#reserved--;
+      this.#removeClient(client);
+      this.#notifyIfEmpty();
+    };
+  }
+
   addConnecting(connection: ServerConnection): void {
-    const { client } = connection;
-    if (client !== undefined) this.#clients.set(client, (this.#clients.get(client) ?? 0) + 1);
+    this.#addClient(connection.client);
     this.#connecting.add(connection);
   }
 
@@ -105,14 +120,9 @@ export class Registry {
 
   /** Frees the connection's place in the limits. @returns whether it was open */
   markClosed(connection: ServerConnection, reason: CloseReason): boolean {
-    const { client } = connection;
     this.#behind.delete(connection);
     this.#connecting.delete(connection);
-    if (client !== undefined) {
-      const count = this.#clients.get(client) ?? 0;
-      if (count > 1) this.#clients.set(client, count - 1);
-      else this.#clients.delete(client);
-    }
+    this.#removeClient(connection.client);
     const wasOpen = removeFrom(this.open, connection);
     if (wasOpen) this.#counters.closed[reason]++;
     this.#notifyIfEmpty();
@@ -131,6 +141,17 @@ export class Registry {
       this.#onEmpty = resolve;
       this.#notifyIfEmpty();
     });
+  }
+
+  #addClient(client: string | undefined): void {
+    if (client !== undefined) this.#clients.set(client, (this.#clients.get(client) ?? 0) + 1);
+  }
+
+  #removeClient(client: string | undefined): void {
+    if (client === undefined) return;
+    const count = this.#clients.get(client) ?? 0;
+    if (count > 1) this.#clients.set(client, count - 1);
+    else this.#clients.delete(client);
   }
 
   #notifyIfEmpty(): void {

@@ -3,25 +3,32 @@
  * Invariant: what a group of connections receives is selected once, and encoded once for all groups that receive the same entries.
  */
 
+import type { PacketCache } from '../fanout/packet-cache.ts';
 import { type PacketReceiver, wants } from '../fanout/packet-receiver.ts';
 import type { Entry } from '../journal/journal.ts';
 import { Packet } from '../wire/packet.ts';
 
 export class ReplayBatch {
   readonly #entries: readonly Entry[];
+  readonly #packetCache: Pick<PacketCache, 'hasIdsFor'>;
   /** By the selected entries. */
   readonly #packets = new Map<string, Packet>();
   // The selection is stored per group: when each of 4,000 connections selected from 20,000 entries itself, that took most of the time.
   readonly #withoutIds = new Map<PacketReceiver['group'], Packet | undefined>();
   readonly #withIds = new Map<PacketReceiver['group'], Packet | undefined>();
 
-  constructor(entries: readonly Entry[]) {
+  /** @param packetCache Decides which packets contain the ids of their entries. */
+  constructor(entries: readonly Entry[], packetCache: Pick<PacketCache, 'hasIdsFor'>) {
     this.#entries = entries;
+    this.#packetCache = packetCache;
   }
 
   /** Returns the batch without the entries that are newer than `id`. */
   upTo(id: string, compare: (a: string, b: string) => number): ReplayBatch {
-    return new ReplayBatch(this.#entries.filter((entry) => compare(entry.id, id) <= 0));
+    return new ReplayBatch(
+      this.#entries.filter((entry) => compare(entry.id, id) <= 0),
+      this.#packetCache,
+    );
   }
 
   /** The entries that are for this receiver; `undefined`: none is. */
@@ -41,7 +48,7 @@ export class ReplayBatch {
     const key = `${receiver.usesAppIds} ${selected.map(({ id }) => id).join()}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
-      packet = Packet.fromEntries(selected, !receiver.usesAppIds, 0);
+      packet = Packet.fromEntries(selected, this.#packetCache.hasIdsFor(receiver), 0);
       this.#packets.set(key, packet);
     }
     return packet;

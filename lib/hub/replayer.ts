@@ -6,6 +6,7 @@
 
 import type { ServerConnection } from '../connection/server-connection.ts';
 import { SseError } from '../errors.ts';
+import type { PacketCache } from '../fanout/packet-cache.ts';
 import type { Ring } from '../fanout/ring.ts';
 import type { Entry, Journal, ReadResult } from '../journal/journal.ts';
 import { MAX_WRITE_BYTES } from '../wire/packet.ts';
@@ -33,6 +34,7 @@ const MAX_SLICE_MS = 10;
 interface Parts {
   readonly journal: Pick<Journal, 'compare' | 'read'>;
   readonly ring: Pick<Ring, 'find' | 'headId'>;
+  readonly packets: Pick<PacketCache, 'hasIdsFor'>;
   readonly timer: Pick<SweepTimer, 'now' | 'wakeAt'>;
 }
 
@@ -198,12 +200,12 @@ export class Replayer {
       bytes += entry.body.byteLength;
       at = entry.id;
       if (bytes < MAX_WRITE_BYTES && !this.#queued.has(at)) continue;
-      await this.#writeBatch(new ReplayBatch(batch), at);
+      await this.#writeBatch(new ReplayBatch(batch, this.#parts.packets), at);
       this.#startReplay(at);
       batch = [];
       bytes = 0;
     }
-    if (batch.length > 0) await this.#writeBatch(new ReplayBatch(batch), at);
+    if (batch.length > 0) await this.#writeBatch(new ReplayBatch(batch, this.#parts.packets), at);
     return at;
   }
 

@@ -1,9 +1,10 @@
 /*
- * One chunk to many sockets, in one loop of writes.
+ * Chunks to many sockets, in one loop of writes.
  * Invariant: no other code runs between `takeForBatch()` of a connection and its write. Refusals and errors are handled afterwards.
  */
 
 import type { Socket } from 'node:net';
+import { writeChunk } from '../wire/packet.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 
 /**
@@ -13,31 +14,35 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 export class WriteBatch {
   readonly #connections: (ServerConnection | undefined)[] = [];
   readonly #sockets: (Socket | undefined)[] = [];
+  readonly #chunks: (Buffer | string | undefined)[] = [];
   /** How many writes the batch has. */
   size = 0;
 
-  add(connection: ServerConnection, socket: Socket): void {
+  add(connection: ServerConnection, socket: Socket, chunk: Buffer | string): void {
     this.#connections[this.size] = connection;
+    this.#chunks[this.size] = chunk;
     this.#sockets[this.size++] = socket;
   }
 
-  /** Writes the chunk to every socket and empties the batch. */
-  writeAll(chunk: Buffer): void {
+  /** Writes every chunk to its socket and empties the batch. */
+  writeAll(): void {
     const { size } = this;
     const connections = this.#connections;
     const sockets = this.#sockets;
+    const chunks = this.#chunks;
     let failed: [ServerConnection, unknown][] | undefined;
     for (let i = 0; i < size; i++) {
       const socket = sockets[i]!;
       try {
         // A socket that is not writable emits 'close' soon.
-        if (!(socket.writable && socket.write(chunk))) connections[i]!.onWriteRefused();
+        if (!(socket.writable && writeChunk(socket, chunks[i]!))) connections[i]!.onWriteRefused();
       } catch (error) {
         (failed ??= []).push([connections[i]!, error]);
       }
     }
-    connections.fill(undefined); // the arrays are used again and must not keep connections alive until then
-    sockets.fill(undefined);
+    connections.fill(undefined, 0, size); // the arrays are used again and must not keep connections alive until then
+    sockets.fill(undefined, 0, size);
+    chunks.fill(undefined, 0, size);
     this.size = 0;
     for (const [connection, error] of failed ?? []) connection.onTransportError(error);
   }

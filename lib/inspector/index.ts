@@ -7,6 +7,7 @@ import express, { type NextFunction, type Request, type Response, type Router } 
 import { boolean, rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import { sse, type SseRouter } from '../http/router.ts';
+import type { RunsRouter } from '../runs/api.ts';
 import { INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
 import { closeConnection, publishTestEvent } from './actions.ts';
 import { ASSETS } from './assets/index.ts';
@@ -29,7 +30,7 @@ export interface InspectorOptions {
  * @throws {SseTypeError} `ERR_SSE_OPTION` at once, if the argument is not a router of this package or an option is not valid.
  */
 export function inspector<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
-  router: SseRouter<E, S>,
+  router: SseRouter<E, S> | RunsRouter<unknown>,
   options: InspectorOptions = {},
 ): Router {
   const { events, introspection, publish } = checkArguments(router, options);
@@ -86,12 +87,17 @@ function checkArguments(
 ): { events: SseRouter; introspection: Introspection; publish: boolean } {
   const introspection = (events as { [INTROSPECT]?: Introspection } | null | undefined)?.[INTROSPECT];
   if (introspection === undefined) {
-    throw invalid('inspector(events): events', 'a router that sse() has returned', events);
+    throw invalid('inspector(events): events', 'a router that sse() or runs() has returned', events);
   }
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options);
   }
   rejectUnknownKeys('option of inspector()', options, { publish: true });
   const publish = boolean('publish', (options as InspectorOptions).publish);
+  if (publish && introspection.runs !== undefined) {
+    throw invalid('publish', 'false for a router of runs, which broadcasts nothing', publish, {
+      cure: 'Leave it out.',
+    });
+  }
   return { events: events as SseRouter, introspection, publish };
 }

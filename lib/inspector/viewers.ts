@@ -15,6 +15,8 @@ import { Throttle } from './throttle.ts';
 import type { View } from './view-query.ts';
 
 const SAMPLE_INTERVAL_MS = 1000;
+/** How many runs with readers the page shows. */
+const MAX_RUNS = 50;
 
 interface Viewer {
   readonly conn: Connection;
@@ -91,6 +93,7 @@ export class Viewers {
       ...sample,
       stats: sample?.stats ?? this.#events.stats(),
       log: this.#introspection.log(),
+      runs: this.#introspection.runs?.(MAX_RUNS),
       channels: this.#channels,
     };
   }

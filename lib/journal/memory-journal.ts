@@ -83,12 +83,13 @@ class MemoryJournal implements Journal {
   async append({ to, except, body, key }: NewEntry): Promise<string> {
     this.#assertOpen();
     checkBody(body);
-    this.#trim();
+    const now = performance.now(); // one reading for all of an append: each takes 0.05 µs
+    this.#trim(now);
     const existing = key === undefined ? undefined : this.#keys.get(key);
     if (existing !== undefined) return this.#id(existing);
 
     const entry: Entry = { id: this.#id(++this.#head), to: to && [...to], except: except && [...except], body };
-    this.#stored.push({ entry, key, storedAt: performance.now() });
+    this.#stored.push({ entry, key, storedAt: now });
     this.#bytes += body.byteLength;
     if (key !== undefined) this.#keys.set(key, this.#head);
     this.#deliveries++;
@@ -96,7 +97,7 @@ class MemoryJournal implements Journal {
       for (const state of this.#followers) this.#deliver(state);
     } finally {
       this.#deliveries--;
-      this.#trim();
+      this.#trim(now);
       this.#scheduleTrim();
     }
     return entry.id;
@@ -199,11 +200,12 @@ class MemoryJournal implements Journal {
   }
 
   /** Removes the oldest entries until all limits hold. Does nothing during a delivery: a follower could miss the next entry. */
-  #trim(): void {
+  #trim(now = performance.now()): void {
     if (this.#deliveries > 0 || this.#closed) return;
     const { size, maxAge, maxBytes } = this.#limits;
     const before = this.#first;
-    const expiry = performance.now() - maxAge;
+    const expiry = now - maxAge;
+    let last = '';
     while (this.#first <= this.#head) {
       const { entry, key, storedAt } = this.#stored.at(0)!;
       if (this.#head - this.#first < size && this.#bytes <= maxBytes && storedAt > expiry) break;
@@ -211,13 +213,14 @@ class MemoryJournal implements Journal {
       this.#bytes -= entry.body.byteLength;
       this.#stored.shift();
       this.#first++;
+      last = entry.id;
     }
     if (this.#first === before) return;
     for (const state of this.#followers) {
       // A follower that appends in `trim` trims further. Do not report less to a follower than that inner trim has reported.
       if (state.trimmed >= this.#first - 1) continue;
       state.trimmed = this.#first - 1;
-      state.follower.trim?.(this.#id(state.trimmed));
+      state.follower.trim?.(last);
     }
   }
 

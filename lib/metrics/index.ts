@@ -8,9 +8,11 @@
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
 import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
-import { channels } from '../diagnostics/channels.ts';
+import { channels, INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
-import { COUNTERS, GAUGES } from './metric-definitions.ts';
+import type { RunsRouter } from '../runs/api.ts';
+import { COUNTERS, GAUGES, type MetricDefinition } from './metric-definitions.ts';
+import { RUN_COUNTERS, RUN_GAUGES } from './run-metric-definitions.ts';
 import { RegisteredRouters } from './registered-routers.ts';
 import { addHistograms, HISTOGRAM_NAMES } from './histograms.ts';
 
@@ -32,12 +34,16 @@ export interface MetricsOptions {
  * @throws {SseTypeError} `ERR_SSE_OPTION` if an argument is not a router or a registry, or if the registry has this router already.
  */
 export function metrics<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
-  events: SseRouter<E, S>,
+  events: SseRouter<E, S> | RunsRouter<unknown>,
   registry: Registry = register,
   options: MetricsOptions = {},
 ): void {
   checkArguments(events, registry, options);
   const routers = RegisteredRouters.of(registry) ?? addMetrics(registry);
+  const hasRuns = (events as { [INTROSPECT]?: Introspection })[INTROSPECT]?.runs !== undefined;
+  if (hasRuns && registry.getSingleMetric(RUN_GAUGES[0]!.name) === undefined) {
+    addDefinitions(routers, registry, RUN_GAUGES, RUN_COUNTERS);
+  }
   const removed = routers.removeClosed();
   const labels = routers.add(events as unknown as SseRouter, options.router);
   for (const name of HISTOGRAM_NAMES) {
@@ -50,8 +56,19 @@ export function metrics<E extends EventMap = AnyEvents, S = Record<string, unkno
 /** Adds the metrics to a registry, once for all of its routers. They read the routers at each scrape. */
 function addMetrics(registry: Registry): RegisteredRouters {
   const routers = new RegisteredRouters(registry);
+  addDefinitions(routers, registry, GAUGES, COUNTERS);
+  addHistograms(routers, registry, channels);
+  return routers;
+}
+
+function addDefinitions(
+  routers: RegisteredRouters,
+  registry: Registry,
+  gauges: readonly MetricDefinition[],
+  counters: readonly MetricDefinition[],
+): void {
   const registers = [registry];
-  for (const { name, help, label, aggregator, read } of GAUGES) {
+  for (const { name, help, label, aggregator, read } of gauges) {
     const labelNames = label === undefined ? ['router'] : ['router', label];
     const collect = function (this: Gauge): void {
       this.reset();
@@ -60,7 +77,7 @@ function addMetrics(registry: Registry): RegisteredRouters {
     };
     routers.attachTo(new Gauge({ name, help, labelNames, registers, collect, ...(aggregator && { aggregator }) }));
   }
-  for (const { name, help, label, read } of COUNTERS) {
+  for (const { name, help, label, read } of counters) {
     const labelNames = label === undefined ? ['router'] : ['router', label];
     // The router does the counting. A prom-client counter cannot be set, so it is reset and incremented in the same tick.
     const collect = function (this: Counter): void {
@@ -70,13 +87,11 @@ function addMetrics(registry: Registry): RegisteredRouters {
     };
     routers.attachTo(new Counter({ name, help, labelNames, registers, collect }));
   }
-  addHistograms(routers, registry, channels);
-  return routers;
 }
 
 function checkArguments(events: unknown, registry: unknown, options: unknown): void {
   if (typeof events !== 'function' || typeof (events as Partial<SseRouter>).stats !== 'function') {
-    throw invalid('metrics(events): events', 'a router that sse() has returned', events);
+    throw invalid('metrics(events): events', 'a router that sse() or runs() has returned', events);
   }
   if (typeof (registry as Partial<Registry> | null)?.registerMetric !== 'function') {
     throw invalid('metrics(events, registry): registry', 'a Registry of prom-client', registry);

@@ -10,7 +10,7 @@ interface Sample {
   readonly value: number;
 }
 
-interface MetricDefinition {
+export interface MetricDefinition {
   readonly name: string;
   readonly help: string;
   readonly label?: string;

@@ -59,6 +59,11 @@ export function checkCors(
     const cure = 'Browsers accept no other status; leave it out for 204.';
     throw invalidCors('optionsSuccessStatus', 'an integer from 200 to 299', status, cure);
   }
+  // Where the variable is missing, `{ origin: process.env.ORIGIN }` would open the stream to every site.
+  if (Object.hasOwn(given, 'origin') && (Array.isArray(origin) ? origin : [origin]).includes(undefined)) {
+    const cure = 'Check where the value comes from. To allow every origin without credentials, leave origin out.';
+    throw invalidCors('origin', 'a string, a pattern, a list, a function or true', undefined, cure);
+  }
   for (const item of Array.isArray(origin) ? origin : [origin]) checkOrigin(item, credentials);
   for (const name of ['methods', 'allowedHeaders', 'exposedHeaders'] as const) checkTokens(name, given[name]);
   const checked: CorsOptions = { ...given };

@@ -44,6 +44,10 @@ export class GzipTransport implements Transport {
     return this.#transport.responseState;
   }
 
+  get hasStreamHead(): boolean {
+    return this.#transport.hasStreamHead;
+  }
+
   get socket(): undefined {
     return undefined;
   }

@@ -9,7 +9,7 @@
 import { EventEmitter } from 'node:events';
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
-import type { Packet } from './packet.ts';
+import { type Packet, writeChunk } from './packet.ts';
 import type { Transport } from './transport.ts';
 import { WrappedResponse } from './wrapped-response.ts';
 
@@ -71,6 +71,10 @@ export class ResponseTransport implements Transport {
     return this.#response.headersSent && 'begun';
   }
 
+  get hasStreamHead(): boolean {
+    return this.#response.statusCode === 200 && /^(text\/event-stream|$)/i.test(contentTypeOf(this.#response));
+  }
+
   get socket(): Socket | undefined {
     return this.#socket;
   }
@@ -130,7 +134,7 @@ export class ResponseTransport implements Transport {
     const socket = this.#socket;
     if (socket === undefined) return this.#wrapped!.write(packet.payload);
     if (this.#delayed !== undefined) this.#sendAscii('');
-    return socket.writable && socket.write(packet.chunk); // not writable: its 'close' event follows
+    return socket.writable && writeChunk(socket, packet.chunk); // not writable: its 'close' event follows
   }
 
   writeText(text: string | Buffer): boolean {
@@ -284,6 +288,13 @@ function resetSocket(socket: Socket | null): void {
   } catch {
     socket?.destroy(); // TLS ends without its `close_notify` then; a Unix socket has no reset
   }
+}
+
+/** Returns the content type of a response whose head was sent. Headers that only `writeHead()` has received are in its text alone. */
+function contentTypeOf(response: ServerResponse & NodeResponseInternals): string {
+  return String(
+    response.getHeader('Content-Type') ?? /\ncontent-type: *(.*)/i.exec(String(response._header))?.[1] ?? '',
+  );
 }
 
 /** Whether a method that the router calls is not the response's own. */

@@ -50,4 +50,9 @@ export interface Transport {
   destroy(): void;
   /** Whether the application has answered itself: `begun` if it has sent the head, `ended` if it has ended the response. */
   readonly responseState: false | 'begun' | 'ended';
+  /**
+   * Whether the head that the application has sent has status 200, and no content type or that of event streams. It is the head
+   * of an event stream, and not of another answer.
+   */
+  readonly hasStreamHead: boolean;
 }

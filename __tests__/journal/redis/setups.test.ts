@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Journal } from '../../../lib/journal/journal.ts';
 import { redisJournal } from '../../../lib/journal/redis/index.ts';
 import { certificate } from '../../fixtures/certificate.ts';
+import { startCluster } from '../../fixtures/redis-cluster.ts';
 import { kinds, type TestClient } from '../../fixtures/redis-clients.ts';
 import { Proxy } from '../../fixtures/redis-proxy.ts';
 import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
@@ -254,19 +255,7 @@ async function freeProxyPort(): Promise<number> {
 
 /** Starts two nodes with half of the slots each. */
 async function cluster(): Promise<[RedisServer, RedisServer]> {
-  const nodes = [await server('--cluster-enabled', 'yes'), await server('--cluster-enabled', 'yes')] as [
-    RedisServer,
-    RedisServer,
-  ];
-  const [a, b] = (await Promise.all(nodes.map((node) => kinds[1]!.make(node.url)))) as [TestClient, TestClient];
-  await a.command('CLUSTER', 'ADDSLOTSRANGE', '0', '8191');
-  await b.command('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383');
-  await b.command('CLUSTER', 'SET-CONFIG-EPOCH', '2');
-  await a.command('CLUSTER', 'MEET', '127.0.0.1', String(nodes[1].port));
-  for (const node of [a, b]) {
-    while (!String(await node.command('CLUSTER', 'INFO')).includes('cluster_state:ok')) await sleep(20);
-    while (!String(await node.command('CLUSTER', 'INFO')).includes('cluster_slots_ok:16384')) await sleep(20);
-    node.end();
-  }
+  const nodes = await startCluster();
+  cleanups.push(...nodes.map((node) => () => node.stop()));
   return nodes;
 }

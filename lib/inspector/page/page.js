@@ -9,6 +9,7 @@
  *   #rows tr[data-id], #range, #order, #previous, #next
  *   #entries li[data-id], #pause, #skipped
  *   #publish-form, #published                       if publishing is enabled
+ *   #run-rows tr[data-run], #run-counts             the runs, of a router of runs
  *   dialog#one, #one-closed, #close, #end           one connection
  */
 const MAX_ENTRIES = 200; // events in the list
@@ -112,6 +113,7 @@ const handlers = {
     draw();
     showFigures(figures);
     showChannels(figures.channels);
+    if (figures.runs) showRuns(figures.runs, figures.stats.runs);
   },
   connections: showConnections,
   entries: showEntries,
@@ -445,6 +447,32 @@ $('rows').addEventListener('click', ({ target }) => {
   $('one').showModal();
   changeView({ selected: id });
 });
+
+// --- Runs ---------------------------------------------------------------------------------------------------------------
+
+/** Shows the runs of a router of runs, which has no broadcasts. */
+function showRuns(list, { running, ended }) {
+  $('events').hidden = true;
+  $('runs').hidden = false;
+  const counts = [`${whole.format(running)} running here`];
+  for (const [status, count] of Object.entries(ended)) if (count > 0) counts.push(`${whole.format(count)} ${status}`);
+  setText($('run-counts'), counts.join(' · '));
+  $('no-runs').hidden = list.length > 0;
+  $('run-rows').replaceChildren(
+    ...list.map(({ id, status, chunks, readers }) => {
+      const row = createElement(
+        'tr',
+        {},
+        createElement('td', { textContent: id, title: id }),
+        createElement('td', { textContent: status }),
+        createElement('td', { textContent: whole.format(chunks), className: 'number' }),
+        createElement('td', { textContent: whole.format(readers), className: 'number' }),
+      );
+      row.dataset.run = id;
+      return row;
+    }),
+  );
+}
 
 // --- One connection -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
  * Invariant: a file that would crash the process on open (SIGSEGV, SIGBUS: both seen) is rejected with an error.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { damagedFile } from './lmdb-errors.ts';
+import { damagedFile, type DatabaseKind } from './lmdb-errors.ts';
 
 const MAGIC = 0xbeefc0de;
 const PAGE_HEADER_BYTES = 24; // on 64 bits
@@ -16,7 +16,7 @@ const NO_ROOT = 0xffff_ffff_ffff_ffffn; // the root of a tree without pages
  * An incomplete last page is not damage: a process that was killed while it wrote the page has not committed it.
  * @throws {SseError} `ERR_SSE_JOURNAL`
  */
-export function assertFileIntact(path: string, file: string): void {
+export function assertFileIntact(path: string, file: string, kind: DatabaseKind): void {
   if (process.arch !== 'x64' && process.arch !== 'arm64') return; // the layout differs elsewhere
   let handle: number;
   try {
@@ -31,10 +31,10 @@ export function assertFileIntact(path: string, file: string): void {
     readSync(handle, firstPage, 0, firstPage.length, 0);
     const pageSize = firstPage.readUInt32LE(PAGE_HEADER_BYTES + META_OFFSETS.pageSize);
     if (firstPage.readUInt32LE(PAGE_HEADER_BYTES + META_OFFSETS.magic) !== MAGIC)
-      throw damagedFile(path, 'it is not an LMDB file');
+      throw damagedFile(path, 'it is not an LMDB file', kind);
     if (pageSize < 512 || pageSize > 65_536 || (pageSize & (pageSize - 1)) !== 0)
-      throw damagedFile(path, 'its header is invalid');
-    if (size < 2 * pageSize) throw damagedFile(path, `it is truncated to ${size} bytes`);
+      throw damagedFile(path, 'its header is invalid', kind);
+    if (size < 2 * pageSize) throw damagedFile(path, `it is truncated to ${size} bytes`, kind);
     const secondPage = Buffer.alloc(firstPage.length);
     readSync(handle, secondPage, 0, secondPage.length, pageSize);
     const txnId = (page: Buffer) => page.readBigUInt64LE(PAGE_HEADER_BYTES + META_OFFSETS.txnId);
@@ -42,7 +42,7 @@ export function assertFileIntact(path: string, file: string): void {
     for (const offset of [META_OFFSETS.freeRoot, META_OFFSETS.mainRoot]) {
       const root = latest.readBigUInt64LE(PAGE_HEADER_BYTES + offset);
       if (root !== NO_ROOT && (root + 1n) * BigInt(pageSize) > BigInt(size))
-        throw damagedFile(path, `it is truncated to ${size} bytes`);
+        throw damagedFile(path, `it is truncated to ${size} bytes`, kind);
     }
   } finally {
     closeSync(handle);

@@ -17,6 +17,8 @@ import { Followers } from './followers.ts';
 import { encodeEntry } from './entry-codec.ts';
 import { Store, type LogLimits } from './store.ts';
 
+export { lmdbRuns, type LmdbRunsOptions } from '../../runs/stores/lmdb/lmdb-runs.ts';
+
 /** How much {@link lmdbJournal} keeps, and how safely. All limits apply at once; the oldest entries are removed first. */
 export interface LmdbJournalOptions {
   /**
@@ -170,7 +172,7 @@ class LmdbJournal implements Journal {
       this.#wakeFile = new WakeFile(this.#path, () => this.#followers.deliver());
     } catch (error) {
       void store.close();
-      throw journalError(this.#path, error);
+      throw journalError(this.#path, error, 'lmdbJournal');
     }
     this.#store = store;
     this.#timer ??= setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS).unref();

@@ -4,6 +4,15 @@
  */
 import { SseError } from '../../errors.ts';
 
+/** The function that an application opens a database with; it is part of every message. */
+export type DatabaseKind = 'lmdbJournal' | 'lmdbRuns';
+
+/** The files of each kind of database: the data, and LMDB's lock file. */
+export const DATABASE_FILES: Readonly<Record<DatabaseKind, readonly [data: string, lock: string]>> = {
+  lmdbJournal: ['data.mdb', 'lock.mdb'],
+  lmdbRuns: ['runs.mdb', 'runs.mdb-lock'],
+};
+
 interface Explanation {
   readonly codes: readonly (number | string)[];
   readonly problem: string;
@@ -41,22 +50,31 @@ const EXPLANATIONS: readonly Explanation[] = [
 ];
 
 /** Creates an `ERR_SSE_JOURNAL` that names the path, the problem and the cure. */
-export function journalError(path: string, error: unknown): SseError {
+export function journalError(path: string, error: unknown, kind: DatabaseKind): SseError {
   if (error instanceof SseError) return error;
   const { code, message } = error as { code?: number | string; message?: string };
   const known = EXPLANATIONS.find(({ codes }) => code !== undefined && codes.includes(code));
   const { problem, cure } = known ?? { problem: message, cure: '' };
   return new SseError(
     'ERR_SSE_JOURNAL',
-    `lmdbJournal(${JSON.stringify(path)}): ${problem} (${code ?? 'no code'}). ${cure}`.trimEnd(),
+    `${kind}(${JSON.stringify(path)}): ${problem} (${code ?? 'no code'}). ${cure}`.trimEnd(),
     { cause: error },
   );
 }
 
 /** Creates the error for a file that exists and is not a valid log of this package. */
-export function damagedFile(path: string, problem: string): SseError {
+export function damagedFile(path: string, problem: string, kind: DatabaseKind): SseError {
   return new SseError(
     'ERR_SSE_JOURNAL',
-    `lmdbJournal(${JSON.stringify(path)}): the file is damaged: ${problem}. Move the directory away to start a new log.`,
+    `${kind}(${JSON.stringify(path)}): the file is damaged: ${problem}. Move the directory away to start a new log.`,
+  );
+}
+
+/** Creates the error for a directory that another kind of database uses. */
+export function foreignDirectory(path: string, kind: DatabaseKind, owner: DatabaseKind): SseError {
+  return new SseError(
+    'ERR_SSE_JOURNAL',
+    `${kind}: path must be a directory that nothing else uses; received ${JSON.stringify(path)}, the directory of ${owner}(). ` +
+      'Pass another path.',
   );
 }

@@ -2,15 +2,12 @@
  * One open LMDB database that holds one log: its state, its entries, and the only transaction that changes them.
  * Invariant: a transaction reads everything before it writes anything, so a transaction that fails has changed nothing.
  */
-import { mkdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { open, type RootDatabase } from 'lmdb';
+import type { RootDatabase } from 'lmdb';
 import type { Entry, ReadResult, JournalWindow } from '../journal.ts';
 import { newLogName, numberIn } from '../sequence-id.ts';
-import { damagedFile, journalError } from './lmdb-errors.ts';
-import { assertFileIntact } from './file-check.ts';
+import { Environment } from './environment.ts';
+import { damagedFile } from './lmdb-errors.ts';
 import { type EncodedEntry, decodeEntry, setStoredAt, trimInfo } from './entry-codec.ts';
-import { WriteLock } from './write-lock.ts';
 
 /** How much the log keeps. All limits apply at once. */
 export interface LogLimits {
@@ -38,65 +35,40 @@ interface ClockStep {
   readonly time: number;
 }
 
-const DATA_FILE = 'data.mdb';
-const FILES = [DATA_FILE, 'lock.mdb', ...WriteLock.files];
 // Entries have the keys 1, 2, 3 …. Application keys are text that begins with k, and LMDB sorts text after numbers.
 const STATE_KEY = 0;
 const CLOCK_TOLERANCE_MS = 1000; // a smaller step back keeps entries by no more than this too long
 const MAX_CLOCK_STEPS = 8;
 const MAX_EXTRA_TRIM = 1000; // a transaction removes at most this many more than it adds: it stays short after the limits shrink
 
-/*
- * - `maxFreeSpaceToRetain`: free pages kept between transactions become wrong after another process has committed.
- * - `overlappingSync` treats a page as free according to what this process has flushed, not what the others have.
- * - `eventTurnBatching` rejects a promise of its own if a commit fails. No code can handle that promise: the process would end.
- * With these settings and the write lock, three processes that wrote with `noSync` while one of them was killed every 20 to
- * 120 ms and restarted lost nothing in 1600 kills. Without the lock (every 80 to 300 ms), 4 runs of 7 failed within 374 kills.
- */
-const OPEN_OPTIONS = {
-  noSubdir: false,
-  encoding: 'binary',
-  maxFreeSpaceToRetain: 0,
-  overlappingSync: false,
-  eventTurnBatching: false,
-} as const;
-
 /** One open database. */
 export class Store {
   readonly log: string;
-  isCommitting = false; // a commit holds the write lock or waits for it
-  readonly #path: string;
-  readonly #identity: string | undefined;
   readonly #limits: LogLimits;
-  readonly #writeLock: WriteLock;
+  readonly #environment: Environment<number | string>;
   readonly #db: RootDatabase<Buffer, number | string>;
 
   /** @throws {SseError} `ERR_SSE_JOURNAL` */
   constructor(path: string, limits: LogLimits, sync: boolean) {
-    this.#path = path;
     this.#limits = limits;
+    this.#environment = new Environment(path, { kind: 'lmdbJournal', sync }, (db) => createState(db, path));
+    this.#db = this.#environment.db;
     try {
-      mkdirSync(path, { recursive: true });
-      this.#writeLock = new WriteLock(path);
-    } catch (error) {
-      throw journalError(path, error);
-    }
-    try {
-      this.#db = this.#writeLock.runSync(() => {
-        assertFileIntact(path, join(path, DATA_FILE));
-        return open(path, { ...OPEN_OPTIONS, noSync: !sync });
-      });
-      this.log = this.#writeLock.runSync(() => this.#db.transactionSync(() => this.#loadOrCreateState().log));
-      this.#identity = fileIdentity(this.#path);
+      this.log = this.#latestState().log;
     } catch (error) {
       void this.close();
-      throw journalError(path, error);
+      throw error;
     }
   }
 
   /** Whether the files at the path are still the ones that are open here. */
   get isCurrent(): boolean {
-    return this.#identity !== undefined && fileIdentity(this.#path) === this.#identity;
+    return this.#environment.isCurrent;
+  }
+
+  /** Whether a commit holds the write lock or waits for it. */
+  get isCommitting(): boolean {
+    return this.#environment.isCommitting;
   }
 
   /** Whether a commit without entries has work to do: the oldest entry has expired, or the clock was set back. */
@@ -129,29 +101,18 @@ export class Store {
 
   /**
    * Appends the entries that `take` returns once the lock is held, and trims. Resolves with their ids when they are on disk.
-   * Commits in the main thread: a commit in another thread would need a second of libuv's few threads while one holds the lock.
    * @throws {SseError} `ERR_SSE_JOURNAL`: none of the entries was stored.
    */
   async commit(take: () => readonly EncodedEntry[]): Promise<string[]> {
-    this.isCommitting = true;
-    try {
-      return await this.#writeLock.run(() => this.#db.transactionSync(() => this.#apply(take())));
-    } catch (error) {
-      throw journalError(this.#path, await commitError(error));
-    } finally {
-      this.isCommitting = false;
-    }
+    return this.#environment.commit(() => this.#apply(take()));
   }
 
-  /** Releases LMDB's reader slots of processes that have ended: a page that such a slot refers to would never become free. */
   releaseDeadReaders(): void {
-    this.#db.readerCheck();
-    this.#writeLock.releaseDeadReaders();
+    this.#environment.releaseDeadReaders();
   }
 
   async close(): Promise<void> {
-    await this.#db?.close(); // undefined if it could not be opened
-    await this.#writeLock.close();
+    await this.#environment.close();
   }
 
   #apply(entries: readonly EncodedEntry[]): string[] {
@@ -203,20 +164,11 @@ export class Store {
     return this.#state();
   }
 
-  #loadOrCreateState(): LogState {
-    if (this.#db.get(STATE_KEY) === undefined) {
-      for (const key of this.#db.getKeys({ limit: 1 }))
-        throw damagedFile(this.#path, `it contains the key ${String(key)} of another program`);
-      this.#writeState({ form: 1, log: newLogName(), first: 1, head: 0, bytes: 0 });
-    }
-    return this.#state();
-  }
-
   #state(): LogState {
     const json = this.#db.get(STATE_KEY);
-    if (json === undefined) throw damagedFile(this.#path, 'it has no state');
+    if (json === undefined) throw this.#environment.damaged('it has no state');
     const state = JSON.parse(json.toString()) as LogState;
-    if (state.form !== 1) throw damagedFile(this.#path, 'this version does not support its format');
+    if (state.form !== 1) throw this.#environment.damaged('this version does not support its format');
     return state;
   }
 
@@ -226,7 +178,7 @@ export class Store {
 
   #bytesOf(n: number): Buffer {
     const bytes = this.#db.get(n);
-    if (bytes === undefined) throw damagedFile(this.#path, `entry ${n} is missing`);
+    if (bytes === undefined) throw this.#environment.damaged(`entry ${n} is missing`);
     return bytes;
   }
 
@@ -239,7 +191,7 @@ export class Store {
     if (from > to) return [];
     const entries: Entry[] = [];
     for (const { key, value } of this.#db.getRange({ start: from, end: to + 1 })) {
-      if (key !== from + entries.length) throw damagedFile(this.#path, `entry ${from + entries.length} is missing`);
+      if (key !== from + entries.length) throw this.#environment.damaged(`entry ${from + entries.length} is missing`);
       entries.push(decodeEntry(value, this.#id(from + entries.length)));
     }
     return entries;
@@ -272,22 +224,11 @@ export class Store {
   }
 }
 
-/** Covers all files: a process with another lock file than the others would write into the same data at the same time. */
-function fileIdentity(path: string): string | undefined {
-  try {
-    return FILES.map((name) => statSync(join(path, name)).ino).join(' ');
-  } catch {
-    return undefined;
-  }
-}
-
-/** Returns why a commit failed: LMDB's own error arrives in a separate promise, before the next tick. */
-async function commitError(thrown: unknown): Promise<unknown> {
-  const { commitError: cause } = thrown as { commitError?: Promise<never> };
-  const nextTick = new Promise<never>((_, reject) => setImmediate(reject, thrown));
-  try {
-    return await Promise.race([cause ?? nextTick, nextTick]);
-  } catch (reason) {
-    return reason;
-  }
+/** Writes the state of a new log, unless there is a log. */
+function createState(db: RootDatabase<Buffer, number | string>, path: string): void {
+  if (db.get(STATE_KEY) !== undefined) return;
+  for (const key of db.getKeys({ limit: 1 }))
+    throw damagedFile(path, `it contains the key ${String(key)} of another program`, 'lmdbJournal');
+  const state: LogState = { form: 1, log: newLogName(), first: 1, head: 0, bytes: 0 };
+  void db.put(STATE_KEY, Buffer.from(JSON.stringify(state)));
 }

@@ -1,5 +1,5 @@
 /*
- * A lock between processes. A process holds it while it opens the log's database or commits to it.
+ * A lock between processes. A process holds it while it opens the database or commits to it.
  * Invariant: at most one process holds the lock. If the holder dies, the lock is released.
  *
  * Opening a database sets the number of the newest transaction in the lock file to the number that the header had some µs before,
@@ -11,16 +11,17 @@
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { assertFileIntact } from './file-check.ts';
+import type { DatabaseKind } from './lmdb-errors.ts';
 
 const LOCK_FILE = 'turn.mdb'; // processes of different versions of this package must use the same name
 
-/** The write lock of one log. */
+/** The write lock of one database. */
 export class WriteLock {
   static readonly files: readonly string[] = [LOCK_FILE, `${LOCK_FILE}-lock`];
   readonly #database: RootDatabase;
 
-  constructor(path: string) {
-    assertFileIntact(path, join(path, LOCK_FILE));
+  constructor(path: string, kind: DatabaseKind) {
+    assertFileIntact(path, join(path, LOCK_FILE), kind);
     this.#database = open(join(path, LOCK_FILE), { noSubdir: true, noSync: true, eventTurnBatching: false });
   }
 

@@ -15,10 +15,12 @@ import { Outbox } from './outbox.ts';
 import { ConnectionSource, type PostgresPool } from './pool.ts';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
 import { Producer, type ProducerLimits } from './producer.ts';
-import { ensureSchema, LARGEST_ENTRY_BYTES, type Names, namesOf } from './schema.ts';
+import { LARGEST_ENTRY_BYTES, type Names, namesOf, schemaObjects } from './schema.ts';
+import { ensureSchema } from './schema-setup.ts';
 import { Session } from './session.ts';
 
 export type { PostgresPool } from './pool.ts';
+export { postgresRuns, type PostgresRunsOptions } from '../../runs/stores/postgres/postgres-runs.ts';
 
 /** Where {@link postgresJournal} keeps its log, how much of it, and how long it waits. */
 export interface PostgresJournalOptions {
@@ -140,13 +142,13 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
       cure: 'Leave it out for the first schema of the search path.',
     });
   }
-  const writer = new ConnectionSource(pool, 'pool');
+  const writer = new ConnectionSource(pool, 'postgresJournal: pool');
   if (listen !== undefined && listen !== false && (typeof listen !== 'object' || listen === null)) {
     throw invalid('postgresJournal: listen', 'false or a pool', listen, {
       cure: 'Leave it out to listen on a connection like those of the pool.',
     });
   }
-  const reader = listen ? new ConnectionSource(listen, 'listen') : writer;
+  const reader = listen ? new ConnectionSource(listen, 'postgresJournal: listen') : writer;
   return new PostgresJournal({ reader, writer, table, schema, listens: listen !== false }, limits) satisfies Journal;
 }
 
@@ -185,9 +187,11 @@ class PostgresJournal implements Journal {
     const names = (): Names => this.#names!; // each connection finds them out before it is used
     this.#notifications = new Notifications({
       enabled: place.listens,
-      names,
+      channel: () => this.#names!.channel,
       pollMs: limits.poll,
-      onNews: () => this.#wakeFollowers(),
+      onNews: (payload) => {
+        if (payload !== this.#notifications.payload) this.#wakeFollowers(); // its own followers have been woken already
+      },
       send: () => this.#producer.notify(),
     });
     this.#reading = new Session(
@@ -245,7 +249,10 @@ class PostgresJournal implements Journal {
     ).unref();
     const mayCreateSchema = this.#place.schema !== undefined;
     try {
-      await this.#reading.run((connection) => ensureSchema(connection, this.#names!, mayCreateSchema), Infinity);
+      await this.#reading.run(
+        (connection) => ensureSchema(connection, schemaObjects(this.#names!), mayCreateSchema),
+        Infinity,
+      );
     } finally {
       clearTimeout(timer);
     }

@@ -8,7 +8,8 @@ import type { Entry, JournalWindow, ReadResult } from '../journal.ts';
 import { entryOfRow, type LogRow } from './entry-columns.ts';
 import { formatLogId, isLogId, parseLogId } from './log-id.ts';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
-import { type Names, STATE_MISSING } from './schema.ts';
+import { STATE_MISSING } from './schema-setup.ts';
+import type { Names } from './schema.ts';
 
 /** Runs work on a connection, and again on the next one if the first is lost. */
 export type Run = <T>(work: (connection: PostgresConnection) => Promise<T>) => Promise<T>;

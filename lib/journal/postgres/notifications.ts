@@ -6,7 +6,6 @@
 import { randomBytes } from 'node:crypto';
 import { warn } from './maintenance.ts';
 import type { PostgresConnection } from './postgres-connection.ts';
-import type { Names } from './schema.ts';
 import { quoteName } from './sql-text.ts';
 
 const PROOF_TIMEOUT_MS = 1000; // NOTIFY takes a ms or two. The process does not read meanwhile.
@@ -15,37 +14,45 @@ const PROOF_TIMEOUT_MS = 1000; // NOTIFY takes a ms or two. The process does not
 export interface NotificationsHost {
   readonly enabled: boolean;
   readonly pollMs: number;
-  names(): Names;
-  /** Another process has stored entries. */
-  onNews(): void;
+  /** The channel, without quotes. */
+  channel(): string;
+  /** A notification has arrived, from this process or another one. */
+  onNews(payload: string): void;
   /** Sends a NOTIFY from the other connection. */
   send(): void;
 }
 
 export class Notifications {
-  /** What this process sends. */
+  /** What this process sends, or what its notifications begin with. */
   readonly payload: string | undefined;
   readonly #host: NotificationsHost;
   /** The reading connection, while it is not known whether LISTEN works on it. */
   #unproven: PostgresConnection | undefined;
   #onArrival: (() => void) | undefined;
   #warned = false;
+  #works = false;
 
   constructor(host: NotificationsHost) {
     this.payload = host.enabled ? randomBytes(9).toString('base64url') : undefined;
     this.#host = host;
   }
 
+  /** Whether LISTEN is known to work on the reading connection, as long as that connection lasts. */
+  get works(): boolean {
+    return this.#works;
+  }
+
   /** Begins to listen on a reading connection. */
   async listenOn(connection: PostgresConnection): Promise<void> {
     if (this.payload === undefined) return;
-    await connection.query(`LISTEN ${quoteName(this.#host.names().channel)}`);
+    await connection.query(`LISTEN ${quoteName(this.#host.channel())}`);
     this.#unproven = connection.isDirect ? undefined : connection;
+    this.#works = connection.isDirect;
   }
 
   onNotification(payload: string): void {
     this.#onArrival?.();
-    if (payload !== this.payload) this.#host.onNews(); // the followers of this process have been woken already
+    this.#host.onNews(payload);
   }
 
   /** This process has sent a NOTIFY, so that it can prove LISTEN with one more. */
@@ -72,16 +79,17 @@ export class Notifications {
         this.#onArrival = undefined;
       });
     });
-    if (!arrived && !connection.isClosed) this.#giveUp(connection);
+    if (arrived) this.#works = !connection.isClosed;
+    else if (!connection.isClosed) this.#giveUp(connection);
   }
 
   #giveUp(connection: PostgresConnection): void {
-    connection.query(`UNLISTEN ${quoteName(this.#host.names().channel)}`).catch(() => {});
+    connection.query(`UNLISTEN ${quoteName(this.#host.channel())}`).catch(() => {});
     if (this.#warned) return;
     this.#warned = true;
     warn(
       'SSE_POSTGRES_LISTEN',
-      `LISTEN delivers nothing on this connection (PgBouncer in transaction mode?): the log is polled every ${this.#host.pollMs} ms. ` +
+      `LISTEN delivers nothing on this connection (PgBouncer in transaction mode?): Postgres is polled every ${this.#host.pollMs} ms. ` +
         'Set listen to a pool that connects directly, or to false.',
     );
   }

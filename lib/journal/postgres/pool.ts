@@ -45,11 +45,11 @@ export class ConnectionSource {
   readonly #Client: ClientClass;
   readonly #options: Record<string, unknown>;
 
-  /** @throws {SseTypeError} `ERR_SSE_OPTION` if this is no pool of `pg`. `name`: the argument's or option's. */
+  /** @throws {SseTypeError} `ERR_SSE_OPTION` if this is no pool of `pg`. `name`: the argument or option in messages. */
   constructor(pool: unknown, name: string) {
     const { Client, options } = (isObject(pool) ? pool : {}) as { Client?: unknown; options?: unknown };
     if (typeof Client !== 'function' || !isObject(options) || typeof (pool as PostgresPool).query !== 'function') {
-      throw invalid(`postgresJournal: ${name}`, 'a Pool of the npm package pg, version 8 or later', pool, {
+      throw invalid(name, 'a Pool of the npm package pg, version 8 or later', pool, {
         cure: 'Pass new pg.Pool({ connectionString }).',
       });
     }

@@ -1,18 +1,15 @@
 /*
- * The journal's tables and functions: their names, the statements that create them, and the check for what is missing.
- * Invariant: only open() creates, and only what is missing. A follower that created tables while a dump is restored would make the
- * restore fail in the middle.
+ * The journal's tables and functions: their names, and the statements that create them.
  */
 import { createHash } from 'node:crypto';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
-import { hexBytes, quoteName, quoteText } from './sql-text.ts';
+import { type SchemaObjects, STATE_MISSING } from './schema-setup.ts';
+import { hexBytes, quoteName } from './sql-text.ts';
 
 /** The class of all advisory locks of this package, 'sse!': the second key of a lock names the log. */
 const LOCK_CLASS = 0x73736521;
 /** The class of the lock under which tables are created, so that appends do not wait for a slow creator. */
-const SCHEMA_LOCK_CLASS = LOCK_CLASS + 1;
-/** SQLSTATE of our own: the state row is missing. */
-export const STATE_MISSING = 'SSE01';
+export const SCHEMA_LOCK_CLASS = LOCK_CLASS + 1;
 /** Outbox rows that one transaction moves: a thousand take some 20 ms. */
 export const MOVE_ROWS = 1000;
 /** Entries that one transaction removes. More than a group adds, so that a log shrinks to a smaller limit. */
@@ -303,85 +300,26 @@ $sse$`,
   ];
 }
 
-/**
- * Creates what is missing. All tables come into being in one transaction, so a part of them means that a restore is running or
- * has failed: then this throws an error that waiting may cure.
- */
-export async function ensureSchema(
-  connection: PostgresConnection,
-  names: Names,
-  mayCreateSchema: boolean,
-): Promise<void> {
-  if (await isComplete(connection, names)) return;
-  if (mayCreateSchema) await createSchema(connection, names);
-  try {
-    await createMissing(connection, names);
-  } catch (error) {
-    connection.destroy(error as Error); // it is in a transaction that has failed
-    throw error;
-  }
+/** The objects of a journal, and the check that its state is there. */
+export function schemaObjects(names: Names): SchemaObjects {
+  return {
+    schemaName: names.schemaName,
+    schema: names.schema,
+    lock: names.schemaLock,
+    tables: [names.log, names.outbox, names.state, names.producer],
+    tableStatements: tableStatements(names),
+    functions: functionStatements(names),
+    check: (connection) => assertStateRow(connection, names),
+  };
 }
 
-/** One transaction with round trips of its own. A process that is stopped in the middle holds its lock for 10 s at most. */
-async function createMissing(connection: PostgresConnection, names: Names): Promise<void> {
-  await connection.query('BEGIN ISOLATION LEVEL READ COMMITTED');
-  await connection.query('SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL statement_timeout = 10000');
-  await connection.query(`SELECT pg_advisory_xact_lock(${names.schemaLock})`);
-  const { tables, functions } = await missingObjects(connection, names);
-  const statements = [...(tables.length > 0 ? tableStatements(names) : []), ...functions];
-  for (const statement of statements) await connection.query(statement); // oxlint-disable-line no-await-in-loop -- in this order
-  await connection.query('COMMIT');
-}
-
-/** CREATE SCHEMA needs a right that CREATE TABLE does not, so it is tried only where there is none. */
-async function createSchema(connection: PostgresConnection, names: Names): Promise<void> {
-  const [row] = await connection.query(
-    `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = ${quoteText(names.schemaName)})`,
-  );
-  if (row?.[0] === 't') return;
-  await connection.query(`CREATE SCHEMA IF NOT EXISTS ${names.schema}`);
-}
-
-async function isComplete(connection: PostgresConnection, names: Names): Promise<boolean> {
-  const { tables, functions } = await missingObjects(connection, names);
-  if (tables.length > 0 || functions.length > 0) return false;
-  const [row] = await connection.query(`SELECT count(*) FROM ${names.state}`);
-  if (row?.[0] === '1') return true;
+async function assertStateRow(connection: PostgresConnection, { state }: Names): Promise<void> {
+  const [row] = await connection.query(`SELECT count(*) FROM ${state}`);
+  if (row?.[0] === '1') return;
   throw new PostgresError(
     STATE_MISSING,
-    new Error(`the row of ${names.state} is missing: a restore is running or has failed`),
+    new Error(`the row of ${state} is missing: a restore is running or has failed`),
   );
-}
-
-async function missingObjects(
-  connection: PostgresConnection,
-  names: Names,
-): Promise<{ tables: string[]; functions: string[] }> {
-  const tables = [names.log, names.outbox, names.state, names.producer];
-  const functions = functionStatements(names);
-  const schema = `(SELECT oid FROM pg_namespace WHERE nspname = ${quoteText(names.schemaName)})`;
-  const unquoted = (name: string): string => quoteText(name.slice(names.schema.length + 2, -1));
-  // From the catalogs' rows: to_regclass() may answer from before the lock was acquired.
-  const exists = [
-    ...tables.map(
-      (name) => `EXISTS (SELECT FROM pg_class WHERE relname = ${unquoted(name)} AND relnamespace = ${schema})`,
-    ),
-    ...functions.map(
-      ({ name }) => `EXISTS (SELECT FROM pg_proc WHERE proname = ${unquoted(name)} AND pronamespace = ${schema})`,
-    ),
-  ];
-  const [row = []] = await connection.query(`SELECT ${exists.join(', ')}`);
-  const missing = tables.filter((_, i) => row[i] !== 't');
-  if (missing.length > 0 && missing.length < tables.length) {
-    throw new PostgresError(
-      STATE_MISSING,
-      new Error(`${missing.join(', ')} is missing: a restore is running or has failed`),
-    );
-  }
-  return {
-    tables: missing,
-    functions: functions.filter((_, i) => row[tables.length + i] !== 't').map(({ create }) => create),
-  };
 }
 
 /** Puts an entry into the outbox: the statement that runs in the application's transaction. INSERT is all it needs. */

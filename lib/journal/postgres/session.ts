@@ -34,6 +34,7 @@ export interface SessionUser {
 export class Session {
   readonly #user: SessionUser;
   readonly #waitMs: number;
+  readonly #owner: string;
   readonly #abort = new AbortController();
   /** Wait until a connection can be used. */
   readonly #waiters = new Set<Waiter>();
@@ -44,9 +45,11 @@ export class Session {
   #started = false;
   #closed: SseError | undefined;
 
-  constructor(user: SessionUser, waitMs: number) {
+  /** `owner`: the function that the application has called, for messages. */
+  constructor(user: SessionUser, waitMs: number, owner = 'postgresJournal') {
     this.#user = user;
     this.#waitMs = waitMs;
+    this.#owner = owner;
   }
 
   /** Why there is no connection; undefined while there is one, or before the first attempt. */
@@ -92,10 +95,10 @@ export class Session {
         return await work(connection);
       } catch (error) {
         if (this.#closed) throw this.#closed;
-        if (!isTransient(error)) throw journalError('refused', error as Error);
+        if (!isTransient(error)) throw postgresError(this.#owner, 'refused', error as Error);
         this.#failure = error as Error;
         connection.destroy(error as Error); // the next connection, after a pause, may lead elsewhere
-        if (performance.now() >= until) throw journalError('cannot be reached', error as Error);
+        if (performance.now() >= until) throw postgresError(this.#owner, 'cannot be reached', error as Error);
       }
     }
     /* oxlint-enable no-await-in-loop */
@@ -115,7 +118,9 @@ export class Session {
     return new Promise((resolve, reject) => {
       const expire = (): void => {
         this.#waiters.delete(waiter);
-        reject(journalError('cannot be reached', this.#failure ?? new ConnectionLost('no connection yet')));
+        reject(
+          postgresError(this.#owner, 'cannot be reached', this.#failure ?? new ConnectionLost('no connection yet')),
+        );
       };
       const left = until - performance.now();
       const timer = left < MAX_TIMER_MS ? setTimeout(expire, Math.max(left, 0)).unref() : undefined;
@@ -147,7 +152,7 @@ export class Session {
         this.#failure = error as Error;
         this.#rejectAll(error as Error, this.#attempts);
         // Waiting does not help against a wrong password. Attempts go on, because passwords change.
-        if (!isTransient(error)) this.#rejectAll(journalError('refused', error as Error), this.#waiters);
+        if (!isTransient(error)) this.#rejectAll(postgresError(this.#owner, 'refused', error as Error), this.#waiters);
       }
       if (performance.now() - since > HEALTHY_MS) failures = 0;
       const delay = Math.min(FIRST_DELAY_MS * 2 ** failures++, LONGEST_DELAY_MS);
@@ -186,10 +191,15 @@ export class Session {
 
 /** The server's own message, with a code of this package. */
 export function journalError(what: 'refused' | 'cannot be reached', cause: Error): SseError {
+  return postgresError('postgresJournal', what, cause);
+}
+
+/** `owner`: the function that the application has called. */
+function postgresError(owner: string, what: 'refused' | 'cannot be reached', cause: Error): SseError {
   const { code } = cause as { code?: string };
   const cure =
     code === '42501'
       ? '. Grant the rights in docs/postgres.md, or run its statements as a role that may create tables'
       : '';
-  return new SseError('ERR_SSE_JOURNAL', `postgresJournal: Postgres ${what}: ${cause.message}${cure}`, { cause });
+  return new SseError('ERR_SSE_JOURNAL', `${owner}: Postgres ${what}: ${cause.message}${cure}`, { cause });
 }

@@ -51,21 +51,22 @@ interface NodeRedisCluster {
 }
 
 /**
- * Recognizes a client.
+ * Recognizes a client. `owner` is the function to which the application passes it; errors begin with its name.
  * @throws {SseTypeError} `ERR_SSE_OPTION` if it is a client of neither package.
  */
-export function adapterFor(client: unknown): ClientAdapter {
+export function adapterFor(client: unknown, owner = 'redisJournal'): ClientAdapter {
   const c = client as Record<string, unknown> | null | undefined;
   if (isObject(c) && typeof c.duplicate === 'function') {
-    if (typeof c.call === 'function' && typeof c.nodes === 'function') return adaptIORedisCluster(c as never);
-    if (typeof c.call === 'function') return adaptIORedis(c as never);
+    if (typeof c.call === 'function' && typeof c.nodes === 'function') return adaptIORedisCluster(c as never, owner);
+    if (typeof c.call === 'function') return adaptIORedis(c as never, owner);
     if (typeof c.sendCommand === 'function' && typeof c.nodeClient === 'function')
-      return adaptNodeRedisCluster(c as never);
+      return adaptNodeRedisCluster(c as never, owner);
     // node-redis' Sentinel has a sendCommand too, but no connection of its own that could follow the log.
-    if (typeof c.sendCommand === 'function' && typeof c.getMasterNode !== 'function') return adaptNodeRedis(c as never);
+    if (typeof c.sendCommand === 'function' && typeof c.getMasterNode !== 'function')
+      return adaptNodeRedis(c as never, owner);
   }
   throw invalid(
-    'redisJournal: client',
+    `${owner}: client`,
     'a client of the npm package redis (createClient() or createCluster()) or ioredis (new Redis() or new Redis.Cluster()), ' +
       'version 5 or later',
     client,
@@ -77,33 +78,33 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return (typeof value === 'object' || typeof value === 'function') && value !== null; // node-redis clients may be proxies
 }
 
-function adaptIORedis(client: SingleServerClient<IORedisDuplicate>): ClientAdapter {
+function adaptIORedis(client: SingleServerClient<IORedisDuplicate>, owner: string): ClientAdapter {
   return {
-    keyPrefix: checkKeyPrefix(client.options?.keyPrefix),
+    keyPrefix: checkKeyPrefix(client.options?.keyPrefix, owner),
     connect: (address, signal) => connectIORedis(client, address, signal),
   };
 }
 
-function adaptIORedisCluster(client: IORedisCluster): ClientAdapter {
+function adaptIORedisCluster(client: IORedisCluster, owner: string): ClientAdapter {
   const { keyPrefix, redisOptions, natMap } = client.options ?? {};
   return {
-    keyPrefix: checkKeyPrefix(keyPrefix || redisOptions?.keyPrefix),
+    keyPrefix: checkKeyPrefix(keyPrefix || redisOptions?.keyPrefix, owner),
     connect: async (address, signal) =>
       connectIORedis(randomOf(client.nodes('master')), translate(address, natMap), signal),
   };
 }
 
-function adaptNodeRedis(client: SingleServerClient<NodeRedisDuplicate>): ClientAdapter {
+function adaptNodeRedis(client: SingleServerClient<NodeRedisDuplicate>, owner: string): ClientAdapter {
   return {
-    keyPrefix: checkKeyPrefix(client.options?.keyPrefix),
+    keyPrefix: checkKeyPrefix(client.options?.keyPrefix, owner),
     connect: (address, signal) => connectNodeRedis(client, address, signal),
   };
 }
 
-function adaptNodeRedisCluster(client: NodeRedisCluster): ClientAdapter {
+function adaptNodeRedisCluster(client: NodeRedisCluster, owner: string): ClientAdapter {
   const { keyPrefix, nodeAddressMap } = client._options ?? {};
   return {
-    keyPrefix: checkKeyPrefix(keyPrefix),
+    keyPrefix: checkKeyPrefix(keyPrefix, owner),
     connect: async (address, signal) => {
       const node = await withTimeout(Promise.resolve(client.nodeClient(randomOf(client.masters))), signal);
       return connectNodeRedis(node, translate(address, nodeAddressMap), signal);
@@ -125,12 +126,12 @@ function withTimeout<T>(client: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
-function checkKeyPrefix(prefix: unknown): string {
+function checkKeyPrefix(prefix: unknown, owner: string): string {
   if (prefix === undefined || prefix === null) return '';
   if (typeof prefix === 'string') return prefix;
   const text = prefix instanceof Uint8Array ? Buffer.from(prefix).toString() : undefined;
   if (text !== undefined && Buffer.from(text).equals(prefix as Uint8Array)) return text;
-  throw invalid("redisJournal: the client's keyPrefix", 'a string or bytes of UTF-8 text', prefix, {
+  throw invalid(`${owner}: the client's keyPrefix`, 'a string or bytes of UTF-8 text', prefix, {
     cure: 'Pass a client with another keyPrefix.',
   });
 }

@@ -7,7 +7,6 @@ import { SseError } from '../../errors.ts';
 import { MAX_TIMER_MS } from '../../validation/validate.ts';
 import type { ClientAdapter } from './clients.ts';
 import { type Arg, ConnectionLost, isTransient, type RedisConnection, RedisError } from './redis-connection.ts';
-import { PUBLISH } from './scripts.ts';
 import type { Address } from './client-adapters.ts';
 
 const MAX_REDIRECTS = 5;
@@ -17,12 +16,17 @@ const HEALTHY_AFTER_MS = 5_000; // the loss of a connection that lived this long
 
 /** A delay that grows with every failure in a row. The jitter keeps a hundred processes from reconnecting at the same time. */
 export class Backoff {
+  readonly #maxDelayMs: number;
   #failures = 0;
+
+  constructor(maxDelayMs: number = MAX_DELAY_MS) {
+    this.#maxDelayMs = maxDelayMs;
+  }
 
   /** Returns the milliseconds to wait now. `lifetime`: how long the lost connection lived. */
   next(lifetime: number): number {
     if (lifetime > HEALTHY_AFTER_MS) this.#failures = 0;
-    const delay = Math.min(MIN_DELAY_MS * 2 ** this.#failures++, MAX_DELAY_MS);
+    const delay = Math.min(MIN_DELAY_MS * 2 ** this.#failures++, this.#maxDelayMs);
     return delay / 2 + (Math.random() * delay) / 2;
   }
 }
@@ -66,17 +70,29 @@ interface Waiter {
 
 /** What a {@link CommandConnection} calls when its connection changes. */
 export interface ConnectionListener {
-  /** A connection is open and the publish script is loaded. */
+  /** A connection is open and the scripts are loaded. */
   onConnected(connection: RedisConnection): void;
   /** The connection was closed. Called before its commands are rejected. */
   onDisconnected(): void;
 }
 
-/** The command connection of one journal. It reconnects until it is closed. */
+/** The settings of a {@link CommandConnection}. */
+export interface ConnectionSettings {
+  /** The function that created the connection's owner; errors begin with it. */
+  readonly owner: string;
+  /** The scripts that are loaded on every new connection. */
+  readonly scripts: readonly string[];
+  /** How long a query waits for a connection. */
+  readonly waitMs: number;
+  /** The longest pause between two attempts to connect. */
+  readonly maxDelayMs?: number;
+}
+
+/** The connection for the commands of one journal, or of one store of runs. It reconnects until it is closed. */
 export class CommandConnection {
   readonly #adapter: ClientAdapter;
   readonly #key: string;
-  readonly #waitMs: number;
+  readonly #settings: ConnectionSettings;
   readonly #listener: ConnectionListener;
   readonly #waiters = new Set<Waiter>();
   readonly #abort = new AbortController();
@@ -85,10 +101,10 @@ export class CommandConnection {
   #started = false;
   #closed: SseError | undefined;
 
-  constructor(adapter: ClientAdapter, key: string, waitMs: number, listener: ConnectionListener) {
+  constructor(adapter: ClientAdapter, key: string, settings: ConnectionSettings, listener: ConnectionListener) {
     this.#adapter = adapter;
     this.#key = key;
-    this.#waitMs = waitMs;
+    this.#settings = settings;
     this.#listener = listener;
   }
 
@@ -104,20 +120,30 @@ export class CommandConnection {
     void this.#keepConnected();
   }
 
+  /** The open connection. `undefined` while there is none. */
+  get connection(): RedisConnection | undefined {
+    return this.#connection;
+  }
+
   /**
    * Sends commands in one round trip. If the connection is lost, sends them again on the next one: only for commands that may run
    * twice. `waitMs`: how long to wait for a connection.
    * @throws {SseError} `ERR_SSE_JOURNAL` if Redis returns an error or is unreachable, `ERR_SSE_CLOSED`.
    */
-  async query(commands: readonly (readonly Arg[])[], waitMs: number = this.#waitMs): Promise<unknown[]> {
+  query(commands: readonly (readonly Arg[])[], waitMs: number = this.#settings.waitMs): Promise<unknown[]> {
+    return this.run((connection) => Promise.all(commands.map((command) => connection.command(command))), waitMs);
+  }
+
+  /** Calls `work` with the open connection, and again with the next one if this connection is lost meanwhile; see {@link query}. */
+  async run<T>(work: (connection: RedisConnection) => Promise<T>, waitMs: number = this.#settings.waitMs): Promise<T> {
     const deadline = performance.now() + waitMs;
     for (;;) {
       const connection = await this.#connected(deadline);
       try {
-        return await Promise.all(commands.map((command) => connection.command(command)));
+        return await work(connection);
       } catch (error) {
         if (this.#closed) throw this.#closed;
-        if (!isTransient(error)) throw journalError('returned an error', error as Error);
+        if (!isTransient(error)) throw journalError('returned an error', error as Error, this.#settings.owner);
         this.#lastError = error as Error;
         connection.destroy(error as Error); // after a transient error, the next connection may reach another node
       }
@@ -138,7 +164,8 @@ export class CommandConnection {
     return new Promise((resolve, reject) => {
       const giveUp = (): void => {
         this.#waiters.delete(waiter);
-        reject(journalError('cannot be reached', this.#lastError ?? new ConnectionLost('no connection yet')));
+        const reason = this.#lastError ?? new ConnectionLost('no connection yet');
+        reject(journalError('cannot be reached', reason, this.#settings.owner));
       };
       const remaining = deadline - performance.now();
       const timer = remaining <= MAX_TIMER_MS ? setTimeout(giveUp, Math.max(remaining, 0)).unref() : undefined;
@@ -157,13 +184,15 @@ export class CommandConnection {
   }
 
   async #keepConnected(): Promise<void> {
-    const backoff = new Backoff();
+    const { scripts, maxDelayMs } = this.#settings;
+    const backoff = new Backoff(maxDelayMs);
     while (!this.#closed) {
       let since = performance.now();
       let connection: RedisConnection | undefined;
       try {
-        connection = await connectToKey(this.#adapter, this.#key, this.#abort.signal);
-        await connection.command(['SCRIPT', 'LOAD', PUBLISH]); // a server that was restarted does not have it
+        const open = await connectToKey(this.#adapter, this.#key, this.#abort.signal);
+        connection = open;
+        await Promise.all(scripts.map((script) => open.command(['SCRIPT', 'LOAD', script]))); // a restarted server has none
         since = performance.now();
         await this.#use(connection);
       } catch (error) {
@@ -194,12 +223,16 @@ export class CommandConnection {
 
   /** Rejects at once: waiting does not cure a wrong password. Attempts to connect continue, because passwords change. */
   #rejectWaiters(error: Error): void {
-    for (const waiter of this.#waiters) waiter.reject(journalError('returned an error', error));
+    for (const waiter of this.#waiters) waiter.reject(journalError('returned an error', error, this.#settings.owner));
     this.#waiters.clear();
   }
 }
 
 /** Wraps an error of Redis or of the connection; keeps its message. */
-export function journalError(problem: 'returned an error' | 'cannot be reached', cause: Error): SseError {
-  return new SseError('ERR_SSE_JOURNAL', `redisJournal: Redis ${problem}: ${cause.message}`, { cause });
+export function journalError(
+  problem: 'returned an error' | 'cannot be reached',
+  cause: Error,
+  owner = 'redisJournal',
+): SseError {
+  return new SseError('ERR_SSE_JOURNAL', `${owner}: Redis ${problem}: ${cause.message}`, { cause });
 }

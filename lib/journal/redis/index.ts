@@ -13,9 +13,10 @@ import { CommandConnection } from './command-connection.ts';
 import { Producer, type ProducerLimits } from './producer.ts';
 import { LogReader } from './log-reader.ts';
 import { compareStreamIds, isStreamId } from './replies.ts';
-import { keyPrefixFor, MAX_EXPIRY_MS } from './scripts.ts';
+import { keyPrefixFor, MAX_EXPIRY_MS, PUBLISH } from './scripts.ts';
 
 export type { IORedis, NodeRedisClient } from './clients.ts';
+export { redisRuns, type RedisRunsOptions } from '../../runs/stores/redis/redis-runs.ts';
 
 /** Where {@link redisJournal} keeps its log, how much of it, and how long it waits. */
 export interface RedisJournalOptions {
@@ -147,7 +148,8 @@ class RedisJournal implements Journal {
     this.#log = log;
     this.#waitMs = limits.wait;
     this.#producer = new Producer(log, keyPrefix, limits, () => this.#commands.downReason);
-    this.#commands = new CommandConnection(adapter, log, limits.wait, this.#producer);
+    const settings = { owner: 'redisJournal', scripts: [PUBLISH], waitMs: limits.wait };
+    this.#commands = new CommandConnection(adapter, log, settings, this.#producer);
     this.#reader = new LogReader(log, (commands) => this.#commands.query(commands));
     this.#trimmer = new Trimmer(
       log,

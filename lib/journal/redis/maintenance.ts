@@ -130,7 +130,12 @@ export function warn(code: string, message: string): void {
 }
 
 /** Returns one setting: from CONFIG, else from INFO, else undefined. Managed servers and ACLs forbid either command. */
-async function readSetting(query: Query, name: string, inInfo?: RegExp, section = ''): Promise<string | undefined> {
+export async function readSetting(
+  query: Query,
+  name: string,
+  inInfo?: RegExp,
+  section = '',
+): Promise<string | undefined> {
   try {
     const [reply] = await query([['CONFIG', 'GET', name]]);
     const value = toList(reply)[1];

@@ -1,0 +1,128 @@
+/*
+ * `runs()`: makes a router of its parts: the options, the requests, the readers, and the hub that produces.
+ * Invariants: an invalid argument throws before the store is opened. The store belongs to this router, and is closed with it.
+ */
+
+import express, { type RequestHandler as Middleware } from 'express';
+import { channels, INTROSPECT } from '../diagnostics/channels.ts';
+import { checkTime } from '../hub/shutdown.ts';
+import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
+import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
+import { frameOf } from './chunk-codec.ts';
+import type { FollowRunOptions } from './follow.ts';
+import { checkRunsOptions } from './options.ts';
+import { isRunId, RUN_ID_EXPECTATION } from './run-id.ts';
+import { introspection } from './run-introspection.ts';
+import { RunReaders } from './run-readers.ts';
+import { RunRequests } from './run-requests.ts';
+import type { ChunkReader } from './run-service.ts';
+import { RunsHub } from './runs-hub.ts';
+import { encodeEnd, infoOf } from './wires.ts';
+
+/**
+ * Creates a router of runs: answers that continue after the request that asked for them has ended.
+ * @example
+ * ```ts
+ * const chat = runs(async function* ({ signal }, req) {
+ *   yield* model.stream(req.body.messages, { signal });
+ * });
+ * app.use('/chat', express.json(), chat);
+ * ```
+ * @param produce - Called once for each run, in one process. It returns what the run iterates over.
+ * @typeParam C - the chunks of a run
+ * @throws {SseTypeError} At once, for every invalid option.
+ */
+export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> = {}): RunsRouter<C> {
+  if (typeof produce !== 'function') {
+    const cure = 'Pass the function that produces an answer: runs(async function* (run, req) { … }).';
+    throw invalid('The first argument of runs()', 'a function', produce, { cure });
+  }
+  plainObject('The options of runs(produce, options)', options, '{ store: … }');
+  const settings = checkRunsOptions(options);
+  const { wire } = settings;
+  const router = express.Router({ mergeParams: true }) as RunsRouter<C>;
+  const hub = new RunsHub<C>({
+    ...settings,
+    onError: settings.connections.onError,
+    onStarted: (state) => {
+      if (channels.runStart.hasSubscribers) channels.runStart.publish({ router, run: infoOf(state) });
+    },
+    onEnded: (state) => {
+      if (channels.runEnd.hasSubscribers) channels.runEnd.publish({ router, run: infoOf(state) });
+    },
+    onStatus: (up) => {
+      readers.counters.journalUp = up;
+    },
+  });
+  const codec: ChunkReader = {
+    frameOf,
+    endOf(state) {
+      try {
+        const text = encodeEnd(wire, infoOf(state));
+        return text === '' ? undefined : Buffer.from(text);
+      } catch (error) {
+        readers.report(error);
+        return undefined;
+      }
+    },
+  };
+  const readers = new RunReaders(settings.connections, codec, wire.control, router);
+  const requests = new RunRequests<C>({ settings, service: hub, readers, codec, produce });
+  router.use(function runsRouter(req, res, next) {
+    requests.origins.handle(req, res, next);
+  });
+  let closing: Promise<void> | undefined;
+  Object.defineProperties(router, {
+    start: {
+      value: async (id: unknown, source: unknown) => {
+        checkRunId(id);
+        const make = (typeof source === 'function' ? source : () => source) as Parameters<typeof hub.start>[1];
+        return infoOf((await hub.start(id, make, 'join')).state);
+      },
+    },
+    stop: {
+      value: async (id: unknown) => {
+        checkRunId(id);
+        return hub.stop(id);
+      },
+    },
+    status: {
+      value: async (id: unknown) => {
+        checkRunId(id);
+        return hub.status(id);
+      },
+    },
+    follow: { value: (id: string, how?: FollowRunOptions) => hub.follow(id, how) },
+    cors: { value: ((req, res, next) => requests.origins.handleInFront(req, res, next)) satisfies Middleware },
+    connections: { get: () => readers.registry.open },
+    stats: {
+      value: (): RunsStats => {
+        const { ended, chunks, bytes } = hub.stats;
+        return { ...readers.stats(), runs: { running: hub.producing, ended: { ...ended }, chunks, bytes } };
+      },
+    },
+    close: {
+      value: (how: { wait?: number } = {}) => {
+        rejectUnknownKeys('option of close()', how, { wait: true });
+        const wait = checkTime('wait', how.wait);
+        return (closing ??= shutDown(hub, readers, wait, wire.control));
+      },
+    },
+    [INTROSPECT]: { value: introspection(readers) },
+  });
+  return router;
+}
+
+/** @param canReconnect Whether clients continue by themselves where another process can serve them. */
+async function shutDown<C>(hub: RunsHub<C>, readers: RunReaders, wait: number, canReconnect: boolean): Promise<void> {
+  const start = performance.now();
+  readers.isClosing = true;
+  await hub.drain(wait);
+  // A client that continues elsewhere does so at once; for another one, its answer may still end.
+  await readers.close(canReconnect ? 0 : Math.max(0, wait - (performance.now() - start)));
+  await hub.close();
+}
+
+function checkRunId(id: unknown): asserts id is string {
+  if (!isRunId(id)) throw invalid('A run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
+}

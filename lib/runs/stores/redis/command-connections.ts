@@ -1,0 +1,112 @@
+/*
+ * The connections for commands: one, or one for each bucket of a cluster that is used.
+ * Invariant: commands of one run use one connection at a time, so Redis executes them in the order of the calls.
+ */
+import type { SseError } from '../../../errors.ts';
+import type { ClientAdapter } from '../../../journal/redis/clients.ts';
+import { CommandConnection } from '../../../journal/redis/command-connection.ts';
+import { RedisError } from '../../../journal/redis/redis-connection.ts';
+import { toText } from '../../../journal/redis/replies.ts';
+import type { RunKeys } from './run-keys.ts';
+import { SCRIPTS } from './run-scripts.ts';
+import { now, type Stalls } from './stalls.ts';
+
+const MAX_RECONNECT_DELAY_MS = 500; // below the shortest sensible lease: producers must renew before any process judges a lease
+const MAX_VOUCHED_DELAY_MS = 1_000;
+
+/** Opens the connections when they are needed. */
+export class CommandConnections {
+  readonly #adapter: ClientAdapter;
+  readonly #keys: RunKeys;
+  readonly #stalls: Stalls;
+  readonly #onStatus: (part: object, up: boolean, error?: Error) => void;
+  readonly #connections = new Map<number, CommandConnection>();
+  #isCluster = false;
+  #closed: SseError | undefined;
+
+  constructor(
+    adapter: ClientAdapter,
+    keys: RunKeys,
+    stalls: Stalls,
+    onStatus: (part: object, up: boolean, error?: Error) => void,
+  ) {
+    this.#adapter = adapter;
+    this.#keys = keys;
+    this.#stalls = stalls;
+    this.#onStatus = onStatus;
+  }
+
+  /** Whether keys of two buckets may be in two slots, so that no command can have both. Valid after {@link open}. */
+  get isCluster(): boolean {
+    return this.#isCluster;
+  }
+
+  /** Why there is no connection. */
+  get downReason(): Error | undefined {
+    return this.#connections.get(0)?.downReason;
+  }
+
+  /** Connects, and finds out whether this is a cluster. Waits for as long as Redis is unreachable. */
+  async open(): Promise<void> {
+    const since = now();
+    const first = this.#get(0);
+    try {
+      await first.query([['EXISTS', ...this.#keys.probes()]], Infinity);
+    } catch (error) {
+      const { cause } = error as Error;
+      if (!(cause instanceof RedisError) || cause.code !== 'CROSSSLOT') throw error;
+      this.#isCluster = true; // one command that names a key of each bucket: this needs no permission beyond that for the keys
+    }
+    const uptime = await uptimeOf(first);
+    const took = performance.now() - since.monotonic;
+    // Has Redis been up for long, and was it reachable at once? Then producers have been able to renew.
+    this.#stalls.onOpened(took > MAX_VOUCHED_DELAY_MS ? 0 : uptime);
+  }
+
+  /** Returns the connection for the keys of a bucket. */
+  of(bucket: number): CommandConnection {
+    return this.#get(this.#isCluster ? bucket : 0);
+  }
+
+  close(error: SseError): void {
+    this.#closed = error;
+    for (const connection of this.#connections.values()) connection.close(error);
+  }
+
+  #get(bucket: number): CommandConnection {
+    let connection = this.#connections.get(bucket);
+    if (connection) return connection;
+    const part = {};
+    let wasConnected = false;
+    connection = new CommandConnection(
+      this.#adapter,
+      this.#keys.probes()[bucket]!,
+      { owner: 'redisRuns', scripts: SCRIPTS, waitMs: Infinity, maxDelayMs: MAX_RECONNECT_DELAY_MS },
+      {
+        onConnected: () => {
+          if (wasConnected) this.#stalls.onReconnect();
+          wasConnected = true;
+          this.#onStatus(part, true);
+        },
+        onDisconnected: () => {
+          this.#stalls.onReconnect();
+          this.#onStatus(part, false, this.#connections.get(bucket)?.downReason);
+        },
+      },
+    );
+    this.#connections.set(bucket, connection);
+    if (this.#closed) connection.close(this.#closed);
+    return connection;
+  }
+}
+
+/** Returns for how many milliseconds Redis has been running; 0 if it does not answer that, as with some ACLs. */
+async function uptimeOf(connection: CommandConnection): Promise<number> {
+  try {
+    const [reply] = await connection.query([['INFO', 'server']]);
+    const seconds = Number(/^uptime_in_seconds:(\d+)/m.exec(toText(reply))?.[1] ?? 0);
+    return Math.max(0, seconds - 1) * 1000; // Redis subtracts whole seconds, so it may return up to one too many
+  } catch {
+    return 0;
+  }
+}
