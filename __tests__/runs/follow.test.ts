@@ -120,6 +120,16 @@ test('ends without an end when its signal aborts, and counts as no reader then',
   expect(await all(one.hub.follow('a', { signal: controller.signal }))).toEqual([]);
 });
 
+test('return() ends it at once although a next() waits', async () => {
+  const one = hubOn();
+  await begun(one, 'a');
+  const iterator = one.hub.follow('a');
+  const waiting = iterator.next();
+  await settle();
+  expect(await iterator.return!()).toEqual({ done: true, value: undefined });
+  expect(await waiting).toEqual({ done: true, value: undefined });
+});
+
 test('a consumer that breaks off is no reader any more', async () => {
   const logs = new MemoryRunLogs();
   const [one, other] = [hubOn(logs), hubOn(logs)];

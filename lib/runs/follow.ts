@@ -4,6 +4,7 @@
  * chunks, however slowly its consumer iterates. A consumer that keeps up causes no read from the store.
  */
 
+import { endableIterator } from '../api/endable-iterator.ts';
 import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
 import type { RunEvent } from './api.ts';
 import { chunkOf } from './chunk-codec.ts';
@@ -33,7 +34,7 @@ const PAGE_SIZE = 256;
  * Iterates over a run, from its newest generation's first chunk, or from a position. It yields nothing for an unknown run.
  * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run
  */
-export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncGenerator<RunEvent<C>, void> {
+export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncIterableIterator<RunEvent<C>> {
   rejectUnknownKeys('option of follow()', options, { after: true, signal: true });
   const { after, signal } = options;
   if (!isRunId(id)) throw invalid('The run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
@@ -42,17 +43,17 @@ export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions):
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });
   }
-  return iterate<C>(runs, id, position, signal);
+  return endableIterator(signal, (ended) => iterate<C>(runs, id, position, ended));
 }
 
 async function* iterate<C>(
   runs: Runs,
   id: string,
   position: RunPosition | undefined,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): AsyncGenerator<RunEvent<C>, void> {
   if (position?.n === END_NUMBER) return;
-  const stopped = (): boolean => signal?.aborted === true; // a function: it changes while the iterator waits
+  const stopped = (): boolean => signal.aborted; // a function: it changes while the iterator waits
   const state = await runs.state(id, position?.generation);
   if (stopped()) return;
   if (state === undefined) {
@@ -92,16 +93,16 @@ class News {
   #first = 0;
   #chunks: Uint8Array[] = [];
   #wake: (() => void) | undefined;
-  readonly #signal: AbortSignal | undefined;
+  readonly #signal: AbortSignal;
   readonly #unsubscribe: () => void;
 
-  constructor(feed: RunFeed, signal: AbortSignal | undefined) {
+  constructor(feed: RunFeed, signal: AbortSignal) {
     this.#signal = signal;
     this.#unsubscribe = feed.subscribe({
       chunks: (first, chunks) => this.#add(first, chunks),
       end: () => this.#wake?.(),
     });
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   /** Removes and returns the chunks after number `n`, or returns `undefined` if they must be read, or are not there yet. */
@@ -115,14 +116,14 @@ class News {
 
   /** Resolves at the next news, or when the signal aborts. */
   async wait(): Promise<void> {
-    if (this.#signal?.aborted) return;
+    if (this.#signal.aborted) return;
     await new Promise<void>((resolve) => (this.#wake = resolve));
     this.#wake = undefined;
   }
 
   stop(): void {
     this.#unsubscribe();
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#signal.removeEventListener('abort', this.#onAbort);
   }
 
   readonly #onAbort = (): void => this.#wake?.();
