@@ -10,8 +10,7 @@ const encoder = new TextEncoder();
 const open = (url) => createClient({ url }).connect();
 
 /**
- * Each returns `start(id, source)`, where `source(signal)` makes the tokens; `serve(app)`; `methods`, what the package offers for a
- * run; and `unfinished()`, the number of started runs whose end is not in the store, if the peer reports it.
+ * Each returns `start(id, source)`, where `source(signal)` makes the tokens; `serve(app)`; `stop(id)`, if any process can; and `unfinished()`, the number of started runs whose end is not in the store, if the peer reports it.
  */
 export const peers = {
   async ours({ url, batch, maxBytes }) {
@@ -19,6 +18,7 @@ export const peers = {
     return {
       start: (id, source) => answers.start(id, (run) => source(run.signal)),
       serve: (app) => app.use('/runs', answers),
+      stop: (id) => answers.stop(id),
       unfinished: () => answers.stats().runs.running,
     };
   },
@@ -28,7 +28,6 @@ export const peers = {
     const [publisher, subscriber] = await Promise.all([open(url), open(url)]);
     const context = createResumableStreamContext({ waitUntil: null, publisher, subscriber });
     return {
-      methods: Object.keys(context),
       async start(id, source) {
         const stream = await context.createNewResumableStream(id, () => ReadableStream.from(framed(source)));
         await stream.cancel(); // of the client that asked; the package continues to read the source
@@ -50,7 +49,6 @@ export const peers = {
     const store = createRedisResumableStreamStore(await open(url));
     const context = createResumableStreamContext({ store, onFinalize: () => void unfinished-- });
     return {
-      methods: Object.keys(context),
       async start(id, source) {
         unfinished++;
         const stream = await context.run(id, () =>
@@ -66,6 +64,8 @@ export const peers = {
           if (stream) await pipe(stream, res);
           else res.status(204).end();
         }),
+      /** It has no stop, but the source of a deleted run is cancelled when its next token is refused. */
+      stop: (id) => context.delete(id),
       unfinished: () => unfinished,
     };
   },
@@ -93,10 +93,15 @@ async function* framed(source) {
 async function pipe(stream, res) {
   res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' }).flushHeaders();
   const reader = stream.getReader();
-  res.on('close', () => void reader.cancel().catch(() => {}));
+  let wake = () => {};
+  res.on('drain', () => wake());
+  res.on('close', () => {
+    wake();
+    reader.cancel().catch(() => {});
+  });
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return res.end();
-    if (!res.write(value)) await new Promise((resolve) => res.once('drain', resolve).once('close', resolve));
+    if (!res.write(value) && !res.destroyed) await new Promise((resolve) => (wake = resolve));
   }
 }

@@ -17,7 +17,7 @@ app.use((error, req, res, _next) => {
 });
 const server = createServer(app);
 
-/** When the source of a run was told to stop, by its id. */
+/** When the source of a run was aborted or returned early, by the id of the run. */
 const stopped = new Map();
 const delays = monitorEventLoopDelay({ resolution: 1 });
 let open;
@@ -28,10 +28,13 @@ let started;
 async function* counted(id, pace, signal) {
   signal?.addEventListener('abort', () => stopped.set(id, machineTime()));
   sources++;
+  let isDone = false;
   try {
     yield* tokens({ ...pace, gate: pace.isGated ? gate : undefined, signal });
+    isDone = true;
   } finally {
     sources--;
+    if (!isDone && !stopped.has(id)) stopped.set(id, machineTime());
   }
 }
 
@@ -66,5 +69,6 @@ answer({
     return { isFinished: true };
   },
   stopped: ({ id }) => stopped.get(id),
-  methods: () => peer.methods,
+  canStop: () => peer.stop !== undefined,
+  stop: async ({ id }) => void (await peer.stop(id)),
 });
