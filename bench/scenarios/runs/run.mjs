@@ -150,7 +150,8 @@ async function resume(peer) {
     const second = await join(other, id, { lastEventId: ids[AFTER] ?? undefined, query: `?skip=${characters ?? 0}` });
     await over([second], 5_000);
     const report = await reportOf(second);
-    const from = report.first === AFTER + 1 ? `continues at token ${AFTER + 1}` : `everything again, from token ${report.first}`;
+    const from =
+      report.first === AFTER + 1 ? `continues at token ${AFTER + 1}` : `everything again, from token ${report.first}`;
     if (peer === 'ours') return `by event id, which an \`EventSource\` sends by itself: ${from}`;
     return peer === 'resumable-stream' ? `by the number of characters, which the client counts: ${from}` : from;
   });
@@ -217,7 +218,7 @@ async function large(peer) {
 
 /** The processor time of a process that sends one run to many readers, or one broadcast to many connections. */
 async function cost(peer) {
-  const size = { readers: 1000, count: 100, every: 50 };
+  const size = { readers: 1000, count: 60, every: 50 };
   const { server, port } = await startServer(peer, { core: serverCore });
   try {
     const id = randomUUID();
@@ -249,10 +250,17 @@ async function many(peer, { runs, seconds: time, hasReaders }) {
     }
     await pause(500);
     await server.call('go');
-    const { isFinished } = await server.call('finished', { timeout: 30_000 });
+    const { isFinished } = await server.call('finished', { timeout: 15_000 });
     if (!isFinished) return { isFinished, runs };
     const { cpu, ms: took, loop } = await server.call('cost');
-    const result = { isFinished, took, due: time * 1000, cores: cpu / 1000 / took, loop, rate: (runs * pace.count) / (took / 1000) };
+    const result = {
+      isFinished,
+      took,
+      due: time * 1000,
+      cores: cpu / 1000 / took,
+      loop,
+      rate: (runs * pace.count) / (took / 1000),
+    };
     if (!hasReaders) return result;
     await readers.call('received', { last: pace.count, timeout: 20_000 });
     const reports = await readers.call('reports');
@@ -328,15 +336,19 @@ try {
     const behind = took > due * 1.1 ? `, and ${seconds(took)} for ${seconds(due)} of tokens` : '';
     return `${cpu.toFixed(1)} µs${behind}`;
   });
-  await row('… of a broadcast of `sse()` to 1,000 connections', ['broadcast'], async () => `${(await costs('broadcast')).cpu.toFixed(1)} µs`);
+  await row(
+    '… of a broadcast of `sse()` to 1,000 connections',
+    ['broadcast'],
+    async () => `${(await costs('broadcast')).cpu.toFixed(1)} µs`,
+  );
   await row('1,000 runs at 50 tokens/s in one process, no reader', PEERS, async (peer) => {
     const { isFinished, rate, cores, loop } = await many(peer, { runs: 1000, seconds: 5, hasReaders: false });
-    if (!isFinished) return '5 s of tokens are not finished after 30 s';
+    if (!isFinished) return '5 s of tokens are not finished after 15 s';
     return `${Math.round(rate / 100) / 10}k tokens/s, ${cores.toFixed(2)} core, event loop 99 %: ${ms(loop)}`;
   });
   await row('200 runs at 50 tokens/s with a reader each in one process: latency', PEERS, async (peer) => {
     const result = await many(peer, { runs: 200, seconds: 5, hasReaders: true });
-    if (!result.isFinished) return '5 s of tokens are not finished after 30 s';
+    if (!result.isFinished) return '5 s of tokens are not finished after 15 s';
     return `${latency(result)}, ${result.cores.toFixed(2)} core`;
   });
   if (only.length === 0) await write();
