@@ -38,7 +38,6 @@ async function withTwo(peer, options, measure) {
   try {
     return await measure(producer, other);
   } finally {
-    await readers.call('clear');
     // Not a shutdown: connections and runs that are still open would delay it.
     await Promise.all([producer.server.kill(), other.server.kill()]);
   }
@@ -187,7 +186,7 @@ async function stop(peer) {
       const { overAt, end } = await reportOf(reader);
       if (peer === 'ours' && end !== 'stopped')
         throw new Error(`The reader of a stopped run must receive the end stopped; received ${end}`);
-      samples.push({ producer: (await producer.server.call('stopped', { id })) - at, reader: overAt - at });
+      samples.push({ producer: (await producer.server.call('stopped', { id, timeout: 1_000 })) - at, reader: overAt - at });
     }
     const of = (key) => ms(median(samples.map((sample) => sample[key])));
     const times = `producer ${of('producer')}, reader ${of('reader')}`;
@@ -199,6 +198,7 @@ async function stop(peer) {
 async function large(peer) {
   const pace = { count: 10_240, every: 0, bytes: 1024 - 60, hold: true };
   return withTwo(peer, { maxBytes: 64 * 2 ** 20 }, async (producer, other) => {
+    await readers.call('clear');
     const id = randomUUID();
     await producer.server.call('start', { id, ...pace });
     await pause(peer === 'assistant-stream' ? 9_000 : 4_000); // until all of it is stored
@@ -313,7 +313,7 @@ const latency = ({ p50, p99 }) => `${ms(p50)} (99 %: ${ms(p99)})`;
 let exit = 0;
 try {
   // The kills of all peers at the same time, because they only wait.
-  if (only.length === 0) await Promise.allSettled(PEERS.map((peer) => killOnce(peer)));
+  if (only.length === 0 || only.includes('kill')) await Promise.allSettled(PEERS.map((peer) => killOnce(peer)));
   await row('join after the end', PEERS, async (peer) => (await lateOnce(peer, 20, 1)).after);
   await row('producer `kill -9`, then join', PEERS, async (peer) => (await killOnce(peer)).fresh);
   await row('… and a join after that', PEERS, async (peer) => (await killOnce(peer)).again);
@@ -351,7 +351,7 @@ try {
     if (!result.isFinished) return '5 s of tokens are not finished after 15 s';
     return `${latency(result)}, ${result.cores.toFixed(2)} core`;
   });
-  if (only.length === 0) await write();
+  await write();
 } catch (error) {
   console.error(error);
   exit = 1;
@@ -366,13 +366,17 @@ async function write() {
   const found = await versions(['resumable-stream', 'assistant-stream', 'node-redis']);
   const { cpu, cores } = machine();
   const columns = ['', '`sse-router/runs`', ...PEERS.slice(1).map((peer) => `${peer} ${found[peer]}`)];
-  const line = (cells) => `| ${[...cells, ...columns.map(() => '')].slice(0, columns.length).join(' | ')} |`;
-  const table = [line(columns), line(columns.map(() => '---')), ...rows.map(line)].join('\n');
   const path = new URL('../../../docs/runs-comparison.md', import.meta.url);
   const text = await readFile(path, 'utf8');
+  const [before, inner] = text.split('<!-- begin: npm run bench -- runs -->');
+  const [written, after] = inner.split('<!-- end -->');
+  const line = (cells) => `| ${[...cells, ...columns.map(() => '')].slice(0, columns.length).join(' | ')} |`;
+  const measured = new Map(rows.map((cells) => [cells[0], line(cells)]));
+  // A run of some rows replaces only these.
+  const present = only.length === 0 ? [] : written.split('\n').filter((row) => row.startsWith('| ')).slice(2);
+  const lines = present.map((row) => measured.get(row.slice(2).split(' | ')[0]) ?? row);
+  const table = [line(columns), line(columns.map(() => '---')), ...(present.length > 0 ? lines : measured.values())].join('\n');
   const date = new Date().toISOString().slice(0, 10);
   const stamp = `Run on ${date} with Node ${found.node}, Redis ${found['redis-server']}, redis ${found.redis} and ${cores} cores (${cpu}).`;
-  const [before] = text.split('<!-- begin: npm run bench -- runs -->');
-  const [, after] = text.split('<!-- end -->');
   await writeFile(path, `${before}<!-- begin: npm run bench -- runs -->\n${stamp}\n\n${table}\n<!-- end -->${after}`);
 }

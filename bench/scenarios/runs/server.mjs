@@ -68,7 +68,15 @@ answer({
     }
     return { isFinished: true };
   },
-  stopped: ({ id }) => stopped.get(id),
+  /** Resolves with the time at which the source of a run was stopped. */
+  async stopped({ id, timeout }) {
+    const end = performance.now() + timeout;
+    while (!stopped.has(id)) {
+      if (performance.now() > end) throw new Error('The source of a stopped run continues');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return stopped.get(id);
+  },
   canStop: () => peer.stop !== undefined,
   stop: async ({ id }) => void (await peer.stop(id)),
 });
