@@ -10,7 +10,7 @@ import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, RUN_ID_EXPECTATION, type RunPosition, formEventId, isRunId, parseEventId } from './run-id.ts';
 import type { ChunkPage, RunKey, RunState } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import { infoOf, lostState } from './wires.ts';
 
 export interface FollowRunOptions {
   /** The event id of a step of this run: the iterator begins with the next one. @defaultValue the first chunk */
@@ -23,6 +23,8 @@ export interface FollowRunOptions {
 interface Runs {
   state(id: string, generation?: string): Promise<RunState | undefined>;
   feed(state: RunState): RunFeed;
+  /** Aborts when nothing more is delivered, because the store is closed. */
+  readonly closed: AbortSignal;
 }
 
 /** The chunks that a consumer may be behind before they are read from the store. */
@@ -33,7 +35,11 @@ const PAGE_SIZE = 256;
  * Iterates over a run, from its newest generation's first chunk, or from a position. It yields nothing for an unknown run.
  * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run
  */
-export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncGenerator<RunEvent<C>, void> {
+export function followRun<C>(
+  runs: Runs,
+  id: string,
+  options: FollowRunOptions,
+): AsyncIterableIterator<RunEvent<C>, void> {
   rejectUnknownKeys('option of follow()', options, { after: true, signal: true });
   const { after, signal } = options;
   if (!isRunId(id)) throw invalid('The run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
@@ -42,17 +48,29 @@ export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions):
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });
   }
-  return iterate<C>(runs, id, position, signal);
+  // A generator returns only after its next step. Consumers such as GraphQL servers return while they wait for it.
+  const returned = new AbortController();
+  const steps = iterate<C>(runs, id, position, [returned.signal, ...(signal === undefined ? [] : [signal])]);
+  return {
+    next: () => steps.next(),
+    return: () => {
+      returned.abort();
+      return steps.return();
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
 }
 
 async function* iterate<C>(
   runs: Runs,
   id: string,
   position: RunPosition | undefined,
-  signal: AbortSignal | undefined,
+  signals: readonly AbortSignal[],
 ): AsyncGenerator<RunEvent<C>, void> {
   if (position?.n === END_NUMBER) return;
-  const stopped = (): boolean => signal?.aborted === true; // a function: it changes while the iterator waits
+  const stopped = (): boolean => signals.some(({ aborted }) => aborted); // a function: it changes while the iterator waits
   const state = await runs.state(id, position?.generation);
   if (stopped()) return;
   if (state === undefined) {
@@ -61,9 +79,9 @@ async function* iterate<C>(
     return;
   }
   const feed = runs.feed(state);
-  const news = new News(feed, signal);
+  const news = new News(feed, [...signals, runs.closed]);
   try {
-    let n = position?.n ?? 0; // the number of the newest chunk that was yielded
+    let n = Math.min(position?.n ?? 0, state.chunks); // the number of the newest chunk that was yielded
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {
@@ -73,6 +91,7 @@ async function* iterate<C>(
       }
       if (chunks === undefined) {
         if (feed.ended !== undefined) return yield endOf(feed.run, feed.ended);
+        if (runs.closed.aborted) return;
         await news.wait(); // oxlint-disable-line no-await-in-loop
         continue;
       }
@@ -92,16 +111,17 @@ class News {
   #first = 0;
   #chunks: Uint8Array[] = [];
   #wake: (() => void) | undefined;
-  readonly #signal: AbortSignal | undefined;
+  readonly #signals: readonly AbortSignal[];
   readonly #unsubscribe: () => void;
 
-  constructor(feed: RunFeed, signal: AbortSignal | undefined) {
-    this.#signal = signal;
+  /** @param signals - each of them ends the wait */
+  constructor(feed: RunFeed, signals: readonly AbortSignal[]) {
+    this.#signals = signals;
     this.#unsubscribe = feed.subscribe({
       chunks: (first, chunks) => this.#add(first, chunks),
       end: () => this.#wake?.(),
     });
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    for (const signal of signals) signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   /** Removes and returns the chunks after number `n`, or returns `undefined` if they must be read, or are not there yet. */
@@ -113,16 +133,16 @@ class News {
     return last <= n ? undefined : chunks;
   }
 
-  /** Resolves at the next news, or when the signal aborts. */
+  /** Resolves at the next news, or when a signal aborts. */
   async wait(): Promise<void> {
-    if (this.#signal?.aborted) return;
+    if (this.#signals.some(({ aborted }) => aborted)) return;
     await new Promise<void>((resolve) => (this.#wake = resolve));
     this.#wake = undefined;
   }
 
   stop(): void {
     this.#unsubscribe();
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    for (const signal of this.#signals) signal.removeEventListener('abort', this.#onAbort);
   }
 
   readonly #onAbort = (): void => this.#wake?.();
@@ -141,10 +161,4 @@ class News {
 function endOf<C>(run: RunKey, state: RunState): RunEvent<C> {
   const info = infoOf(state);
   return { type: 'end', id: formEventId(run, END_NUMBER), status: info.status as 'done', info };
-}
-
-/** Returns what is known about a generation whose log is not there. */
-function lostState({ id, generation }: RunKey): RunState {
-  const now = Date.now();
-  return { id, generation, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 };
 }
