@@ -157,3 +157,43 @@ test.each([
   const { hub } = hubOn();
   expect(codeOf(() => hub.follow(id as string, options as object))).toBe(code);
 });
+
+test('return() ends an iteration that waits for the next step', async () => {
+  const one = hubOn();
+  const { script, feed } = await begun(one, 'a');
+  const iterator = one.hub.follow('a');
+  script.yield('x');
+  expect((await iterator.next()).value).toMatchObject({ chunk: 'x' });
+  const next = iterator.next();
+  await settle();
+  const returned = iterator.return!();
+  expect(await Promise.race([next, settle()])).toEqual({ done: true, value: undefined });
+  expect(await returned).toEqual({ done: true, value: undefined });
+  expect(feed.ended).toBeUndefined();
+});
+
+test('close() ends the iterations over the runs of other processes', async () => {
+  const logs = new MemoryRunLogs();
+  const [one, other] = [hubOn(logs), hubOn(logs)];
+  const { script } = await begun(one, 'a');
+  const iterator = other.hub.follow('a');
+  script.yield('x');
+  expect((await iterator.next()).value).toMatchObject({ chunk: 'x' });
+  const next = iterator.next();
+  await settle();
+  await other.hub.close();
+  expect(await Promise.race([next, settle()])).toEqual({ done: true, value: undefined });
+});
+
+test('a position beyond the log is that of its newest chunk', async () => {
+  const one = hubOn();
+  const { script, state } = await begun(one, 'a');
+  script.yield('x');
+  await settle();
+  const iterator = one.hub.follow('a', { after: `a~${state.generation}~9999` });
+  const next = iterator.next();
+  await settle();
+  script.yield('y');
+  expect((await next).value).toMatchObject({ id: `a~${state.generation}~2`, chunk: 'y' });
+  await iterator.return!();
+});

@@ -11,7 +11,7 @@ import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, RUN_ID_EXPECTATION, type RunPosition, formEventId, isRunId, parseEventId } from './run-id.ts';
 import type { ChunkPage, RunKey, RunState } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import { infoOf, lostState } from './wires.ts';
 
 export interface FollowRunOptions {
   /** The event id of a step of this run: the iterator begins with the next one. @defaultValue the first chunk */
@@ -24,6 +24,8 @@ export interface FollowRunOptions {
 interface Runs {
   state(id: string, generation?: string): Promise<RunState | undefined>;
   feed(state: RunState): RunFeed;
+  /** Aborts when nothing more is delivered, because the store is closed. */
+  readonly closed: AbortSignal;
 }
 
 /** The chunks that a consumer may be behind before they are read from the store. */
@@ -62,9 +64,9 @@ async function* iterate<C>(
     return;
   }
   const feed = runs.feed(state);
-  const news = new News(feed, signal);
+  const news = new News(feed, [...signals, runs.closed]);
   try {
-    let n = position?.n ?? 0; // the number of the newest chunk that was yielded
+    let n = Math.min(position?.n ?? 0, state.chunks); // the number of the newest chunk that was yielded
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {
@@ -74,6 +76,7 @@ async function* iterate<C>(
       }
       if (chunks === undefined) {
         if (feed.ended !== undefined) return yield endOf(feed.run, feed.ended);
+        if (runs.closed.aborted) return;
         await news.wait(); // oxlint-disable-line no-await-in-loop
         continue;
       }
@@ -114,7 +117,7 @@ class News {
     return last <= n ? undefined : chunks;
   }
 
-  /** Resolves at the next news, or when the signal aborts. */
+  /** Resolves at the next news, or when a signal aborts. */
   async wait(): Promise<void> {
     if (this.#signal.aborted) return;
     await new Promise<void>((resolve) => (this.#wake = resolve));
@@ -142,10 +145,4 @@ class News {
 function endOf<C>(run: RunKey, state: RunState): RunEvent<C> {
   const info = infoOf(state);
   return { type: 'end', id: formEventId(run, END_NUMBER), status: info.status as 'done', info };
-}
-
-/** Returns what is known about a generation whose log is not there. */
-function lostState({ id, generation }: RunKey): RunState {
-  const now = Date.now();
-  return { id, generation, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 };
 }

@@ -29,7 +29,7 @@ import {
 import type { RunReaders } from './run-readers.ts';
 import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import { infoOf, lostState } from './wires.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';
@@ -101,7 +101,10 @@ export class RunRequests<C> {
     // The call to the model may take long. Until then, the request has its place within the limits.
     const release = readers.registry.reserve(admitted.client);
     try {
-      if (position?.id === id) return await this.#resume(position, stream, admitted);
+      if (position?.id === id) {
+        res.setHeader('Location', locationOf(req, id));
+        return await this.#resume(position, stream, admitted);
+      }
       const { started, feed } = await service.start(id, (run) => produce(run, req), settings.again);
       if (res.headersSent) return;
       res.setHeader('Location', locationOf(req, id));
@@ -152,7 +155,9 @@ export class RunRequests<C> {
     if (position.n === END_NUMBER) return sendEmpty(stream.res, 204);
     const state = await this.#parts.service.state(position.id, position.generation);
     if (stream.res.headersSent) return;
-    if (state !== undefined) this.#openOrNothing(state, Math.min(position.n, state.chunks), stream, admitted);
+    if (state !== undefined) return this.#openOrNothing(state, Math.min(position.n, state.chunks), stream, admitted);
+    // Without a last event, the client would receive an unfinished answer at each of its attempts, and never stop.
+    if (this.#parts.codec.endOf(lostState(position)) === undefined) sendEmpty(stream.res, 204);
     else this.#connect(position, stream, admitted, (readers, ...args) => readers.admitToLost(position, ...args));
   }
 
