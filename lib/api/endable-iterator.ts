@@ -5,22 +5,22 @@
  */
 
 /**
- * Makes an iterator of a generator. The generator must end soon after its signal aborts: after an abort of the given signal, or
- * after `return()`.
+ * Makes an iterator of a generator. The generator must end soon after its signal aborts: after an abort of one of the given
+ * signals, or after `return()`.
  */
 export function endableIterator<T>(
-  signal: AbortSignal | undefined,
+  signals: readonly (AbortSignal | undefined)[],
   generate: (signal: AbortSignal) => AsyncGenerator<T, void>,
 ): AsyncIterableIterator<T> {
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   async function* run(): AsyncGenerator<T, void> {
-    if (signal?.aborted) abort();
-    signal?.addEventListener('abort', abort);
+    if (signals.some((signal) => signal?.aborted)) abort();
+    for (const signal of signals) signal?.addEventListener('abort', abort);
     try {
       yield* generate(controller.signal);
     } finally {
-      signal?.removeEventListener('abort', abort);
+      for (const signal of signals) signal?.removeEventListener('abort', abort);
     }
   }
   const generator = run();

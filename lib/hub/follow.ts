@@ -60,7 +60,7 @@ export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIter
   const { opener, ring } = hub;
   const start = opener.isOpen ? ring.headId : opener.whenOpen().then((isOpen) => (isOpen ? ring.headId : undefined));
   const matches = (entry: Entry): boolean => group === undefined || group.matches(entry);
-  return endableIterator(signal, (ended) => iterate(hub, after, start, matches, ended));
+  return endableIterator([signal], (ended) => iterate(hub, after, start, matches, ended));
 }
 
 function checkAfter(hub: Hub, after: unknown): void {

@@ -45,7 +45,7 @@ export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions):
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });
   }
-  return endableIterator(signal, (ended) => iterate<C>(runs, id, position, ended));
+  return endableIterator([signal, runs.closed], (ended) => iterate<C>(runs, id, position, ended));
 }
 
 async function* iterate<C>(
@@ -64,7 +64,7 @@ async function* iterate<C>(
     return;
   }
   const feed = runs.feed(state);
-  const news = new News(feed, [...signals, runs.closed]);
+  const news = new News(feed, signal);
   try {
     let n = Math.min(position?.n ?? 0, state.chunks); // the number of the newest chunk that was yielded
     while (!stopped()) {
