@@ -24,7 +24,7 @@ const FORM = {
 
 const UNREADABLE = /[\r\p{Cs}]/u;
 const SIZE_BYTES = 4;
-const CURE = 'A chunk must be a value for JSON: remove what JSON cannot express.';
+const CURE = 'Leave out what JSON cannot express.';
 
 /**
  * Encodes a chunk as it is stored. It calls the wire.
