@@ -117,6 +117,7 @@ function jsonOf(chunk: unknown): string {
     if (!(error instanceof TypeError)) throw error; // thrown by a toJSON() of the application
     throw invalid('A chunk', 'a value for JSON', chunk, { code: 'ERR_SSE_DATA', cause: error, cure: CURE });
   }
-  if (json === undefined) throw invalid('A chunk', 'a value for JSON', chunk, { code: 'ERR_SSE_DATA', cure: CURE });
+  if (json === undefined || chunk instanceof Promise)
+    throw invalid('A chunk', 'a value for JSON', chunk, { code: 'ERR_SSE_DATA', cure: CURE });
   return json;
 }

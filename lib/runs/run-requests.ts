@@ -13,6 +13,7 @@ import { Admission, type Admitted, type StreamRequest } from '../http/admission.
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError } from '../http/responses.ts';
+import { handleRejection } from '../validation/validate.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
@@ -94,7 +95,10 @@ export class RunRequests<C> {
     // Without ids of the application, the last event id is all that identifies the run of a client that posts again.
     const id: unknown = settings.id === undefined ? (position?.id ?? randomUUID()) : settings.id(req);
     // `undefined`, as of a missing field, would be one run for all users.
-    if (!isRunId(id)) return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
+    if (!isRunId(id)) {
+      handleRejection(id);
+      return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
+    }
     if (!(await this.#isAllowed('start', id, req, res))) return;
     const admitted = this.#admit(stream);
     if (admitted === undefined) return;
