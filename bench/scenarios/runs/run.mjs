@@ -186,7 +186,10 @@ async function stop(peer) {
       const { overAt, end } = await reportOf(reader);
       if (peer === 'ours' && end !== 'stopped')
         throw new Error(`The reader of a stopped run must receive the end stopped; received ${end}`);
-      samples.push({ producer: (await producer.server.call('stopped', { id, timeout: 1_000 })) - at, reader: overAt - at });
+      samples.push({
+        producer: (await producer.server.call('stopped', { id, timeout: 1_000 })) - at,
+        reader: overAt - at,
+      });
     }
     const of = (key) => ms(median(samples.map((sample) => sample[key])));
     const times = `producer ${of('producer')}, reader ${of('reader')}`;
@@ -373,9 +376,19 @@ async function write() {
   const line = (cells) => `| ${[...cells, ...columns.map(() => '')].slice(0, columns.length).join(' | ')} |`;
   const measured = new Map(rows.map((cells) => [cells[0], line(cells)]));
   // A run of some rows replaces only these.
-  const present = only.length === 0 ? [] : written.split('\n').filter((row) => row.startsWith('| ')).slice(2);
+  const present =
+    only.length === 0
+      ? []
+      : written
+          .split('\n')
+          .filter((row) => row.startsWith('| '))
+          .slice(2);
   const lines = present.map((row) => measured.get(row.slice(2).split(' | ')[0]) ?? row);
-  const table = [line(columns), line(columns.map(() => '---')), ...(present.length > 0 ? lines : measured.values())].join('\n');
+  const table = [
+    line(columns),
+    line(columns.map(() => '---')),
+    ...(present.length > 0 ? lines : measured.values()),
+  ].join('\n');
   const date = new Date().toISOString().slice(0, 10);
   const stamp = `Run on ${date} with Node ${found.node}, Redis ${found['redis-server']}, redis ${found.redis} and ${cores} cores (${cpu}).`;
   await writeFile(path, `${before}<!-- begin: npm run bench -- runs -->\n${stamp}\n\n${table}\n<!-- end -->${after}`);
