@@ -70,7 +70,7 @@ const seconds = (value) => `${(value / 1000).toFixed(1)} s`;
 
 function requireWhole(reports, expected) {
   const bad = reports.find((report) => !whole(report, expected));
-  if (bad) throw new Error(`a reader received ${bad.count} of ${expected} tokens, with ${bad.faults} out of order`);
+  if (bad) throw new Error(`a reader received ${bad.count} of ${expected} tokens, with ${bad.faults} out of order, and ${bad.isOver ? `the end ${bad.end}` : 'no end'}`);
 }
 
 /** One answer with late readers: the latency of its live tokens, the commands of Redis, and a join after its end. */
