@@ -70,7 +70,10 @@ const seconds = (value) => `${(value / 1000).toFixed(1)} s`;
 
 function requireWhole(reports, expected) {
   const bad = reports.find((report) => !whole(report, expected));
-  if (bad) throw new Error(`a reader received ${bad.count} of ${expected} tokens, with ${bad.faults} out of order`);
+  if (bad)
+    throw new Error(
+      `a reader received ${bad.count} of ${expected} tokens, with ${bad.faults} out of order, and ${bad.isOver ? `the end ${bad.end}` : 'no end'}`,
+    );
 }
 
 /** One answer with late readers: the latency of its live tokens, the commands of Redis, and a join after its end. */
@@ -222,6 +225,7 @@ async function large(peer) {
 /** The processor time of a process that sends one run to many readers, or one broadcast to many connections. */
 async function cost(peer) {
   const size = { readers: 1000, count: 60, every: 50 };
+  await readers.call('clear');
   const { server, port } = await startServer(peer, { core: serverCore });
   try {
     const id = randomUUID();
@@ -244,6 +248,7 @@ async function cost(peer) {
 /** Many runs of one process, with a reader each or without one. */
 async function many(peer, { runs, seconds: time, hasReaders }) {
   const pace = { runs, every: 20, count: time * 50, isDue: true, isGated: true };
+  await readers.call('clear');
   const { server, port } = await startServer(peer, { core: serverCore });
   try {
     await server.call('startMany', pace);
