@@ -30,6 +30,7 @@ const SIDEBAR = [
   group(
     'Operation',
     page('Operation', 'operating'),
+    page('Deployment', 'deploying'),
     page('Journals', 'journals'),
     page('PostgreSQL', 'postgres'),
     page('Proxies', 'proxies'),
@@ -40,6 +41,7 @@ const SIDEBAR = [
     'Comparisons',
     page('Packages', 'comparison'),
     page('Browser clients', 'client-comparison'),
+    page('Runs', 'runs-comparison'),
     page('Compatibility', 'compatibility'),
     page('Benchmarks', 'results'),
   ),
