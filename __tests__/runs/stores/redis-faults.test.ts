@@ -305,6 +305,40 @@ describe.each(kinds)('over $name', (kind) => {
     expect((await (await storeOn(redis)).state(RUN.id))?.status).toBe('stopped');
   });
 
+  test('a process that starts as soon as Redis has loaded its data ends no run before its producer can renew', async () => {
+    const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
+    const proxy = await proxyTo(redis);
+    const store = await storeOn(proxy);
+    await begin(store);
+    for (let n = 1; n <= 10; n++) await append(store, n);
+    proxy.target = 1; // the producer reconnects late
+    await redis.kill();
+    await redis.start(undefined, ['--key-load-delay', '200000']); // microseconds for each of more than 15 commands
+    const loadedAt = performance.now();
+    const first = await storeOn(redis);
+    const { status, leaseLeft } = (await first.state(RUN.id))!;
+    expect(status).toBe('running');
+    expect(leaseLeft).toBeGreaterThan(LEASE_MS * 0.7);
+    proxy.target = redis.port;
+    expect(await store.renew([RUN])).toMatchObject([{ running: true }]);
+    expect(performance.now() - loadedAt).toBeLessThan(LEASE_MS); // otherwise this test shows nothing
+    expect(await append(store, 11)).toBe('stored');
+    // No renewal follows. The first process has noted when Redis was reached, so a later one judges at once.
+    await sleep(LEASE_MS * 1.2);
+    expect((await (await storeOn(redis)).state(RUN.id))?.status).toBe('lost');
+  });
+
+  test('after a restart, the process that reconnects notes it, so that one that starts later judges at once', async () => {
+    const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
+    const store = await storeOn(redis);
+    await begin(store);
+    await redis.kill();
+    await redis.start();
+    expect(await store.renew([RUN])).toMatchObject([{ running: true }]);
+    await sleep(LEASE_MS * 1.2);
+    expect((await (await storeOn(redis)).state(RUN.id))?.status).toBe('lost');
+  });
+
   test('while a replica refuses writes, appends wait; SCRIPT FLUSH loses nothing', async () => {
     const redis = await server();
     const app = await clientOf(redis);

@@ -91,9 +91,42 @@ describe('stalls', () => {
     const stalls = new Stalls();
     const since = { monotonic: performance.now(), wall: Date.now() };
     jest.advanceTimersByTime(600);
-    stalls.onReply(since);
-    stalls.onReply({ monotonic: performance.now() - 50, wall: Date.now() - 50 });
+    stalls.onReply({}, since, Date.now());
+    stalls.onReply({}, { monotonic: performance.now() - 50, wall: Date.now() - 50 }, Date.now());
     expect([stalls.graceOf(1000), stalls.graceOf(1300)]).toEqual([1000, 0]);
+  });
+
+  test('a reply that this process reads late counts only if Redis executed its command late', () => {
+    const [stalls, connection, ahead] = [new Stalls(), {}, 123_456];
+    const moment = () => ({ monotonic: performance.now(), wall: Date.now() });
+    stalls.onReply(connection, moment(), Date.now() + ahead);
+    let [since, executedAt] = [moment(), Date.now() + ahead + 10];
+    jest.advanceTimersByTime(5_000);
+    stalls.onReply(connection, since, executedAt);
+    expect(stalls.graceOf(1000)).toBe(0);
+    since = moment();
+    jest.advanceTimersByTime(600);
+    executedAt = Date.now() + ahead;
+    jest.advanceTimersByTime(300);
+    stalls.onReply(connection, since, executedAt);
+    expect([stalls.graceOf(1000), stalls.graceOf(1300)]).toEqual([1000, 0]);
+  });
+
+  test('a clock of Redis that is set makes no reply late for longer than it took, and a fast reply compares again', () => {
+    const [stalls, connection] = [new Stalls(), {}];
+    const moment = () => ({ monotonic: performance.now(), wall: Date.now() });
+    const late = (clock: number): number => {
+      const since = moment();
+      jest.advanceTimersByTime(600);
+      stalls.onReply(connection, since, Date.now() + clock);
+      return stalls.graceOf(1000);
+    };
+    stalls.onReply(connection, moment(), Date.now());
+    expect(late(1e6)).toBe(1000); // ahead: counts with the time that it took, not longer
+    expect(stalls.graceOf(1300)).toBe(0);
+    stalls.onReply(connection, moment(), Date.now() - 1e6);
+    jest.advanceTimersByTime(5_000);
+    expect(late(-1e6)).toBe(1000); // back: the fast reply has compared the clocks
   });
 
   test('a read that is overdue counts before its reply arrives', () => {
@@ -117,7 +150,7 @@ describe('stalls', () => {
 
   test('the sleep of the machine counts, although the monotonic clock stops for it', () => {
     const stalls = new Stalls();
-    stalls.onReply({ monotonic: performance.now(), wall: Date.now() - 5000 });
+    stalls.onReply({}, { monotonic: performance.now(), wall: Date.now() - 5000 }, Date.now());
     expect(stalls.graceOf(1000)).toBe(1000);
   });
 });
@@ -247,15 +280,15 @@ describe.each(kinds)('over $name', (kind) => {
     const lives = async (): Promise<[string, number][]> => {
       const keys = ((await app.command('KEYS', '*')) as (string | Buffer)[]).map(String).sort();
       const all = await Promise.all(keys.map((key) => app.command('PTTL', key)));
-      return keys.map((key, i) => [key.replace(/^.*?:(newest|run|log|wake):.*$/, '$1'), Number(all[i])]);
+      return keys.map((key, i) => [key.replace(/^.*?:(newest|run|log|wake|uptime)(:.*)?$/, '$1'), Number(all[i])]);
     };
     const running = new Map(await lives());
-    expect([...running.keys()].sort()).toEqual(['log', 'newest', 'run', 'wake']);
+    expect([...running.keys()].sort()).toEqual(['log', 'newest', 'run', 'uptime', 'wake']);
     for (const kindOfKey of ['log', 'newest', 'run']) {
       expect(running.get(kindOfKey)).toBeGreaterThan(20_000);
       expect(running.get(kindOfKey)).toBeLessThanOrEqual(25_000);
     }
-    expect(running.get('wake')).toBeGreaterThan(0);
+    for (const kindOfKey of ['uptime', 'wake']) expect(running.get(kindOfKey)).toBeGreaterThan(0);
     await store.end(RUN, 'done');
     const ended = new Map(await lives());
     for (const kindOfKey of ['log', 'newest', 'run']) {

@@ -5,14 +5,15 @@
 import type { SseError } from '../../../errors.ts';
 import type { ClientAdapter } from '../../../journal/redis/clients.ts';
 import { CommandConnection } from '../../../journal/redis/command-connection.ts';
-import { RedisError } from '../../../journal/redis/redis-connection.ts';
+import { isTransient, type RedisConnection, RedisError } from '../../../journal/redis/redis-connection.ts';
 import { toText } from '../../../journal/redis/replies.ts';
 import type { RunKeys } from './run-keys.ts';
-import { SCRIPTS } from './run-scripts.ts';
+import { REACHED, scriptNames, SCRIPTS } from './run-scripts.ts';
 import { now, type Stalls } from './stalls.ts';
 
 const MAX_RECONNECT_DELAY_MS = 500; // below the shortest sensible lease: producers must renew before any process judges a lease
 const MAX_VOUCHED_DELAY_MS = 1_000;
+const MAX_LOADING_MS = 3_600_000; // a Redis that was started longer ago than this has loaded its data
 
 /** Opens the connections when they are needed. */
 export class CommandConnections {
@@ -57,10 +58,10 @@ export class CommandConnections {
       if (!(cause instanceof RedisError) || cause.code !== 'CROSSSLOT') throw error;
       this.#isCluster = true; // one command that names a key of each bucket: this needs no permission beyond that for the keys
     }
-    const uptime = await uptimeOf(first);
+    const reachable = await first.run((connection) => this.#reachableMs(connection));
     const took = performance.now() - since.monotonic;
-    // Has Redis been up for long, and was it reachable at once? Then producers have been able to renew.
-    this.#stalls.onOpened(took > MAX_VOUCHED_DELAY_MS ? 0 : uptime);
+    // Have processes reached Redis for long, and was it reachable at once? Then producers have been able to renew.
+    this.#stalls.onOpened(took > MAX_VOUCHED_DELAY_MS ? 0 : reachable);
   }
 
   /** Returns the connection for the keys of a bucket. */
@@ -83,8 +84,11 @@ export class CommandConnections {
       this.#keys.probes()[bucket]!,
       { owner: 'redisRuns', scripts: SCRIPTS, waitMs: Infinity, maxDelayMs: MAX_RECONNECT_DELAY_MS },
       {
-        onConnected: () => {
-          if (wasConnected) this.#stalls.onReconnect();
+        onConnected: (open) => {
+          if (wasConnected) {
+            this.#stalls.onReconnect();
+            if (bucket === 0) this.#reachableMs(open).catch(() => {}); // for the processes that start from now on
+          }
           wasConnected = true;
           this.#onStatus(part, true);
         },
@@ -98,15 +102,25 @@ export class CommandConnections {
     if (this.#closed) connection.close(this.#closed);
     return connection;
   }
-}
 
-/** Returns for how many milliseconds Redis has been running; 0 if it does not answer that, as with some ACLs. */
-async function uptimeOf(connection: CommandConnection): Promise<number> {
-  try {
-    const [reply] = await connection.query([['INFO', 'server']]);
-    const seconds = Number(/^uptime_in_seconds:(\d+)/m.exec(toText(reply))?.[1] ?? 0);
-    return Math.max(0, seconds - 1) * 1000; // Redis subtracts whole seconds, so it may return up to one too many
-  } catch {
-    return 0;
+  /**
+   * Returns for how many milliseconds processes have been able to reach Redis since it was started; 0 if that is unknown, as with
+   * some ACLs. Redis' own uptime counts from before it loads its data, and nobody can renew while it loads. (Tried: a process that
+   * started just then ended all runs, before their producers had connected again.) So the first process notes in Redis when it came.
+   */
+  async #reachableMs(connection: RedisConnection): Promise<number> {
+    try {
+      const info = toText(await connection.command(['INFO', 'server']));
+      const id = /^run_id:(\w+)/m.exec(info)?.[1];
+      const uptime = Number(/^uptime_in_seconds:(\d+)/m.exec(info)?.[1] ?? 0) * 1000;
+      if (id === undefined) return 0;
+      if (uptime > MAX_LOADING_MS) return uptime - MAX_LOADING_MS;
+      const script = scriptNames().get(REACHED)!;
+      const reply = await connection.command(['EVALSHA', script, '1', this.#keys.uptime(), id, String(MAX_LOADING_MS)]);
+      return Number(reply);
+    } catch (error) {
+      if (isTransient(error)) throw error;
+      return 0;
+    }
   }
 }

@@ -161,16 +161,21 @@ class RedisRuns implements RunStore {
     const { keys, commands, run } = own;
     const wake = `${this.#home.bucket}:${this.#home.name}`;
     let previous: RunKey | undefined;
-    for (let mayEnd = false; ;) {
+    /** The lease of the previous generation, once it has expired undisturbed. */
+    let expiredLease = Infinity;
+    for (;;) {
       const old = previous && this.#keys.of(previous);
-      const since = now();
-      const reply = await commands.run((connection) => {
+      let since = now();
+      const [reply, time] = await commands.run((connection) => {
+        since = now();
         own.connection = connection;
         const allKeys = [keys.newest, keys.meta, keys.log, ...(old ? [old.meta, old.log] : [])];
-        const values = [generation, lease, keep, again, wake, previous?.generation ?? '', mayEnd ? 1 : 0];
-        return connection.command(this.#script(BEGIN, allKeys, values));
+        // Judged for each connection: if this one is lost, the previous generation may be renewed first on the next one.
+        const mayEnd = this.#stalls.graceOf(expiredLease) === 0 && expiredLease !== Infinity ? 1 : 0;
+        const values = [generation, lease, keep, again, wake, previous?.generation ?? '', mayEnd];
+        return Promise.all([connection.command(this.#script(BEGIN, allKeys, values)), connection.command(['TIME'])]);
       });
-      this.#stalls.onReply(since);
+      this.#stalls.onReply(commands, since, parseTime(time));
       const [what, value] = toList(reply);
       const outcome = toText(what);
       if (outcome === 'previous') {
@@ -186,7 +191,7 @@ class RedisRuns implements RunStore {
       if (outcome === 'started') return { started: true, state: toState(run, record) };
       this.#noteLease(record.lease);
       const grace = outcome === 'expired' ? this.#stalls.graceOf(record.lease) : 0;
-      if (outcome === 'expired' && grace === 0) mayEnd = true;
+      if (outcome === 'expired' && grace === 0) expiredLease = record.lease;
       else return { started: false, state: toState(previous!, record, grace || Math.max(record.left, 1)) };
     }
   }
@@ -392,11 +397,15 @@ class RedisRuns implements RunStore {
     return ['EVALSHA', this.#names.get(script)!, String(keys.length), ...keys, ...texts];
   }
 
-  /** Sends one command, and measures how long Redis takes to reply: a late reply is a sign that producers could not renew either. */
+  /** Sends one command, and measures when Redis executes it: if late, this is a sign that producers could not renew either. */
   async #ask(bucket: number, command: readonly Arg[]): Promise<unknown> {
-    const since = now();
-    const [reply] = await this.#connections.of(bucket).query([command]);
-    this.#stalls.onReply(since);
+    let since = now();
+    const commands = this.#connections.of(bucket);
+    const [reply, time] = await commands.run((connection) => {
+      since = now(); // of this attempt: the time without a connection counts as a reconnect
+      return Promise.all([connection.command(command), connection.command(['TIME'])]);
+    });
+    this.#stalls.onReply(commands, since, parseTime(time));
     return reply;
   }
 
@@ -533,6 +542,12 @@ class RedisRuns implements RunStore {
     this.#isUp = isUp;
     this.#listener?.onStatus?.(isUp, error);
   }
+}
+
+/** Returns the milliseconds of a reply to TIME. */
+function parseTime(reply: unknown): number {
+  const [seconds, micros] = toList(reply).map(toText);
+  return Number(seconds) * 1000 + Number(micros) / 1000;
 }
 
 function nameOf({ id, generation }: RunKey): string {

@@ -49,6 +49,11 @@ export class RunKeys {
     return `${this.#tags[bucket]}:wake:${name}`;
   }
 
+  /** Returns the key that notes since when this Redis has been in use. */
+  uptime(): string {
+    return `${this.#tags[0]}:uptime`;
+  }
+
   /** Returns one key of each bucket. No data is stored there. */
   probes(): string[] {
     return this.#tags.map((tag) => `${tag}:probe`);

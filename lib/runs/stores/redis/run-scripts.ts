@@ -164,7 +164,20 @@ for _, meta in ipairs(KEYS) do
 end
 `;
 
-export const SCRIPTS: readonly string[] = [BEGIN, APPEND, END, RENEW, STATE, STOP, NOTE_READERS];
+/**
+ * Notes that a process has reached this Redis. KEYS: uptime. ARGV: the id that Redis has had since it was started, milliseconds that
+ * the key is kept. Returns for how many milliseconds processes have reached it.
+ */
+export const REACHED = `${FUNCTIONS}
+local now = clock()
+local m = redis.call('HMGET', KEYS[1], 'server', 'since')
+if m[1] == ARGV[1] then return math.max(0, now - m[2]) end
+redis.call('HSET', KEYS[1], 'server', ARGV[1], 'since', whole(now))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 0
+`;
+
+export const SCRIPTS: readonly string[] = [BEGIN, APPEND, END, RENEW, STATE, STOP, NOTE_READERS, REACHED];
 
 /** Returns the names of the scripts for EVALSHA. */
 export function scriptNames(): ReadonlyMap<string, string> {
