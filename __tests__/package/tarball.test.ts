@@ -310,6 +310,9 @@ type Token = { token: string };
 export const chat: RunsRouter<Token> = runs<Token>(async function* ({ id, signal }, req) {
   if (!signal.aborted) yield { token: id + String(req.body) };
 }, { id: (req) => String(req.headers['x-id']), store: memoryRuns(), wire: eventWire(), onError: console.error });
+const unset: number | undefined = Math.random() > 2 ? 1 : undefined;
+export const defaults = sse({ retry: unset, limits: { connections: unset }, snapshot: undefined, onError: undefined });
+app.use('/defaults', runs(() => ['x'], { keep: unset, store: undefined }));
 // @ts-expect-error: a chunk is a token
 app.use('/words', runs<Token>(async function* () { yield { word: 'x' }; }));
 app.use('/chat', chat);

@@ -131,5 +131,5 @@ export interface BroadcastOptions {
    * in LMDB remember a key as long as its entry, the journal in Redis for its `keyAge`.
    * @defaultValue none: every broadcast is stored
    */
-  key?: string;
+  key?: string | undefined;
 }

@@ -45,33 +45,33 @@ export type StreamEvent<E extends EventMap = AnyEvents> = {
 
 export interface ConnectOptions {
   /** Shares one stream between all tabs: `shared({ key })` of `sse-router/client/tabs`. */
-  tabs?: Tabs;
+  tabs?: Tabs | undefined;
   /** The headers of the request. The client calls a function at every connect, so a token is never stale. */
-  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
+  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | undefined;
   /** @defaultValue `'same-origin'` */
-  credentials?: RequestCredentials;
+  credentials?: RequestCredentials | undefined;
   /** A POST is never repeated automatically, and cannot be shared by tabs. @defaultValue `'GET'` */
-  method?: 'GET' | 'POST';
+  method?: 'GET' | 'POST' | undefined;
   /** The body of a POST. */
-  body?: BodyInit;
+  body?: BodyInit | undefined;
   /** The stream begins after this position: the router's `position`, which the server embedded in the page. */
-  from?: string;
+  from?: string | undefined;
   /**
    * Turns the text of an event into its data. By default, text that begins with `{` or `[` is read as JSON, and all other text
    * stays as it is: as JSON, the token `" 12"` would become the number 12.
    */
-  parse?: (data: string, event: string) => unknown;
+  parse?: ((data: string, event: string) => unknown) | undefined;
   /**
    * After this many ms without a byte, the client treats the connection as lost. Applies to an open stream only after a
    * comment, as a server without heartbeats may be quiet for long. @defaultValue `45_000`
    */
-  silence?: number | false;
+  silence?: number | false | undefined;
   /** The delay before a retry, in ms, if the server sends none. @defaultValue `{ min: 1_000, max: 30_000 }` */
-  retry?: { min: number; max: number };
+  retry?: { min: number; max: number } | undefined;
   /** Closes the stream when it aborts. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Replaces `fetch`. With `tabs`, it selects Web Locks, as a function cannot be passed to a worker. */
-  fetch?: typeof fetch;
+  fetch?: typeof fetch | undefined;
 }
 
 /** A stream of events. It opens with its first listener or iterator. */

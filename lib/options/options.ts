@@ -38,12 +38,12 @@ export interface Limits {
    * The largest number of connections, those that are still connecting included: an integer from 1 to 2147483647, or `Infinity`.
    * @defaultValue none
    */
-  connections?: number;
+  connections?: number | undefined;
   /**
    * The largest number of connections per client: an integer from 1 to 2147483647, or `Infinity`.
    * @defaultValue none
    */
-  perClient?: number;
+  perClient?: number | undefined;
   /**
    * Returns the key under which a request is counted for `perClient`. If it throws, or returns neither a string nor a number, the
    * error goes to Express.
@@ -51,14 +51,14 @@ export interface Limits {
    * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
    * socket, is not counted, and the process emits one warning (`SSE_CLIENT_UNKNOWN`)
    */
-  clientKey?: (req: Request) => string;
+  clientKey?: ((req: Request) => string) | undefined;
   /**
    * How a request over the limit is answered. `'retry'`: 200 with an empty stream and a random `retry`, because a browser gives up
    * for ever after any other status. `'reject'`: 503 (429 for `perClient`) with a random `Retry-After`, for clients that are not
    * browsers. A POST always gets such a status.
    * @defaultValue `'retry'`
    */
-  whenFull?: 'retry' | 'reject';
+  whenFull?: 'retry' | 'reject' | undefined;
 }
 
 /**
@@ -80,7 +80,7 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
    * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
    * @defaultValue none
    */
-  headers?: HeaderValues | ((req: Request) => HeaderValues);
+  headers?: HeaderValues | ((req: Request) => HeaderValues) | undefined;
   /**
    * The options of the `cors` package. `true` allows every origin, without credentials. With an origin that is a string, a list, a
    * pattern or a function, a request of another origin is answered 403 before the handler runs; the router's own origin passes.
@@ -88,12 +88,12 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
    * @defaultValue `false`
    * @see https://www.npmjs.com/package/cors
    */
-  cors?: boolean | CorsOptions;
+  cors?: boolean | CorsOptions | undefined;
   /**
    * The methods that open a stream. HEAD (with GET) and OPTIONS are always answered, any other method with 405.
    * @defaultValue `['GET']`
    */
-  methods?: readonly ('GET' | 'POST')[];
+  methods?: readonly ('GET' | 'POST')[] | undefined;
   /**
    * Whether the router may send events of its own: `checkpoint`, `reset`, `end`, and the ids of broadcasts. `false` is for clients
    * that understand only their own protocol. The router itself then writes only `:` and `retry:`, every event name is allowed, and
@@ -101,45 +101,45 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
    * with a broken connection.
    * @defaultValue whether GET is among `methods`
    */
-  controlEvents?: boolean;
+  controlEvents?: boolean | undefined;
   /**
    * The milliseconds that a client waits before it reconnects: an integer from 1 to 2147483647, or a range, from which each
    * connection gets its own value. `false` sends none, so that the client decides.
    * @defaultValue `{ min: 2000, max: 5000 }`
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-reconnection-time
    */
-  retry?: number | DelayRange | false;
+  retry?: number | DelayRange | false | undefined;
   /**
    * The milliseconds of silence after which the router sends a comment: an integer from 1 to 2147483647. After the same time a
    * stream opens although its handler is still running. `false`: never, and proxies then close quiet streams.
    * @defaultValue 15000
    * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
    */
-  heartbeat?: number | false;
+  heartbeat?: number | false | undefined;
   /**
    * What clients can be resumed from: limits of the log in memory, another {@link Journal}, or `false`. With `false` nothing is
    * resumed by the router, and the ids of events are the application's own.
    * @defaultValue 1024 entries, 5 minutes, 16 MiB
    */
-  history?: false | MemoryJournalOptions | Journal;
+  history?: false | MemoryJournalOptions | Journal | undefined;
   /**
    * Returns the state for a client that is new or cannot be resumed. It is called at an exact position of the log: everything that
    * is broadcast later follows the state. If it throws or rejects, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
-  snapshot?: (conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>;
+  snapshot?: ((conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>) | undefined;
   /**
    * The bytes of its own pushes that one slow connection may have pending from earlier ticks: an integer from 1 to 2147483647. A
    * push with more than this pending closes the connection with the reason `slow`.
    * @defaultValue 1048576
    */
-  maxBuffered?: number;
+  maxBuffered?: number | undefined;
   /**
    * The milliseconds for which a socket may accept no byte while data is pending: an integer from 1 to 2147483647. Then the
    * connection closes with the reason `slow`, and its client reconnects.
    * @defaultValue 30000
    */
-  slowTimeout?: number;
+  slowTimeout?: number | undefined;
   /**
    * The milliseconds after which a stream closes with the reason `expired`: an integer from 1 to 2147483647, or a range, from which
    * each connection gets its own value. `false`: never. A function returns the milliseconds for one request, for example the
@@ -150,7 +150,7 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
    * maxAge: (req, res) => res.locals.token.exp * 1000 - Date.now()
    * ```
    */
-  maxAge?: number | DelayRange | false | ((req: Request, res: Response) => number | false);
+  maxAge?: number | DelayRange | false | ((req: Request, res: Response) => number | false) | undefined;
   /**
    * Checks the permission of each open connection again, about every `every` milliseconds (an integer from 1 to 2147483647). One
    * timer spreads the checks evenly, and at most 64 run at the same time. If `check` returns or resolves with false, the connection
@@ -158,32 +158,34 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
    * reason `error`, and the error goes to `onError`.
    * @defaultValue none
    */
-  recheck?: {
-    every: number;
-    check: (conn: Connection<E, S>) => boolean | Promise<boolean>;
-  };
+  recheck?:
+    | {
+        every: number;
+        check: (conn: Connection<E, S>) => boolean | Promise<boolean>;
+      }
+    | undefined;
   /**
    * How many connections may be open at the same time.
    * @defaultValue no limits
    */
-  limits?: Limits;
+  limits?: Limits | undefined;
   /**
    * Whether the stream is compressed for clients that accept gzip. Each broadcast is compressed once, however many connections it
    * goes to. `true` needs Node.js 20.15 or 22.2 or later.
    * @defaultValue `false`
    */
-  compress?: boolean;
+  compress?: boolean | undefined;
   /**
    * Turns the `data` of a message into text. Bare strings, such as pushed lines and `broadcast('text')`, are not passed to it.
    * @defaultValue strings as they are, everything else as JSON
    */
-  serialize?: Serialize;
+  serialize?: Serialize | undefined;
   /**
    * Called once for each error that no caller can catch: the journal's, and what a handler or a snapshot throws after the opening.
    * The text of an error is never sent to a client.
    * @defaultValue a warning of the process
    */
-  onError?: (error: unknown, conn?: Connection<E, S>) => void;
+  onError?: ((error: unknown, conn?: Connection<E, S>) => void) | undefined;
 }
 
 /** The checked options, with every default filled in. */

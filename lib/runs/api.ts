@@ -56,25 +56,25 @@ export interface RunsOptions<C> extends Pick<
   'cors' | 'headers' | 'heartbeat' | 'limits' | 'compress' | 'maxAge' | 'slowTimeout' | 'onError'
 > {
   /** The id of the run that a POST starts: 1 to 256 characters. @defaultValue a random UUID */
-  id?: (req: Request) => string;
+  id?: ((req: Request) => string) | undefined;
   /** The effect of a POST while a run with this id is running. @defaultValue `'join'`; `'replace'` with `uiMessages()` */
-  again?: 'join' | 'reject' | 'replace';
+  again?: 'join' | 'reject' | 'replace' | undefined;
   /** Whether this request may start, read or stop this run; false: 403. @defaultValue every request may */
-  allow?: (req: Request, id: string, what: 'start' | 'read' | 'stop') => boolean | Promise<boolean>;
+  allow?: ((req: Request, id: string, what: 'start' | 'read' | 'stop') => boolean | Promise<boolean>) | undefined;
   /** @defaultValue memoryRuns() */
-  store?: RunStore;
+  store?: RunStore | undefined;
   /** The milliseconds that an ended run stays readable. @defaultValue 600000 */
-  keep?: number;
+  keep?: number | undefined;
   /** The bytes that one run may have; a run that exceeds it fails. 64 bytes per chunk are added. @defaultValue 8388608 */
-  maxBytes?: number;
+  maxBytes?: number | undefined;
   /** The milliseconds after which a run is `lost` if its process has ended without ending it. @defaultValue 10000 */
-  lease?: number;
+  lease?: number | undefined;
   /** The minimum time between two appends, in milliseconds; after a pause, a chunk is appended at once. @defaultValue 20 */
-  batch?: number;
+  batch?: number | undefined;
   /** The milliseconds without any reader after which the run is stopped. @defaultValue false */
-  stopUnread?: number | false;
+  stopUnread?: number | false | undefined;
   /** @defaultValue events() */
-  wire?: Wire<C>;
+  wire?: Wire<C> | undefined;
 }
 
 /** Counters since the router was made, and gauges of the present state. Those of the connections are the same as of `sse()`. */
