@@ -5,6 +5,7 @@ import { scenarios } from './scenarios/index.mjs';
 
 export const usage = `npm run bench -- [flags]
 npm run bench -- clients [words of a behaviour]     compares the browser client with others, in Chromium
+npm run bench -- runs                               compares runs with other packages for answers that are resumed
 
   --scenario a,b      ${scenarios.map(({ name }) => name).join(', ')} (default: all)
   --peers a,b         ours, net, joined, socket, http, express, better-sse, express-sse, sse-channel; of machines ${Object.keys(journals).join(', ')}

@@ -61,6 +61,12 @@ export class Child {
     if (this.#process.connected) this.#process.send({ name, args });
   }
 
+  /** Sends SIGKILL. Resolves when the process has ended. */
+  kill() {
+    this.#process.kill('SIGKILL');
+    return this.#ended;
+  }
+
   async end() {
     // Node writes the CPU profile only if the process exits by itself.
     this.notify('exit');

@@ -17,6 +17,13 @@ if (process.argv[2] === 'clients') {
   await import('./scenarios/clients/run.mjs');
 }
 
+if (process.argv[2] === 'runs') {
+  // The comparison of runs has rows of its own, because its peers have no broadcast.
+  install(['assistant-stream', 'resumable-stream']);
+  build();
+  await import('./scenarios/runs/run.mjs');
+}
+
 const flags = readFlags(process.argv.slice(2));
 if (flags.help) {
   console.log(usage);

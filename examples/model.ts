@@ -31,7 +31,7 @@ async function paragraphFor(prompt: string): Promise<string> {
   return best(prompt, text.split(/\n{2,}/)) ?? text;
 }
 
-/** Returns a section of a page: for answers that take several seconds. */
+/** Returns a section of a page that is neither short nor long: for answers that take several seconds. */
 async function sectionFor(prompt: string): Promise<string> {
   const docs = new URL('../docs/', import.meta.url);
   const pages = (await readdir(docs)).filter((file) => file.endsWith('.md'));
@@ -40,7 +40,7 @@ async function sectionFor(prompt: string): Promise<string> {
   return (
     best(
       prompt,
-      sections.filter((section) => section.length > 800),
+      sections.filter(({ length }) => length > 800 && length < 2500),
     ) ?? ''
   );
 }

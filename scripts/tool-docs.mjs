@@ -75,7 +75,7 @@ ${[
   ['State, then its changes, without a gap', 'snapshot.ts', 'docs'],
   ['Typed events', 'typed-events.ts', 'readme'],
   ['Tokens of a language model', 'token-stream.ts', 'docs'],
-  ['Answers that survive a reload and a deploy', 'runs.ts', 'docs'],
+  ['Answers that survive a reload', 'runs.ts', 'docs'],
   ['Shutdown', 'graceful-shutdown.ts', 'docs'],
 ]
   .map(([title, file, region]) => `${title && `### ${title}\n\n`}\`\`\`ts\n${programOf(file, region)}\n\`\`\``)

@@ -183,6 +183,17 @@ test('the channels of a broadcast must not be undefined', () => {
   });
 });
 
+test('an event map checks the snapshot of a router without a handler, whatever its parameters', () => {
+  const routers = [
+    () => sse<Events>({ snapshot: () => ({ event: 'tick', data: 1 }) }),
+    () => sse<Events>({ snapshot: (conn) => ({ event: 'tick', data: conn.channels.size }) }),
+    () => sse<Events>({ snapshot: () => [{ event: 'tick', data: 1 }], history: false }),
+    // @ts-expect-error: the payload of a tick is a number
+    () => sse<Events>({ snapshot: () => ({ event: 'tick', data: 'one' }) }),
+  ];
+  expect(routers).toHaveLength(4);
+});
+
 test('an event map checks snapshots', () => {
   const valid: SseOptions<Events>[] = [
     { snapshot: () => ({ event: 'tick', data: 1 }) },

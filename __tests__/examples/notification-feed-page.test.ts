@@ -27,7 +27,7 @@ afterAll(() => browser?.close());
 beforeEach(async () => {
   complaints = [];
   folder = mkdtempSync(join(tmpdir(), 'feed-'));
-  server = await start('notification-feed/server.ts', { WATCH: folder, ABSENCE: '500' });
+  server = await start('notification-feed/server.ts', { WATCH: folder, ABSENCE: '1500' });
   elsewhere = (await server.prints(/another origin: (\S+)/))[1]!;
   context = await browser.newContext();
 });
@@ -92,10 +92,10 @@ test('a tab that is opened later shows what the others show, and all are resumed
   const late = await tab(server.url);
   await has(late, 'before');
   await late.locator('#readers', { hasText: /^1$/ }).waitFor();
-  await late.click('#hang-up');
-  await Promise.all([first, late].map((page) => page.waitForSelector('body[data-state=reconnecting]')));
   const other = await tab(elsewhere);
   await other.fill('#text', 'meanwhile');
+  await late.click('#hang-up');
+  await Promise.all([first, late].map((page) => page.waitForSelector('body[data-state=reconnecting]')));
   await other.press('#text', 'Enter');
   await Promise.all(
     [first, late].map((page) => page.locator('#feed li[data-missed]', { hasText: 'meanwhile' }).waitFor()),

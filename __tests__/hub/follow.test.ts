@@ -78,6 +78,20 @@ test('continues after a position, waits for new events, and ends by abort, by re
   expect(await closing).toEqual({ done: true, value: undefined });
 });
 
+test('return() ends it at once although a next() waits, and leaves no listener on the signal of the application', async () => {
+  const events = router();
+  const { signal } = new AbortController();
+  const removed = jest.spyOn(signal, 'removeEventListener');
+  const iterator = events.follow({ signal });
+  const waiting = iterator.next();
+  await tick();
+  expect(await iterator.return!()).toEqual({ done: true, value: undefined });
+  expect(await waiting).toEqual({ done: true, value: undefined });
+  expect(removed).toHaveBeenCalledWith('abort', expect.any(Function));
+  await events.broadcast('later');
+  expect(await iterator.next()).toEqual({ done: true, value: undefined });
+});
+
 test('yields a reset if its position is not in the log, and continues at the head', async () => {
   const events = router({ history: { size: 3 } });
   const old = await events.broadcast('0');

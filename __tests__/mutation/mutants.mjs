@@ -142,7 +142,7 @@ export const mutants = [
   {
     name: 'a lost entry that an earlier connection may have delivered causes no reset',
     file: 'connection/resume.ts',
-    from: "if (broughtId(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';",
+    from: "if (hasIdOfThisLog(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';",
     to: '',
   },
   {
@@ -331,7 +331,7 @@ export const mutants = [
   {
     name: 'an end does not wait for a connection that reads the log',
     file: 'connection/server-connection.ts',
-    from: '(this.preamblePending || isInLog(this));',
+    from: '(this.preamblePending || readsFromLog(this));',
     to: 'this.preamblePending;',
     test: RESUME,
     part: 'ends during its replay',
@@ -404,7 +404,7 @@ export const mutants = [
     name: 'a foreign id counts as no id',
     file: 'connection/server-connection.ts',
     from: "if (this.clientId !== '' && getsPositions(this)) {",
-    to: 'if (broughtId(this) && getsPositions(this)) {',
+    to: 'if (hasIdOfThisLog(this) && getsPositions(this)) {',
   },
   {
     name: 'an end event follows an answer that is cut short',

@@ -34,6 +34,9 @@ test.each([
 
 test.each([
   ['a string with a CR', 'a\rb\r\nc', 'data: a\ndata: b\ndata: c\n\n'],
+  ['a string with half a character', 'a\ud83d', 'data: a\ufffd\n\n'],
+  ['a message whose data has half a character', { event: 'x', data: '\ude00' }, 'event: x\ndata: \ufffd\n\n'],
+  ['a message whose name has half a character', { event: '\ud83d', data: 'y' }, 'event: \ufffd\ndata: y\n\n'],
   ['a message without a name', { data: { t: 1 } }, 'data: {"t":1}\n\n'],
   ['a message with a delay', { event: 'x', data: 1, retry: 5 }, 'event: x\nretry: 5\ndata: 1\n\n'],
   ['a message with an empty name', { event: '', data: 1 }, 'data: 1\n\n'],

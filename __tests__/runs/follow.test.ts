@@ -120,6 +120,16 @@ test('ends without an end when its signal aborts, and counts as no reader then',
   expect(await all(one.hub.follow('a', { signal: controller.signal }))).toEqual([]);
 });
 
+test('return() ends it at once although a next() waits', async () => {
+  const one = hubOn();
+  await begun(one, 'a');
+  const iterator = one.hub.follow('a');
+  const waiting = iterator.next();
+  await settle();
+  expect(await iterator.return!()).toEqual({ done: true, value: undefined });
+  expect(await waiting).toEqual({ done: true, value: undefined });
+});
+
 test('a consumer that breaks off is no reader any more', async () => {
   const logs = new MemoryRunLogs();
   const [one, other] = [hubOn(logs), hubOn(logs)];
@@ -146,4 +156,44 @@ test.each([
 ])('throws at once for the id %j and the options %j', (id, options, code) => {
   const { hub } = hubOn();
   expect(codeOf(() => hub.follow(id as string, options as object))).toBe(code);
+});
+
+test('return() ends an iteration that waits for the next step', async () => {
+  const one = hubOn();
+  const { script, feed } = await begun(one, 'a');
+  const iterator = one.hub.follow('a');
+  script.yield('x');
+  expect((await iterator.next()).value).toMatchObject({ chunk: 'x' });
+  const next = iterator.next();
+  await settle();
+  const returned = iterator.return!();
+  expect(await Promise.race([next, settle()])).toEqual({ done: true, value: undefined });
+  expect(await returned).toEqual({ done: true, value: undefined });
+  expect(feed.ended).toBeUndefined();
+});
+
+test('close() ends the iterations over the runs of other processes', async () => {
+  const logs = new MemoryRunLogs();
+  const [one, other] = [hubOn(logs), hubOn(logs)];
+  const { script } = await begun(one, 'a');
+  const iterator = other.hub.follow('a');
+  script.yield('x');
+  expect((await iterator.next()).value).toMatchObject({ chunk: 'x' });
+  const next = iterator.next();
+  await settle();
+  await other.hub.close();
+  expect(await Promise.race([next, settle()])).toEqual({ done: true, value: undefined });
+});
+
+test('a position beyond the log is that of its newest chunk', async () => {
+  const one = hubOn();
+  const { script, state } = await begun(one, 'a');
+  script.yield('x');
+  await settle();
+  const iterator = one.hub.follow('a', { after: `a~${state.generation}~9999` });
+  const next = iterator.next();
+  await settle();
+  script.yield('y');
+  expect((await next).value).toMatchObject({ id: `a~${state.generation}~2`, chunk: 'y' });
+  await iterator.return!();
 });

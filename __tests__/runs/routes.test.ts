@@ -735,6 +735,12 @@ describe('the stream', () => {
     expect(dataOf(again.events)).toEqual(['a']);
   });
 
+  test('of a wire without an end is answered 204 if the generation is not kept: its client does not try for ever', async () => {
+    const wire: Wire<string> = { message: (chunk) => chunk, control: true };
+    const { ask } = await site({ wire });
+    expect((await ask('/r', { headers: { 'last-event-id': 'r~gone~1' } })).status).toBe(204);
+  });
+
   test('silence is ended by heartbeats', async () => {
     const { post } = await site({ heartbeat: 20 });
     const stream = await post('r');
@@ -798,6 +804,7 @@ describe('a POST that is sent again', () => {
     const id = (await first.next()).id!;
     await first.cut();
     const again = await post('r', { lastEventId: id });
+    expect(again.headers).toMatchObject({ 'x-run-id': 'r', location: './chat/r' });
     models.last.finish();
     await again.body();
     expect(dataOf(again.events)).toEqual(['b', 'done']);

@@ -5,7 +5,7 @@
 
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { insertId, MAX_ID_LENGTH, resetEvent } from '../wire/event-stream.ts';
-import { wants } from '../fanout/packet-receiver.ts';
+import { receives } from '../fanout/packet-receiver.ts';
 import type { ConnectionState } from './state.ts';
 
 // oxlint-disable-next-line no-control-regex -- these are the characters that it finds
@@ -19,12 +19,12 @@ export function locate({ host }: ConnectionState, id: string): number | 'older' 
 }
 
 /** Whether the cursor is an id of the log and not a number of the ring: the replayer holds the connection, or will. */
-export function isInLog({ source }: ConnectionState): boolean {
+export function readsFromLog({ source }: ConnectionState): boolean {
   return source === 'ahead' || source === 'queued' || source === 'replaying' || source === 'paused';
 }
 
 /** Whether the client brought an id that this journal may have issued. Any other id is foreign. */
-export function broughtId({ clientId, host }: ConnectionState): boolean {
+export function hasIdOfThisLog({ clientId, host }: ConnectionState): boolean {
   if (clientId === '' || clientId.length > MAX_ID_LENGTH) return false;
   return host.settings.sendsPositions && host.journal.isId(clientId);
 }
@@ -76,13 +76,13 @@ export function rewind(connection: ConnectionState, n: number, removed: readonly
   const { host, membership, cursor, cursorId } = connection;
   const { ring, journal } = host;
   const common = ring.idAt(n) as string;
-  if (isInLog(connection)) {
+  if (readsFromLog(connection)) {
     // The scan may have passed the end of the shortened log before this process noticed it. New entries there seemed older than a join.
     return membership !== undefined && journal.compare(cursorId, common) > 0 ? 'reset' : 'relocate';
   }
   if (cursor <= n) return 'unaffected';
   if (connection.preamblePending || connection.channelsChangedAt > n) return 'reset';
   // An earlier connection of the client, which may have joined other channels, may have delivered every entry up to its id.
-  if (broughtId(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';
-  return removed.slice(0, cursor - n).some((entry) => wants(connection, entry)) ? 'reset' : 'checkpoint';
+  if (hasIdOfThisLog(connection) && journal.compare(connection.clientId, common) > 0) return 'reset';
+  return removed.slice(0, cursor - n).some((entry) => receives(connection, entry)) ? 'reset' : 'checkpoint';
 }

@@ -54,7 +54,7 @@ import {
 import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
 import { pipeSource } from './push-source.ts';
-import { broughtId, foreignId, getsPositions, isInLog, locate, preamble, rewind } from './resume.ts';
+import { hasIdOfThisLog, foreignId, getsPositions, readsFromLog, locate, preamble, rewind } from './resume.ts';
 import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
 const NO_CHANNELS: ReadonlySet<string> = new ReadOnlySet<string>();
@@ -285,7 +285,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (!settings.resumable) this.cursor = Math.max(this.cursor, ring.firstInLog - 1);
     if (this.clientId !== '' && getsPositions(this)) {
       this.preamblePending = true;
-      if (broughtId(this)) this.resumeAfter(this.clientId);
+      if (hasIdOfThisLog(this)) this.resumeAfter(this.clientId);
       else this.reset('unknown', foreignId(this)); // a foreign id: of another library, another journal, or mangled
     } else if (settings.snapshot !== undefined) this.#startAtHead(undefined, '');
     else if (getsPositions(this)) this.#writePreamble((pushed) => insertId(pushed, this.cursorId));
@@ -359,7 +359,7 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   /** The journal has restarted: the ring is new, and no entry of the previous ring is known to be in the log. */
   onJournalRestart(reason: ResetReason): void {
-    if (!isInLog(this) || (reason !== 'lost' && this.membership !== undefined)) return this.reset(reason);
+    if (!readsFromLog(this) || (reason !== 'lost' && this.membership !== undefined)) return this.reset(reason);
     if (this.source === 'paused') return; // it looks its id up when it has drained
     this.host.replayer.remove(this);
     this.resumeAfter(this.cursorId); // the connection was not in the ring: its id may be in the log as it is now
@@ -375,7 +375,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     if (this.lifecycle === 'closed') return;
     const effect = rewind(this, n, removed);
     if (effect === 'unaffected') return;
-    if (isInLog(this)) {
+    if (readsFromLog(this)) {
       if (effect === 'reset') return this.reset('diverged');
       if (this.source === 'paused') return; // it looks its id up when it has drained
       this.host.replayer.remove(this);
@@ -680,7 +680,7 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   /** Whether every entry up to the head has been written. */
   get #isAtHead(): boolean {
-    return !this.preamblePending && !isInLog(this) && positionOf(this) >= this.host.ring.head;
+    return !this.preamblePending && !readsFromLog(this) && positionOf(this) >= this.host.ring.head;
   }
 
   /** Ends the response of a closing connection without the entries that are due: the journal has restarted. */
@@ -775,7 +775,7 @@ export class ServerConnection extends ConnectionState implements Connection {
       this.#advance(writeDue(this));
       if (this.#hasEnded) return true; // its cursor was overrun
       if (this.source === 'ring' && !this.preamblePending) closing.isWaiting = !force && this.cursor < closing.limit;
-      else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || isInLog(this));
+      else closing.isWaiting = !force && closing.isFinal && (this.preamblePending || readsFromLog(this));
       if (closing.isWaiting) return false;
       writeRest(this);
       // An answer that is not complete must not look complete: without its `end` event, the client reconnects for the rest.

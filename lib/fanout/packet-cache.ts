@@ -1,12 +1,12 @@
 /*
- * Builds the packets for ranges of the ring, and caches them. Connections that want the same entries of a range share one packet.
+ * Builds the packets for ranges of the ring, and caches them. Connections that receive the same entries of a range share one packet.
  *
  * Invariant: the same entries are joined once, however many connections receive them.
  */
 
 import type { Entry } from '../journal/journal.ts';
 import { isEvent, Packet } from '../wire/packet.ts';
-import { type PacketReceiver, wants } from './packet-receiver.ts';
+import { type PacketReceiver, receives } from './packet-receiver.ts';
 import type { Ring } from './ring.ts';
 
 /** Packets are kept for a while, because clients reconnect in large groups and with the same id. */
@@ -55,10 +55,10 @@ export class PacketCache {
     const entries = this.entries(from, to);
     let selection = '';
     if (!this.#isForAll) {
-      // Receivers that want the same entries share a packet, whichever channels they have joined.
+      // Receivers that receive the same entries share a packet, whichever channels they have joined.
       const { group, membership } = receiver;
       const cached = membership === undefined ? this.#selections.get(group) : undefined;
-      selection = cached ?? entries.map((entry) => (wants(receiver, entry) ? '1' : '0')).join('');
+      selection = cached ?? entries.map((entry) => (receives(receiver, entry) ? '1' : '0')).join('');
       if (cached === undefined && membership === undefined) this.#selections.set(group, selection);
       if (!selection.includes('1')) return undefined;
     }
@@ -66,10 +66,10 @@ export class PacketCache {
     const key = `${from} ${to} ${withIds} ${selection}`;
     let packet = this.#packets.get(key);
     if (packet === undefined) {
-      const isWanted = (index: number): boolean => selection === '' || selection[index] === '1';
-      const lastIndex = entries.findLastIndex((entry, index) => isWanted(index) && isEvent(entry));
-      const wanted = entries.filter((_, index) => isWanted(index));
-      packet = Packet.fromEntries(wanted, withIds, lastIndex === -1 ? 0 : from + 1 + lastIndex);
+      const isSelected = (index: number): boolean => selection === '' || selection[index] === '1';
+      const lastIndex = entries.findLastIndex((entry, index) => isSelected(index) && isEvent(entry));
+      const selected = entries.filter((_, index) => isSelected(index));
+      packet = Packet.fromEntries(selected, withIds, lastIndex === -1 ? 0 : from + 1 + lastIndex);
       this.#packets.set(key, packet);
       if (this.#packets.size > MAX_CACHED_PACKETS) this.#packets.delete(this.#packets.keys().next().value as string);
     }

@@ -1,7 +1,7 @@
 /*
  * Decides which entries a connection receives.
  *
- * Invariant: receivers of one group without a membership history want the same entries, so they share packets.
+ * Invariant: receivers of one group without a membership history receive the same entries, so they share packets.
  */
 
 import type { Entry } from '../journal/journal.ts';
@@ -19,6 +19,6 @@ export interface PacketReceiver {
 }
 
 /** Whether an entry is for this receiver. */
-export function wants({ group, membership }: PacketReceiver, entry: Entry): boolean {
+export function receives({ group, membership }: PacketReceiver, entry: Entry): boolean {
   return membership === undefined ? group!.matches(entry) : membership.matches(entry, group!.channels);
 }

@@ -15,7 +15,7 @@ import { SubscriberGroup, type SubscriberGroups } from './subscriber-groups.ts';
 /**
  * The size of a segment without an entry for many groups. So the events of a user leave in one write although thousands of other users
  * have events between them. A segment with such an entry ends after {@link MAX_WRITE_BYTES}: of writes of 56 KB to 3,000 connections,
- * the kernel refused many in part, and the event loop was blocked for 34 ms instead of 24.
+ * the kernel refused many in part, and the event loop was blocked for 34 ms instead of 13.
  */
 const MAX_SEGMENT_BYTES = 1_048_576;
 const MAX_SEGMENT_ENTRIES = 16_384;

@@ -173,15 +173,17 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
   options: SseOptions<NoInfer<E>, NoInfer<S>> & { history: false },
 ): SseRouterWithoutHistory<E, S>;
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
-  handler?: SseHandler<NoInfer<E>, NoInfer<S>>,
-  options?: SseOptions<NoInfer<E>, NoInfer<S>>,
-): SseRouter<E, S>;
-export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
-  options: SseOptions<NoInfer<E>, NoInfer<S>> & { history: false },
+  options: (SseOptions<NoInfer<E>, NoInfer<S>> | SseHandler<NoInfer<E>, NoInfer<S>>) & { history: false },
 ): SseRouterWithoutHistory<E, S>;
-// The last overload takes handlers too: compilers report the errors of the last one, so a wrong handler is compared with a handler.
+// This overload takes both, and is before the last one: after a failed match with a handler, the types in the literal of the options
+// would be those of the failure. A union is matched as a whole.
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
   options: SseOptions<NoInfer<E>, NoInfer<S>> | SseHandler<NoInfer<E>, NoInfer<S>>,
+): SseRouter<E, S>;
+// The last overload takes a handler: compilers report the errors of the last one, so a wrong handler is compared with a handler.
+export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
+  handler?: SseHandler<NoInfer<E>, NoInfer<S>>,
+  options?: SseOptions<NoInfer<E>, NoInfer<S>>,
 ): SseRouter<E, S>;
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
   first?: SseHandler<E, S> | SseOptions<E, S>,

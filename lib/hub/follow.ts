@@ -4,6 +4,7 @@
  * entries at most, however slowly its consumer iterates.
  */
 
+import { endableIterator } from '../api/endable-iterator.ts';
 import { SubscriberGroup } from '../fanout/subscriber-groups.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { channelsIn } from '../options/channel-names.ts';
@@ -58,7 +59,8 @@ export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIter
   // The position is taken at the call, not at the first next(); before the journal is open, at its opening.
   const { opener, ring } = hub;
   const start = opener.isOpen ? ring.headId : opener.whenOpen().then((isOpen) => (isOpen ? ring.headId : undefined));
-  return iterate(hub, after, start, (entry) => group === undefined || group.matches(entry), signal);
+  const matches = (entry: Entry): boolean => group === undefined || group.matches(entry);
+  return endableIterator([signal], (ended) => iterate(hub, after, start, matches, ended));
 }
 
 function checkAfter(hub: Hub, after: unknown): void {
@@ -74,10 +76,10 @@ async function* iterate(
   after: string | undefined,
   start: string | Promise<string | undefined>,
   matches: (entry: Entry) => boolean,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): AsyncGenerator<FollowedEvent, void> {
   const { ring, settings, journal } = hub;
-  const stopped = (): boolean => hub.isClosed || signal?.aborted === true;
+  const stopped = (): boolean => hub.isClosed || signal.aborted;
   const head = await start;
   while (!hub.opener.isOpen && !stopped()) await hub.opener.whenOpen(); // oxlint-disable-line no-await-in-loop -- 10 s at a time
   let id = after ?? head ?? ring.headId;

@@ -4,7 +4,7 @@
  */
 
 import type { PacketCache } from '../fanout/packet-cache.ts';
-import { type PacketReceiver, wants } from '../fanout/packet-receiver.ts';
+import { type PacketReceiver, receives } from '../fanout/packet-receiver.ts';
 import type { Entry } from '../journal/journal.ts';
 import { Packet } from '../wire/packet.ts';
 
@@ -43,7 +43,7 @@ export class ReplayBatch {
   }
 
   #create(receiver: PacketReceiver): Packet | undefined {
-    const selected = this.#entries.filter((entry) => wants(receiver, entry));
+    const selected = this.#entries.filter((entry) => receives(receiver, entry));
     if (selected.length === 0) return undefined;
     const key = `${receiver.usesAppIds} ${selected.map(({ id }) => id).join()}`;
     let packet = this.#packets.get(key);

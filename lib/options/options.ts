@@ -310,7 +310,7 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
 
 /** Checks the headers of a stream. @throws {SseTypeError} `ERR_SSE_OPTION` or `ERR_SSE_HEADER` */
 export function checkHeaders(headers: unknown): HeaderValues {
-  if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers) {
+  if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers || headers instanceof Promise) {
     const cure = "For example: headers: { 'X-Robots-Tag': 'noindex' }.";
     throw invalid('headers', 'an object of names and values, or a function that returns one', headers, { cure });
   }

@@ -95,7 +95,10 @@ export interface RunsStats extends SseStats {
 export interface RunsRouter<C> extends Router {
   /** Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. */
   start(id: string, source: RunSource<C> | ((run: Run) => RunSource<C> | Promise<RunSource<C>>)): Promise<RunInfo>;
-  /** Iterates over the chunks of a run, and then its end: for tRPC, GraphQL, WebSockets or a webhook. */
+  /**
+   * Iterates over the chunks of a run, and then its end: for tRPC, GraphQL, WebSockets or a webhook. An abort of `signal`, `return()`
+   * and `close()` of the router end the iteration.
+   */
   follow(id: string, options?: { after?: string; signal?: AbortSignal }): AsyncIterableIterator<RunEvent<C>>;
   /** Stops a run in whichever process it runs. @returns Whether it was running. */
   stop(id: string): Promise<boolean>;

@@ -22,8 +22,9 @@ const FORM = {
   both: 4,
 } as const;
 
+const UNREADABLE = /[\r\p{Cs}]/u;
 const SIZE_BYTES = 4;
-const CURE = 'A chunk must be a value for JSON: remove what JSON cannot express.';
+const CURE = 'Leave out what JSON cannot express.';
 
 /**
  * Encodes a chunk as it is stored. It calls the wire.
@@ -88,6 +89,7 @@ function formOf(chunk: unknown, json: string, frame: string): number {
   if (typeof chunk !== 'object' || chunk === null || 'toJSON' in chunk) return FORM.both;
   const { event, data } = chunk as { event?: unknown; data?: unknown };
   if (typeof event !== 'string' || data === undefined || Object.keys(chunk).length !== 2) return FORM.both;
+  if (UNREADABLE.test(event)) return FORM.both;
   const head = `event: ${event}\n`;
   if (typeof data === 'string') return frame === head + textFrame(data) ? FORM.textMessage : FORM.both;
   // The JSON of the chunk is `{"event":…,"data":…}` in one of two orders, and ends or begins with the JSON of its data.
@@ -98,9 +100,9 @@ function formOf(chunk: unknown, json: string, frame: string): number {
   return isWhole ? FORM.jsonMessage : FORM.both;
 }
 
-/** Returns the event of a string, if the string can be read back from it: a CR would come back as LF. */
+/** Returns the event of a string, if the string can be read back from it: a CR would come back as LF, and half a character as U+FFFD. */
 function textFrame(text: string): string | undefined {
-  return text.includes('\r') ? undefined : `data: ${text.split('\n').join('\ndata: ')}\n\n`;
+  return UNREADABLE.test(text) ? undefined : `data: ${text.split('\n').join('\ndata: ')}\n\n`;
 }
 
 function sizeIn(stored: Uint8Array): number {
@@ -115,6 +117,7 @@ function jsonOf(chunk: unknown): string {
     if (!(error instanceof TypeError)) throw error; // thrown by a toJSON() of the application
     throw invalid('A chunk', 'a value for JSON', chunk, { code: 'ERR_SSE_DATA', cause: error, cure: CURE });
   }
-  if (json === undefined) throw invalid('A chunk', 'a value for JSON', chunk, { code: 'ERR_SSE_DATA', cure: CURE });
+  if (json === undefined || chunk instanceof Promise)
+    throw invalid('A chunk', 'a value for JSON', chunk, { code: 'ERR_SSE_DATA', cure: CURE });
   return json;
 }

@@ -4,13 +4,14 @@
  * chunks, however slowly its consumer iterates. A consumer that keeps up causes no read from the store.
  */
 
+import { endableIterator } from '../api/endable-iterator.ts';
 import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
 import type { RunEvent } from './api.ts';
 import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, RUN_ID_EXPECTATION, type RunPosition, formEventId, isRunId, parseEventId } from './run-id.ts';
 import type { ChunkPage, RunKey, RunState } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import { infoOf, lostState } from './wires.ts';
 
 export interface FollowRunOptions {
   /** The event id of a step of this run: the iterator begins with the next one. @defaultValue the first chunk */
@@ -23,6 +24,8 @@ export interface FollowRunOptions {
 interface Runs {
   state(id: string, generation?: string): Promise<RunState | undefined>;
   feed(state: RunState): RunFeed;
+  /** Aborts when nothing more is delivered, because the store is closed. */
+  readonly closed: AbortSignal;
 }
 
 /** The chunks that a consumer may be behind before they are read from the store. */
@@ -33,7 +36,7 @@ const PAGE_SIZE = 256;
  * Iterates over a run, from its newest generation's first chunk, or from a position. It yields nothing for an unknown run.
  * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run
  */
-export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncGenerator<RunEvent<C>, void> {
+export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncIterableIterator<RunEvent<C>> {
   rejectUnknownKeys('option of follow()', options, { after: true, signal: true });
   const { after, signal } = options;
   if (!isRunId(id)) throw invalid('The run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
@@ -42,17 +45,17 @@ export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions):
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });
   }
-  return iterate<C>(runs, id, position, signal);
+  return endableIterator([signal, runs.closed], (ended) => iterate<C>(runs, id, position, ended));
 }
 
 async function* iterate<C>(
   runs: Runs,
   id: string,
   position: RunPosition | undefined,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): AsyncGenerator<RunEvent<C>, void> {
   if (position?.n === END_NUMBER) return;
-  const stopped = (): boolean => signal?.aborted === true; // a function: it changes while the iterator waits
+  const stopped = (): boolean => signal.aborted; // a function: it changes while the iterator waits
   const state = await runs.state(id, position?.generation);
   if (stopped()) return;
   if (state === undefined) {
@@ -63,7 +66,7 @@ async function* iterate<C>(
   const feed = runs.feed(state);
   const news = new News(feed, signal);
   try {
-    let n = position?.n ?? 0; // the number of the newest chunk that was yielded
+    let n = Math.min(position?.n ?? 0, state.chunks); // the number of the newest chunk that was yielded
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {
@@ -73,6 +76,7 @@ async function* iterate<C>(
       }
       if (chunks === undefined) {
         if (feed.ended !== undefined) return yield endOf(feed.run, feed.ended);
+        if (runs.closed.aborted) return;
         await news.wait(); // oxlint-disable-line no-await-in-loop
         continue;
       }
@@ -92,16 +96,16 @@ class News {
   #first = 0;
   #chunks: Uint8Array[] = [];
   #wake: (() => void) | undefined;
-  readonly #signal: AbortSignal | undefined;
+  readonly #signal: AbortSignal;
   readonly #unsubscribe: () => void;
 
-  constructor(feed: RunFeed, signal: AbortSignal | undefined) {
+  constructor(feed: RunFeed, signal: AbortSignal) {
     this.#signal = signal;
     this.#unsubscribe = feed.subscribe({
       chunks: (first, chunks) => this.#add(first, chunks),
       end: () => this.#wake?.(),
     });
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   /** Removes and returns the chunks after number `n`, or returns `undefined` if they must be read, or are not there yet. */
@@ -113,16 +117,16 @@ class News {
     return last <= n ? undefined : chunks;
   }
 
-  /** Resolves at the next news, or when the signal aborts. */
+  /** Resolves at the next news, or when a signal aborts. */
   async wait(): Promise<void> {
-    if (this.#signal?.aborted) return;
+    if (this.#signal.aborted) return;
     await new Promise<void>((resolve) => (this.#wake = resolve));
     this.#wake = undefined;
   }
 
   stop(): void {
     this.#unsubscribe();
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#signal.removeEventListener('abort', this.#onAbort);
   }
 
   readonly #onAbort = (): void => this.#wake?.();
@@ -141,10 +145,4 @@ class News {
 function endOf<C>(run: RunKey, state: RunState): RunEvent<C> {
   const info = infoOf(state);
   return { type: 'end', id: formEventId(run, END_NUMBER), status: info.status as 'done', info };
-}
-
-/** Returns what is known about a generation whose log is not there. */
-function lostState({ id, generation }: RunKey): RunState {
-  const now = Date.now();
-  return { id, generation, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 };
 }

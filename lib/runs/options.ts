@@ -175,7 +175,7 @@ function checkStopUnread(stopUnread: unknown): number {
 
 function checkWire<C>(wire: Wire<C>): Wire<C> {
   const example = '{ message: (chunk) => ({ data: chunk }), control: true }';
-  plainObject('wire', wire, example);
+  plainObject('wire', wire, example, { cure: 'Use events(), uiMessages() or openai(), or leave it out.' });
   rejectUnknownKeys('part of wire', wire, KNOWN_WIRE);
   const cure = `For example: wire: ${example}.`;
   const { message, end, headers, control } = wire as Readonly<Record<keyof Wire<C>, unknown>>;

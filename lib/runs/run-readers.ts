@@ -21,7 +21,8 @@ import type { RunFeed } from './run-feed.ts';
 import { eventIdPrefix } from './run-id.ts';
 import { RunLog, type SharedParts } from './run-log.ts';
 import type { ChunkReader } from './run-service.ts';
-import type { RunKey, RunState } from './run-store.ts';
+import type { RunKey } from './run-store.ts';
+import { lostState } from './wires.ts';
 
 export class RunReaders {
   /** Whether the router shuts down: it admits no more requests. */
@@ -147,8 +148,7 @@ export class RunReaders {
 
 /** Returns the feed of a run whose log is not there. */
 function lostFeed(run: RunKey): RunFeed {
-  const now = Date.now();
-  const ended: RunState = { ...run, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 };
+  const ended = lostState(run);
   return {
     run,
     position: 0,

@@ -13,6 +13,7 @@ import { Admission, type Admitted, type StreamRequest } from '../http/admission.
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError } from '../http/responses.ts';
+import { handleRejection } from '../validation/validate.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
@@ -29,7 +30,7 @@ import {
 import type { RunReaders } from './run-readers.ts';
 import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import { infoOf, lostState } from './wires.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';
@@ -94,14 +95,20 @@ export class RunRequests<C> {
     // Without ids of the application, the last event id is all that identifies the run of a client that posts again.
     const id: unknown = settings.id === undefined ? (position?.id ?? randomUUID()) : settings.id(req);
     // `undefined`, as of a missing field, would be one run for all users.
-    if (!isRunId(id)) return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
+    if (!isRunId(id)) {
+      handleRejection(id);
+      return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
+    }
     if (!(await this.#isAllowed('start', id, req, res))) return;
     const admitted = this.#admit(stream);
     if (admitted === undefined) return;
     // The call to the model may take long. Until then, the request has its place within the limits.
     const release = readers.registry.reserve(admitted.client);
     try {
-      if (position?.id === id) return await this.#resume(position, stream, admitted);
+      if (position?.id === id) {
+        res.setHeader('Location', locationOf(req, id));
+        return await this.#resume(position, stream, admitted);
+      }
       const { started, feed } = await service.start(id, (run) => produce(run, req), settings.again);
       if (res.headersSent) return;
       res.setHeader('Location', locationOf(req, id));
@@ -152,7 +159,9 @@ export class RunRequests<C> {
     if (position.n === END_NUMBER) return sendEmpty(stream.res, 204);
     const state = await this.#parts.service.state(position.id, position.generation);
     if (stream.res.headersSent) return;
-    if (state !== undefined) this.#openOrNothing(state, Math.min(position.n, state.chunks), stream, admitted);
+    if (state !== undefined) return this.#openOrNothing(state, Math.min(position.n, state.chunks), stream, admitted);
+    // Without a last event, the client would receive an unfinished answer at each of its attempts, and never stop.
+    if (this.#parts.codec.endOf(lostState(position)) === undefined) sendEmpty(stream.res, 204);
     else this.#connect(position, stream, admitted, (readers, ...args) => readers.admitToLost(position, ...args));
   }
 

@@ -91,7 +91,8 @@ export class RunsHub<C> {
   #isDown = false;
   #isClosing = false;
   #isCut = false;
-  #closed: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  readonly #closed = new AbortController();
   /** Called when this process produces no run any more. */
   readonly #onIdle = new Set<() => void>();
 
@@ -127,6 +128,11 @@ export class RunsHub<C> {
   /** Whether {@link close} was called: no run begins any more. */
   get isClosing(): boolean {
     return this.#isClosing;
+  }
+
+  /** Aborts when the hub is closed, after the runs of this process have ended: feeds receive nothing more then. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
   }
 
   /**
@@ -221,12 +227,13 @@ export class RunsHub<C> {
 
   /** Drains as {@link drain}, and closes the store. Feeds receive nothing more then. */
   close({ wait = 0 }: { wait?: number } = {}): Promise<void> {
-    return (this.#closed ??= this.#close(wait));
+    return (this.#closing ??= this.#close(wait));
   }
 
   async #close(wait: number): Promise<void> {
     await this.drain(wait);
     this.#timer.stop();
+    this.#closed.abort();
     await this.#settings.store.close();
   }
 

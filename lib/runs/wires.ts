@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import type { Message } from '../api/message.ts';
 import { encodeMessage, serializeDefault } from '../wire/event-stream.ts';
 import type { RunInfo, Wire } from './api.ts';
-import type { RunState } from './run-store.ts';
+import type { RunKey, RunState } from './run-store.ts';
 
 const MESSAGE_FIELDS: ReadonlySet<string> = new Set(['event', 'data', 'id', 'retry']);
 /** The text of the error event of a run that failed or is lost. The cause goes to `onError`. */
@@ -78,6 +78,12 @@ export function infoOf({ id, status, startedAt, endedAt, chunks, bytes }: RunSta
   return endedAt === undefined
     ? { id, status, startedAt, chunks, bytes }
     : { id, status, startedAt, endedAt, chunks, bytes };
+}
+
+/** Returns what is known about a generation whose log is not there. */
+export function lostState({ id, generation }: RunKey): RunState {
+  const now = Date.now();
+  return { id, generation, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 };
 }
 
 function isMessage(chunk: unknown): chunk is Message {

@@ -23,9 +23,18 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
+/**
+ * Handles the rejection of a promise that a function of the application returned where none is allowed. The promise has no other
+ * handler, so its rejection would end the process.
+ */
+export function handleRejection(value: unknown): void {
+  if (value instanceof Promise) value.catch(() => undefined);
+}
+
 /** Returns the error for a value that is not what it must be. The caller throws it. */
 export function invalid(name: string, expectation: string, value: unknown, details: ErrorDetails = {}): SseTypeError {
   const { code = 'ERR_SSE_OPTION', cure, cause } = details;
+  handleRejection(value);
   const message = `${name} must be ${expectation}; received ${describe(value)}.`;
   return new SseTypeError(
     code,

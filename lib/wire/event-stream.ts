@@ -247,6 +247,10 @@ function checkData(value: unknown, serialize: Serialize): string {
     const cure = 'Send null for no value, or convert it with String().';
     throw invalid('data', 'a string or a value for JSON', value, { code: 'ERR_SSE_DATA', cure });
   }
+  // JSON makes {} of it, and its rejection would have no handler.
+  if (value instanceof Promise) {
+    throw invalid('data', 'a string or a value for JSON', value, { code: 'ERR_SSE_DATA', cure: 'Await it first.' });
+  }
   const text: unknown = serialize(value);
   if (typeof text === 'string') return text;
   const cure = `The value was ${describe(value)}: correct its toJSON(), or the option serialize.`;

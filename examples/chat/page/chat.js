@@ -69,6 +69,7 @@ function mark(item, text, canStop) {
   item.querySelector('.state button').hidden = !canStop;
 }
 
+// #region ask
 /** Starts an answer. The page does not read the response: the EventSource of each tab does. A disconnection stops nothing. */
 async function ask(turn) {
   for (;;) {
@@ -85,6 +86,7 @@ async function ask(turn) {
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   }
 }
+// #endregion ask
 
 at('ask').addEventListener('submit', async (event) => {
   event.preventDefault();

@@ -1,0 +1,214 @@
+/*
+ * The documentation site: its build, every link and anchor of its files, and its pages in a real Chromium.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, posix } from 'node:path';
+import express from 'express';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { launchChromium } from '../fixtures/chromium.ts';
+import { serve } from '../fixtures/http.ts';
+import { type BuiltPage, buildSite, faultOf, readPages, SITE } from './built-site.ts';
+
+const root = join(__dirname, '../..');
+const SWITCH = '.VPNavBarAppearance .VPSwitchAppearance';
+const PHONE = { width: 360, height: 740 };
+const DESKTOP = { width: 1280, height: 800 };
+
+/** A script for the browser: the elements that reach beyond the window, and do not scroll in themselves. */
+const FIND_OUTSIDE = `(() => {
+  const { clientWidth, scrollWidth } = document.documentElement;
+  const scrolls = (element) =>
+    element !== null && (/auto|scroll/.test(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
+  const outside = [...document.querySelectorAll('.VPContent *')].filter((element) => {
+    const { right, width } = element.getBoundingClientRect();
+    return width > 0 && right > clientWidth + 1 && !scrolls(element.parentElement);
+  });
+  return [
+    ...(scrollWidth > clientWidth ? ['the document: ' + scrollWidth] : []),
+    ...outside.map((element) => element.tagName + ': ' + element.textContent.slice(0, 40)),
+  ];
+})()`;
+
+let browser: Browser;
+let context: BrowserContext;
+let printed: string;
+let pages: Map<string, BuiltPage>;
+let problems: string[];
+
+beforeAll(async () => {
+  [printed, browser] = await Promise.all([buildSite(), launchChromium()]);
+  pages = new Map(readPages().map((page) => [page.path, page]));
+}, 300_000); // the packages may have to be installed
+afterAll(() => browser?.close());
+afterEach(() => context?.close());
+
+/** Opens a page, and collects the errors and warnings of the browser. */
+async function open(path: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<Page> {
+  const { url } = await serve((app) => app.use(express.static(SITE, { extensions: ['html'] })));
+  context = await browser.newContext({ baseURL: url, viewport: DESKTOP, colorScheme: 'light', ...options });
+  problems = [];
+  const page = await context.newPage();
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) problems.push(`${page.url()}: ${message.text()}`);
+  });
+  page.on('pageerror', (error) => problems.push(`${page.url()}: ${error.message}`));
+  page.on('request', (request) => {
+    if (!request.url().startsWith(url) && !request.url().startsWith('data:')) problems.push(request.url());
+  });
+  await page.goto(path, { waitUntil: 'networkidle' });
+  return page;
+}
+
+describe('the files', () => {
+  test('the build prints no warning', () => {
+    expect(printed).toMatch(/build complete/);
+    expect(printed).not.toMatch(/warn|\(!\)|not loaded|dead link/i);
+  });
+
+  test('every link leads to a page with the anchor, or to a file', () => {
+    const links = [...pages.values()].flatMap((page) => page.links.map((link) => ({ page, link })));
+    expect(links.length).toBeGreaterThan(1000);
+    const faults = links.map(({ page, link }) => {
+      const fault = faultOf(link, page, pages);
+      return fault && `${page.path} → ${link}: ${fault}`;
+    });
+    expect([...new Set(faults.filter(Boolean))]).toEqual([]);
+  });
+
+  test('every Markdown file of the project is a page, and the sidebar has every page', () => {
+    const names = readdirSync(join(root, 'docs')).filter((file) => file.endsWith('.md'));
+    expect([...pages.keys()]).toEqual(expect.arrayContaining(names.map((file) => `/${file.replace('.md', '')}`)));
+    const [sidebar = ''] = /<aside class="VPSidebar[^]*?<\/aside>/.exec(pages.get('/guide')!.html) ?? [];
+    const links = [...sidebar.matchAll(/href="([^"]+)"/g)].map(([, link]) => link!);
+    expect(links.toSorted()).toEqual([...pages.keys()].filter((path) => path !== '/').toSorted());
+  });
+
+  test('llms.txt leads to the Markdown of the pages', () => {
+    const text = readFileSync(join(SITE, 'llms.txt'), 'utf8');
+    const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link!);
+    expect(links.length).toBeGreaterThan(10);
+    for (const link of links) expect(readFileSync(join(SITE, link), 'utf8')).toMatch(/^# /m);
+  });
+});
+
+describe('the API reference', () => {
+  const { name, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    name: string;
+    exports: Record<string, unknown>;
+  };
+
+  test('has a page for each entry point, and the main one is the first', () => {
+    const entries = Object.keys(exports).filter((entry) => entry !== './package.json');
+    const expected = entries.map((entry) => posix.join(name, entry));
+    const rows = pages.get('/api/')!.html.matchAll(/<td><a href="[^"]+">([^<]+)<\/a><\/td>/g);
+    expect([...rows].map(([, title]) => title)).toEqual(expected);
+  });
+
+  test.each([
+    ['-lmdb', 'lmdbjournal'],
+    ['-redis', 'redisjournal'],
+    ['-postgres', 'postgresjournal'],
+    ['-client', 'connect'],
+    ['-react', 'usestream'],
+  ])('the page sse-router%s has the anchor %s', (entry, id) => {
+    expect(pages.get(`/api/sse-router${entry}`)!.ids).toContain(id);
+  });
+
+  test('has the functions and options of the main entry, and nothing that is marked as internal', () => {
+    const ids = pages.get('/api/sse-router')!.ids;
+    for (const id of ['sse', 'sseoptions', 'memoryjournal', 'connection', 'sseerror']) expect(ids).toContain(id);
+    const lib = join(root, 'lib');
+    const internal = readdirSync(lib, { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.ts'))
+      .flatMap((file) => [
+        ...readFileSync(join(lib, file), 'utf8').matchAll(
+          /@internal[^\n]*\nexport (?:interface|class|function) (\w+)/g,
+        ),
+      ])
+      .map(([, symbol]) => symbol!.toLowerCase());
+    expect(internal).not.toEqual([]);
+    const reference = [...pages.values()].filter(({ path }) => path.startsWith('/api/'));
+    expect(internal.filter((symbol) => reference.some((page) => page.ids.has(symbol)))).toEqual([]);
+  });
+});
+
+describe('in Chromium', () => {
+  test('no page is wider than a phone or a desktop, and no page reports a problem', async () => {
+    const page = await open('/');
+    const wide: unknown[] = [];
+    for (const path of pages.keys()) {
+      await page.goto(path, { waitUntil: 'load' });
+      await page.waitForFunction("document.querySelector('.diagram:not(:has(svg))') === null");
+      for (const size of [DESKTOP, PHONE]) {
+        await page.setViewportSize(size);
+        const outside = await page.evaluate<string[]>(FIND_OUTSIDE);
+        if (outside.length > 0) wide.push({ path, width: size.width, outside });
+      }
+    }
+    expect(wide).toEqual([]);
+    expect(problems).toEqual([]);
+  });
+
+  test('a wide table scrolls in itself on a phone', async () => {
+    const page = await open('/errors', { viewport: PHONE, hasTouch: true });
+    const table = page.locator('.vp-doc table').first();
+    const hidden = await table.evaluate((element) => element.scrollWidth - element.clientWidth);
+    expect(hidden).toBeGreaterThan(0);
+    const reached = await table.evaluate((element) => {
+      element.scrollLeft = 10_000;
+      return element.scrollLeft;
+    });
+    expect(reached).toBe(hidden);
+    expect(problems).toEqual([]);
+  });
+
+  test('the search finds a word of the text, on a desktop and on a phone', async () => {
+    for (const viewport of [DESKTOP, PHONE]) {
+      const page = await open('/', { viewport });
+      await page.locator('#local-search button').click();
+      await page.locator('#localsearch-input').fill('checkpoint');
+      const results = page.locator('#localsearch-list a.result');
+      await results.first().waitFor();
+      expect(await results.count()).toBeGreaterThan(5);
+      await results.first().click();
+      await page.waitForURL((to) => to.pathname !== '/');
+      await page.locator('.vp-doc', { hasText: 'checkpoint' }).waitFor();
+      expect(problems).toEqual([]);
+      await context.close();
+    }
+  });
+
+  test('the colours are those of the system until the reader changes them, and they stay after a reload', async () => {
+    const brightness = (page: Page): Promise<number> =>
+      page.evaluate(
+        'getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0)',
+      );
+    const page = await open('/guide', { colorScheme: 'dark' });
+    expect(await brightness(page)).toBeLessThan(150);
+    await page.locator(SWITCH).click();
+    await page.waitForFunction("!document.documentElement.classList.contains('dark')");
+    await page.reload();
+    expect(await brightness(page)).toBeGreaterThan(700);
+    expect(problems).toEqual([]);
+  });
+
+  test('each diagram is drawn, and again in the colours of the other theme', async () => {
+    const sources = readdirSync(join(root, 'docs')).filter((file) => file.endsWith('.md'));
+    const withDiagrams = sources
+      .map((file) => ({ file, count: readFileSync(join(root, 'docs', file), 'utf8').split('```mermaid').length - 1 }))
+      .filter(({ count }) => count > 0);
+    expect(withDiagrams).not.toEqual([]);
+    for (const { file, count } of withDiagrams) {
+      const page = await open(`/${file.replace('.md', '')}`);
+      const drawn = page.locator('.diagram svg');
+      await drawn.nth(count - 1).waitFor();
+      expect(await drawn.count()).toBe(count);
+      expect(await page.locator('.diagram svg g text, .diagram svg foreignObject').count()).toBeGreaterThan(count);
+      const before = await drawn.first().innerHTML();
+      await page.locator(SWITCH).click();
+      await page.waitForFunction(`document.querySelector('.diagram svg').innerHTML !== ${JSON.stringify(before)}`);
+      expect(problems).toEqual([]);
+      await context.close();
+    }
+  });
+});

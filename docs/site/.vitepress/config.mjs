@@ -1,0 +1,110 @@
+/*
+ * The site: its order of pages, its search, and the diagrams.
+ * A page that this project does not have is left out of the sidebar and of the home page.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import { defineConfig } from 'vitepress';
+
+const { name, exports } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
+const exists = ({ link }) =>
+  ['.md', '/index.md'].some((end) => existsSync(new URL(`../pages${link.replace(/\/$/, '')}${end}`, import.meta.url)));
+
+const page = (text, name) => ({ text, link: `/${name}` });
+const group = (text, ...items) => ({ text, items: items.filter(exists) });
+
+const SIDEBAR = [
+  group(
+    'Use',
+    page('Guide', 'guide'),
+    page('Handlers and messages', 'handlers'),
+    page('The client', 'client'),
+    page('Resume and snapshots', 'resume'),
+    page('Runs', 'runs'),
+    page('Recipes', 'recipes'),
+    page('Ten mistakes', 'mistakes'),
+    page('Testing', 'testing'),
+    page('Error codes', 'errors'),
+    page('Migration', 'migrating'),
+  ),
+  group(
+    'Operation',
+    page('Operation', 'operating'),
+    page('Deployment', 'deploying'),
+    page('Journals', 'journals'),
+    page('PostgreSQL', 'postgres'),
+    page('Proxies', 'proxies'),
+    page('Speed and scale', 'scale'),
+    page('Security', 'security'),
+  ),
+  group(
+    'Comparisons',
+    page('Packages', 'comparison'),
+    page('Browser clients', 'client-comparison'),
+    page('Runs', 'runs-comparison'),
+    page('Compatibility', 'compatibility'),
+    page('Benchmarks', 'results'),
+  ),
+  group(
+    'API',
+    page('All entry points', 'api/'),
+    ...Object.keys(exports).map((entry) =>
+      page(posix.join(name, entry), `api/${posix.join(name, entry).replaceAll('/', '-')}`),
+    ),
+  ),
+  group(
+    'Source',
+    page('Architecture', 'architecture'),
+    page('Contributing', 'contributing'),
+    page('Changelog', 'changelog'),
+    page('Summary for tools', 'skill'),
+  ),
+];
+
+/** Returns the anchor of a heading as GitHub makes it, because the same Markdown is read there. */
+function anchorOf(heading) {
+  return heading
+    .trim()
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{M}\p{N}\p{Pc}\- ]/gu, '')
+    .replaceAll(' ', '-');
+}
+
+export default defineConfig({
+  title: 'sse-router',
+  description: 'Server-sent events as an Express Router',
+  srcDir: 'pages',
+  cleanUrls: true,
+  lastUpdated: false,
+  ignoreDeadLinks: 'localhostLinks',
+  transformPageData({ relativePath, frontmatter }) {
+    if (relativePath.startsWith('api/')) frontmatter.pageClass = 'api';
+    const { hero } = frontmatter;
+    if (hero) Object.assign(hero, { actions: hero.actions.filter(exists) });
+    if (frontmatter.features) frontmatter.features = frontmatter.features.filter(exists);
+  },
+  markdown: {
+    anchor: { slugify: anchorOf },
+    languageAlias: { caddyfile: 'nginx', haproxy: 'nginx', vcl: 'c' }, // Shiki has no grammar for these
+    config(md) {
+      const fence = md.renderer.rules.fence;
+      md.renderer.rules.fence = (tokens, index, ...rest) => {
+        const { info, content } = tokens[index];
+        if (info.trim() !== 'mermaid') return fence(tokens, index, ...rest);
+        return `<Diagram text="${encodeURIComponent(content)}" />`;
+      };
+    },
+  },
+  vite: { build: { chunkSizeWarningLimit: 2000 } }, // Mermaid is large. Only a page with a diagram loads it.
+  themeConfig: {
+    nav: [
+      page('Guide', 'guide'),
+      page('Recipes', 'recipes'),
+      page('API', 'api/'),
+      page('Comparison', 'comparison'),
+    ].filter(exists),
+    sidebar: SIDEBAR,
+    outline: [2, 3],
+    search: { provider: 'local' },
+  },
+});
