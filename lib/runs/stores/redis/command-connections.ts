@@ -9,10 +9,11 @@ import { isTransient, type RedisConnection, RedisError } from '../../../journal/
 import { toText } from '../../../journal/redis/replies.ts';
 import type { RunKeys } from './run-keys.ts';
 import { REACHED, scriptNames, SCRIPTS } from './run-scripts.ts';
-import { now, type Stalls } from './stalls.ts';
+import type { Stalls } from './stalls.ts';
 
 const MAX_RECONNECT_DELAY_MS = 500; // below the shortest sensible lease: producers must renew before any process judges a lease
-const MAX_VOUCHED_DELAY_MS = 1_000;
+const MAX_VOUCHED_DELAY_MS = 1_000; // a packet that the network lost is sent again after this time
+const TICK_MS = 50;
 const MAX_LOADING_MS = 3_600_000; // a Redis that was started longer ago than this has loaded its data
 
 /** Opens the connections when they are needed. */
@@ -49,19 +50,18 @@ export class CommandConnections {
 
   /** Connects, and finds out whether this is a cluster. Waits for as long as Redis is unreachable. */
   async open(): Promise<void> {
-    const since = now();
-    const first = this.#get(0);
+    // Counts the time in which this process waited for Redis: when it starts, it is busy itself, which shows nothing about Redis.
+    let waitedMs = 0;
+    const ticking = setInterval(() => (waitedMs += TICK_MS), TICK_MS).unref();
     try {
-      await first.query([['EXISTS', ...this.#keys.probes()]], Infinity);
-    } catch (error) {
-      const { cause } = error as Error;
-      if (!(cause instanceof RedisError) || cause.code !== 'CROSSSLOT') throw error;
-      this.#isCluster = true; // one command that names a key of each bucket: this needs no permission beyond that for the keys
+      const first = this.#get(0);
+      this.#isCluster = await isCluster(first, this.#keys);
+      const reachableMs = await first.run((connection) => this.#reachableMs(connection));
+      // Have processes reached Redis for long, and was it reachable at once? Then producers have been able to renew.
+      this.#stalls.onOpened(waitedMs > MAX_VOUCHED_DELAY_MS ? 0 : reachableMs);
+    } finally {
+      clearInterval(ticking);
     }
-    const reachable = await first.run((connection) => this.#reachableMs(connection));
-    const took = performance.now() - since.monotonic;
-    // Have processes reached Redis for long, and was it reachable at once? Then producers have been able to renew.
-    this.#stalls.onOpened(took > MAX_VOUCHED_DELAY_MS ? 0 : reachable);
   }
 
   /** Returns the connection for the keys of a bucket. */
@@ -122,5 +122,17 @@ export class CommandConnections {
       if (isTransient(error)) throw error;
       return 0;
     }
+  }
+}
+
+/** Sends one command that names a key of each bucket: this needs no permission beyond that for the keys. */
+async function isCluster(first: CommandConnection, keys: RunKeys): Promise<boolean> {
+  try {
+    await first.query([['EXISTS', ...keys.probes()]], Infinity);
+    return false;
+  } catch (error) {
+    const { cause } = error as Error;
+    if (!(cause instanceof RedisError) || cause.code !== 'CROSSSLOT') throw error;
+    return true;
   }
 }
