@@ -56,6 +56,12 @@ const FOUND = [
     steps:
       'connect 250 597, elsewhere 101 721, open 190 232, poll 183 474, turn 203 444, rollback 156 250, deliver 227 221, join 106 855, poll 114 687',
   },
+  {
+    what: 'A planted mistake: the log lost writes, and a connection that was closed before its opening was not notified.',
+    rules: 26982,
+    steps:
+      'elsewhere 188 739, trim 97 292, elsewhere 189 837, poll 93 696, rollback 250 378, connect 171 845, deliver 97 266, poll 221 747, deliver 207 464, publish 0 0',
+  },
 ];
 
 // The programs contain late joins, which emit warnings. This is not a spy, because a spy would keep all its calls.
