@@ -63,4 +63,19 @@ export class Counters {
   };
   readonly refused = { connections: 0, perClient: 0, shutdown: 0 };
   readonly resumes: Record<'resumed' | ResetReason, number> = { resumed: 0, lost: 0, unknown: 0, diverged: 0 };
+
+  /** Returns the part of the statistics that is counted here: a copy, which does not change. */
+  toStats(): Omit<
+    SseStats,
+    'connections' | 'connecting' | 'behind' | 'bufferedBytes' | 'channels' | 'ringEntries' | 'ringBytes'
+  > {
+    const { journalUp, closed, refused, resumes, ...counted } = this;
+    return {
+      journalUp: journalUp ? 1 : 0,
+      ...counted,
+      closed: { ...closed },
+      refused: { ...refused },
+      resumes: { ...resumes },
+    };
+  }
 }

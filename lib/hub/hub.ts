@@ -120,17 +120,12 @@ export class Hub implements ConnectionHost, Follower {
   }
 
   stats(): SseStats {
-    const { journalUp, ...counted } = this.counters;
     return {
       ...this.registry.gauges,
       channels: this.groups.channelCount,
       ringEntries: this.ring.head - this.ring.first + 1,
       ringBytes: this.ring.bytes,
-      journalUp: journalUp ? 1 : 0,
-      ...counted,
-      closed: { ...counted.closed },
-      refused: { ...counted.refused },
-      resumes: { ...counted.resumes },
+      ...this.counters.toStats(),
     };
   }
 
