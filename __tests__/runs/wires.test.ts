@@ -1,6 +1,7 @@
 import type { RunInfo, Wire } from '../../lib/runs/api.ts';
 import { encodeChunk, frameOf } from '../../lib/runs/chunk-codec.ts';
-import { encodeEnd, events, infoOf, openai, uiMessages } from '../../lib/runs/wires.ts';
+import { infoOf } from '../../lib/runs/run-state.ts';
+import { encodeEnd, events, openai, uiMessages } from '../../lib/runs/wires.ts';
 
 const STATUSES = ['done', 'stopped', 'failed', 'lost'] as const;
 const frame = <C>(wire: Wire<C>, chunk: C): string => Buffer.from(frameOf(encodeChunk(wire, chunk))).toString();

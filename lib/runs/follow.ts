@@ -11,7 +11,7 @@ import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, RUN_ID_EXPECTATION, type RunPosition, formEventId, isRunId, parseEventId } from './run-id.ts';
 import type { ChunkPage, RunKey, RunState } from './run-store.ts';
-import { infoOf, lostState } from './wires.ts';
+import { infoOf, lostState } from './run-state.ts';
 
 export interface FollowRunOptions {
   /** The event id of a step of this run: the iterator begins with the next one. @defaultValue the first chunk */

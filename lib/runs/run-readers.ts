@@ -22,7 +22,7 @@ import { eventIdPrefix } from './run-id.ts';
 import { RunLog, type SharedParts } from './run-log.ts';
 import type { ChunkReader } from './run-service.ts';
 import type { RunKey } from './run-store.ts';
-import { lostState } from './wires.ts';
+import { lostState } from './run-state.ts';
 
 export class RunReaders {
   /** Whether the router shuts down: it admits no more requests. */
@@ -100,7 +100,7 @@ export class RunReaders {
   }
 
   stats(): SseStats {
-    const { journalUp, ...counted } = this.counters;
+    const counted = this.counters.toStats();
     let ringEntries = 0;
     let ringBytes = 0;
     for (const { ring } of this.#logs.values()) {
@@ -112,10 +112,7 @@ export class RunReaders {
       channels: 0,
       ringEntries,
       ringBytes,
-      journalUp: journalUp ? 1 : 0,
       ...counted,
-      closed: { ...counted.closed },
-      refused: { ...counted.refused },
       // For the core every reader resumes: a new one from before the first chunk.
       resumes: { ...counted.resumes, resumed: this.#resumed },
     };

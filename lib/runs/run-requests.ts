@@ -30,7 +30,7 @@ import {
 import type { RunReaders } from './run-readers.ts';
 import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
-import { infoOf, lostState } from './wires.ts';
+import { infoOf, lostState } from './run-state.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';

@@ -15,7 +15,7 @@ import { type MakeSource, Production, type ProductionHost } from './production.t
 import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
 import type { BeginResult, NewRun, RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
-import { infoOf } from './wires.ts';
+import { infoOf, lostState } from './run-state.ts';
 
 /** A lease is renewed this many times before it expires, so that a late or failed renewal does not lose the run. */
 const RENEWALS_PER_LEASE = 3;
@@ -394,11 +394,8 @@ export class RunsHub<C> {
     try {
       const state = await this.#settings.store.state(id, generation);
       const now = this.#timer.read();
-      if (state === undefined) {
-        const time = Date.now();
-        const chunks = source.position;
-        source.onEnd({ id, generation, status: 'lost', startedAt: time, endedAt: time, chunks, bytes: 0 });
-      } else {
+      if (state === undefined) source.onEnd(lostState(source.run, source.position));
+      else {
         source.checkAt = now + (state.leaseLeft ?? this.#settings.lease);
         if (source.hasSubscribers && source.ended === undefined) this.#timer.wakeAt(source.checkAt);
       }

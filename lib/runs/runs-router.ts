@@ -17,7 +17,8 @@ import { RunReaders } from './run-readers.ts';
 import { RunRequests } from './run-requests.ts';
 import type { ChunkReader } from './run-service.ts';
 import { RunsHub } from './runs-hub.ts';
-import { encodeEnd, infoOf } from './wires.ts';
+import { infoOf } from './run-state.ts';
+import { encodeEnd } from './wires.ts';
 
 /**
  * Creates a router of runs: answers that continue after the request that asked for them has ended.

@@ -7,7 +7,6 @@ import { randomUUID } from 'node:crypto';
 import type { Message } from '../api/message.ts';
 import { encodeMessage, serializeDefault } from '../wire/event-stream.ts';
 import type { RunInfo, Wire } from './api.ts';
-import type { RunKey, RunState } from './run-store.ts';
 
 const MESSAGE_FIELDS: ReadonlySet<string> = new Set(['event', 'data', 'id', 'retry']);
 /** The text of the error event of a run that failed or is lost. The cause goes to `onError`. */
@@ -71,19 +70,6 @@ export function encodeEnd<C>(wire: Wire<C>, info: RunInfo): string {
   const messages: readonly unknown[] = Array.isArray(end) ? end : [end];
   // The router's own names are allowed here: `end` is one.
   return messages.map((message) => encodeMessage(message, serializeDefault, false).body).join('');
-}
-
-/** Returns what the application receives about a run. */
-export function infoOf({ id, status, startedAt, endedAt, chunks, bytes }: RunState): RunInfo {
-  return endedAt === undefined
-    ? { id, status, startedAt, chunks, bytes }
-    : { id, status, startedAt, endedAt, chunks, bytes };
-}
-
-/** Returns what is known about a generation whose log is not there. */
-export function lostState({ id, generation }: RunKey): RunState {
-  const now = Date.now();
-  return { id, generation, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 };
 }
 
 function isMessage(chunk: unknown): chunk is Message {

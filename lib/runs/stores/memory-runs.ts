@@ -8,6 +8,7 @@
 import { SseError } from '../../errors.ts';
 import { Deque } from '../../journal/deque.ts';
 import { MAX_TIMER_MS } from '../../validation/validate.ts';
+import { lostState } from '../run-state.ts';
 import type {
   BeginResult,
   ChunkPage,
@@ -291,8 +292,7 @@ class MemoryRunStore implements RunStore {
     queueMicrotask(() => {
       if (!isFollowing || this.#closed) return;
       isFollowing = false;
-      const now = Date.now();
-      follower.end({ ...run, status: 'lost', startedAt: now, endedAt: now, chunks: 0, bytes: 0 });
+      follower.end(lostState(run));
     });
     return () => void (isFollowing = false);
   }

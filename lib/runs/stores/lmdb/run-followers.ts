@@ -2,6 +2,7 @@
  * The followers of runs in this process, each with the number of the chunk that it has received.
  * Invariant: a follower receives chunks and the end from one snapshot of the database, never within the call of `follow()`.
  */
+import { lostState } from '../../run-state.ts';
 import type { RunFollower, RunKey } from '../../run-store.ts';
 import type { ProcessIdentity } from './process-identity.ts';
 import { isDropped, type RunDatabase, stateOf } from './run-database.ts';
@@ -91,14 +92,7 @@ export class RunFollowers {
     const record = database.record(state.key);
     if (record === undefined || isDropped(record, now)) {
       this.#remove(state);
-      state.follower.end({
-        ...state.run,
-        status: 'lost',
-        startedAt: now,
-        endedAt: now,
-        chunks: state.position,
-        bytes: 0,
-      });
+      state.follower.end(lostState(state.run, state.position));
       return false;
     }
     state.producer = record.status === 'running' ? record.producer : undefined;

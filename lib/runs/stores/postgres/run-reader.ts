@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConnection, Row } from '../../../journal/postgres/postgres-connection.ts';
+import { lostState } from '../../run-state.ts';
 import type { RunFollower, RunKey } from '../../run-store.ts';
 import { IS_KEPT, keyList, RUN_COLUMNS, runRowOf, stateOf } from './run-rows.ts';
 import type { RunNames } from './run-schema.ts';
@@ -215,15 +216,7 @@ export class RunReader {
   /** The log was dropped, or chunks of it were. */
   #endAsLost(state: FollowerState): void {
     this.#remove(state);
-    const now = Date.now();
-    state.follower.end({
-      ...state.run,
-      status: 'lost',
-      startedAt: now,
-      endedAt: now,
-      chunks: state.position,
-      bytes: 0,
-    });
+    state.follower.end(lostState(state.run, state.position));
   }
 }
 

@@ -8,6 +8,7 @@ import { Backoff, connectToKey, pause } from '../../../journal/redis/command-con
 import type { Arg, RedisConnection } from '../../../journal/redis/redis-connection.ts';
 import { toList, toText } from '../../../journal/redis/replies.ts';
 import type { RunFollower, RunKey, RunState } from '../../run-store.ts';
+import { lostState } from '../../run-state.ts';
 import type { KeysOfRun } from './run-keys.ts';
 import { cursorAfter, parseEntry } from './run-record.ts';
 import type { Stalls } from './stalls.ts';
@@ -219,8 +220,7 @@ export class StreamReader {
 
   #endAsLost(followed: FollowedRun): void {
     const { run, position, bytes } = followed;
-    const endedAt = Date.now();
-    this.#end(followed, { ...run, status: 'lost', startedAt: endedAt, endedAt, chunks: position, bytes });
+    this.#end(followed, lostState(run, position, bytes));
   }
 
   #end(followed: FollowedRun, state: RunState): void {
