@@ -3,6 +3,7 @@
  * Invariant: the log is the tables alone; a process keeps nothing that another one would need.
  */
 import { type JournalLimit, checkJournalLimits } from '../journal-limits.ts';
+import { Opening } from '../opening.ts';
 import { SseError } from '../../errors.ts';
 import { invalid, MAX_TIMER_MS } from '../../validation/validate.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
@@ -177,7 +178,7 @@ class PostgresJournal implements Journal {
   readonly #trimmer: Trimmer;
   readonly #followers = new Set<LogFollower>();
   #names: Names | undefined;
-  #opening: Promise<void> | undefined;
+  readonly #opening = new Opening(() => this.#open());
   #closed: SseError | undefined;
   #closing: Promise<void> | undefined;
 
@@ -229,11 +230,7 @@ class PostgresJournal implements Journal {
   /** Waits for as long as Postgres is away, with a warning; rejects only what waiting does not cure, such as a wrong password. */
   open(): Promise<void> {
     if (this.#closed) return Promise.reject(this.#closed);
-    this.#opening ??= this.#open().catch((error: Error) => {
-      this.#opening = undefined; // another attempt may go better
-      throw error;
-    });
-    return this.#opening;
+    return this.#opening.get();
   }
 
   async #open(): Promise<void> {

@@ -3,6 +3,7 @@
  * Invariant: the stream alone is the log. A process has no state that another process would need.
  */
 import { type JournalLimit, checkJournalLimits } from '../journal-limits.ts';
+import { Opening } from '../opening.ts';
 import { SseError } from '../../errors.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
 import { invalid, MAX_TIMER_MS } from '../../validation/validate.ts';
@@ -134,7 +135,7 @@ class RedisJournal implements Journal {
   readonly #reader: LogReader;
   readonly #trimmer: Trimmer;
   readonly #followers = new Set<StreamFollower>();
-  #opening: Promise<void> | undefined;
+  readonly #opening = new Opening(() => this.#open());
   #closed: SseError | undefined;
   #closing: Promise<void> | undefined;
 
@@ -165,11 +166,7 @@ class RedisJournal implements Journal {
   /** Waits for as long as Redis is unreachable, with a warning. Rejects only if waiting is no cure, as with a wrong password. */
   open(): Promise<void> {
     if (this.#closed) return Promise.reject(this.#closed);
-    this.#opening ??= this.#open().catch((error: Error) => {
-      this.#opening = undefined; // another attempt may succeed
-      throw error;
-    });
-    return this.#opening;
+    return this.#opening.get();
   }
 
   async #open(): Promise<void> {

@@ -96,7 +96,7 @@ export class Trimmer {
 
 /** Warns about settings with which Redis may lose the log. */
 export async function warnAboutSettings(log: string, query: Query): Promise<void> {
-  const policy = await readSetting(query, 'maxmemory-policy', /^maxmemory_policy:(.*?)\r?$/m, 'memory');
+  const { policy, isOnlyInMemory } = await readSettings(query);
   if (policy?.startsWith('allkeys-')) {
     warn(
       'SSE_REDIS_EVICTION',
@@ -113,9 +113,7 @@ export async function warnAboutSettings(log: string, query: Query): Promise<void
         'Set maxmemory-policy to noeviction; otherwise a retry may be stored twice when memory is short.',
     );
   }
-  const aof = await readSetting(query, 'appendonly', /^aof_enabled:(.*?)\r?$/m, 'persistence');
-  const save = await readSetting(query, 'save');
-  if ((aof === 'no' || aof === '0') && save === '') {
+  if (isOnlyInMemory) {
     warn(
       'SSE_REDIS_PERSISTENCE',
       `Redis keeps the log ${JSON.stringify(log)} only in memory: a restart of Redis loses it and resets every client. ` +
@@ -129,13 +127,18 @@ export function warn(code: string, message: string): void {
   process.emitWarning(message, { type: 'SseRouterWarning', code });
 }
 
-/** Returns one setting: from CONFIG, else from INFO, else undefined. Managed servers and ACLs forbid either command. */
-export async function readSetting(
+/** Reads the settings with which Redis may lose data. */
+export async function readSettings(
   query: Query,
-  name: string,
-  inInfo?: RegExp,
-  section = '',
-): Promise<string | undefined> {
+): Promise<{ readonly policy: string | undefined; readonly isOnlyInMemory: boolean }> {
+  const policy = await readSetting(query, 'maxmemory-policy', /^maxmemory_policy:(.*?)\r?$/m, 'memory');
+  const aof = await readSetting(query, 'appendonly', /^aof_enabled:(.*?)\r?$/m, 'persistence');
+  const save = await readSetting(query, 'save');
+  return { policy, isOnlyInMemory: (aof === 'no' || aof === '0') && save === '' };
+}
+
+/** Returns one setting: from CONFIG, else from INFO, else undefined. Managed servers and ACLs forbid either command. */
+async function readSetting(query: Query, name: string, inInfo?: RegExp, section = ''): Promise<string | undefined> {
   try {
     const [reply] = await query([['CONFIG', 'GET', name]]);
     const value = toList(reply)[1];

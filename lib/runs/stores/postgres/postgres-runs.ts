@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SseError } from '../../../errors.ts';
 import { warn } from '../../../journal/postgres/maintenance.ts';
 import { Notifications } from '../../../journal/postgres/notifications.ts';
+import { Opening } from '../../../journal/opening.ts';
 import { ConnectionSource, type PostgresPool } from '../../../journal/postgres/pool.ts';
 import { type PostgresConnection, PostgresError, type Row } from '../../../journal/postgres/postgres-connection.ts';
 import { ensureSchema } from '../../../journal/postgres/schema-setup.ts';
@@ -148,7 +149,7 @@ class PostgresRuns implements RunStore {
   readonly #checks = new Map<string, Promise<void>>();
   #names: RunNames | undefined;
   #listener: RunStoreListener | undefined;
-  #opening: Promise<void> | undefined;
+  readonly #opening = new Opening(() => this.#openOnce());
   #closed: SseError | undefined;
   #timer: NodeJS.Timeout | undefined;
   #beatAt = 0;
@@ -341,11 +342,7 @@ class PostgresRuns implements RunStore {
   /** Waits for as long as Postgres is away, with a warning; rejects only what waiting does not cure, such as a wrong password. */
   #open(): Promise<void> {
     if (this.#closed) return Promise.reject(this.#closed);
-    this.#opening ??= this.#openOnce().catch((error: Error) => {
-      this.#opening = undefined; // another attempt may go better
-      throw error;
-    });
-    return this.#opening;
+    return this.#opening.get();
   }
 
   async #openOnce(): Promise<void> {

@@ -9,7 +9,8 @@ import { SseError } from '../../../errors.ts';
 import { invalid, rejectUnknownKeys } from '../../../validation/validate.ts';
 import { adapterFor, type ClientAdapter, type IORedis, type NodeRedisClient } from '../../../journal/redis/clients.ts';
 import type { CommandConnection } from '../../../journal/redis/command-connection.ts';
-import { readSetting, warn } from '../../../journal/redis/maintenance.ts';
+import { Opening } from '../../../journal/opening.ts';
+import { readSettings, warn } from '../../../journal/redis/maintenance.ts';
 import type { Arg, RedisConnection } from '../../../journal/redis/redis-connection.ts';
 import { toList, toText } from '../../../journal/redis/replies.ts';
 import type {
@@ -112,7 +113,7 @@ class RedisRuns implements RunStore {
   #isUp: boolean | undefined;
   #blockMs = MAX_BLOCK_MS;
   #meanEntryBytes = 0;
-  #opening: Promise<StreamReaders> | undefined;
+  readonly #opening = new Opening(() => this.#open());
   #closed: SseError | undefined;
 
   constructor(adapter: ClientAdapter, keys: RunKeys) {
@@ -345,11 +346,7 @@ class RedisRuns implements RunStore {
   /** Opens the store, once. Every method waits for it: before, it is unknown whether Redis is a cluster. */
   #opened(): Promise<StreamReaders> {
     if (this.#closed) return Promise.reject(this.#closed);
-    this.#opening ??= this.#open().catch((error: Error) => {
-      this.#opening = undefined; // another attempt may succeed
-      throw error;
-    });
-    return this.#opening;
+    return this.#opening.get();
   }
 
   async #open(): Promise<StreamReaders> {
@@ -556,8 +553,7 @@ function nameOf({ id, generation }: RunKey): string {
 
 /** Warns about settings with which Redis may lose runs. */
 async function warnAboutSettings(commands: CommandConnection): Promise<void> {
-  const query = (list: readonly (readonly Arg[])[]): Promise<unknown[]> => commands.query(list);
-  const policy = await readSetting(query, 'maxmemory-policy', /^maxmemory_policy:(.*?)\r?$/m, 'memory');
+  const { policy, isOnlyInMemory } = await readSettings((list) => commands.query(list));
   if (policy !== undefined && policy !== 'noeviction') {
     warn(
       'SSE_REDIS_EVICTION',
@@ -565,9 +561,7 @@ async function warnAboutSettings(commands: CommandConnection): Promise<void> {
         'Set maxmemory-policy to noeviction; otherwise running runs end as lost when memory is short.',
     );
   }
-  const aof = await readSetting(query, 'appendonly', /^aof_enabled:(.*?)\r?$/m, 'persistence');
-  const save = await readSetting(query, 'save');
-  if ((aof === 'no' || aof === '0') && save === '') {
+  if (isOnlyInMemory) {
     warn(
       'SSE_REDIS_PERSISTENCE',
       'Redis keeps runs only in memory: a restart of Redis ends running runs as lost. Set appendonly to yes.',
