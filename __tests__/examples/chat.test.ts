@@ -5,46 +5,31 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { clear, keptPort, type Running, start } from './example-process.ts';
-import { launchChromium } from '../fixtures/chromium.ts';
+import type { Page } from 'playwright-core';
+import { exampleBrowser } from './example-browser.ts';
+import { keptPort, type Running, start } from './example-process.ts';
 
 jest.setTimeout(60_000);
 
 const QUESTION = 'How much memory does a slow client cost?';
 
-let browser: Browser;
-let context: BrowserContext;
+const browser = exampleBrowser();
 let data: string;
 let port: string;
 let server: Running;
-/** Errors of the pages. */
-let complaints: string[];
-
-beforeAll(async () => {
-  browser = await launchChromium();
-}, 300_000); // Chromium may have to be unpacked, or installed
-afterAll(() => browser?.close());
 
 beforeEach(async () => {
-  complaints = [];
   data = mkdtempSync(join(tmpdir(), 'chat-'));
   port = await keptPort();
   server = await startServer();
-  context = await browser.newContext();
 });
 
-afterEach(async () => {
-  await context.close();
-  clear();
-  rmSync(data, { recursive: true });
-});
+afterEach(() => rmSync(data, { recursive: true }));
 
 const startServer = (): Promise<Running> => start('chat/server.ts', { PORT: port, DATA: data, LEASE: '1000' });
 
 async function tab(path = '/'): Promise<Page> {
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(error.message));
+  const page = await browser.newPage();
   await page.goto(`${server.url}${path}`);
   return page;
 }
@@ -77,7 +62,7 @@ test('an answer continues after a reload in the middle, and a second tab follows
   expect(text.startsWith(before)).toBe(true);
   expect(text.length).toBeGreaterThan(800);
   expect(await answer(second).textContent()).toBe(text);
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });
 
 test('stop works from the other tab, and what was written stays', async () => {
@@ -124,5 +109,5 @@ test('useChat shows an answer once, after a reload in the middle and after one a
   await page.locator('p', { hasText: 'ready' }).waitFor();
   await shown.filter({ hasText: text!.slice(-40) }).waitFor();
   expect(await page.locator('li').count()).toBe(2);
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });

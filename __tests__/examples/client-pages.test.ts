@@ -1,35 +1,19 @@
 /*
  * The pages of the client examples in a real Chromium: the typed page, the account with its tabs, the answer, and React.
  */
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { launchChromium } from '../fixtures/chromium.ts';
-import { clear, post, type Running, start } from './example-process.ts';
+import type { Page } from 'playwright-core';
+import { exampleBrowser } from './example-browser.ts';
+import { post, type Running, start } from './example-process.ts';
 
 jest.setTimeout(60_000);
 
-let browser: Browser;
-let context: BrowserContext;
-let complaints: string[];
-
-beforeAll(async () => {
-  browser = await launchChromium();
-}, 300_000); // Chromium may have to be unpacked, or installed
-afterAll(() => browser?.close());
-beforeEach(async () => {
-  complaints = [];
-  context = await browser.newContext();
-});
-afterEach(async () => {
-  await context.close();
-  clear();
-});
+const browser = exampleBrowser();
 
 async function open(url: string): Promise<Page> {
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(error.message));
+  const page = await browser.newPage();
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type()) && !message.text().includes('404'))
-      complaints.push(message.text());
+      browser.complaints.push(message.text());
   });
   await page.goto(url);
   return page;
@@ -51,7 +35,7 @@ test('client: a typed page, an account in two tabs with a token for each connect
   expect(await tabs[0]!.locator('li').count()).toBe(1); // from the position of the page on
   const answer = await open(`${url}/answer`);
   await has(answer, '#answer', 'You asked: What is a reset? 12 (ended)');
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });
 
 test('react-feed: a snapshot, the newest order and the list, in two tabs', async () => {
@@ -68,5 +52,5 @@ test('react-feed: a snapshot, the newest order and the list, in two tabs', async
     await has(tab, '#newest', 'cake');
     expect(await tab.locator('li').allTextContents()).toEqual(['2 × tea', '1 × cake']);
   }
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });

@@ -1,36 +1,20 @@
 /*
  * The examples whose events contain HTML, in a real Chromium: htmx 4, htmx 2 and Turbo.
  */
-import type { Browser, BrowserContext, Page, Route } from 'playwright-core';
-import { launchChromium } from '../fixtures/chromium.ts';
-import { clear, post, type Running, start } from './example-process.ts';
+import type { Page, Route } from 'playwright-core';
+import { exampleBrowser } from './example-browser.ts';
+import { post, type Running, start } from './example-process.ts';
 
 jest.setTimeout(60_000);
 
-let browser: Browser;
-let context: BrowserContext;
-let complaints: string[];
-
-beforeAll(async () => {
-  browser = await launchChromium();
-}, 300_000); // Chromium may have to be unpacked, or installed
-afterAll(() => browser?.close());
-beforeEach(async () => {
-  complaints = [];
-  context = await browser.newContext();
-});
-afterEach(async () => {
-  await context.close();
-  clear();
-});
+const browser = exampleBrowser();
 
 /**
  * Opens a page while an order is accepted: after the server has made the page, before the page connects. With `position`, the stream
  * begins at this position instead of the page's. Resolves once the page shows the order.
  */
 async function open(url: string, path: string, item: string, position?: string): Promise<Page> {
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(error.message));
+  const page = await browser.newPage();
   const between = async (route: Route): Promise<void> => {
     const body = await (await route.fetch()).text();
     await post(`${url}/orders`, { item });
@@ -67,7 +51,7 @@ test.each(['/htmx4', '/htmx2'])(
     0`);
     await post(`${url}/closing-time`, {});
     expect(await page.evaluate('closing')).toBe('message');
-    expect(complaints).toEqual([]);
+    expect(browser.complaints).toEqual([]);
   },
 );
 
@@ -80,5 +64,5 @@ test('turbo-streams: orders arrive as Turbo streams, and a reset loads the page'
     await has(one, SCRIPT);
     expect(await items(one)).toEqual(['tea', 'cake', SCRIPT]);
   }
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });

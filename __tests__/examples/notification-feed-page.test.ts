@@ -5,44 +5,29 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { clear, type Running, start } from './example-process.ts';
-import { launchChromium } from '../fixtures/chromium.ts';
+import type { Page } from 'playwright-core';
+import { exampleBrowser } from './example-browser.ts';
+import { type Running, start } from './example-process.ts';
 
 jest.setTimeout(60_000);
 
-let browser: Browser;
-let context: BrowserContext;
+const browser = exampleBrowser();
 let folder: string;
 let server: Running;
 let elsewhere: string;
-/** Errors and warnings of the browser. */
-let complaints: string[];
-
-beforeAll(async () => {
-  browser = await launchChromium();
-}, 300_000); // Chromium may have to be unpacked, or installed
-afterAll(() => browser?.close());
 
 beforeEach(async () => {
-  complaints = [];
   folder = mkdtempSync(join(tmpdir(), 'feed-'));
   server = await start('notification-feed/server.ts', { WATCH: folder, ABSENCE: '1500' });
   elsewhere = (await server.prints(/another origin: (\S+)/))[1]!;
-  context = await browser.newContext();
 });
 
-afterEach(async () => {
-  await context.close();
-  clear();
-  rmSync(folder, { recursive: true });
-});
+afterEach(() => rmSync(folder, { recursive: true }));
 
 async function tab(url: string): Promise<Page> {
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(error.message));
+  const page = await browser.newPage();
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+    if (['error', 'warning'].includes(message.type())) browser.complaints.push(message.text());
   });
   await page.goto(url);
   await page.waitForSelector('body[data-state=open]');
@@ -61,15 +46,17 @@ test('a notice from one tab appears in every tab and at the other origin; the ta
   await tabs[2].click('#send');
   await Promise.all(tabs.map((page) => has(page, 'across origins')));
   await Promise.all(tabs.map((page) => page.locator('#readers', { hasText: /^2$/ }).waitFor()));
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });
 
 test('the plot is drawn, even in a Chromium without a locale, whose language is not a language tag', async () => {
-  await context.addInitScript("Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })");
+  await browser.context.addInitScript(
+    "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })",
+  );
   const page = await tab(server.url);
   await page.locator('#plot canvas').waitFor();
   expect(await page.locator('#rate').isVisible()).toBe(true);
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });
 
 test.each(['light', 'dark'] as const)('it fits a phone without horizontal scrolling, in %s', async (colorScheme) => {
@@ -101,7 +88,7 @@ test('a tab that is opened later shows what the others show, and all are resumed
     [first, late].map((page) => page.locator('#feed li[data-missed]', { hasText: 'meanwhile' }).waitFor()),
   );
   for (const page of [first, late]) expect(await page.locator('#feed li[data-break=resumed]').count()).toBe(1);
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });
 
 test('the End button ends the stream of its origin for good, in every tab, and no other', async () => {
@@ -112,5 +99,5 @@ test('the End button ends the stream of its origin for good, in every tab, and n
   await other.locator('#readers', { hasText: /^1$/ }).waitFor();
   await second.click('#again');
   await Promise.all([page, second].map((one) => one.waitForSelector('body[data-state=open]')));
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });
