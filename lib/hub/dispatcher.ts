@@ -66,8 +66,8 @@ export class Dispatcher {
   #flushQueue: ServerConnection[] = [];
   #flushed = 0; // of the queue
   #tickBytes = 0; // appended since the last slice
-  #waitingBytes = 0; // of entries that are not dispatched
   #checkedHead = 0; // the head at the last slice
+  #waitingBytes = 0; // of entries that are not dispatched
   #firstAppendAt = 0; // when the first of them was appended; 0: none waits
   #isScheduled = false;
   #isRunning = false;
