@@ -72,11 +72,12 @@ export class Dispatcher {
   #isScheduled = false;
   #isRunning = false;
   #work: Generator<void, void> | undefined;
-  /** Made once: a tick with one private event would otherwise leave two functions and their variables as garbage. */
+  // Both are made once: a tick with one private event would otherwise leave two functions and their variables as garbage.
+  readonly #runTick = (): void => this.#runSlice(false);
   readonly #endTick = (): void => {
     this.#isScheduled = false;
     this.tick++;
-    this.#context.runInAsyncScope(this.#runSlice, this, false);
+    this.#context.runInAsyncScope(this.#runTick);
   };
 
   /** @param onDispatched Called with the number of entries dispatched, and the time since the first of them was appended. */
