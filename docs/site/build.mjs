@@ -3,12 +3,15 @@
  *
  *   npm run docs             serves it at http://localhost:5173, and builds a page again after a change
  *   npm run docs:build       writes static files to docs/site/dist
+ *   node docs/site/build.mjs build folder
+ *
+ * DOCS_BASE is the path at which the files are served: DOCS_BASE=/sse-router/ npm run docs:build.
  *
  * VitePress needs one folder with all pages, so they are copied to docs/site/pages: the README becomes the guide, and links to
  * files that are not pages become text.
  */
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
-import { basename, dirname, join, posix } from 'node:path';
+import { basename, dirname, join, posix, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, Comment, ReflectionKind } from 'typedoc';
 import { build, createServer } from 'vitepress';
@@ -16,7 +19,7 @@ import { build, createServer } from 'vitepress';
 const site = dirname(fileURLToPath(import.meta.url));
 const root = join(site, '../..');
 const pages = join(site, 'pages');
-const output = join(site, 'dist');
+const output = resolve(process.argv[3] ?? join(site, 'dist'));
 const read = (file) => readFileSync(join(root, file), 'utf8');
 
 /** The name of each page in the site, by its file in the project. */

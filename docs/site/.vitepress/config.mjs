@@ -1,5 +1,5 @@
 /*
- * The site: its order of pages, its search, and the diagrams.
+ * The site: its order of pages, its search, the diagrams, and the path at which it is served.
  * A page that this project does not have is left out of the sidebar and of the home page.
  */
 import { existsSync, readFileSync } from 'node:fs';
@@ -9,6 +9,12 @@ import { defineConfig } from 'vitepress';
 const { name, exports } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
 const exists = ({ link }) =>
   ['.md', '/index.md'].some((end) => existsSync(new URL(`../pages${link.replace(/\/$/, '')}${end}`, import.meta.url)));
+
+/** Where the files are served: a project of GitHub Pages has the path of its repository. */
+const { DOCS_BASE = '/' } = process.env;
+if (!/^\/(?:[\w.-]+\/)*$/.test(DOCS_BASE)) {
+  throw new Error(`DOCS_BASE must be a path such as /sse-router/; received ${JSON.stringify(DOCS_BASE)}.`);
+}
 
 const page = (text, name) => ({ text, link: `/${name}` });
 const group = (text, ...items) => ({ text, items: items.filter(exists) });
@@ -74,6 +80,7 @@ export default defineConfig({
   title: 'sse-router',
   description: 'Server-sent events as an Express Router',
   srcDir: 'pages',
+  base: DOCS_BASE,
   cleanUrls: true,
   lastUpdated: false,
   ignoreDeadLinks: 'localhostLinks',
