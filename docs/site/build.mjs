@@ -57,7 +57,7 @@ if (process.argv[2] === 'build') {
 function copyPages() {
   for (const [file, name] of Object.entries(NAMES)) {
     const text = withLinksOfSite(file);
-    writeFileSync(join(pages, `${name}.md`), name === 'skill' ? withoutFrontmatter(text) : text);
+    writeFileSync(join(pages, `${name}.md`), asPage(name, text));
   }
   copyFileSync(join(site, 'index.md'), join(pages, 'index.md'));
   for (const folder of ['docs', 'bench/plots']) {
@@ -94,9 +94,13 @@ function convertLinks(text, file) {
   });
 }
 
-/** The frontmatter of a skill is for tools. VitePress would take it for its own. */
-function withoutFrontmatter(text) {
-  return text.replace(/^---\n[^]*?\n---\n/, '');
+/**
+ * Removes the frontmatter of the skill, which is for tools: VitePress would take it for its own. The README has the title of the main
+ * entry of the API. In the search, the two pages need two titles.
+ */
+function asPage(name, text) {
+  if (name === 'skill') return text.replace(/^---\n[^]*?\n---\n/, '');
+  return name === 'guide' ? text.replace(/^# .*$/m, '# Guide') : text;
 }
 
 /** Makes a page for each entry point of the package, in the order of `exports`: the main entry is the first. */

@@ -67,6 +67,18 @@ const SIDEBAR = [
   ),
 ];
 
+/** Pages of wide tables: they have the width of the window, and no list of their headings beside them. */
+const WIDE = new Set(['comparison.md', 'client-comparison.md', 'runs-comparison.md', 'compatibility.md', 'results.md']);
+/**
+ * Ranks the pages of the search: those that repeat the words of the guides more often come after them. The browser gets the text of
+ * this function, so it uses nothing outside of it.
+ */
+function boostDocument(id) {
+  return /\/(?:api\/|results|architecture|contributing|changelog|skill|[\w-]*comparison|compatibility)/.test(id)
+    ? 0.4
+    : 1;
+}
+
 /** Returns the anchor of a heading as GitHub makes it, because the same Markdown is read there. */
 function anchorOf(heading) {
   return heading
@@ -86,6 +98,7 @@ export default defineConfig({
   ignoreDeadLinks: 'localhostLinks',
   transformPageData({ relativePath, frontmatter }) {
     if (relativePath.startsWith('api/')) frontmatter.pageClass = 'api';
+    if (WIDE.has(relativePath)) Object.assign(frontmatter, { pageClass: 'wide', aside: false });
     const { hero } = frontmatter;
     if (hero) Object.assign(hero, { actions: hero.actions.filter(exists) });
     if (frontmatter.features) frontmatter.features = frontmatter.features.filter(exists);
@@ -112,6 +125,9 @@ export default defineConfig({
     ].filter(exists),
     sidebar: SIDEBAR,
     outline: [2, 3],
-    search: { provider: 'local' },
+    search: {
+      provider: 'local',
+      options: { miniSearch: { searchOptions: { boostDocument } } },
+    },
   },
 });
