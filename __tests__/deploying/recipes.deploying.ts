@@ -148,7 +148,7 @@ describe('the objects of Kubernetes', () => {
 
   function parse(yaml: string): any[] {
     const { parseAllDocuments } = createRequire(join(packages, 'package.json'))('yaml') as {
-      parseAllDocuments(source: string): { errors: unknown[]; toJS(): any }[];
+      parseAllDocuments: (source: string) => { errors: unknown[]; toJS(): any }[];
     };
     const documents = parseAllDocuments(yaml);
     expect(documents.flatMap(({ errors }) => errors)).toEqual([]);

@@ -239,6 +239,15 @@ describe('the name of an option that does not exist', () => {
   });
 });
 
+test('broadcast() answers the name of an event as its second argument with the form of a message', async () => {
+  const events = sse();
+  const error = await events.broadcast('x', 'order' as never).catch((reason: Error) => reason);
+  expect((error as Error).message).toBe(
+    'Every option of broadcast() must be in a plain object such as { to: … }; received the string "order". The name of an event is a field of the message: broadcast({ event, data }).',
+  );
+  await events.close();
+});
+
 describe('an invalid call', () => {
   test.each<[what: string, call: () => unknown, cure: string]>([
     [

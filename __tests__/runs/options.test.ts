@@ -20,6 +20,10 @@ test.each<[options: unknown, message: RegExp]>([
   [{ unknown: 1 }, /^The name of each option of runs\(\) must be one of id, .*; received the string "unknown"\./],
   [{ retry: 5 }, /^The name of each option of runs\(\) must be .*; received the string "retry"\./],
   [{ history: false }, /^The name of each option of runs\(\) must be .*; received the string "history"\./],
+  [
+    { keepAlive: 5 },
+    /; received the string "keepAlive"\. Use heartbeat: it is the counterpart of keepAlive in better-sse\.$/,
+  ],
   [[], /plain object/],
   [{ id: 'r' }, /^id must be a function; received the string "r"\. Leave it out for random ids\.$/],
   [{ again: 'stop' }, /^again must be 'join' or 'reject' or 'replace'; received the string "stop"\./],

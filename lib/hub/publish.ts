@@ -15,6 +15,7 @@ import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 const FIELD = 'It is a field of the message: broadcast({ event, data, id }, { to }).';
+const FIELDS = 'The name of an event is a field of the message: broadcast({ event, data }).';
 const NO_ID =
   'Leave it out: the log gives the id. An id of your own needs history: false, and is a field of the message.';
 /** The cures for fields of the message, and for the options of a broadcast in better-sse. */
@@ -120,7 +121,7 @@ function toEntry(
   options: BroadcastOptions = {},
   { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
-  rejectUnknownKeys('option of broadcast()', options, KNOWN, { hints: HINTS }); // a misspelt `to` would reach every connection
+  rejectUnknownKeys('option of broadcast()', options, KNOWN, { cure: FIELDS, hints: HINTS }); // a misspelt `to` would reach every connection
   const { key } = options;
   const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {

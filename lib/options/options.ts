@@ -250,12 +250,20 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   serialize: true,
   onError: true,
 };
+/** The cures for options of other packages whose counterparts both `sse()` and `runs()` have. */
+export const CONNECTION_HINTS: Readonly<Record<string, string>> = {
+  keepAlive: 'Use heartbeat: it is the counterpart of keepAlive in better-sse.',
+  pingInterval: 'Use heartbeat: it is the counterpart of pingInterval in sse-channel and socket.io.',
+  pingTimeout: 'Use slowTimeout: it is the counterpart of pingTimeout in socket.io.',
+  heartbeatInterval: 'Use heartbeat: it is the counterpart of heartbeatInterval in @fastify/sse.',
+  isCompressed: 'Use compress: it is the counterpart of isCompressed in express-sse.',
+};
 /**
  * The cures for the options of better-sse, express-sse, sse-channel, @fastify/sse and socket.io. docs/migrating.md has the tables of
  * counterparts.
  */
 const HINTS: Hints = {
-  keepAlive: 'Use heartbeat: it is the counterpart of keepAlive in better-sse.',
+  ...CONNECTION_HINTS,
   serializer: 'Use serialize: it is the counterpart of serializer in better-sse and @fastify/sse.',
   sanitizer: 'Leave it out: an event name or an id that cannot be sent throws, and data is split into lines.',
   trustClientEventId: 'Leave it out: the id of a client is a position in the log, and gives no permission.',
@@ -263,10 +271,6 @@ const HINTS: Hints = {
   state: 'Set the properties of conn.state in the handler.',
   isSerialized: 'Leave it out: a snapshot returns one message, or an array of messages that are sent one by one.',
   initialEvent: "Use snapshot: () => ({ event: 'name', data: … }), which sends the first event of a client.",
-  isCompressed: 'Use compress: it is the counterpart of isCompressed in express-sse.',
-  pingInterval: 'Use heartbeat: it is the counterpart of pingInterval in sse-channel and socket.io.',
-  pingTimeout: 'Use slowTimeout: it is the counterpart of pingTimeout in socket.io.',
-  heartbeatInterval: 'Use heartbeat: it is the counterpart of heartbeatInterval in @fastify/sse.',
   historySize: 'Use history: { size: … }.',
   retryTimeout: 'Use retry: it is the counterpart of retryTimeout in sse-channel.',
   jsonEncode: 'Use serialize: it turns data into text.',

@@ -49,23 +49,25 @@ export type Hints = Readonly<Record<string, string>>;
  * Checks that every key of an object is a known name. An array or a Map is refused as well: its entries are no keys of the
  * object, so it would be ignored in silence.
  * @param kind - what one key is, in the singular: `option`, `option of close()`
+ * @param details - `cure` is for a value that is no plain object
  * @throws {SseTypeError} `code`
  */
 export function rejectUnknownKeys(
   kind: string,
   given: object,
   names: Record<string, true>,
-  { code = 'ERR_SSE_OPTION', hints = {} }: { readonly code?: SseErrorCode; readonly hints?: Hints } = {},
+  { code = 'ERR_SSE_OPTION', cure, hints = {} }: Omit<ErrorDetails, 'cause'> & { readonly hints?: Hints } = {},
 ): void {
   const known = Object.keys(names);
   if (!isPlainObject(given)) {
-    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code });
+    const details = cure === undefined ? { code } : { code, cure };
+    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, details);
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
     const expectation = known.length > 2 ? `one of ${known.join(', ')}` : known.join(' or ');
-    const cure = Object.hasOwn(hints, name) ? hints[name]! : cureOf(nearestName(name, known));
-    throw invalid(`The name of each ${kind}`, expectation, name, { code, cure });
+    const hint = Object.hasOwn(hints, name) ? hints[name]! : cureOf(nearestName(name, known));
+    throw invalid(`The name of each ${kind}`, expectation, name, { code, cure: hint });
   }
 }
 
