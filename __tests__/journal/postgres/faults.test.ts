@@ -562,16 +562,32 @@ describe('the log is another one', () => {
     await recorder.until(({ ids }) => ids.at(-1) === lost.at(-1));
 
     await standby.promote();
+    const after: string[] = [];
+    const other = journalOn(standby); // it appends before this process is back, and its numbers were those of the lost
+    await other.open();
+    for (const i of numbers(10)) after.push(await append(other, `other ${i}`));
     proxy.target = standby.port;
     proxy.cut();
     await recorder.until(({ calls }) => calls.some((call) => call.startsWith('rewind')));
     expect(recorder.calls).toContain('rewind 50');
-    const after: string[] = [];
-    for (const i of numbers(40)) after.push(await append(journal, `after ${i}`)); // their numbers were those of the lost
+    for (const i of numbers(40)) after.push(await append(journal, `after ${i}`));
     await recorder.until(({ ids }) => ids.at(-1) === after.at(-1));
     expect(recorder.ids.slice(1)).toEqual([...kept, ...after]);
     for (const id of lost) expect(await journal.read(id, 1)).toEqual({ ok: false, reason: 'unknown' });
     for (const id of kept) expect(await journal.read(id, 0)).toEqual({ ok: true, entries: [] });
+    expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
+  });
+
+  test('commits are lost, and all before them has been trimmed: the last trimmed position is common', async () => {
+    const journal = journalOn(server);
+    const recorder = await following(journal);
+    for (const i of numbers(5)) await append(journal, i);
+    await recorder.until(({ bodies }) => bodies.length === 5);
+    await server.query(`
+      UPDATE ${table}_state SET first = 4, tag = (SELECT tag FROM ${table}_log WHERE n = 3); DELETE FROM ${table}_log`);
+    await recorder.until(({ calls }) => calls.includes('rewind 3'));
+    const after = await append(journal, 'after');
+    await recorder.until(({ ids }) => ids.at(-1) === after);
     expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
   });
 

@@ -198,6 +198,8 @@ describe('limits', () => {
     expect(await journal.read(newFloor, 1)).toMatchObject({ ok: true, entries: [{ id: entries[0]!.id }] });
     expect(await journal.read(ids[ids.length - entries.length - 2]!, 1)).toEqual({ ok: false, reason: 'lost' });
     expect(await journal.read(floor, 1)).toEqual({ ok: false, reason: 'lost' });
+    const lost = newFloor.replace(/[^-]+$/, '00000000'); // the same place, in a log that has lost commits
+    expect(await journal.read(lost, 1)).toEqual({ ok: false, reason: 'unknown' });
     expect(await journal.read('000000000000-1-00000000', 1)).toEqual({ ok: false, reason: 'unknown' }); // another log's
   });
 

@@ -170,6 +170,17 @@ test('the process that wrote it finds the commit within some ms; another one doe
   expect(other.bodies).toEqual(own.bodies);
 });
 
+test('the process that wrote it finds also a commit that follows after a while, without polling', async () => {
+  const journal = await opened({ poll: 60_000 });
+  const recorder = await following(journal);
+  const client = await clientOf();
+  await client.query('BEGIN');
+  await journal.within!(client).append({ body: frame('1') });
+  await sleep(100); // several checks
+  await client.query('COMMIT');
+  await recorder.until(({ bodies }) => bodies.length === 1, 5000);
+});
+
 test('without early checks, any process moves the outbox: also when the process that wrote has closed before the COMMIT', async () => {
   const writer = await opened();
   const client = await clientOf();
