@@ -798,8 +798,8 @@ export const mutants = [
     file: 'journal/postgres/schema.ts',
     from: 'PERFORM pg_advisory_xact_lock(${lock});',
     to: '',
-    test: 'journal/postgres/conformance.test.ts',
-    part: 'append at the same time',
+    test: 'journal/postgres/faults.test.ts',
+    part: 'out of time while the server waits',
   },
   {
     name: 'postgres: a broadcast overtakes what waits in the outbox',

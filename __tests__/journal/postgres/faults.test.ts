@@ -230,6 +230,17 @@ describe('at most once, in order', () => {
     expect(recorder.bodies).toEqual(['first', 'sent', 'last'].map(textOf));
   });
 
+  test('a process that is stopped for longer than `wait` reads the answers that have arrived, before entries expire', async () => {
+    const journal = journalOn(server, { wait: 300 });
+    await append(journal, 'first');
+    await sleep(100); // its NOTIFY has been answered
+    const sent = append(journal, 'sent');
+    await new Promise(setImmediate); // sent
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000); // nothing of this process runs meanwhile
+    const [entry] = (await journal.window(1)).entries;
+    expect(await sent).toBe(entry!.id);
+  });
+
   test('a statement that the server cancels is sent again', async () => {
     const { journal, recorder } = await overWire({ wait: 20_000 });
     const lock = await lockLog();
@@ -377,9 +388,10 @@ describe('connections', () => {
       ALTER TABLE ${table}_state RENAME TO ${table}_kept;
       CREATE VIEW ${table}_state AS SELECT * FROM ${table}_kept WHERE ${table}_refuse()`);
     const late = append(journal, 2);
+    late.catch(() => {}); // awaited below
     const refused = async (): Promise<number> =>
       Number((await server.query(`SELECT last_value FROM ${table}_appends`))[0]!['last_value']);
-    while ((await refused()) < 2) await sleep(10);
+    for (const until = Date.now() + 5000; (await refused()) < 2 && Date.now() < until;) await sleep(10);
     await recorder.until(({ calls }) => calls.includes('down'));
     await server.query(`DROP VIEW ${table}_state; ALTER TABLE ${table}_kept RENAME TO ${table}_state`);
     const id = await late;
