@@ -232,6 +232,7 @@ describe('at most once, in order', () => {
 
   test('a process that is stopped for longer than `wait` reads the answers that have arrived, before entries expire', async () => {
     const journal = journalOn(server, { wait: 300 });
+    await journal.open();
     await append(journal, 'first');
     await sleep(100); // its NOTIFY has been answered
     const sent = append(journal, 'sent');
