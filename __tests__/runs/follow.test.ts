@@ -4,7 +4,7 @@
 import type { RunEvent } from '../../lib/runs/api.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
 import { codeOf } from '../fixtures/support.ts';
-import { all, begun, fakeTime, hubOn, pass, settle } from './fixtures.ts';
+import { all, begun, fakeTime, hubOn, pass, readerOf, settle } from './fixtures.ts';
 
 async function take<C>(iterator: AsyncIterator<RunEvent<C>>, count: number): Promise<RunEvent<C>[]> {
   const steps: RunEvent<C>[] = [];
