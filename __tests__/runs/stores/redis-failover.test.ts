@@ -32,7 +32,7 @@ async function proxyTo({ port }: RedisServer): Promise<Proxy> {
 
 /** The chunks that a reader has received, with their numbers. */
 function chunksIn({ events }: TestStream): string[] {
-  return events.filter(({ event }) => event === 'message').map(({ id, data }) => `${id.split('~').at(-1)}: ${data}`);
+  return events.filter(({ event }) => event === 'message').map(({ id, data }) => `${id!.split('~').at(-1)}: ${data}`);
 }
 
 function expected(from: number, to: number): string[] {
