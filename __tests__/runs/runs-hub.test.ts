@@ -2,6 +2,7 @@
  * Runs without HTTP: what a hub produces, stops, follows and loses, over one or several processes on a store in memory.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { RunStore } from '../../lib/runs/run-store.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
 import { begun, fakeTime, hubOn, pass, Reader, readerOf, Script, settle } from './fixtures.ts';
 
@@ -412,6 +413,36 @@ describe('a lost run', () => {
       expect((await late.hub.state('a'))?.status).toBe('lost');
       jest.useRealTimers();
     }
+  });
+
+  test('ends for its readers by the answer to the check, if the store delivers its end late, but not before its chunks', async () => {
+    fakeTime();
+    const logs = new MemoryRunLogs();
+    const one = hubOn(logs);
+    /** A store whose follower gets nothing more from a chunk on, as while its connection is opened again. */
+    const lateAfter = (chunks: number) => (store: RunStore) => {
+      const { follow } = store;
+      store.follow = (run, after, follower) =>
+        follow.call(store, run, after, {
+          chunks: (first, list) => first <= chunks && follower.chunks(first, list),
+          end: () => {},
+        });
+      return store;
+    };
+    const [whole, behind] = [hubOn(logs, {}, lateAfter(2)), hubOn(logs, {}, lateAfter(1))];
+    const { script } = await begun(one, 'a');
+    const readers: Reader[] = [];
+    for (const { hub } of [whole, behind]) readers.push(readerOf(hub.feed((await hub.state('a'))!)));
+    for (const chunk of ['x', 'y']) {
+      script.yield(chunk);
+      await settle();
+    }
+    one.store.cut(); // for ever: killed
+    await pass(LEASE_MS + 1000);
+    expect(readers.map(({ chunksRead, ended }) => [chunksRead, ended?.status])).toEqual([
+      [['x', 'y'], 'lost'],
+      [['x'], undefined],
+    ]);
   });
 
   test('is lost at the first call of state() after the lease', async () => {

@@ -387,7 +387,10 @@ export class RunsHub<C> {
       .finally(() => void (this.#isNoting = false));
   }
 
-  /** Asks the store for the state of a run whose lease may have expired. If it has, the store ends the run and delivers the end. */
+  /**
+   * Asks the store for the state of a run whose lease may have expired. If it has, the store ends the run. If chunks are missing here,
+   * the store delivers the end after them.
+   */
   async #check(source: LogSource): Promise<void> {
     const { id, generation } = source.run;
     this.#checking.add(source);
@@ -395,7 +398,9 @@ export class RunsHub<C> {
       const state = await this.#settings.store.state(id, generation);
       const now = this.#timer.read();
       if (state === undefined) source.onEnd(lostState(source.run, source.position));
-      else {
+      else if (state.status !== 'running' && state.chunks === source.position) {
+        source.onEnd(state); // now: the store may deliver it late, as while a connection is opened again
+      } else {
         source.checkAt = now + (state.leaseLeft ?? this.#settings.lease);
         if (source.hasSubscribers && source.ended === undefined) this.#timer.wakeAt(source.checkAt);
       }

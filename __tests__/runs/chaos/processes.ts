@@ -4,25 +4,37 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { get } from 'node:http';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { FromServer, Spec } from './server.ts';
 
+const PROBE_PAUSE_MS = 100;
 const PROGRAM = join(__dirname, 'server.ts');
+
+/** A request without runs. */
+interface Probe {
+  readonly from: number;
+  /** Infinity while it is not answered. */
+  to: number;
+  /** The planted faults until its beginning. */
+  readonly pauses: number;
+  readonly redisFaults: number;
+}
 
 export class ServerProcess {
   readonly #spec: Omit<Spec, 'port'>;
   readonly #processes: Processes;
   #child: ChildProcess | undefined;
   #starts = 0;
-  /** Whether it has been stopped since its last report of {@link longestBlock}: the pause counts as a block there. */
-  #wasPaused = false;
+  readonly #probes: Probe[] = [];
+  /** The beginnings and ends of its pauses so far. */
+  #pauses = 0;
   port = 0;
   /** Whether it accepts requests. */
   isLive = false;
   /** The name of its current process. */
   name = '';
-  /** The longest time that the event loop of its processes was blocked, in milliseconds. */
-  longestBlock = 0;
   /** When it last continued after a SIGSTOP. */
   continuedAt = -Infinity;
 
@@ -44,9 +56,6 @@ export class ServerProcess {
     child.stderr!.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.on('message', (message: FromServer) => {
       if ('reported' in message) this.#processes.reported.push(`${name}: ${message.reported}`);
-      if (!('blocked' in message)) return;
-      if (!this.#wasPaused) this.longestBlock = Math.max(this.longestBlock, message.blocked);
-      this.#wasPaused = false;
     });
     child.once('close', (code, signal) => {
       if (this.#child === child) this.isLive = false;
@@ -56,6 +65,30 @@ export class ServerProcess {
     if (this.#child !== child || message === undefined) return; // the process was killed meanwhile
     this.port = message.listening;
     this.isLive = true;
+    void this.#probe(child);
+  }
+
+  /** Returns the time of the slowest probe between these times, in milliseconds; 0 if there was none. */
+  slowestProbe(from: number, to: number): number {
+    const overlapping = this.#probes.filter((probe) => probe.from <= to && probe.to >= from && !this.#isSpoiled(probe));
+    return Math.max(0, ...overlapping.map((probe) => Math.min(probe.to, performance.now()) - probe.from));
+  }
+
+  /** Measures again and again how long the process takes for a request without runs. */
+  async #probe(child: ChildProcess): Promise<void> {
+    while (this.#child === child && child.exitCode === null && child.signalCode === null) {
+      const { redisFaults } = this.#processes;
+      const probe: Probe = { from: performance.now(), to: Infinity, pauses: this.#pauses, redisFaults };
+      this.#probes.push(probe);
+      if (!(await isAnswered(this.port)) || this.#isSpoiled(probe)) this.#probes.splice(this.#probes.indexOf(probe), 1);
+      probe.to = performance.now();
+      await sleep(PROBE_PAUSE_MS);
+    }
+  }
+
+  /** Whether a planted fault makes a probe slow that is not answered yet: the process was stopped, or Redis was down. */
+  #isSpoiled({ to, pauses, redisFaults }: Probe): boolean {
+    return to === Infinity && (pauses !== this.#pauses || redisFaults !== this.#processes.redisFaults);
   }
 
   /** Sends SIGKILL, and starts the next process. Settles when that one answers. */
@@ -72,12 +105,13 @@ export class ServerProcess {
   async pause(ms: number): Promise<void> {
     const child = this.#child!;
     this.isLive = false;
+    this.#pauses++;
     this.#processes.interruptedAt.set(this.name, performance.now());
     child.kill('SIGSTOP');
     await new Promise((resolve) => void setTimeout(resolve, ms));
     this.continuedAt = performance.now();
-    this.#wasPaused = true;
     child.kill('SIGCONT');
+    this.#pauses++;
     this.isLive = true;
   }
 
@@ -112,8 +146,21 @@ export class ServerProcess {
   }
 }
 
+/** Sends a request without runs. @returns whether the server has answered */
+function isAnswered(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const request = get({ port, host: '127.0.0.1', path: '/probe', agent: false }, (response) => {
+      response.resume().on('end', () => resolve(true));
+    });
+    request.on('error', () => resolve(false));
+    request.on('close', () => resolve(false));
+  });
+}
+
 export class Processes {
   readonly servers: readonly ServerProcess[];
+  /** The beginnings and ends of the outages of Redis so far. */
+  redisFaults = 0;
   readonly crashes: string[] = [];
   readonly reported: string[] = [];
   /** When each process was killed or stopped, by its name. */

@@ -4,12 +4,14 @@
  */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import express from 'express';
 import { redisRuns } from '../../../lib/journal/redis/index.ts';
 import { runs } from '../../../lib/runs/index.ts';
 import { kinds } from '../../fixtures/redis-clients.ts';
+
+/** The number of replies of Redis that a probe waits for, one after another: those of a join, or of an expired lease until its end. */
+const REDIS_ROUND_TRIPS = 4;
 
 /** The settings of a server, as JSON in argv[2]. */
 export interface Spec {
@@ -27,8 +29,6 @@ export type FromServer =
   | { readonly listening: number }
   /** An error that the router has reported. */
   | { readonly reported: string }
-  /** The longest time that its event loop was blocked, in milliseconds. */
-  | { readonly blocked: number }
   /** The number of runs that it produces, and of generators that have not ended. */
   | { readonly figures: { readonly running: number; readonly generators: number } };
 
@@ -67,12 +67,11 @@ process.on('message', (command: ToServer) => {
   if (command === 'figures') send({ figures: { running: answers.stats().runs.running, generators } });
 });
 
-const delays = monitorEventLoopDelay({ resolution: 10 });
-delays.enable();
-setInterval(() => {
-  send({ blocked: delays.max / 1e6 });
-  delays.reset();
-}, 500);
+// What a request to this process costs on this machine at this time, without the runs: a join asks Redis about as often.
+const probe = express.Router().get('/', async (_, res) => {
+  for (let i = 0; i < REDIS_ROUND_TRIPS; i++) await app.command('PING');
+  res.end();
+});
 
-const server = createServer(express().use('/runs', answers));
+const server = createServer(express().use('/runs', answers).use('/probe', probe));
 server.listen(spec.port, '127.0.0.1', () => send({ listening: (server.address() as AddressInfo).port }));
