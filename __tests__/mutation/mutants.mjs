@@ -878,8 +878,8 @@ export const mutants = [
     file: 'runs/stores/redis/redis-runs.ts',
     from: "if (what !== 'ended') await this.#end(run, 'lost');",
     to: '',
-    test: 'runs/stores/redis-failover.test.ts',
-    part: 'node-redis a replica that lacks',
+    test: 'runs/stores/redis-faults.test.ts',
+    part: 'node-redis Redis comes back',
   },
   {
     name: 'runs in Redis: an expired lease is judged although its producer could not renew it',
