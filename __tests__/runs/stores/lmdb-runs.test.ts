@@ -55,7 +55,7 @@ describe('options', () => {
     expect(codeOf(() => lmdbRuns(''))).toBe('ERR_SSE_OPTION');
     expect(codeOf(() => lmdbRuns(path, { sync: 1 as never }))).toBe('ERR_SSE_OPTION');
     expect(() => lmdbRuns(path, { synch: true } as never)).toThrow(
-      'There is no option of lmdbRuns() "synch". Did you mean sync?',
+      'The name of each option of lmdbRuns() must be sync; received the string "synch". Did you mean sync?',
     );
     expect(() => lmdbRuns(7 as never)).toThrow('lmdbRuns: path must be a non-empty string; received the number 7.');
   });
