@@ -441,9 +441,9 @@ describe('a lost run', () => {
     const one = hubOn(logs);
     /** A store whose follower gets nothing more from a chunk on, as while its connection is opened again. */
     const lateAfter = (chunks: number) => (store: RunStore) => {
-      const { follow } = store;
+      const follow = store.follow.bind(store);
       store.follow = (run, after, follower) =>
-        follow.call(store, run, after, {
+        follow(run, after, {
           chunks: (first, list) => first <= chunks && follower.chunks(first, list),
           end: () => {},
         });
