@@ -546,6 +546,24 @@ describe('a lost run', () => {
     expect(reader.ended?.status).toBe('stopped');
   });
 
+  test('reports one end, although a check of its lease is answered after it', async () => {
+    fakeTime();
+    const logs = new MemoryRunLogs();
+    const [one, other] = [hubOn(logs), hubOn(logs)];
+    const { script } = await begun(one, 'a');
+    const reader = readerOf(other.hub.feed((await other.hub.state('a'))!));
+    await settle();
+    let answer: ((state: undefined) => void) | undefined;
+    other.store.state = () => new Promise((resolve) => (answer = resolve));
+    await pass(LEASE_MS + 500, 200);
+    script.finish();
+    await settle();
+    expect(reader.ended?.status).toBe('done');
+    answer!(undefined); // its log was dropped meanwhile
+    await settle();
+    expect([reader.ended?.status, other.errors]).toEqual(['done', []]);
+  });
+
   test('that a blocked event loop has not renewed in time is not lost in its own process', async () => {
     const one = hubOn(undefined, { lease: 300 });
     const { script, feed } = await begun(one, 'a');
