@@ -188,6 +188,20 @@ test('snapshot: the whole state comes first, then the changes', async () => {
   expect((await example.stop()).code).toBe(0);
 });
 
+test('snapshot-of-a-user: a new client receives the notes of its user, then the new ones', async () => {
+  const example = await start('snapshot-of-a-user.ts');
+  const as = (user: string) => ({ Cookie: `session=s-${user}` });
+  for (const user of ['ada', 'bob']) await post(`${example.url}/notes`, `for ${user}`, as(user));
+  const { next } = await read(`${example.url}/events`, { headers: as('ada') });
+  const textsOf = (data = ''): unknown => [JSON.parse(data)].flat().map(({ text }) => text);
+  const state = await next();
+  expect([state?.event, textsOf(state?.data)]).toEqual(['notes', ['for ada']]);
+  for (const user of ['bob', 'ada']) await post(`${example.url}/notes`, `later for ${user}`, as(user));
+  const note = await next();
+  expect([note?.event, textsOf(note?.data)]).toEqual(['note', ['later for ada']]);
+  expect((await example.stop()).code).toBe(0);
+});
+
 describe('own-store', () => {
   test('a returning client gets exactly the rows that it missed, then new rows; a restart changes nothing', async () => {
     const store = join(folder, 'store');
