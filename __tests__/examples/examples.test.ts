@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clear, listen, post, read, run, start } from './example-process.ts';
@@ -199,6 +199,20 @@ test('snapshot-of-a-user: a new client receives the notes of its user, then the 
   for (const user of ['bob', 'ada']) await post(`${example.url}/notes`, `later for ${user}`, as(user));
   const note = await next();
   expect([note?.event, textsOf(note?.data)]).toEqual(['note', ['later for ada']]);
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('one-machine: the journal creates its directory, and a client resumes after a restart', async () => {
+  const cwd = mkdtempSync(join(folder, 'machine-'));
+  let example = await start('one-machine.ts', {}, cwd);
+  const note = async (text: string) => ((await (await post(`${example.url}/notes`, text)).json()) as { id: string }).id;
+  const last = await note('received');
+  await note('missed');
+  expect(readdirSync(join(cwd, 'data'))).toEqual(['events']);
+  expect((await example.stop()).code).toBe(0);
+  example = await start('one-machine.ts', {}, cwd);
+  const { next } = await read(`${example.url}/events`, { headers: { 'Last-Event-ID': last } });
+  expect(await next()).toMatchObject({ event: 'note', data: 'missed' });
   expect((await example.stop()).code).toBe(0);
 });
 
