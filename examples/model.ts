@@ -36,13 +36,23 @@ async function sectionFor(prompt: string): Promise<string> {
   const docs = new URL('../docs/', import.meta.url);
   const pages = (await readdir(docs)).filter((file) => file.endsWith('.md'));
   const texts = await Promise.all(pages.map((file) => readFile(new URL(file, docs), 'utf8')));
-  const sections = texts.flatMap((text) => text.replaceAll(/^```.*?^```$/gms, '').split(/^(?=## )/m));
+  const sections = texts.flatMap((text) => asAnswer(text).split(/^(?=## )/m));
   return (
     best(
       prompt,
       sections.filter(({ length }) => length > 800 && length < 2500),
     ) ?? ''
   );
+}
+
+/** Removes from Markdown what a page would not show: code blocks, pictures, the targets of links, and the line ends inside paragraphs. */
+function asAnswer(markdown: string): string {
+  return markdown
+    .replaceAll(/^```.*?^```$/gms, '')
+    .replaceAll(/^!\[.*\n/gm, '')
+    .replaceAll(/\[([^\][]+)\]\([^)]+\)/g, '$1')
+    .replaceAll(/(?<=[^\n])\n *(?=[^\s#|>-])/g, ' ')
+    .replaceAll(/\n{3,}/g, '\n\n');
 }
 
 /** Returns the text that shares the most words with the prompt. */

@@ -15,7 +15,7 @@ const textOf = (file: string): string => readFileSync(join(folder, file), 'utf8'
 const server = textOf('server.ts');
 const OVER_MS = Number(/CLOSE_OVER_MS = (\d+)/.exec(server)![1]);
 /** The longest time that the server takes to stop. */
-const STOP_MS = OVER_MS + 1000;
+const STOP_MS = OVER_MS + 1000 + 100;
 
 let child: ChildProcess | undefined;
 afterEach(() => {

@@ -71,6 +71,15 @@ describe.each(['before', 'after'])('res.write, %s', (when) => {
   });
 });
 
+test('Plack, after: a client has the departures as one event, their number with its id, and the end of the stream', async () => {
+  const { url } = await start('migrating/plack-after.ts');
+  const { response, next } = await read(`${url}/departures`, { headers: { Origin: 'https://app.example' } });
+  expect(response.headers.get('Access-Control-Allow-Origin')).toBe('https://app.example');
+  expect((await next())!.data).toBe('10:05 Oslo\n10:20 Bergen');
+  expect(await next()).toMatchObject({ event: 'count', id: '2', data: '2' });
+  expect(await next()).toBeUndefined();
+});
+
 describe('socket.io', () => {
   test('before: a user has the notes for all sockets of the user, until the logout', async () => {
     const { url } = await start('migrating/socket-io-before.ts');

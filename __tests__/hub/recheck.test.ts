@@ -126,7 +126,10 @@ describe('maxAge as a function', () => {
 test.each<[unknown, string]>([
   [{ every: 0, check: () => true }, 'recheck.every must be'],
   [{ every: 10 }, 'recheck.check must be a function'],
-  [{ every: 10, check: () => true, each: 1 }, 'There is no part of recheck "each"'],
+  [
+    { every: 10, check: () => true, each: 1 },
+    'The name of each part of recheck must be every or check; received the string "each".',
+  ],
   [() => true, 'recheck must be'],
 ])('recheck: %p throws at set-up', (recheck, message) => {
   expect(codeOf(() => sse({ recheck } as never))).toBe('ERR_SSE_OPTION');

@@ -238,7 +238,7 @@ test('arguments are checked at once', () => {
   expect(codeOf(() => metrics(events, new Registry(), { router: '' }))).toBe('ERR_SSE_OPTION');
   expect(codeOf(() => metrics(events, new Registry(), null as never))).toBe('ERR_SSE_OPTION');
   expect(() => metrics(events, new Registry(), { name: 'x' } as never)).toThrow(
-    'There is no option of metrics() "name"',
+    'The name of each option of metrics() must be router; received the string "name".',
   );
 });
 

@@ -186,6 +186,68 @@ describe('an invalid option', () => {
   );
 });
 
+describe('the name of an option that does not exist', () => {
+  const NAMES =
+    'headers, cors, methods, controlEvents, retry, heartbeat, history, snapshot, maxBuffered, slowTimeout, maxAge, recheck, limits, compress, serialize, onError';
+
+  test.each<[name: string, cure: string]>([
+    ['heartbeet', 'Did you mean heartbeat?'],
+    ['path', 'Correct the name, or leave it out.'],
+    ['constructor', 'Correct the name, or leave it out.'],
+    ['keepAlive', 'Use heartbeat: it is the counterpart of keepAlive in better-sse.'],
+  ])('%s is answered with all names and a cure', (name, cure) => {
+    const { message } = thrownBy(() => sse({ [name]: 5 } as never));
+    expect(message).toBe(
+      `The name of each option of sse() must be one of ${NAMES}; received the string "${name}". ${cure}`,
+    );
+  });
+
+  test.each<[name: string, counterpart: string]>([
+    ['serializer', 'Use serialize:'],
+    ['sanitizer', 'Leave it out:'],
+    ['trustClientEventId', 'Leave it out:'],
+    ['statusCode', 'res.sendStatus()'],
+    ['state', 'conn.state'],
+    ['isSerialized', 'snapshot'],
+    ['initialEvent', 'Use snapshot:'],
+    ['isCompressed', 'Use compress:'],
+    ['pingInterval', 'Use heartbeat:'],
+    ['pingTimeout', 'Use slowTimeout:'],
+    ['heartbeatInterval', 'Use heartbeat:'],
+    ['historySize', 'Use history: { size: … }.'],
+    ['retryTimeout', 'Use retry:'],
+    ['jsonEncode', 'Use serialize:'],
+    ['connectionStateRecovery', 'history'],
+  ])('%s, which another package has, is answered with what to do here', (name, counterpart) => {
+    const { message } = thrownBy(() => sse({ [name]: 5 } as never));
+    expect(message.split(`; received the string "${name}". `)[1]).toContain(counterpart);
+  });
+
+  test.each<[name: string, cure: string]>([
+    ['event', 'It is a field of the message: broadcast({ event, data, id }, { to }).'],
+    ['eventId', 'the log gives the id'],
+    ['filter', 'Let the handler join channels'],
+    ['too', 'Did you mean to?'],
+  ])('broadcast() answers %s with a cure', async (name, cure) => {
+    const events = sse();
+    const error = await events.broadcast('x', { [name]: 'y' } as never).catch((reason: Error) => reason);
+    expect((error as Error).message).toContain(
+      `The name of each option of broadcast() must be one of to, except, key; received the string "${name}". `,
+    );
+    expect((error as Error).message).toContain(cure);
+    await events.close();
+  });
+});
+
+test('broadcast() answers the name of an event as its second argument with the form of a message', async () => {
+  const events = sse();
+  const error = await events.broadcast('x', 'order' as never).catch((reason: Error) => reason);
+  expect((error as Error).message).toBe(
+    'Every option of broadcast() must be in a plain object such as { to: … }; received the string "order". The name of an event is a field of the message: broadcast({ event, data }).',
+  );
+  await events.close();
+});
+
 describe('an invalid call', () => {
   test.each<[what: string, call: () => unknown, cure: string]>([
     [

@@ -207,6 +207,11 @@ describe('the tables', () => {
   });
 });
 
+test.each(['feed', 'chat', 'orders', 'inspector-light', 'site'])('the documentation shows %s.png', (name) => {
+  const shown = papers.flatMap((page) => linksIn(read(page)).map((to) => join(dirname(page), to)));
+  expect(shown).toContain(`docs/${name}.png`);
+});
+
 describe.each(papers)('%s', (page) => {
   const text = read(page);
 
@@ -218,6 +223,18 @@ describe.each(papers)('%s', (page) => {
       return anchor !== undefined && !anchorsOf(read(file)).includes(anchor);
     });
     expect(broken).toEqual([]);
+  });
+
+  test('every picture has a text that describes it', () => {
+    const pictures = [...text.matchAll(/!\[([^\]]*)\]\(([^)]+)\)/g)];
+    expect(pictures.filter(([, description = '']) => description.split(' ').length < 6)).toEqual([]);
+  });
+
+  test('every link to another site is one of https, and leads to a public host', () => {
+    const urls = [...text.matchAll(/\]\((https?:[^)]+)\)/g)].map(([, url]) => new URL(url!));
+    const isPublic = ({ protocol, hostname }: URL): boolean =>
+      protocol === 'https:' && /^[a-z\d-]+(\.[a-z\d-]+)*\.(com|org|io|dev|net|sh)$/.test(hostname);
+    expect(urls.filter((url) => !isPublic(url)).map(String)).toEqual([]);
   });
 
   test('every test file that it names is there', () => {

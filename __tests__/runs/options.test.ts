@@ -17,9 +17,13 @@ const messageOf = (options: unknown): string => {
 };
 
 test.each<[options: unknown, message: RegExp]>([
-  [{ unknown: 1 }, /There is no option of runs\(\) "unknown"/],
-  [{ retry: 5 }, /There is no option of runs\(\) "retry"/],
-  [{ history: false }, /There is no option of runs\(\) "history"/],
+  [{ unknown: 1 }, /^The name of each option of runs\(\) must be one of id, .*; received the string "unknown"\./],
+  [{ retry: 5 }, /^The name of each option of runs\(\) must be .*; received the string "retry"\./],
+  [{ history: false }, /^The name of each option of runs\(\) must be .*; received the string "history"\./],
+  [
+    { keepAlive: 5 },
+    /; received the string "keepAlive"\. Use heartbeat: it is the counterpart of keepAlive in better-sse\.$/,
+  ],
   [[], /plain object/],
   [{ id: 'r' }, /^id must be a function; received the string "r"\. Leave it out for random ids\.$/],
   [{ again: 'stop' }, /^again must be 'join' or 'reject' or 'replace'; received the string "stop"\./],
@@ -39,11 +43,17 @@ test.each<[options: unknown, message: RegExp]>([
   [{ wire: { control: true } }, /^wire\.message must be a function/],
   [{ wire: { message: () => '' } }, /^wire\.control must be true or false/],
   [{ wire: { message: () => '', control: true, end: 'x' } }, /^wire\.end must be a function/],
-  [{ wire: { message: () => '', control: true, done: 1 } }, /There is no part of wire "done"/],
+  [
+    { wire: { message: () => '', control: true, done: 1 } },
+    /^The name of each part of wire must be .*; received the string "done"\./,
+  ],
   [{ wire: { message: () => '', control: true, headers: { 'a b': 'c' } } }, /^headers\["a b"\]/],
   [{ store: 'redis' }, /^store must be a store of runs/],
   [{ store: { open() {} } }, /^store\.begin must be a function/],
-  [{ cors: { origins: 'x' } }, /There is no CORS option "origins"/],
+  [
+    { cors: { origins: 'x' } },
+    /^The name of each CORS option must be .*; received the string "origins"\. Did you mean origin\?$/,
+  ],
   [{ cors: { exposedHeaders: [7] } }, /^cors\.exposedHeaders/],
   [{ cors: { origin: '*', credentials: true } }, /^cors\.origin/],
   [{ limits: { connections: 0 } }, /^limits\.connections/],

@@ -124,7 +124,7 @@ describe('a run', () => {
     [
       'is nothing to iterate',
       () => 7,
-      'The result of the producer must be a generator, an array or a readable stream; received the number 7.',
+      'The result of the producer of the run "a" must be a generator, an array or a readable stream; received the number 7.',
     ],
     [
       'throws after a chunk',
@@ -155,6 +155,26 @@ describe('a run', () => {
     expect(errors).toHaveLength(1);
     expect((errors[0] as Error).message).toContain(message);
     expect(hub.stats.ended.failed).toBe(1);
+  });
+
+  test('reports a chunk that cannot be sent with its number and its run', async () => {
+    const { hub, errors } = hubOn();
+    const circle: any = {};
+    circle.self = circle;
+    for (const [id, chunk] of [
+      ['chat "7"', circle],
+      ['b', { event: 'end' }],
+    ] as const) {
+      const { state } = await hub.start(id, () => ['x', chunk], 'join');
+      await readerOf(hub.feed(state)).whenEnded;
+    }
+    const [first, second] = errors as [Error & { code: string }, Error & { code: string }];
+    expect(first.message).toBe(
+      'A chunk must be a value for JSON; received an object of Object. Leave out what JSON cannot express. It is chunk 2 of the run "chat \\"7\\"".',
+    );
+    expect([first.code, first.cause]).toEqual(['ERR_SSE_DATA', expect.any(TypeError)]);
+    expect(second.message).toMatch(/^event must be .* It is chunk 2 of the run "b"\.$/);
+    expect([second.code, 'cause' in second]).toEqual(['ERR_SSE_EVENT', false]);
   });
 });
 
@@ -421,9 +441,9 @@ describe('a lost run', () => {
     const one = hubOn(logs);
     /** A store whose follower gets nothing more from a chunk on, as while its connection is opened again. */
     const lateAfter = (chunks: number) => (store: RunStore) => {
-      const { follow } = store;
+      const follow = store.follow.bind(store);
       store.follow = (run, after, follower) =>
-        follow.call(store, run, after, {
+        follow(run, after, {
           chunks: (first, list) => first <= chunks && follower.chunks(first, list),
           end: () => {},
         });
@@ -524,6 +544,24 @@ describe('a lost run', () => {
     expect(await other.hub.stop('a')).toBe(true);
     await pass(LEASE_MS + 1000, 200);
     expect(reader.ended?.status).toBe('stopped');
+  });
+
+  test('reports one end, although a check of its lease is answered after it', async () => {
+    fakeTime();
+    const logs = new MemoryRunLogs();
+    const [one, other] = [hubOn(logs), hubOn(logs)];
+    const { script } = await begun(one, 'a');
+    const reader = readerOf(other.hub.feed((await other.hub.state('a'))!));
+    await settle();
+    let answer: ((state: undefined) => void) | undefined;
+    other.store.state = () => new Promise((resolve) => (answer = resolve));
+    await pass(LEASE_MS + 500, 200);
+    script.finish();
+    await settle();
+    expect(reader.ended?.status).toBe('done');
+    answer!(undefined); // its log was dropped meanwhile
+    await settle();
+    expect([reader.ended?.status, other.errors]).toEqual(['done', []]);
   });
 
   test('that a blocked event loop has not renewed in time is not lost in its own process', async () => {

@@ -11,12 +11,20 @@ const run = promisify(execFile);
 const root = join(__dirname, '../..');
 const INSTALL = ['ci', '--prefix', 'docs', '--no-audit', '--no-fund'];
 
-/** The folder of the built site. */
-export const SITE = join(root, 'docs/site/dist');
+/** A built site. */
+export interface BuiltSite {
+  /** The path at which its files are served, with a slash at both ends. */
+  readonly base: string;
+  readonly folder: string;
+  /** What the build printed. */
+  readonly printed: string;
+  /** The pages, by their address. The page for an address that does not exist is none of them. */
+  readonly pages: ReadonlyMap<string, BuiltPage>;
+}
 
 /** One page of the built site. */
 export interface BuiltPage {
-  /** Its address, for example `/guide`. */
+  /** Its address, for example `/guide`, or `/base/guide`. */
   readonly path: string;
   readonly html: string;
   /** The elements that a link can lead to. */
@@ -25,11 +33,12 @@ export interface BuiltPage {
   readonly links: readonly string[];
 }
 
-/** Builds the site, and returns what the build printed. */
-export async function buildSite(): Promise<string> {
+export async function buildSite(base: string, folder: string): Promise<BuiltSite> {
   await installPackages();
-  const { stdout, stderr } = await run(process.execPath, ['docs/site/build.mjs', 'build'], { cwd: root });
-  return stdout + stderr;
+  const env = { ...process.env, DOCS_BASE: base };
+  const { stdout, stderr } = await run(process.execPath, ['docs/site/build.mjs', 'build', folder], { cwd: root, env });
+  const pages = new Map(readPages(base, folder).map((page) => [page.path, page]));
+  return { base, folder, printed: stdout + stderr, pages };
 }
 
 async function installPackages(): Promise<void> {
@@ -42,14 +51,13 @@ async function installPackages(): Promise<void> {
   await run('npm', INSTALL, { cwd: root });
 }
 
-/** Returns every page of the built site, except the one for an address that does not exist. */
-export function readPages(): BuiltPage[] {
-  return readdirSync(SITE, { recursive: true, encoding: 'utf8' })
+function readPages(base: string, folder: string): BuiltPage[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.html') && file !== '404.html')
     .map((file) => {
-      const html = readFileSync(join(SITE, file), 'utf8');
+      const html = readFileSync(join(folder, file), 'utf8');
       return {
-        path: `/${file.replace(/(?:index)?\.html$/, '')}`,
+        path: `${base}${file.replace(/(?:index)?\.html$/, '')}`,
         html,
         ids: new Set(valuesOf(html, 'id')),
         links: [...valuesOf(html, 'href'), ...valuesOf(html, 'src')],
@@ -65,14 +73,16 @@ function valuesOf(html: string, attribute: string): string[] {
 }
 
 /** Returns why a link of a page leads nowhere, or `undefined` if it leads to a page and an element, to a file or to another site. */
-export function faultOf(link: string, page: BuiltPage, pages: ReadonlyMap<string, BuiltPage>): string | undefined {
+export function faultOf(link: string, page: BuiltPage, { base, folder, pages }: BuiltSite): string | undefined {
   const url = new URL(link, `http://site.invalid${page.path}`);
   if (url.host !== 'site.invalid')
     return /^(?:https?:|data:|mailto:)$/.test(url.protocol) ? undefined : 'a wrong protocol';
   const path = decodeURIComponent(url.pathname);
   const target = pages.get(path);
   if (target === undefined) {
-    return existsSync(join(SITE, path)) && posix.extname(path) !== '' ? undefined : 'no such page or file';
+    if (!path.startsWith(base)) return `outside of ${base}`;
+    const isFile = existsSync(join(folder, path.slice(base.length))) && posix.extname(path) !== '';
+    return isFile ? undefined : 'no such page or file';
   }
   const id = decodeURIComponent(url.hash.slice(1));
   return id === '' || target.ids.has(id) ? undefined : `no element #${id} on ${path}`;

@@ -2,14 +2,18 @@
  * The documentation site: its build, every link and anchor of its files, and its pages in a real Chromium.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
 import express from 'express';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { launchChromium } from '../fixtures/chromium.ts';
 import { serve } from '../fixtures/http.ts';
-import { type BuiltPage, buildSite, faultOf, readPages, SITE } from './built-site.ts';
+import { buildSite, type BuiltPage, type BuiltSite, faultOf } from './built-site.ts';
 
 const root = join(__dirname, '../..');
+const SITE = join(root, 'docs/site/dist');
+const BASE = '/a/sse-router/';
 const SWITCH = '.VPNavBarAppearance .VPSwitchAppearance';
 const PHONE = { width: 360, height: 740 };
 const DESKTOP = { width: 1280, height: 800 };
@@ -31,20 +35,31 @@ const FIND_OUTSIDE = `(() => {
 
 let browser: Browser;
 let context: BrowserContext;
-let printed: string;
-let pages: Map<string, BuiltPage>;
+let site: BuiltSite;
+let pages: ReadonlyMap<string, BuiltPage>;
 let problems: string[];
 
 beforeAll(async () => {
-  [printed, browser] = await Promise.all([buildSite(), launchChromium()]);
-  pages = new Map(readPages().map((page) => [page.path, page]));
+  [site, browser] = await Promise.all([buildSite('/', SITE), launchChromium()]);
+  ({ pages } = site);
 }, 300_000); // the packages may have to be installed
 afterAll(() => browser?.close());
 afterEach(() => context?.close());
 
+/** Returns the links that lead nowhere, each with its page. */
+function faultsOf(one: BuiltSite): string[] {
+  const links = [...one.pages.values()].flatMap((page) => page.links.map((link) => ({ page, link })));
+  expect(links.length).toBeGreaterThan(1000);
+  const faults = links.flatMap(({ page, link }) => {
+    const fault = faultOf(link, page, one);
+    return fault === undefined ? [] : [`${page.path} → ${link}: ${fault}`];
+  });
+  return [...new Set(faults)];
+}
+
 /** Opens a page, and collects the errors and warnings of the browser. */
-async function open(path: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<Page> {
-  const { url } = await serve((app) => app.use(express.static(SITE, { extensions: ['html'] })));
+async function open(path: string, options: Parameters<Browser['newContext']>[0] = {}, from = site): Promise<Page> {
+  const { url } = await serve((app) => app.use(from.base, express.static(from.folder, { extensions: ['html'] })));
   context = await browser.newContext({ baseURL: url, viewport: DESKTOP, colorScheme: 'light', ...options });
   problems = [];
   const page = await context.newPage();
@@ -61,18 +76,12 @@ async function open(path: string, options: Parameters<Browser['newContext']>[0] 
 
 describe('the files', () => {
   test('the build prints no warning', () => {
-    expect(printed).toMatch(/build complete/);
-    expect(printed).not.toMatch(/warn|\(!\)|not loaded|dead link/i);
+    expect(site.printed).toMatch(/build complete/);
+    expect(site.printed).not.toMatch(/warn|\(!\)|not loaded|dead link/i);
   });
 
   test('every link leads to a page with the anchor, or to a file', () => {
-    const links = [...pages.values()].flatMap((page) => page.links.map((link) => ({ page, link })));
-    expect(links.length).toBeGreaterThan(1000);
-    const faults = links.map(({ page, link }) => {
-      const fault = faultOf(link, page, pages);
-      return fault && `${page.path} → ${link}: ${fault}`;
-    });
-    expect([...new Set(faults.filter(Boolean))]).toEqual([]);
+    expect(faultsOf(site)).toEqual([]);
   });
 
   test('every Markdown file of the project is a page, and the sidebar has every page', () => {
@@ -210,5 +219,52 @@ describe('in Chromium', () => {
       expect(problems).toEqual([]);
       await context.close();
     }
+  });
+});
+
+describe('below a path of its host', () => {
+  let below: BuiltSite;
+  let folder: string;
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'sse-router-site-'));
+    below = await buildSite(BASE, folder);
+  }, 300_000);
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  test('the build has the same pages, and every link stays below the path', () => {
+    expect([...below.pages.keys()].toSorted()).toEqual(
+      [...pages.keys()].map((path) => BASE + path.slice(1)).toSorted(),
+    );
+    expect(faultsOf(below)).toEqual([]);
+  });
+
+  test('every page and its pictures load, and the pages link to each other', async () => {
+    const page = await open(BASE, {}, below);
+    for (const path of below.pages.keys()) {
+      await page.goto(path, { waitUntil: 'load' });
+      await page.locator('.VPContent h1, .VPContent .name').first().waitFor();
+      const broken = await page.evaluate<string[]>(
+        '[...document.images].filter((image) => image.complete && image.naturalWidth === 0).map(({ src }) => src)',
+      );
+      expect([path, broken]).toEqual([path, []]);
+    }
+    await page.goto(BASE, { waitUntil: 'networkidle' });
+    await page.locator('.VPHero .action a', { hasText: 'Guide' }).click();
+    await page.waitForURL(`**${BASE}guide`);
+    await page.locator('.VPSidebar a', { hasText: 'Proxies' }).click();
+    await page.waitForURL(`**${BASE}proxies`);
+    await page.locator('#local-search button').click();
+    await page.locator('#localsearch-input').fill('snapshot');
+    await page.locator('#localsearch-list a.result').first().click();
+    await page.waitForURL((to) => !to.pathname.endsWith('/proxies') && to.pathname.startsWith(BASE));
+    await page.locator('.vp-doc', { hasText: 'snapshot' }).waitFor();
+    expect(problems).toEqual([]);
+  });
+
+  test('a path that is none is refused', async () => {
+    await expect(buildSite('sse-router', folder)).rejects.toThrow(
+      'DOCS_BASE must be a path such as /sse-router/; received "sse-router".',
+    );
   });
 });

@@ -3,12 +3,15 @@
  *
  *   npm run docs             serves it at http://localhost:5173, and builds a page again after a change
  *   npm run docs:build       writes static files to docs/site/dist
+ *   node docs/site/build.mjs build folder
+ *
+ * DOCS_BASE is the path at which the files are served: DOCS_BASE=/sse-router/ npm run docs:build.
  *
  * VitePress needs one folder with all pages, so they are copied to docs/site/pages: the README becomes the guide, and links to
  * files that are not pages become text.
  */
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
-import { basename, dirname, join, posix } from 'node:path';
+import { basename, dirname, join, posix, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, Comment, ReflectionKind } from 'typedoc';
 import { build, createServer } from 'vitepress';
@@ -16,7 +19,7 @@ import { build, createServer } from 'vitepress';
 const site = dirname(fileURLToPath(import.meta.url));
 const root = join(site, '../..');
 const pages = join(site, 'pages');
-const output = join(site, 'dist');
+const output = resolve(process.argv[3] ?? join(site, 'dist'));
 const read = (file) => readFileSync(join(root, file), 'utf8');
 
 /** The name of each page in the site, by its file in the project. */
@@ -54,7 +57,7 @@ if (process.argv[2] === 'build') {
 function copyPages() {
   for (const [file, name] of Object.entries(NAMES)) {
     const text = withLinksOfSite(file);
-    writeFileSync(join(pages, `${name}.md`), name === 'skill' ? withoutFrontmatter(text) : text);
+    writeFileSync(join(pages, `${name}.md`), asPage(name, text));
   }
   copyFileSync(join(site, 'index.md'), join(pages, 'index.md'));
   for (const folder of ['docs', 'bench/plots']) {
@@ -91,9 +94,13 @@ function convertLinks(text, file) {
   });
 }
 
-/** The frontmatter of a skill is for tools. VitePress would take it for its own. */
-function withoutFrontmatter(text) {
-  return text.replace(/^---\n[^]*?\n---\n/, '');
+/**
+ * Removes the frontmatter of the skill, which is for tools: VitePress would take it for its own. The README has the title of the main
+ * entry of the API. In the search, the two pages need two titles.
+ */
+function asPage(name, text) {
+  if (name === 'skill') return text.replace(/^---\n[^]*?\n---\n/, '');
+  return name === 'guide' ? text.replace(/^# .*$/m, '# Guide') : text;
 }
 
 /** Makes a page for each entry point of the package, in the order of `exports`: the main entry is the first. */

@@ -14,6 +14,10 @@ const { PORT = 3000, CLOSE_OVER_MS = 5000 } = process.env;
 const app = express();
 const events = sse();
 let isStopping = false;
+app.use((_req, res, next) => {
+  if (isStopping) res.set('Connection', 'close'); // a request on a connection that closes at this moment would fail
+  next();
+});
 app.use('/events', events);
 app.get('/health', (_req, res) => void res.sendStatus(isStopping ? 503 : 200));
 const server = app.listen(PORT, () => process.send?.('ready')); // for wait_ready of pm2
@@ -22,7 +26,10 @@ async function stop() {
   if (isStopping) return;
   isStopping = true;
   await events.close({ over: Number(CLOSE_OVER_MS) });
-  server.close(() => process.exit(0)); // pm2's channel to the process would keep it alive
+  server.close(() => {
+    // pm2 may just have passed a connection on. A process that still runs refuses it, and pm2 passes it to another one.
+    setTimeout(() => process.exit(0), 100);
+  });
   setTimeout(() => server.closeAllConnections(), 1000);
 }
 process.on('SIGTERM', stop); // systemd, Docker, Kubernetes

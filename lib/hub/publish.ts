@@ -9,33 +9,46 @@ import { SseError, SseTypeError } from '../errors.ts';
 import type { NewEntry } from '../journal/journal.ts';
 import { channelsIn, channelsOf } from '../options/channel-names.ts';
 import type { Settings } from '../options/options.ts';
-import { boolean, invalid, nonEmptyString, rejectUnknownKeys } from '../validation/validate.ts';
+import { boolean, invalid, nonEmptyString, rejectUnknownKeys, type Hints } from '../validation/validate.ts';
 import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
+const FIELD = 'It is a field of the message: broadcast({ event, data, id }, { to }).';
+const FIELDS = 'The name of an event is a field of the message: broadcast({ event, data }).';
+const NO_ID =
+  'Leave it out: the log gives the id. An id of your own needs history: false, and is a field of the message.';
+/** The cures for fields of the message, and for the options of a broadcast in better-sse. */
+const HINTS: Hints = {
+  event: FIELD,
+  data: FIELD,
+  retry: FIELD,
+  id: NO_ID,
+  eventId: NO_ID,
+  filter: 'Let the handler join channels, and use to and except. A function would run for every connection and event.',
+};
 
-/** Appends a message to the log. Resolves with its id once the log has it. */
+/**
+ * Appends a message to the log. Resolves with its id once the log has it.
+ * (While this function waits, an object holds all of its variables. So it has few: promises are a quarter of a private event's garbage.)
+ */
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
-  const { journal, settings, counters, router } = hub;
-  const { id, entry } = toEntry(message, options, settings); // at once: later changes of the message have no effect
+  const { id, entry } = toEntry(message, options, hub.settings); // at once: later changes of the message have no effect
   // An entry is appended in a microtask, in every state of the journal: what the caller does next in the tick precedes it.
   await (hub.opener.isOpen ? undefined : journalIsOpen(hub, 'broadcast'));
-  const isObserved = channels.broadcast.hasSubscribers;
-  const start = isObserved ? performance.now() : 0;
-  let position: string;
+  const start = channels.broadcast.hasSubscribers ? performance.now() : undefined;
   try {
-    position = await journal.append(entry);
+    const position = await hub.journal.append(entry);
+    hub.counters.broadcasts++;
+    if (start !== undefined) publishStored(hub, position, entry, performance.now() - start);
+    return hub.settings.resumable ? position : id;
   } catch (error) {
     throw appendError(hub, 'broadcast', error);
   }
-  counters.broadcasts++;
-  if (isObserved) {
-    const { to, except, body } = entry;
-    const ms = performance.now() - start;
-    channels.broadcast.publish({ router, id: position, to, except, bytes: body.byteLength, ms });
-  }
-  return settings.resumable ? position : id;
+}
+
+function publishStored({ router }: Hub, id: string, { to, except, body }: NewEntry, ms: number): void {
+  channels.broadcast.publish({ router, id, to, except, bytes: body.byteLength, ms });
 }
 
 /**
@@ -108,7 +121,7 @@ function toEntry(
   options: BroadcastOptions = {},
   { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
-  rejectUnknownKeys('option of broadcast()', options, KNOWN); // a misspelt `to` would reach every connection
+  rejectUnknownKeys('option of broadcast()', options, KNOWN, { cure: FIELDS, hints: HINTS }); // a misspelt `to` would reach every connection
   const { key } = options;
   const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {

@@ -48,7 +48,7 @@ export function checkCors(
       cure: "To allow one origin, write cors: { origin: 'https://app.example' }.",
     });
   }
-  rejectUnknownKeys('CORS option', given, KNOWN_OPTIONS, 'ERR_SSE_CORS');
+  rejectUnknownKeys('CORS option', given, KNOWN_OPTIONS, { code: 'ERR_SSE_CORS' });
   const { origin, maxAge, optionsSuccessStatus: status } = given;
   const credentials = boolean('cors.credentials', given.credentials, { code: 'ERR_SSE_CORS' });
   boolean('cors.preflightContinue', given.preflightContinue, { code: 'ERR_SSE_CORS' });

@@ -16,6 +16,7 @@ import {
   plainObject,
   positiveInteger,
   rejectUnknownKeys,
+  type Hints,
 } from '../validation/validate.ts';
 import { checkCors } from './cors-options.ts';
 import { serializeDefault, type Serialize } from '../wire/event-stream.ts';
@@ -250,6 +251,32 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   serialize: true,
   onError: true,
 };
+/** The cures for options of other packages whose counterparts both `sse()` and `runs()` have. */
+export const CONNECTION_HINTS: Readonly<Record<string, string>> = {
+  keepAlive: 'Use heartbeat: it is the counterpart of keepAlive in better-sse.',
+  pingInterval: 'Use heartbeat: it is the counterpart of pingInterval in sse-channel and socket.io.',
+  pingTimeout: 'Use slowTimeout: it is the counterpart of pingTimeout in socket.io.',
+  heartbeatInterval: 'Use heartbeat: it is the counterpart of heartbeatInterval in @fastify/sse.',
+  isCompressed: 'Use compress: it is the counterpart of isCompressed in express-sse.',
+};
+/**
+ * The cures for the options of better-sse, express-sse, sse-channel, @fastify/sse and socket.io. docs/migrating.md has the tables of
+ * counterparts.
+ */
+const HINTS: Hints = {
+  ...CONNECTION_HINTS,
+  serializer: 'Use serialize: it is the counterpart of serializer in better-sse and @fastify/sse.',
+  sanitizer: 'Leave it out: an event name or an id that cannot be sent throws, and data is split into lines.',
+  trustClientEventId: 'Leave it out: the id of a client is a position in the log, and gives no permission.',
+  statusCode: 'Leave it out: a stream has the status 200. To refuse a client, call res.sendStatus() in the handler.',
+  state: 'Set the properties of conn.state in the handler.',
+  isSerialized: 'Leave it out: a snapshot returns one message, or an array of messages that are sent one by one.',
+  initialEvent: "Use snapshot: () => ({ event: 'name', data: … }), which sends the first event of a client.",
+  historySize: 'Use history: { size: … }.',
+  retryTimeout: 'Use retry: it is the counterpart of retryTimeout in sse-channel.',
+  jsonEncode: 'Use serialize: it turns data into text.',
+  connectionStateRecovery: 'Leave it out: a client that reconnects receives what it missed, see history.',
+};
 const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
   connections: true,
   perClient: true,
@@ -262,7 +289,7 @@ const KNOWN_LIMITS: Record<keyof Required<Limits>, true> = {
  * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
  */
 export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): Settings {
-  rejectUnknownKeys('option', options, KNOWN_OPTIONS);
+  rejectUnknownKeys('option of sse()', options, KNOWN_OPTIONS, { hints: HINTS });
   const { limits = {}, methods = ['GET'], headers = {}, retry = DEFAULT_RETRY, maxAge = false } = options;
   const { heartbeat = DEFAULT_HEARTBEAT_MS, slowTimeout = DEFAULT_SLOW_TIMEOUT_MS } = options;
   const { maxBuffered = DEFAULT_MAX_BUFFERED_BYTES } = options;

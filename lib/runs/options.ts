@@ -4,7 +4,14 @@
  */
 
 import type { Request } from 'express';
-import { checkHeaders, checkOptions, HEADERS, type HeaderValues, type Settings } from '../options/options.ts';
+import {
+  checkHeaders,
+  checkOptions,
+  CONNECTION_HINTS,
+  HEADERS,
+  type HeaderValues,
+  type Settings,
+} from '../options/options.ts';
 import {
   invalid,
   oneOf,
@@ -99,7 +106,7 @@ export interface RunsSettings<C = unknown> {
  * @throws {SseTypeError} `ERR_SSE_OPTION`, `ERR_SSE_HEADER` or `ERR_SSE_CORS`
  */
 export function checkRunsOptions<C>(options: RunsOptions<C>): RunsSettings<C> {
-  rejectUnknownKeys('option of runs()', options, KNOWN_OPTIONS);
+  rejectUnknownKeys('option of runs()', options, KNOWN_OPTIONS, { hints: CONNECTION_HINTS });
   const { id, again, allow, store, keep, maxBytes, lease, batch, stopUnread, wire, ...shared } = options;
   const checkedWire = checkWire((wire ?? events()) as Wire<C>);
   const settings = checkOptions({ ...shared, cors: withDefaults(shared.cors), controlEvents: false });

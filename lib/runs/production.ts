@@ -10,7 +10,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { isPromiseLike } from '../api/source.ts';
 import { type SourceIterator, iterate } from '../connection/source-iterator.ts';
-import { SseError } from '../errors.ts';
+import { SseError, SseTypeError } from '../errors.ts';
 import type { Run, RunSource, Wire } from './api.ts';
 import { encodeChunk } from './chunk-codec.ts';
 import type { RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
@@ -119,7 +119,7 @@ export class Production<C> {
     try {
       const made = make({ id: this.run.id, signal: this.#controller.signal });
       const source = isPromiseLike(made) ? await made : made;
-      const iterator = iterate(source, 'The result of the producer', SOURCE_CURE);
+      const iterator = iterate(source, `The result of the producer of the run ${this.#name}`, SOURCE_CURE);
       if (!this.isProducing) return iterator.release(); // it was stopped while it was made
       this.#iterator = iterator;
       for (let taken = 1; ; taken++) {
@@ -130,7 +130,7 @@ export class Production<C> {
           this.#iterator = undefined;
           return this.#end('done');
         }
-        this.#accept(step.value as C);
+        this.#accept(step.value as C, taken);
         while (this.isProducing && this.#isFull) await this.#orEnd(undefined);
         if (taken % CHUNKS_PER_YIELD === 0) await new Promise(setImmediate);
         if (!this.isProducing) return;
@@ -151,15 +151,33 @@ export class Production<C> {
     });
   }
 
+  /** The id as error messages print it. */
+  get #name(): string {
+    return JSON.stringify(this.run.id);
+  }
+
   /** @throws what the wire throws, and errors of chunks that cannot be sent */
-  #accept(chunk: C): void {
-    const stored = encodeChunk(this.#host.wire, chunk);
+  #encode(chunk: C, number: number): Buffer {
+    try {
+      return encodeChunk(this.#host.wire, chunk);
+    } catch (error) {
+      if (!(error instanceof SseTypeError)) throw error;
+      const { code, message, cause } = error;
+      // `onError` receives the error without the run.
+      const where = `It is chunk ${number} of the run ${this.#name}.`;
+      throw new SseTypeError(code, `${message} ${where}`, cause === undefined ? {} : { cause });
+    }
+  }
+
+  /** @throws as {@link #encode}, and `ERR_SSE_TOO_LARGE` */
+  #accept(chunk: C, number: number): void {
+    const stored = this.#encode(chunk, number);
     this.#countedBytes += stored.byteLength + CHUNK_OVERHEAD_BYTES;
     const { maxBytes } = this.#host;
     if (this.#countedBytes > maxBytes) {
       throw new SseError(
         'ERR_SSE_TOO_LARGE',
-        `A run must have at most ${maxBytes} bytes (maxBytes), with ${CHUNK_OVERHEAD_BYTES} for each chunk; the run ${JSON.stringify(this.run.id)} has more, so it has failed. Raise maxBytes, or yield less.`,
+        `A run must have at most ${maxBytes} bytes (maxBytes), with ${CHUNK_OVERHEAD_BYTES} for each chunk; the run ${this.#name} has more, so it has failed. Raise maxBytes, or yield less.`,
       );
     }
     this.#waiting.push(stored);

@@ -1,13 +1,15 @@
 /*
  * `runs()`: makes a router of its parts: the options, the requests, the readers, and the hub that produces.
- * Invariants: an invalid argument throws before the store is opened. The store belongs to this router, and is closed with it.
+ * Invariants: an invalid argument throws before the store is opened. The store belongs to this router, and is closed with it; a store
+ * that another router of the process uses is refused.
  */
 
-import express, { type RequestHandler as Middleware } from 'express';
+import express, { type Request, type RequestHandler as Middleware } from 'express';
 import { channels, INTROSPECT } from '../diagnostics/channels.ts';
 import { checkTime } from '../hub/shutdown.ts';
+import { claimStore } from '../journal/claim.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
-import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
+import type { Producer, Run, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
 import type { FollowRunOptions } from './follow.ts';
 import { checkRunsOptions } from './options.ts';
@@ -31,9 +33,15 @@ import { encodeEnd } from './wires.ts';
  * ```
  * @param produce - Called once for each run, in one process. It returns what the run iterates over.
  * @typeParam C - the chunks of a run
- * @throws {SseTypeError} At once, for every invalid option.
+ * @throws {SseTypeError} At once, for every invalid option, and if another router has the store.
  */
-export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> = {}): RunsRouter<C> {
+// The literal `[]` has the type `never[]`, from which `C` would be inferred as `never`: `start()` would then accept no chunk.
+export function runs<C = string>(
+  produce: (run: Run, req: Request) => never[] | Promise<never[]>,
+  options?: RunsOptions<C>,
+): RunsRouter<C>;
+export function runs<C = string>(produce: Producer<C>, options?: RunsOptions<C>): RunsRouter<C>;
+export function runs<C>(produce: Producer<C>, options: RunsOptions<C> = {}): RunsRouter<C> {
   if (typeof produce !== 'function') {
     const cure = 'Pass the function that produces an answer: runs(async function* (run, req) { … }).';
     throw invalid('The first argument of runs()', 'a function', produce, { cure });
@@ -41,6 +49,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   plainObject('The options of runs(produce, options)', options, '{ store: … }');
   const settings = checkRunsOptions(options);
   const { wire } = settings;
+  const release = claimStore(settings.store);
   const router = express.Router({ mergeParams: true }) as RunsRouter<C>;
   const hub = new RunsHub<C>({
     ...settings,
@@ -106,7 +115,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
       value: (how: { wait?: number } = {}) => {
         rejectUnknownKeys('option of close()', how, { wait: true });
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, readers, wait, wire.control));
+        return (closing ??= shutDown(hub, readers, wait, wire.control).finally(release));
       },
     },
     [INTROSPECT]: { value: introspection(readers) },

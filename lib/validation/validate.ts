@@ -1,8 +1,7 @@
 /*
  * Checks the values that the application passes in, for the whole package, and writes the error messages.
  *
- * Invariant: every message has the form `<thing> must be <expectation>; received <value>. <Cure>.`, except that an unknown name
- * is answered with the nearest known one.
+ * Invariant: every message has the form `<thing> must be <expectation>; received <value>. <Cure>.`
  */
 
 import { describe, SseTypeError, type SseErrorCode } from '../errors.ts';
@@ -43,27 +42,37 @@ export function invalid(name: string, expectation: string, value: unknown, detai
   );
 }
 
+/** The cures for names that users of other packages write, by the name. */
+export type Hints = Readonly<Record<string, string>>;
+
 /**
  * Checks that every key of an object is a known name. An array or a Map is refused as well: its entries are no keys of the
  * object, so it would be ignored in silence.
  * @param kind - what one key is, in the singular: `option`, `option of close()`
+ * @param details - `cure` is for a value that is no plain object
  * @throws {SseTypeError} `code`
  */
 export function rejectUnknownKeys(
   kind: string,
   given: object,
   names: Record<string, true>,
-  code: SseErrorCode = 'ERR_SSE_OPTION',
+  { code = 'ERR_SSE_OPTION', cure, hints = {} }: Omit<ErrorDetails, 'cause'> & { readonly hints?: Hints } = {},
 ): void {
+  const known = Object.keys(names);
   if (!isPlainObject(given)) {
-    throw invalid(`Every ${kind}`, `in a plain object such as { ${Object.keys(names)[0]}: … }`, given, { code });
+    const details = cure === undefined ? { code } : { code, cure };
+    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, details);
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
-    const nearest = nearestName(name, Object.keys(names));
-    const cure = nearest === undefined ? `Use one of ${Object.keys(names).join(', ')}.` : `Did you mean ${nearest}?`;
-    throw new SseTypeError(code, `There is no ${kind} ${JSON.stringify(name)}. ${cure}`);
+    const expectation = known.length > 2 ? `one of ${known.join(', ')}` : known.join(' or ');
+    const hint = Object.hasOwn(hints, name) ? hints[name]! : cureOf(nearestName(name, known));
+    throw invalid(`The name of each ${kind}`, expectation, name, { code, cure: hint });
   }
+}
+
+function cureOf(nearest: string | undefined): string {
+  return nearest === undefined ? 'Correct the name, or leave it out.' : `Did you mean ${nearest}?`;
 }
 
 /**

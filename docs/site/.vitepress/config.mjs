@@ -1,5 +1,5 @@
 /*
- * The site: its order of pages, its search, and the diagrams.
+ * The site: its order of pages, its search, the diagrams, and the path at which it is served.
  * A page that this project does not have is left out of the sidebar and of the home page.
  */
 import { existsSync, readFileSync } from 'node:fs';
@@ -9,6 +9,12 @@ import { defineConfig } from 'vitepress';
 const { name, exports } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
 const exists = ({ link }) =>
   ['.md', '/index.md'].some((end) => existsSync(new URL(`../pages${link.replace(/\/$/, '')}${end}`, import.meta.url)));
+
+/** Where the files are served: a project of GitHub Pages has the path of its repository. */
+const { DOCS_BASE = '/' } = process.env;
+if (!/^\/(?:[\w.-]+\/)*$/.test(DOCS_BASE)) {
+  throw new Error(`DOCS_BASE must be a path such as /sse-router/; received ${JSON.stringify(DOCS_BASE)}.`);
+}
 
 const page = (text, name) => ({ text, link: `/${name}` });
 const group = (text, ...items) => ({ text, items: items.filter(exists) });
@@ -61,6 +67,18 @@ const SIDEBAR = [
   ),
 ];
 
+/** Pages of wide tables: they have the width of the window, and no list of their headings beside them. */
+const WIDE = new Set(['comparison.md', 'client-comparison.md', 'runs-comparison.md', 'compatibility.md', 'results.md']);
+/**
+ * Ranks the pages of the search: those that repeat the words of the guides more often come after them. The browser gets the text of
+ * this function, so it uses nothing outside of it.
+ */
+function boostDocument(id) {
+  return /\/(?:api\/|results|architecture|contributing|changelog|skill|[\w-]*comparison|compatibility)/.test(id)
+    ? 0.4
+    : 1;
+}
+
 /** Returns the anchor of a heading as GitHub makes it, because the same Markdown is read there. */
 function anchorOf(heading) {
   return heading
@@ -74,11 +92,13 @@ export default defineConfig({
   title: 'sse-router',
   description: 'Server-sent events as an Express Router',
   srcDir: 'pages',
+  base: DOCS_BASE,
   cleanUrls: true,
   lastUpdated: false,
   ignoreDeadLinks: 'localhostLinks',
   transformPageData({ relativePath, frontmatter }) {
     if (relativePath.startsWith('api/')) frontmatter.pageClass = 'api';
+    if (WIDE.has(relativePath)) Object.assign(frontmatter, { pageClass: 'wide', aside: false });
     const { hero } = frontmatter;
     if (hero) Object.assign(hero, { actions: hero.actions.filter(exists) });
     if (frontmatter.features) frontmatter.features = frontmatter.features.filter(exists);
@@ -105,6 +125,9 @@ export default defineConfig({
     ].filter(exists),
     sidebar: SIDEBAR,
     outline: [2, 3],
-    search: { provider: 'local' },
+    search: {
+      provider: 'local',
+      options: { miniSearch: { searchOptions: { boostDocument } } },
+    },
   },
 });

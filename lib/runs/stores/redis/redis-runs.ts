@@ -84,7 +84,7 @@ interface OwnRun {
  */
 export function redisRuns(client: IORedis | NodeRedisClient, options: RedisRunsOptions = {}): RunStore {
   const adapter = adapterFor(client, 'redisRuns');
-  rejectUnknownKeys('option of redisRuns', options, { key: true });
+  rejectUnknownKeys('option of redisRuns()', options, { key: true });
   const { key = DEFAULT_KEY } = options;
   if (typeof key !== 'string' || key === '' || !isKeyPrefix(adapter.keyPrefix + key)) {
     throw invalid(
