@@ -52,8 +52,12 @@ function overHttp1(url: string, origin: string, localAddress = CLIENT): Promise<
 async function overHttp2(url: string, origin: string): Promise<Seen> {
   const { port } = new URL(url);
   const socket = dialTls({
-    ...{ host: '127.0.0.1', port: Number(port), localAddress: CLIENT },
-    ...{ rejectUnauthorized: false, servername: 'localhost', ALPNProtocols: ['h2'] },
+    host: '127.0.0.1',
+    port: Number(port),
+    localAddress: CLIENT,
+    rejectUnauthorized: false,
+    servername: 'localhost',
+    ALPNProtocols: ['h2'],
   });
   const session = dial(url, { createConnection: () => socket });
   later(() => session.destroy());
