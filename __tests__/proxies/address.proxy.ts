@@ -4,6 +4,7 @@
 
 import { request } from 'node:http';
 import { connect as dial } from 'node:http2';
+import { connect as dialTcp } from 'node:net';
 import { connect as dialTls } from 'node:tls';
 import express from 'express';
 import { sse } from '../../lib/index.ts';
@@ -52,9 +53,7 @@ function overHttp1(url: string, origin: string, localAddress = CLIENT): Promise<
 async function overHttp2(url: string, origin: string): Promise<Seen> {
   const { port } = new URL(url);
   const socket = dialTls({
-    host: '127.0.0.1',
-    port: Number(port),
-    localAddress: CLIENT,
+    socket: dialTcp({ host: '127.0.0.1', port: Number(port), localAddress: CLIENT }),
     rejectUnauthorized: false,
     servername: 'localhost',
     ALPNProtocols: ['h2'],
