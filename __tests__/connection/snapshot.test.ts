@@ -3,8 +3,8 @@
  */
 
 import express from 'express';
-import { sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
-import { connect, type TestStream } from '../../lib/testing/index.ts';
+import { type AnyEvents, memoryJournal, sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { connect, type TestEvent, type TestStream } from '../../lib/testing/index.ts';
 
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -54,6 +54,39 @@ describe('a snapshot', () => {
     const [state, line] = await (await visit()).take(2);
     expect(state).toMatchObject({ event: 'state', data: '{"n":1}', id: head });
     expect(line).toMatchObject({ event: 'message', data: 'and a line', id: undefined });
+  });
+
+  test('is made when the handler has finished: it sees the state and the channels that the handler has set', async () => {
+    const events = sse<AnyEvents, { user: string }>(
+      async (conn) => {
+        await Promise.resolve();
+        conn.state.user = 'Ann';
+        conn.join('notes');
+        conn.push('pushed');
+      },
+      { snapshot: (conn) => ({ event: 'notes', data: [conn.state.user, ...conn.channels] }) },
+    );
+    open.push(() => events.close());
+    const stream = await connect(express().use('/events', events), '/events');
+    open.unshift(() => stream.close());
+    expect(textsOf(await stream.take(2))).toEqual(['notes: ["Ann","notes"]', 'pushed']);
+  });
+
+  test('is made at the end of the tick in which the handler pushes, also if the handler has not finished', async () => {
+    const { promise, resolve } = deferred<void>();
+    const events = sse<AnyEvents, { user: string }>(
+      async (conn) => {
+        conn.push('pushed');
+        await promise;
+        conn.state.user = 'Ann';
+      },
+      { snapshot: (conn) => ({ event: 'notes', data: conn.state.user ?? 'nobody yet' }) },
+    );
+    open.push(() => events.close());
+    const stream = await connect(express().use('/events', events), '/events');
+    open.unshift(() => stream.close());
+    expect(textsOf(await stream.take(2))).toEqual(['notes: nobody yet', 'pushed']);
+    resolve();
   });
 
   test('is not sent to a client that can be resumed', async () => {
@@ -126,6 +159,31 @@ describe('a snapshot', () => {
   });
 });
 
+/** What a page shows that applies the events after a snapshot by the ids of their items. */
+function byId({ json }: TestEvent, ...added: TestEvent[]): unknown[] {
+  const items = new Map((json as { id: number }[]).map((item) => [item.id, item]));
+  for (const { json: item } of added) items.set((item as { id: number }).id, item as { id: number });
+  return [...items.values()];
+}
+
+test('a snapshot while a broadcast is on its way to the log: nothing is missing, and what is in both is one item by its id', async () => {
+  const list: { id: number }[] = [];
+  const { promise, resolve } = deferred<void>();
+  const journal = memoryJournal();
+  const append = journal.append.bind(journal);
+  journal.append = (entry) => promise.then(() => append(entry)); // as slow as a log that other processes share
+  const { events, visit } = site(() => ({ event: 'list', data: list }), { history: journal });
+  list.push({ id: 1 });
+  const broadcast = events.broadcast({ event: 'add', data: { id: 1 } });
+  const stream = await visit();
+  const state = await stream.next();
+  resolve();
+  await broadcast;
+  const added = await stream.next();
+  expect(textsOf([state, added])).toEqual(['list: [{"id":1}]', 'add: {"id":1}']);
+  expect(byId(state, added)).toEqual(list);
+});
+
 describe('an asynchronous snapshot', () => {
   test('and the broadcasts meanwhile: no change is missing, and none is in both', async () => {
     // The state is a list. Each change of the list is broadcast.
@@ -163,6 +221,19 @@ describe('an asynchronous snapshot', () => {
       answerAll();
     });
     for (const seen of await Promise.all(visits)) expect(seen).toEqual(list);
+  });
+
+  test('that reads its state after its position: nothing is missing, and what is in both is one item by its id', async () => {
+    const list: { id: number }[] = [];
+    const { promise, resolve } = deferred<void>();
+    const { events, visit } = site(() => promise.then(() => ({ event: 'list', data: list })));
+    const stream = await visit();
+    list.push({ id: 1 });
+    await events.broadcast({ event: 'add', data: { id: 1 } });
+    resolve();
+    const [state, added] = await stream.take(2);
+    expect(textsOf([state!, added!])).toEqual(['list: [{"id":1}]', 'add: {"id":1}']);
+    expect(byId(state!, added!)).toEqual(list);
   });
 
   test('and the pushes meanwhile: they follow the snapshot, in order with the broadcasts', async () => {

@@ -38,6 +38,27 @@ test('client: a typed page, an account in two tabs with a token for each connect
   expect(browser.complaints).toEqual([]);
 });
 
+/** The answer to a client that connects between the change of the state and the broadcast: the first order is in both. */
+const TWICE = [
+  ['orders', [{ id: 'a', item: 'tea', count: 2 }]],
+  ['order', { id: 'a', item: 'tea', count: 2 }],
+  ['order', { id: 'b', item: 'cake', count: 1 }],
+].map(([event, data]) => `event: ${event as string}\ndata: ${JSON.stringify(data)}\n\n`);
+
+test.each(['client/server.ts', 'react-feed/server.ts'])(
+  '%s: an order that is in the snapshot and follows as an event is shown once',
+  async (example) => {
+    const { url }: Running = await start(example);
+    const page = await browser.newPage();
+    const answer = { contentType: 'text/event-stream', body: TWICE.join('') };
+    await browser.context.route(`${url}/events`, (route) => route.fulfill(answer));
+    await page.addInitScript('delete globalThis.SharedWorker'); // the requests of a worker do not pass the route
+    await page.goto(url);
+    await has(page, 'li', '1 × cake');
+    expect(await page.locator('li').allTextContents()).toEqual(['2 × tea', '1 × cake']);
+  },
+);
+
 test('react-feed: a snapshot, the newest order and the list, in two tabs', async () => {
   const { url }: Running = await start('react-feed/server.ts');
   await post(`${url}/orders`, { item: 'tea', count: 2 });

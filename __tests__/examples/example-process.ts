@@ -25,8 +25,9 @@ export interface Running {
   kill(): Promise<void>;
 }
 
-export async function start(file: string, env: Record<string, string> = {}): Promise<Running> {
-  const child = launch(file, { PORT: '0', ...env });
+/** Starts an example, in the folder of the repository unless `cwd` is another one. */
+export async function start(file: string, env: Record<string, string> = {}, cwd = root): Promise<Running> {
+  const child = launch(file, { PORT: '0', ...env }, cwd);
   const { prints, output } = follow(child);
   const [, url] = await prints(/listening on (http:\S+)/);
   return {
@@ -73,9 +74,9 @@ export async function run(file: string, env: Record<string, string>): Promise<{ 
   return { code: child.exitCode, output: output() };
 }
 
-function launch(file: string, env: Record<string, string>): ChildProcess {
-  const child = spawn(process.execPath, [...TYPESCRIPT, join('examples', file)], {
-    cwd: root,
+function launch(file: string, env: Record<string, string>, cwd = root): ChildProcess {
+  const child = spawn(process.execPath, [...TYPESCRIPT, join(root, 'examples', file)], {
+    cwd,
     env: { ...process.env, ...env },
   });
   started.add(child);

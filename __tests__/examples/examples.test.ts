@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clear, listen, post, read, run, start } from './example-process.ts';
@@ -185,6 +185,34 @@ test('snapshot: the whole state comes first, then the changes', async () => {
   });
   expect(await lost.next()).toMatchObject({ event: 'reset' });
   expect(await lost.next()).toMatchObject({ event: 'lamps', data: '{"hall":false,"porch":false}' });
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('snapshot-of-a-user: a new client receives the notes of its user, then the new ones', async () => {
+  const example = await start('snapshot-of-a-user.ts');
+  const as = (user: string) => ({ Cookie: `session=s-${user}` });
+  for (const user of ['ada', 'bob']) await post(`${example.url}/notes`, `for ${user}`, as(user));
+  const { next } = await read(`${example.url}/events`, { headers: as('ada') });
+  const textsOf = (data = ''): unknown => [JSON.parse(data)].flat().map(({ text }) => text);
+  const state = await next();
+  expect([state?.event, textsOf(state?.data)]).toEqual(['notes', ['for ada']]);
+  for (const user of ['bob', 'ada']) await post(`${example.url}/notes`, `later for ${user}`, as(user));
+  const note = await next();
+  expect([note?.event, textsOf(note?.data)]).toEqual(['note', ['later for ada']]);
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('one-machine: the journal creates its directory, and a client resumes after a restart', async () => {
+  const cwd = mkdtempSync(join(folder, 'machine-'));
+  let example = await start('one-machine.ts', {}, cwd);
+  const note = async (text: string) => ((await (await post(`${example.url}/notes`, text)).json()) as { id: string }).id;
+  const last = await note('received');
+  await note('missed');
+  expect(readdirSync(join(cwd, 'data'))).toEqual(['events']);
+  expect((await example.stop()).code).toBe(0);
+  example = await start('one-machine.ts', {}, cwd);
+  const { next } = await read(`${example.url}/events`, { headers: { 'Last-Event-ID': last } });
+  expect(await next()).toMatchObject({ event: 'note', data: 'missed' });
   expect((await example.stop()).code).toBe(0);
 });
 

@@ -160,6 +160,14 @@ describe.each(ENGINES)('$name', (engine) => {
     expect(after.events.some(({ event }) => event === 'reset')).toBe(false);
   });
 
+  test('position: it is empty until the journal is open, and a broadcast to no channel waits for that', async () => {
+    const log = await engine.make();
+    const { events } = await machineOn(log);
+    expect(events.position).toBe('');
+    await events.broadcast('start', { to: [] });
+    expect(events.position).not.toBe('');
+  });
+
   test('position: a page that contains it misses no event until its stream is open', async () => {
     const [one, two] = await machines(engine);
     await one.events.broadcast('before the page');

@@ -12,12 +12,12 @@ const stream = connect<EventsOf<typeof events>>('/private', {
   from: document.body.dataset.position, // of the state that the page shows
 });
 
-stream.on('order', (order) => addOrder(order));
+stream.on('order', (order) => showOrder(order)); // adds it, or replaces the order with the same id
 stream.on('reset', () => location.reload()); // the missed events are no longer in the log
 stream.onError(({ code, status }) => console.warn(code, status));
 // #endregion account
 
-import { addOrder, showStatus } from './show.ts';
+import { showOrder, showStatus } from './show.ts';
 
 stream.onStatus(showStatus);
 

@@ -8,8 +8,8 @@ import type { events } from './feed.ts';
 const stream = connect<EventsOf<typeof events>>('/events');
 
 stream.on('orders', (orders) => showOrders(orders)); // the snapshot
-stream.on('order', (order) => addOrder(order)); // `order.count` is a number
+stream.on('order', (order) => showOrder(order)); // adds it, or replaces the order with the same id
 stream.onStatus((status) => showStatus(status)); // 'connecting', 'open', 'waiting', 'offline' …
 // #endregion page
 
-import { addOrder, showOrders, showStatus } from './show.ts';
+import { showOrder, showOrders, showStatus } from './show.ts';

@@ -32,7 +32,7 @@ const signedIn: RequestHandler = (req, res, next) => {
 app.use('/events', events);
 app.use('/private', signedIn, events);
 app.post('/orders', express.json(), async (req, res) => {
-  await sell({ item: String(req.body.item), count: Number(req.body.count) });
+  await sell(String(req.body.item), Number(req.body.count));
   res.sendStatus(204);
 });
 

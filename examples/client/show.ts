@@ -5,15 +5,19 @@ import type { Order } from './feed.ts';
 
 const element = (id: string): HTMLElement => document.getElementById(id)!;
 
-export function addOrder({ item, count }: Order): void {
+/** Adds an order, or replaces the order with the same id: an event can be in the snapshot already. */
+export function showOrder({ id, item, count }: Order): void {
   const line = document.createElement('li');
+  line.id = `order-${id}`;
   line.textContent = `${count} × ${item}`;
-  element('orders').append(line);
+  const shown = document.getElementById(line.id);
+  if (shown) shown.replaceWith(line);
+  else element('orders').append(line);
 }
 
 export function showOrders(orders: readonly Order[]): void {
   element('orders').replaceChildren();
-  orders.forEach(addOrder);
+  orders.forEach(showOrder);
 }
 
 export function showStatus(status: string): void {

@@ -13,7 +13,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serve } from '../notes-page.ts';
-// #region docs
 import { sse } from '../../lib/index.ts';
 import { lmdbJournal } from '../../lib/journal/lmdb/index.ts';
 
@@ -22,7 +21,6 @@ else {
   const events = sse({ history: lmdbJournal(process.env.EVENTS!), retry: 500 });
   await serve(events, process.env.PORT ?? 3000);
 }
-// #endregion docs
 
 /** Keeps two workers running, and replaces killed ones, until SIGTERM or SIGINT. */
 function runWorkers(): void {

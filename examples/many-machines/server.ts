@@ -2,9 +2,9 @@
  * One of several servers, on any machine. The servers share nothing but the log in Redis.
  */
 import { serve } from '../notes-page.ts';
-import { sse } from '../../lib/index.ts';
 // #region readme
 import { createClient } from 'redis';
+import { sse } from '../../lib/index.ts';
 import { redisJournal } from '../../lib/journal/redis/index.ts';
 
 const client = createClient({ url: process.env.REDIS_URL });

@@ -29,19 +29,20 @@ function Newest({ stream }: { stream: Stream }) {
 }
 
 function Orders({ stream }: { stream: Stream }) {
-  const orders = useEvents(stream, reduce, []);
+  const orders = useEvents(stream, reduce, new Map<string, Order>());
   return (
     <ol>
-      {orders.map(({ item, count }, n) => (
-        <li key={n}>{`${count} × ${item}`}</li>
+      {[...orders.values()].map(({ id, item, count }) => (
+        <li key={id}>{`${count} × ${item}`}</li>
       ))}
     </ol>
   );
 }
 
-function reduce(orders: Order[], event: StreamEvent<Events>): Order[] {
-  if (event.event === 'orders') return event.data; // the snapshot: of a new client, or after a reset
-  return event.event === 'order' ? [...orders, event.data] : orders;
+function reduce(orders: Map<string, Order>, event: StreamEvent<Events>): Map<string, Order> {
+  if (event.event === 'orders') return new Map(event.data.map((order) => [order.id, order])); // a new client, or after a reset
+  // By id, because the order can be in the snapshot already.
+  return event.event === 'order' ? new Map(orders).set(event.data.id, event.data) : orders;
 }
 // #endregion react
 

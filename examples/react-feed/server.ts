@@ -14,7 +14,7 @@ import { running } from '../running.ts';
 const app = express();
 app.use('/events', events);
 app.post('/orders', express.json(), async (req, res) => {
-  await sell({ item: String(req.body.item), count: Number(req.body.count) });
+  await sell(String(req.body.item), Number(req.body.count));
   res.sendStatus(204);
 });
 app.get('/', (_req, res) => {

@@ -125,7 +125,8 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   history?: false | MemoryJournalOptions | Journal | undefined;
   /**
    * Returns the state for a client that is new or cannot be resumed. It is called at an exact position of the log: everything that
-   * is broadcast later follows the state. If it throws or rejects, the error goes to `onError` and the connection closes.
+   * is broadcast later follows the state. The state may contain some of these events already: let the page apply them by the ids of
+   * their items. If it throws or rejects, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
   snapshot?: ((conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>) | undefined;
