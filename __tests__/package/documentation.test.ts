@@ -63,6 +63,11 @@ describe('the programs', () => {
     expect(client!.text.split('\n').length).toBeLessThanOrEqual(3);
   });
 
+  test('the page of the runs is the one of the example', () => {
+    const shown = blocksOf('docs/runs.md').filter(({ language }) => language === 'html');
+    expect(shown.map(({ text }) => text.trim())).toEqual([read('examples/runs-page.html').trim()]);
+  });
+
   test('the README has the commands for a fresh clone', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
     expect(read('README.md')).toContain('\nnpm ci && npm start\nnpm ci && npm test\n');
