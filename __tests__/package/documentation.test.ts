@@ -63,9 +63,12 @@ describe('the programs', () => {
     expect(client!.text.split('\n').length).toBeLessThanOrEqual(3);
   });
 
-  test('the page of the runs is the one of the example', () => {
-    const shown = blocksOf('docs/runs.md').filter(({ language }) => language === 'html');
-    expect(shown.map(({ text }) => text.trim())).toEqual([read('examples/runs-page.html').trim()]);
+  test.each([
+    ['docs/runs.md', 'runs-page.html'],
+    ['docs/recipes.md', 'inbox/page.html'],
+  ])('%s shows the page of the example %s', (page, file) => {
+    const shown = blocks.filter((block) => block.page === page && block.language === 'html');
+    expect(shown.map(({ text }) => text)).toContain(read(join('examples', file)).trim());
   });
 
   test('the README has the commands for a fresh clone', () => {
