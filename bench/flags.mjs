@@ -6,6 +6,7 @@ import { scenarios } from './scenarios/index.mjs';
 export const usage = `npm run bench -- [flags]
 npm run bench -- clients [words of a behaviour]     compares the browser client with others, in Chromium
 npm run bench -- runs                               compares runs with other packages for answers that are resumed
+npm run bench -- bloat [--events n] [--rate n]      sizes of the tables in Postgres, while a million events pass through them
 
   --scenario a,b      ${scenarios.map(({ name }) => name).join(', ')} (default: all)
   --peers a,b         ours, net, joined, socket, http, express, better-sse, express-sse, sse-channel; of machines ${Object.keys(journals).join(', ')}

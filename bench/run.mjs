@@ -9,6 +9,8 @@ import { build, buildRevision, install } from './prepare.mjs';
 import { endAll } from './processes.mjs';
 import { save, table } from './report.mjs';
 
+const scratch = fileURLToPath(new URL('.tmp', import.meta.url));
+
 if (process.argv[2] === 'clients') {
   // The comparison of browser clients is a table of behaviours, not of figures.
   const { register } = await import('tsx/esm/api');
@@ -24,6 +26,13 @@ if (process.argv[2] === 'runs') {
   await import('./scenarios/runs/run.mjs');
 }
 
+if (process.argv[2] === 'bloat') {
+  // Its figures are the sizes of tables over time, of one peer.
+  await mkdir(scratch, { recursive: true });
+  build();
+  await import('./scenarios/bloat.mjs');
+}
+
 const flags = readFlags(process.argv.slice(2));
 if (flags.help) {
   console.log(usage);
@@ -31,7 +40,6 @@ if (flags.help) {
 }
 
 const ownPeers = ['net', 'http', 'express', 'ours'];
-const scratch = fileURLToPath(new URL('.tmp', import.meta.url));
 
 function peersOf(scenario) {
   const peers = namedPeers(scenario);

@@ -233,3 +233,10 @@ describe('a smoke run', () => {
     await expect(readFile(join(folder, 'RESULTS.md'), 'utf8')).resolves.toContain('## Fan-out: one broadcast per tick');
   });
 });
+
+it('the program that measures the bloat of the tables in Postgres reports their sizes', async () => {
+  const args = ['bench/run.mjs', 'bloat', '--events', '1000', '--every', '1'];
+  const { stdout } = await run(process.execPath, args, { cwd: root });
+  expect(stdout).toMatch(/^\| 1000 \|/m);
+  expect(stdout).toMatch(/^Largest at a report, with indexes: .*log [\d.]+ MiB/m);
+}, 60_000);

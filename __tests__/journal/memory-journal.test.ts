@@ -386,7 +386,7 @@ describe('options', () => {
     [{ maxBytes: 0.5 }, /maxBytes/],
     [{ maxAge: 0 }, /maxAge must be a positive number of milliseconds/],
     [{ maxAge: -Infinity }, /maxAge/],
-    [{ maxage: 5 }, /memoryJournal\(\) must be one of .*"maxage"\. Did you mean maxAge\?/],
+    [{ maxage: 5 }, /memoryJournal\(\) must be .*"maxage"\. Did you mean maxAge\?/],
     [{ keep: 5 }, /memoryJournal\(\) must be one of size, maxAge, maxBytes; received the string "keep"/],
     [[], /option of memoryJournal\(\) must be in a plain object.*received an array/],
     [null, /option of memoryJournal\(\) must be in a plain object.*received null/],

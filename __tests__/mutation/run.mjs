@@ -50,6 +50,16 @@ function test(copy, file, part) {
   });
 }
 
+/** Returns the test files of these mistakes, each with the parts that detect them; undefined: the whole file. */
+function partsOfFiles(chosen) {
+  const files = new Map();
+  for (const { test: file = DEFAULT_TEST, part } of chosen) {
+    const parts = files.get(file) ?? files.set(file, []).get(file);
+    if (!parts.includes(part)) parts.push(part);
+  }
+  return files;
+}
+
 /** Returns the reason of a failure, from the output of Jest. */
 function reasonOf(text) {
   const lines = text.split('\n').map((line) => line.trim());
@@ -95,8 +105,8 @@ try {
   }
   if (missing.length > 0) throw new Error(missing.join('\n\n'));
   if (flags.check) chosen.length = 0; // so no test is run
-  for (const file of new Set(chosen.map((mutant) => mutant.test ?? DEFAULT_TEST))) {
-    const { code, text } = await test(copy, file);
+  for (const [file, parts] of partsOfFiles(chosen)) {
+    const { code, text } = await test(copy, file, parts.includes(undefined) ? undefined : parts.join('|'));
     if (code !== 0) throw new Error(`${file} fails without any mistake:\n${text}`);
   }
   console.log(`Seed ${seed}, at most ${runs} runs\n`);

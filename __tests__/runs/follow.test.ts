@@ -4,7 +4,7 @@
 import type { RunEvent } from '../../lib/runs/api.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
 import { codeOf } from '../fixtures/support.ts';
-import { all, begun, fakeTime, hubOn, pass, settle } from './fixtures.ts';
+import { all, begun, fakeTime, hubOn, pass, readerOf, settle } from './fixtures.ts';
 
 async function take<C>(iterator: AsyncIterator<RunEvent<C>>, count: number): Promise<RunEvent<C>[]> {
   const steps: RunEvent<C>[] = [];
@@ -195,5 +195,20 @@ test('a position beyond the log is that of its newest chunk', async () => {
   await settle();
   script.yield('y');
   expect((await next).value).toMatchObject({ id: `a~${state.generation}~2`, chunk: 'y' });
+  await iterator.return!();
+});
+
+test('a position that the store has lost, and this process has, is kept: no chunk is yielded twice', async () => {
+  const one = hubOn();
+  const { script, state, feed } = await begun(one, 'a');
+  readerOf(feed);
+  script.yield('x', 'y');
+  await settle();
+  one.store.state = async () => ({ ...state, chunks: 1 }); // as after a failover that has lost a chunk
+  const iterator = one.hub.follow('a', { after: `a~${state.generation}~2` });
+  const next = iterator.next();
+  await settle();
+  script.yield('z');
+  expect((await next).value).toMatchObject({ id: `a~${state.generation}~3`, chunk: 'z' });
   await iterator.return!();
 });

@@ -441,9 +441,9 @@ describe('a lost run', () => {
     const one = hubOn(logs);
     /** A store whose follower gets nothing more from a chunk on, as while its connection is opened again. */
     const lateAfter = (chunks: number) => (store: RunStore) => {
-      const { follow } = store;
+      const follow = store.follow.bind(store);
       store.follow = (run, after, follower) =>
-        follow.call(store, run, after, {
+        follow(run, after, {
           chunks: (first, list) => first <= chunks && follower.chunks(first, list),
           end: () => {},
         });
@@ -544,6 +544,24 @@ describe('a lost run', () => {
     expect(await other.hub.stop('a')).toBe(true);
     await pass(LEASE_MS + 1000, 200);
     expect(reader.ended?.status).toBe('stopped');
+  });
+
+  test('reports one end, although a check of its lease is answered after it', async () => {
+    fakeTime();
+    const logs = new MemoryRunLogs();
+    const [one, other] = [hubOn(logs), hubOn(logs)];
+    const { script } = await begun(one, 'a');
+    const reader = readerOf(other.hub.feed((await other.hub.state('a'))!));
+    await settle();
+    let answer: ((state: undefined) => void) | undefined;
+    other.store.state = () => new Promise((resolve) => (answer = resolve));
+    await pass(LEASE_MS + 500, 200);
+    script.finish();
+    await settle();
+    expect(reader.ended?.status).toBe('done');
+    answer!(undefined); // its log was dropped meanwhile
+    await settle();
+    expect([reader.ended?.status, other.errors]).toEqual(['done', []]);
   });
 
   test('that a blocked event loop has not renewed in time is not lost in its own process', async () => {

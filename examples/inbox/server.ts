@@ -25,7 +25,7 @@ const events = sse(
   },
   {
     history: lmdbJournal(`${data}/events`), // a client that reconnects after a restart receives what it missed
-    snapshot: (conn) => ({ event: 'items', data: itemsOf(conn.state.user) }), // for a page that is loaded
+    snapshot: (conn) => ({ event: 'items', data: itemsOf(conn.state.user as string) }), // for a page that is loaded
   },
 );
 
@@ -70,10 +70,10 @@ async function notify(user: string, text: string): Promise<void> {
 }
 
 /** The newest 50 notifications, the oldest of them first. */
-function itemsOf(user: unknown): unknown[] {
+function itemsOf(user: string): unknown[] {
   const newest = database.getRange({
-    start: ['item', `${user}`, '\uffff'],
-    end: ['item', `${user}`],
+    start: ['item', user, '\uffff'],
+    end: ['item', user],
     reverse: true,
     limit: 50,
   });

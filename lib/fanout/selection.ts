@@ -64,6 +64,12 @@ export class Selection {
   #create(withIds: boolean, isForOne: boolean): Packet | undefined {
     const { ring } = this.entryClass.segment;
     const numbers = this.#numbers();
+    if (numbers.length === 1) {
+      const n = numbers[0]!; // most private events: no list of entries, and no search for the last
+      const entry = ring.at(n);
+      const lastN = isEvent(entry) ? n : 0;
+      return isForOne ? Packet.forOne([entry], withIds, lastN) : Packet.fromEntries([entry], withIds, lastN);
+    }
     const entries = numbers.map((n) => ring.at(n));
     let bytes = -entries.at(-1)!.body.byteLength; // a single event may be larger, as in `Ring.reach()`
     for (const { body } of entries) bytes += body.byteLength;

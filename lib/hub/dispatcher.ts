@@ -72,6 +72,13 @@ export class Dispatcher {
   #isScheduled = false;
   #isRunning = false;
   #work: Generator<void, void> | undefined;
+  // Both are made once: a tick with one private event would otherwise leave two functions and their variables as garbage.
+  readonly #runTick = (): void => this.#runSlice(false);
+  readonly #endTick = (): void => {
+    this.#isScheduled = false;
+    this.tick++;
+    this.#context.runInAsyncScope(this.#runTick);
+  };
 
   /** @param onDispatched Called with the number of entries dispatched, and the time since the first of them was appended. */
   constructor(parts: Parts, onDispatched: (entries: number, ms: number) => void) {
@@ -124,11 +131,7 @@ export class Dispatcher {
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    setImmediate(() => {
-      this.#isScheduled = false;
-      this.tick++;
-      this.#context.runInAsyncScope(() => this.#runSlice(false));
-    });
+    setImmediate(this.#endTick);
   }
 
   /** @param midTick Whether the tick has not ended. Own pushes are not flushed then; flushing would open a stream too early. */

@@ -1,6 +1,7 @@
 /*
- * The journals of this process that a router uses. Two routers on one log would deliver each other's events.
- * Invariant: a journal, and the log that it names, belongs to one router until that router has closed it.
+ * The journals and stores of runs of this process that a router uses. Two routers on one log would deliver each other's events, and
+ * a store reports stops to the router that has opened it last.
+ * Invariant: a journal, and the log that it names, belongs to one router until that router has closed it. So does a store of runs.
  *
  * This is the one exception to the rule that no module has mutable state: every copy of this package must see the same claims.
  */
@@ -16,7 +17,8 @@ export const LOG_NAME: unique symbol = Symbol.for('sse-router.log-name') as neve
 const CLAIMS: unique symbol = Symbol.for('sse-router.claims') as never;
 
 interface Claims {
-  readonly journals: WeakSet<object>;
+  /** Journals and stores of runs. */
+  readonly objects: WeakSet<object>;
   readonly logs: Set<string>;
 }
 
@@ -25,23 +27,41 @@ interface Claims {
  * @throws {SseTypeError} `ERR_SSE_OPTION` if another router has it.
  */
 export function claimJournal(journal: Journal): () => void {
-  const { journals, logs } = ((globalThis as { [CLAIMS]?: Claims })[CLAIMS] ??= {
-    journals: new WeakSet(),
-    logs: new Set(),
-  });
+  const { objects, logs } = claims();
   const log = (journal as { [LOG_NAME]?(): string })[LOG_NAME]?.();
-  if (journals.has(journal)) {
+  if (objects.has(journal)) {
     throw inUse('the journal of another router', 'Create a journal for each router');
   }
   if (log !== undefined && logs.has(log)) {
     throw inUse(`${log}, the log of another router of this process`, 'Use one router in all modules, or another log');
   }
-  journals.add(journal);
+  objects.add(journal);
   if (log !== undefined) logs.add(log);
   return () => {
-    journals.delete(journal);
+    objects.delete(journal);
     if (log !== undefined) logs.delete(log);
   };
+}
+
+/**
+ * Claims a store of runs for a router. Returns the function that releases it. Two stores on the same runs are allowed: their routers
+ * share these runs, as two processes do.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if another router has it.
+ */
+export function claimStore(store: object): () => void {
+  const { objects } = claims();
+  if (objects.has(store)) {
+    throw new SseTypeError(
+      'ERR_SSE_OPTION',
+      'store must be a store of runs that no other router uses, because it reports stops to one router only; received the store of another router. Create a store for each router.',
+    );
+  }
+  objects.add(store);
+  return () => void objects.delete(store);
+}
+
+function claims(): Claims {
+  return ((globalThis as { [CLAIMS]?: Claims })[CLAIMS] ??= { objects: new WeakSet(), logs: new Set() });
 }
 
 function inUse(received: string, cure: string): SseTypeError {

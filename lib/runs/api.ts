@@ -61,7 +61,7 @@ export interface RunsOptions<C> extends Pick<
   again?: 'join' | 'reject' | 'replace' | undefined;
   /** Whether this request may start, read or stop this run; false: 403. @defaultValue every request may */
   allow?: ((req: Request, id: string, what: 'start' | 'read' | 'stop') => boolean | Promise<boolean>) | undefined;
-  /** @defaultValue memoryRuns() */
+  /** Belongs to this router: another router of the process needs another one. @defaultValue memoryRuns() */
   store?: RunStore | undefined;
   /** The milliseconds that an ended run stays readable. @defaultValue 600000 */
   keep?: number | undefined;

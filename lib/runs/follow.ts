@@ -66,7 +66,8 @@ async function* iterate<C>(
   const feed = runs.feed(state);
   const news = new News(feed, signal);
   try {
-    let n = Math.min(position?.n ?? 0, state.chunks); // the number of the newest chunk that was yielded
+    // The number of the newest chunk that was yielded. After a failover, the store may lack chunks that this process has.
+    let n = Math.min(position?.n ?? 0, Math.max(state.chunks, feed.position));
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {

@@ -159,7 +159,11 @@ export class RunRequests<C> {
     if (position.n === END_NUMBER) return sendEmpty(stream.res, 204);
     const state = await this.#parts.service.state(position.id, position.generation);
     if (stream.res.headersSent) return;
-    if (state !== undefined) return this.#openOrNothing(state, Math.min(position.n, state.chunks), stream, admitted);
+    if (state !== undefined) {
+      // After a failover, the store may lack chunks that this process has for other readers. The client must not get them again.
+      const newest = Math.max(state.chunks, this.#parts.service.feed(state).position);
+      return this.#openOrNothing(state, Math.min(position.n, newest), stream, admitted);
+    }
     // Without a last event, the client would receive an unfinished answer at each of its attempts, and never stop.
     if (this.#parts.codec.endOf(lostState(position)) === undefined) sendEmpty(stream.res, 204);
     else this.#connect(position, stream, admitted, (readers, ...args) => readers.admitToLost(position, ...args));

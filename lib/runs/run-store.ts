@@ -95,7 +95,8 @@ export interface RunStoreListener {
  * as `lost`. A store does not do that within one lease after its own connection to the engine was reopened, or after its process did
  * not run for a while: producers renew first.
  *
- * A store belongs to one router of runs. The router opens it when it is created, and closes it at the end of `close()`.
+ * A store belongs to one router of runs: `runs()` throws for a second one. The router opens it when it is created, and closes it at the
+ * end of `close()`.
  */
 export interface RunStore {
   /** Opens the store. Idempotent. */

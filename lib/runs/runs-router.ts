@@ -1,11 +1,13 @@
 /*
  * `runs()`: makes a router of its parts: the options, the requests, the readers, and the hub that produces.
- * Invariants: an invalid argument throws before the store is opened. The store belongs to this router, and is closed with it.
+ * Invariants: an invalid argument throws before the store is opened. The store belongs to this router, and is closed with it; a store
+ * that another router of the process uses is refused.
  */
 
 import express, { type Request, type RequestHandler as Middleware } from 'express';
 import { channels, INTROSPECT } from '../diagnostics/channels.ts';
 import { checkTime } from '../hub/shutdown.ts';
+import { claimStore } from '../journal/claim.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
 import type { Producer, Run, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
@@ -31,7 +33,7 @@ import { encodeEnd } from './wires.ts';
  * ```
  * @param produce - Called once for each run, in one process. It returns what the run iterates over.
  * @typeParam C - the chunks of a run
- * @throws {SseTypeError} At once, for every invalid option.
+ * @throws {SseTypeError} At once, for every invalid option, and if another router has the store.
  */
 // The literal `[]` has the type `never[]`, from which `C` would be inferred as `never`: `start()` would then accept no chunk.
 export function runs<C = string>(
@@ -47,6 +49,7 @@ export function runs<C>(produce: Producer<C>, options: RunsOptions<C> = {}): Run
   plainObject('The options of runs(produce, options)', options, '{ store: … }');
   const settings = checkRunsOptions(options);
   const { wire } = settings;
+  const release = claimStore(settings.store);
   const router = express.Router({ mergeParams: true }) as RunsRouter<C>;
   const hub = new RunsHub<C>({
     ...settings,
@@ -112,7 +115,7 @@ export function runs<C>(produce: Producer<C>, options: RunsOptions<C> = {}): Run
       value: (how: { wait?: number } = {}) => {
         rejectUnknownKeys('option of close()', how, { wait: true });
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, readers, wait, wire.control));
+        return (closing ??= shutDown(hub, readers, wait, wire.control).finally(release));
       },
     },
     [INTROSPECT]: { value: introspection(readers) },

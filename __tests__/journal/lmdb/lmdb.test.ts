@@ -353,6 +353,18 @@ describe('a commit that does not finish', () => {
     }
   });
 
+  test('a transaction that has finished while the process was stopped is no timeout', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate'] });
+    const { queue, commits } = stalledQueue();
+    const outcome = appendTo(queue);
+    await new Promise(setImmediate);
+    expect(commits[0]!.take()).toHaveLength(1);
+    jest.advanceTimersByTime(12_000); // timers come first when the process continues,
+    commits[0]!.finish(['1']); // then what has arrived meanwhile
+    for (let i = 0; i < 3; i++) await new Promise(setImmediate);
+    expect(outcome).toEqual({ id: '1' });
+  });
+
   test('the appends of one transaction are rejected together, with an unknown outcome; if it finishes after all, the next one runs', async () => {
     const { queue, commits } = stalledQueue();
     const taken = [appendTo(queue)];
@@ -550,8 +562,8 @@ test.each([
   ['', {}, /path must be a non-empty string; received the string ""\. Pass the path of a directory/],
   [5, {}, /path must be a non-empty string; received the number 5/],
   ['x', { maxLength: 0 }, /maxLength must be a positive integer/],
-  ['x', { maxlenght: 5 }, /lmdbJournal\(\) "maxlenght".*Did you mean maxLength\?/],
-  ['x', { size: 5 }, /lmdbJournal\(\) "size".*maxLength, maxAge, maxBytes, sync/],
+  ['x', { maxlenght: 5 }, /lmdbJournal\(\) must be .*"maxlenght"\. Did you mean maxLength\?/],
+  ['x', { size: 5 }, /lmdbJournal\(\) must be one of maxLength, maxAge, maxBytes, sync; received the string "size"/],
   ['x', { sync: 1 }, /sync must be true or false; received the number 1/],
 ])('lmdbJournal(%j, %j) is rejected', (at, options, message) => {
   const create = () => lmdbJournal(at as string, options as LmdbJournalOptions);

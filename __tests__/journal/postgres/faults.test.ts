@@ -230,6 +230,18 @@ describe('at most once, in order', () => {
     expect(recorder.bodies).toEqual(['first', 'sent', 'last'].map(textOf));
   });
 
+  test('a process that is stopped for longer than `wait` reads the answers that have arrived, before entries expire', async () => {
+    const journal = journalOn(server, { wait: 300 });
+    await journal.open();
+    await append(journal, 'first');
+    await sleep(100); // its NOTIFY has been answered
+    const sent = append(journal, 'sent');
+    await new Promise(setImmediate); // sent
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000); // nothing of this process runs meanwhile
+    const [entry] = (await journal.window(1)).entries;
+    expect(await sent).toBe(entry!.id);
+  });
+
   test('a statement that the server cancels is sent again', async () => {
     const { journal, recorder } = await overWire({ wait: 20_000 });
     const lock = await lockLog();
@@ -356,6 +368,36 @@ describe('connections', () => {
     await Promise.all(greedy.map((client) => client.end()));
     await late;
     await recorder.until(({ bodies }) => bodies.length === 2);
+    expect(recorder.calls.filter(isReset)).toEqual([]);
+  });
+
+  test.each([
+    ['a serialization failure', '40001'],
+    ['a deadlock', '40P01'],
+    ['a lock that is not available', '55P03'],
+  ])('%s: down, never a reset, and an append is sent again', async (_name, code) => {
+    const journal = journalOn(server, { wait: 20_000, poll: 50 });
+    const recorder = await following(journal);
+    await append(journal, 1);
+    await recorder.until(({ bodies }) => bodies.length === 1);
+    // Only an append has this timeout. A sequence counts also what is rolled back.
+    await server.query(`
+      CREATE SEQUENCE ${table}_appends;
+      CREATE FUNCTION ${table}_refuse() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        IF current_setting('statement_timeout') = '4s' THEN PERFORM nextval('${table}_appends'); END IF;
+        RAISE EXCEPTION USING ERRCODE = '${code}', MESSAGE = 'not now'; END $$;
+      ALTER TABLE ${table}_state RENAME TO ${table}_kept;
+      CREATE VIEW ${table}_state AS SELECT * FROM ${table}_kept WHERE ${table}_refuse()`);
+    const late = append(journal, 2);
+    late.catch(() => {}); // awaited below
+    const refused = async (): Promise<number> =>
+      Number((await server.query(`SELECT last_value FROM ${table}_appends`))[0]!['last_value']);
+    for (const until = Date.now() + 5000; (await refused()) < 2 && Date.now() < until;) await sleep(10);
+    await recorder.until(({ calls }) => calls.includes('down'));
+    await server.query(`DROP VIEW ${table}_state; ALTER TABLE ${table}_kept RENAME TO ${table}_state`);
+    const id = await late;
+    await recorder.until(({ ids }) => ids.at(-1) === id);
+    expect(recorder.bodies).toEqual([textOf(1), textOf(2)]);
     expect(recorder.calls.filter(isReset)).toEqual([]);
   });
 
@@ -533,16 +575,32 @@ describe('the log is another one', () => {
     await recorder.until(({ ids }) => ids.at(-1) === lost.at(-1));
 
     await standby.promote();
+    const after: string[] = [];
+    const other = journalOn(standby); // it appends before this process is back, and its numbers were those of the lost
+    await other.open();
+    for (const i of numbers(10)) after.push(await append(other, `other ${i}`));
     proxy.target = standby.port;
     proxy.cut();
     await recorder.until(({ calls }) => calls.some((call) => call.startsWith('rewind')));
     expect(recorder.calls).toContain('rewind 50');
-    const after: string[] = [];
-    for (const i of numbers(40)) after.push(await append(journal, `after ${i}`)); // their numbers were those of the lost
+    for (const i of numbers(40)) after.push(await append(journal, `after ${i}`));
     await recorder.until(({ ids }) => ids.at(-1) === after.at(-1));
     expect(recorder.ids.slice(1)).toEqual([...kept, ...after]);
     for (const id of lost) expect(await journal.read(id, 1)).toEqual({ ok: false, reason: 'unknown' });
     for (const id of kept) expect(await journal.read(id, 0)).toEqual({ ok: true, entries: [] });
+    expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
+  });
+
+  test('commits are lost, and all before them has been trimmed: the last trimmed position is common', async () => {
+    const journal = journalOn(server);
+    const recorder = await following(journal);
+    for (const i of numbers(5)) await append(journal, i);
+    await recorder.until(({ bodies }) => bodies.length === 5);
+    await server.query(`
+      UPDATE ${table}_state SET first = 4, tag = (SELECT tag FROM ${table}_log WHERE n = 3); DELETE FROM ${table}_log`);
+    await recorder.until(({ calls }) => calls.includes('rewind 3'));
+    const after = await append(journal, 'after');
+    await recorder.until(({ ids }) => ids.at(-1) === after);
     expect(recorder.calls.filter((call) => call.startsWith('restart'))).toEqual([]);
   });
 
@@ -568,10 +626,41 @@ describe('the log is another one', () => {
   });
 });
 
-describe('PgBouncer in transaction mode', () => {
+describe('PgBouncer', () => {
   const portOf = (url: string): { port: number } => ({ port: Number(new URL(url).port) });
 
-  test('appends, reads, transactions and followers work; LISTEN is given up with a warning, and the log is polled', async () => {
+  test('in session mode: a notification proves LISTEN, and wakes the other processes', async () => {
+    const bouncer = await startPgBouncer(server, { mode: 'session', size: 10 });
+    undo.push(() => bouncer.stop());
+    const journals = numbers(2).map(() => journalOn(portOf(bouncer.url), { poll: 20_000 }));
+    const recorders = [await following(journals[0]!), await following(journals[1]!)];
+    for (const n of numbers(6)) {
+      await append(journals[n % 2]!, n);
+      for (const recorder of recorders) await recorder.until(({ bodies }) => bodies.length > n, 5000);
+    }
+    await sleep(1200); // longer than the journal waits for the proof
+    expect(warnings()).not.toContain('SSE_POSTGRES_LISTEN');
+    const id = await append(journals[0]!, 'last');
+    for (const recorder of recorders) await recorder.until(({ ids }) => ids.at(-1) === id, 5000);
+  });
+
+  test('in transaction mode: the shared connection is left without the LISTEN', async () => {
+    const bouncer = await startPgBouncer(server, { size: 1 });
+    undo.push(() => bouncer.stop());
+    const behind = portOf(bouncer.url);
+    const journal = journalOn(behind, { poll: 50 });
+    await journal.open();
+    const shared = poolOn(behind);
+    const listening = async (): Promise<number> =>
+      (await shared.query('SELECT pg_listening_channels() AS channel')).rows.length;
+    expect(await listening()).toBe(1);
+    await append(journal, 1);
+    for (const until = Date.now() + 10_000; (await listening()) > 0 && Date.now() < until;) await sleep(20);
+    expect(await listening()).toBe(0);
+    expect(warnings()).toContain('SSE_POSTGRES_LISTEN');
+  });
+
+  test('in transaction mode, appends, reads, transactions and followers work; LISTEN is given up with a warning, and the log is polled', async () => {
     const bouncer = await startPgBouncer(server);
     undo.push(() => bouncer.stop());
     const behind = portOf(bouncer.url);

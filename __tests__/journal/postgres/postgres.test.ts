@@ -114,6 +114,15 @@ describe('what SQL publishes', () => {
     expect(recorder.bodies).toEqual(['event: x\ndata: 1\n\n', 'data: 5\n\n', 'event: x\ndata: 7\n\n']);
   });
 
+  test('events that are moved together keep their order, with keys and without, and a key is stored once', async () => {
+    const journal = await opened({ poll: 60_000 });
+    for (const [n, key] of ['z', null, 'a', null, 'm', 'a', null].entries()) await publish(null, `${n}`, null, key);
+    await journal.append({ body: frame('last') });
+    const { entries } = await journal.window(10);
+    const moved = ['0', '1', '2', '3', '4', '6', 'last'];
+    expect(entries.map(text)).toEqual(moved.map((data) => ({ body: `data: ${data}\n\n` })));
+  });
+
   test.each<[string, unknown[], RegExp]>([
     ['a line end in the event', ['a\nid: 7', 'x'], /line end/],
     ['an event that would call the page’s onerror', ['error', 'x'], /error/],
@@ -177,7 +186,10 @@ describe('limits', () => {
   test('maxLength: the oldest leave with appends; the last position that left is still good, the one before is lost', async () => {
     const journal = await opened({ maxLength: 100 });
     const floor = (await journal.window(0)).floor;
-    const ids = await Promise.all(Array.from({ length: 400 }, (_, n) => journal.append({ body: frame(`${n}`) })));
+    const ids: string[] = [];
+    // The entries of a commit have one tag, and the last one that leaves must keep its own.
+    while (ids.length < 400)
+      ids.push(...(await Promise.all(Array.from({ length: 10 }, (_, n) => journal.append({ body: frame(`${n}`) })))));
     const { entries, floor: newFloor } = await journal.window(1000);
     expect(entries.length).toBeGreaterThanOrEqual(100);
     expect(entries.length).toBeLessThanOrEqual(164);
@@ -186,6 +198,8 @@ describe('limits', () => {
     expect(await journal.read(newFloor, 1)).toMatchObject({ ok: true, entries: [{ id: entries[0]!.id }] });
     expect(await journal.read(ids[ids.length - entries.length - 2]!, 1)).toEqual({ ok: false, reason: 'lost' });
     expect(await journal.read(floor, 1)).toEqual({ ok: false, reason: 'lost' });
+    const lost = newFloor.replace(/[^-]+$/, '00000000'); // the same place, in a log that has lost commits
+    expect(await journal.read(lost, 1)).toEqual({ ok: false, reason: 'unknown' });
     expect(await journal.read('000000000000-1-00000000', 1)).toEqual({ ok: false, reason: 'unknown' }); // another log's
   });
 
@@ -247,10 +261,27 @@ describe('limits', () => {
   test('a log that is far over its limits shrinks in steps, on the timer', async () => {
     const keeper = await opened({ maxLength: Infinity });
     await Promise.all(Array.from({ length: 9000 }, () => keeper.append({ body: frame('x') })));
-    await opened({ maxLength: 10, maxAge: 3_600_000 / 225 }); // its timer: once a second
     const count = async (): Promise<number> => Number((await rows(`SELECT count(*) FROM ${table}_log`))[0].count);
+    expect(await rows(`SELECT ${namesOf('public', table).trim}(10, NULL, NULL) AS more`)).toEqual([{ more: true }]);
+    expect(await count()).toBe(7000); // one step
+    await opened({ maxLength: 10, maxAge: 3_600_000 / 225 }); // its timer: once a second
     for (const until = Date.now() + 10_000; (await count()) > 10 && Date.now() < until;) await sleep(50);
     expect(await count()).toBe(10);
+  });
+
+  test('the timer does not trim while another process appends, and does not wait for it', async () => {
+    const journal = await opened({ maxLength: Infinity });
+    await Promise.all(Array.from({ length: 10 }, () => journal.append({ body: frame('x') })));
+    const { lock, trim } = namesOf('public', table);
+    const count = async (): Promise<number> => Number((await rows(`SELECT count(*) FROM ${table}_log`))[0].count);
+    const [appending, trimming] = [await clientOf(), await clientOf()];
+    await trimming.query("SET lock_timeout = '5s'");
+    await appending.query(`BEGIN; SELECT pg_advisory_xact_lock(${lock})`);
+    expect((await trimming.query(`SELECT ${trim}(1, NULL, NULL) AS more`)).rows).toEqual([{ more: false }]);
+    expect(await count()).toBe(10);
+    await appending.query('COMMIT');
+    await trimming.query(`SELECT ${trim}(1, NULL, NULL)`);
+    expect(await count()).toBe(1);
   });
 
   test('what the server remembers of a process that has ended leaves after an hour', async () => {
@@ -403,7 +434,7 @@ describe('connections', () => {
     if (options.listen === false) expect(queries.filter((query) => /LISTEN|pg_notify/.test(query))).toEqual([]);
   });
 
-  test('reads are prepared once a notification has proven that the connection is direct', async () => {
+  test('reads are prepared on a connection that leads directly to a server process', async () => {
     const journal = await opened();
     const recorder = await following(journal);
     const read = await opened({ listen: false });

@@ -12,6 +12,7 @@ import type { Journal } from '../../../lib/journal/journal.ts';
 import { postgresJournal, type PostgresJournalOptions } from '../../../lib/journal/postgres/index.ts';
 import { sse, type Transaction } from '../../../lib/index.ts';
 import { newTable, type PostgresServer, startPostgres } from '../../fixtures/postgres-server.ts';
+import { prismaOn } from '../../fixtures/prisma.ts';
 import { frame, Recorder } from '../../fixtures/redis-recorder.ts';
 import { another, appOf, later } from '../../fixtures/support.ts';
 
@@ -169,6 +170,17 @@ test('the process that wrote it finds the commit within some ms; another one doe
   expect(other.bodies).toEqual(own.bodies);
 });
 
+test('the process that wrote it finds also a commit that follows after a while, without polling', async () => {
+  const journal = await opened({ poll: 60_000 });
+  const recorder = await following(journal);
+  const client = await clientOf();
+  await client.query('BEGIN');
+  await journal.within!(client).append({ body: frame('1') });
+  await sleep(100); // several checks
+  await client.query('COMMIT');
+  await recorder.until(({ bodies }) => bodies.length === 1, 5000);
+});
+
 test('without early checks, any process moves the outbox: also when the process that wrote has closed before the COMMIT', async () => {
   const writer = await opened();
   const client = await clientOf();
@@ -242,6 +254,7 @@ test.each<[string, () => unknown, RegExp]>([
   ['sql of postgres.js', () => Object.assign(() => {}, { unsafe: () => {} }), /tx\.unsafe/],
   ['a transaction of Knex', () => Object.assign(() => {}, { raw: () => {} }), /trx\.raw/],
   ['a DataSource of TypeORM', () => new DataSource({ type: 'postgres' }), /manager/],
+  ['a client of Prisma', () => prismaOn(server.url), /tx\.\$executeRawUnsafe/],
   ['Sequelize', () => ({ query: () => {}, getQueryInterface: () => {} }), /transaction/],
 ])('%s is no transaction: refused at once with the cure', async (_name, transaction, cure) => {
   const events = sse(() => {}, { history: postgresJournal(pool, { table }) });
@@ -344,6 +357,20 @@ const BUILDERS: [string, (publish: (tx: Transaction, text: string) => Promise<vo
       await rolledBack((fail) =>
         db.transaction().execute(async (trx) => {
           await publish((text) => sql.raw(text).execute(trx), 'ROLLBACK');
+          fail();
+        }),
+      );
+    },
+  ],
+  [
+    'Prisma',
+    async (publish) => {
+      const db = prismaOn(server.url);
+      later(() => db.$disconnect());
+      await db.$transaction((tx) => publish((text) => tx.$executeRawUnsafe(text), 'COMMIT'));
+      await rolledBack((fail) =>
+        db.$transaction(async (tx) => {
+          await publish((text) => tx.$executeRawUnsafe(text), 'ROLLBACK');
           fail();
         }),
       );

@@ -112,6 +112,17 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.calls.filter((call) => call !== 'up' && call !== 'down')).toEqual([]);
   });
 
+  test('a process that is stopped for longer than `wait` reads the replies that have arrived, before entries expire', async () => {
+    const journal = await journalOn(await server(), { wait: 300 });
+    await journal.open();
+    await journal.append({ body: frame('first') });
+    const sent = journal.append({ body: frame('sent') });
+    await new Promise(setImmediate); // the command is in the socket
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000); // nothing of this process runs meanwhile
+    const [entry] = (await journal.window(1)).entries;
+    expect(await sent).toBe(entry!.id);
+  });
+
   test('a read in flight when Redis is killed is sent again; it is rejected if Redis stays down', async () => {
     const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
     const journal = await journalOn(redis, { wait: 1000 });

@@ -162,7 +162,42 @@ describe('leases', () => {
   });
 });
 
+test('an append that leaves a gap is refused, and ends the run as lost', async () => {
+  const store = await opened();
+  const run = { id: 'a', generation: 'g' };
+  await store.begin(newRun('g'));
+  expect(await store.append(run, 1, [bytesOf('1')])).toBe('stored');
+  expect(await store.append(run, 3, [bytesOf('3')])).toBe('refused');
+  expect(await store.state('a')).toMatchObject({ status: 'lost', chunks: 1 });
+  expect(await followed(store, 'g')).toMatchObject({ texts: ['1'], end: { status: 'lost' } });
+});
+
+test('a log of more than one page reaches a follower completely: of a running run without a further change, and before the end', async () => {
+  const store = await opened();
+  const run = { id: 'a', generation: 'g' };
+  await store.begin(newRun('g'));
+  const texts = Array.from({ length: 2500 }, (_, n) => `${n + 1}`);
+  expect(await store.append(run, 1, texts.map(bytesOf))).toBe('stored');
+  await new Promise<void>((resolve) => {
+    let received = 0;
+    store.follow(run, 0, { chunks: (_, { length }) => (received += length) === 2500 && resolve(), end: () => {} });
+  });
+  await store.end(run, 'done');
+  expect(await followed(store, 'g')).toMatchObject({ texts, end: { status: 'done' } });
+});
+
 describe('the end of `keep`', () => {
+  test('a run cannot be read as soon as `keep` is over, although its chunks are removed later', async () => {
+    const store = await opened();
+    const run = { id: 'a', generation: 'g' };
+    await store.begin(newRun('g', { keep: 200 }));
+    await store.append(run, 1, [bytesOf('1')]);
+    await store.end(run, 'done');
+    block(220); // the maintenance is overdue, too
+    expect(await Promise.all([store.state('a'), store.read(run, 0, 1)])).toEqual([undefined, undefined]);
+    expect(await followed(store, 'g')).toMatchObject({ texts: [], end: { status: 'lost' } });
+  });
+
   test('every trace of the runs is removed, although nothing calls the store', async () => {
     const store = await opened();
     for (const id of ['a', 'b', 'c']) {

@@ -62,6 +62,19 @@ async function textsOf(store: RunStore): Promise<string[]> {
   return page!.chunks.map((each) => new TextDecoder().decode(each));
 }
 
+/** Follows the run from its first chunk. */
+function followed(store: RunStore): { received: string[]; end: Promise<RunState> } {
+  const received: string[] = [];
+  const end = new Promise<RunState>((resolve) => {
+    const unfollow = store.follow(newRun(), 0, {
+      chunks: (_, chunks) => void received.push(...chunks.map((each) => new TextDecoder().decode(each))),
+      end: resolve,
+    });
+    later(unfollow);
+  });
+  return { received, end };
+}
+
 /** Polls until the run has ended. */
 async function endOf(store: RunStore): Promise<RunState> {
   for (;;) {
@@ -330,6 +343,45 @@ test('a dropped run is removed with its chunks, although nothing calls the store
   throw new Error('the dropped run is still there');
 });
 
+test('a run is dropped neither while it is renewed, nor before its producer had the time to renew', async () => {
+  const store = await opened();
+  await store.begin(newRun());
+  await store.state('a');
+  await store.close(); // it trims, too
+  const { trim } = runNames('public', table);
+  const rowsAfterTrim = async (leaseEnd: string, quietMs: number) => {
+    const times = `lease_end = clock_timestamp() + interval '${leaseEnd}', expires = clock_timestamp() - interval '1 s'`;
+    await server.query(`UPDATE ${table}_run SET ${times}`);
+    await server.query(`SELECT ${trim}(${quietMs})`);
+    return server.query(`SELECT status, expires > clock_timestamp() AS later FROM ${table}_run`);
+  };
+  const kept = [{ status: 'running', later: true }];
+  const { lease } = newRun();
+  expect(await rowsAfterTrim('1 minute', lease * 60)).toEqual(kept);
+  expect(await rowsAfterTrim('-1 hour', lease - 1000)).toEqual(kept);
+  expect(await rowsAfterTrim('-1 hour', lease + 1000)).toEqual([]);
+});
+
+test('a process that has just started ends no run of a server that is younger than the lease', async () => {
+  const own = await ownServer();
+  const producer = await opened(own);
+  await producer.begin(newRun());
+  await own.query(`UPDATE ${table}_run SET lease_end = clock_timestamp() - interval '1 s'`); // as after an outage
+  const started = await opened(own);
+  expect(await started.state('a')).toMatchObject({ status: 'running' });
+  expect(await producer.renew([newRun()])).toMatchObject([{ running: true }]);
+});
+
+test('a chunk that is missing ends its followers as lost, and they receive no later chunk', async () => {
+  const store = await opened();
+  await store.begin(newRun());
+  await store.append(newRun(), 1, [chunk(1), chunk(2), chunk(3)]);
+  await server.query(`DELETE FROM ${table}_run_chunk WHERE n = 2`);
+  const { received, end } = followed(store);
+  expect(await Promise.race([end, sleep(5000)])).toMatchObject({ status: 'lost' });
+  expect(received).not.toContain('3');
+});
+
 describe('PgBouncer in transaction mode', () => {
   let bouncer: Awaited<ReturnType<typeof startPgBouncer>>;
   let pool: pg.Pool;
@@ -347,4 +399,20 @@ describe('PgBouncer in transaction mode', () => {
     return { store: postgresRuns(pool, { table: name }), reopen: () => postgresRuns(pool, { table: name }) };
   });
   for (const { name, run } of cases) test(name, run);
+
+  test('LISTEN does not count as working there: a reader polls at its interval', async () => {
+    const [producer, reader] = [postgresRuns(pool, { table }), postgresRuns(pool, { table })];
+    for (const store of [producer, reader]) {
+      later(() => store.close());
+      await store.open({ onStop() {} });
+    }
+    await producer.begin(newRun());
+    const { received } = followed(reader);
+    const since = performance.now();
+    for (let n = 1; n <= 8; n++) {
+      await producer.append(newRun(), n, [chunk(n)]);
+      while (received.length < n) await sleep(5);
+    }
+    expect(performance.now() - since).toBeLessThan(4000); // 8 intervals of 50 ms. Where LISTEN works, they are of 1 s.
+  });
 });

@@ -243,6 +243,39 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await reader.state('appends')).toMatchObject({ status: 'lost', chunks: 2 });
   });
 
+  test('a log with a gap, as after a failover that no connection has noticed: the run is lost, and nothing behind the gap is delivered', async () => {
+    const redis = await server();
+    const app = await clientOf(redis);
+    const [store, reader] = [await storeOn(redis), await storeOn(redis)];
+    await begin(store, 60_000);
+    const recorder = new RunRecorder();
+    reader.follow(RUN, 0, recorder);
+    await append(store, 1);
+    await recorder.until(({ texts }) => texts.length === 1);
+    await app.command('XADD', (await keyOf(app, LOG))!, '3-3', '1', '3');
+    await recorder.until(({ ended }) => ended !== undefined);
+    expect(recorder.texts).toEqual(['1']);
+    expect(recorder.ended).toMatchObject({ ...RUN, status: 'lost', chunks: 1 });
+    while ((await reader.state(RUN.id))?.status === 'running') await sleep(10);
+    expect(await append(store, 2)).toBe('refused');
+  });
+
+  test('a lease that is renewed while its end is being decided is not lost', async () => {
+    const redis = await server();
+    const proxy = await proxyTo(redis);
+    const [store, reader] = [await storeOn(redis), await storeOn(proxy)];
+    await begin(store, 300);
+    await reader.state(RUN.id);
+    await sleep(700); // it has expired, and the reader has reached Redis for longer than a lease
+    proxy.hold();
+    const state = reader.state(RUN.id, RUN.generation);
+    await sleep(50); // Redis has replied that it has expired
+    expect(await store.renew([RUN])).toMatchObject([{ running: true }]);
+    proxy.release();
+    expect(await state).toMatchObject({ status: 'running' });
+    expect(await append(store, 1)).toBe('stored');
+  });
+
   test('a producing process that is stopped for longer than its lease is fenced: no chunk follows the end', async () => {
     const redis = await server();
     const reader = await storeOn(redis);

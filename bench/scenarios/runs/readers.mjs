@@ -107,13 +107,17 @@ answer({
     await reader.answered;
     return { status: reader.status };
   },
-  /** Opens `count` readers, a hundred at the same time. `*` in the path is the number of the reader. */
-  async openMany({ count, path, ...request }) {
+  /**
+   * Opens `count` readers, a hundred at the same time. `*` in the path is the number of the reader. The port changes with the number:
+   * a run that one of several processes produces is read at the next one.
+   */
+  async openMany({ count, path, ports, ...request }) {
     let next = 0;
     const worker = async () => {
       while (next < count) {
         const i = next++;
-        const reader = new Reader({ ...request, path: path.replace('*', i) });
+        const port = ports[(i + 1) % ports.length];
+        const reader = new Reader({ ...request, port, path: path.replace('*', i) });
         readers.set(`many-${i}`, reader);
         await reader.answered;
       }

@@ -46,11 +46,11 @@ answer({
     return { port: server.address().port };
   },
   start,
-  /** Starts `runs` runs, whose tokens are spread over the pace. */
-  startMany: ({ runs, every, ...pace }) =>
-    Promise.all(
-      Array.from({ length: runs }, (_, i) => start({ id: `run-${i}`, every, offset: (i / runs) * every, ...pace })),
-    ).then(() => {}),
+  /** Starts the part of process `n` of `of` processes in `runs` runs, whose tokens are spread over the pace. */
+  async startMany({ runs, every, of, n, ...pace }) {
+    const own = Array.from({ length: runs }, (_, i) => i).filter((i) => i % of === n);
+    await Promise.all(own.map((i) => start({ id: `run-${i}`, every, offset: (i / runs) * every, ...pace })));
+  },
   /** Opens the gate of the runs that wait, and begins to measure. */
   go() {
     delays.reset();

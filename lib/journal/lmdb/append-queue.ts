@@ -77,7 +77,9 @@ export class AppendQueue {
   async #run(): Promise<void> {
     while (this.#waiting.length > 0 || this.#trimRequested) {
       this.#trimRequested = false;
-      const timeoutCheck = setInterval(() => this.#rejectExpired(), TIMEOUT_CHECK_INTERVAL_MS).unref();
+      // After a pause of this process, the transaction may have finished: its result is read before appends expire.
+      const check = (): void => void setImmediate(() => this.#rejectExpired());
+      const timeoutCheck = setInterval(check, TIMEOUT_CHECK_INTERVAL_MS).unref();
       try {
         const ids = await this.#commit();
         this.#onCommitted();

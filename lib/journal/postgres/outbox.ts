@@ -124,6 +124,9 @@ function statementRunner(transaction: unknown): (text: string) => Promise<unknow
     if (typeof given['raw'] === 'function') throw refused(given, 'Pass (text) => trx.raw(text).');
     return (text) => asPromise(run(text));
   }
+  if (typeof given?.['$executeRawUnsafe'] === 'function') {
+    throw refused(given, 'Pass (text) => tx.$executeRawUnsafe(text), where tx is that of prisma.$transaction().');
+  }
   if (typeof given !== 'object' || given === null || typeof given['query'] !== 'function') {
     throw refused(
       given,

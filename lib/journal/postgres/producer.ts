@@ -277,7 +277,8 @@ export class Producer {
   }
 
   #startTimer(ms: number): NodeJS.Timeout {
-    return setTimeout(() => this.#expire(), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
+    // After a pause of this process, answers may wait in the socket: they are read before entries expire.
+    return setTimeout(() => setImmediate(() => this.#expire()), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
   }
 
   /** One timer for all: items wait equally long, so they are in the order of their deadlines. */

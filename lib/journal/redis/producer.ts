@@ -227,7 +227,8 @@ export class Producer implements ConnectionListener {
   }
 
   #startTimer(ms: number): NodeJS.Timeout {
-    return setTimeout(() => this.#expire(), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
+    // After a pause of this process, replies may wait in the socket: they are read before entries expire.
+    return setTimeout(() => setImmediate(() => this.#expire()), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
   }
 
   /** Rejects expired entries. One timer is enough: all entries wait equally long, so #pending is in the order of the deadlines. */
