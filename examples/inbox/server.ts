@@ -1,7 +1,7 @@
 /*
  * A notification feed: sign in, read the own notifications in every tab, sign out, and lose nothing when the server restarts.
  *
- *   npx tsx examples/inbox/server.ts         http://localhost:3000, the users ada and bob, whose passwords are their names
+ *   npx tsx examples/inbox/server.ts         http://localhost:3000, the users are ada and bob, their names are the passwords
  *   DATA=./data PORT=4000 npx tsx examples/inbox/server.ts
  */
 import { running } from '../running.ts';
