@@ -1,5 +1,6 @@
 import express from 'express';
 import { sse } from '../../lib/index.ts';
+import { connect } from '../../lib/testing/index.ts';
 import { ask, serve } from '../fixtures/http.ts';
 
 /** Returns the error that a call throws; fails if it throws none. */
@@ -254,6 +255,23 @@ test('broadcast() answers the name of an event as its second argument with the f
   );
   const multiline = await events.broadcast('x', 'a\nb' as never).catch((reason: Error) => reason);
   expect((multiline as Error).message).toContain('{ event: …, data: … }.');
+  await events.close();
+});
+
+test('push() answers the name of an event after a message with the form of a message', async () => {
+  let error: unknown;
+  const events = sse((conn) => {
+    try {
+      conn.push({ data: 1 }, 'order' as never);
+    } catch (reason) {
+      error = reason;
+    }
+  });
+  const stream = await connect(events);
+  expect((error as Error).message).toBe(
+    'Every argument of push() after a message must be a message; received the string "order". The name of an event is a field of its message: { event, data }. Push lines in a call of their own.',
+  );
+  await stream.close();
   await events.close();
 });
 
