@@ -80,7 +80,7 @@ function page(scenarios) {
   return parts.join('\n') + '\n';
 }
 
-const intro = `\`npm run bench\` writes this page; the data is in results.json.
+const intro = `\`npm run bench\` writes this page; the data is in \`bench/results.json\` of the repository.
 
 Server and clients are separate processes. Redis and Postgres run on the clients' core. CPU is that of the server, user and system, as the
 kernel counts it. The implementations take turns within each round. A figure appears only if every client received every event,

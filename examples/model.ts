@@ -26,6 +26,10 @@ export async function* complete(
   }
 }
 
+/** Answers with a section instead of a paragraph. */
+export const completeSection = (prompt: unknown, signal: AbortSignal): AsyncGenerator<string> =>
+  complete(prompt, signal, 'section');
+
 async function paragraphFor(prompt: string): Promise<string> {
   const text = await readFile(process.env.TEXT ?? new URL('../docs/resume.md', import.meta.url), 'utf8');
   return best(prompt, text.split(/\n{2,}/)) ?? text;

@@ -286,6 +286,33 @@ test('an error in a handler is reported for the handler, not for the options', (
   }
 });
 
+test('an error in options without a handler is reported for the options, not for a handler', () => {
+  const programs = {
+    'an unknown option': 'sse<{ tick: number }>({ heartBeat: 1 });',
+    'an unknown option without a map': 'sse({ heartBeat: 1 });',
+    'a value of another type': "sse<{ tick: number }>({ heartbeat: '1' });",
+    'a wrong snapshot': "sse<{ tick: number }>({ snapshot: () => ({ event: 'tock', data: 1 }) });",
+    'an unknown option beside a handler': 'sse<{ tick: number }>(() => {}, { heartBeat: 1 });',
+  };
+  const errors = errorsOf(programs);
+  expect(errors['a value of another type']).toContain("Type 'string' is not assignable to type 'number | false");
+  expect(errors['a wrong snapshot']).toContain(`Type '"tock"' is not assignable to type '"tick"'`);
+  expect(errors['an unknown option beside a handler']).toContain("Did you mean to write 'heartbeat'?");
+  for (const name of Object.keys(programs).filter((one) => one.startsWith('an unknown option')))
+    expect([name, errors[name]]).toEqual([name, expect.stringContaining('SseOptions<')]);
+});
+
+test('options are passed once, and after a handler', () => {
+  compiled('calls', (options: SseOptions, given?: SseOptions) => {
+    expectTypeOf(sse(() => {}, given)).toEqualTypeOf<SseRouter>();
+    expectTypeOf(sse(undefined, options)).toEqualTypeOf<SseRouter>();
+    // @ts-expect-error options twice
+    sse(options, options);
+    // @ts-expect-error options before the handler
+    sse(options, () => {});
+  });
+});
+
 test('`sse<Events, State>()` types the state of connections', () => {
   interface State {
     user: string;

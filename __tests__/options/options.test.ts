@@ -1,5 +1,6 @@
 import express from 'express';
 import { sse } from '../../lib/index.ts';
+import { connect } from '../../lib/testing/index.ts';
 import { ask, serve } from '../fixtures/http.ts';
 
 /** Returns the error that a call throws; fails if it throws none. */
@@ -28,6 +29,12 @@ const invalidOptions: [options: unknown, code: string, value: string, part: stri
   [{ limits: { something: 5 } }, 'ERR_SSE_OPTION', '"something"', 'whenFull'],
   [{ retry: { min: 1, max: 2, mean: 1 } }, 'ERR_SSE_OPTION', '"mean"', 'min'],
   [{ history: { sizes: 5 } }, 'ERR_SSE_OPTION', '"sizes"', 'Did you mean size?'],
+  [
+    { history: { path: './log' } },
+    'ERR_SSE_OPTION',
+    'The name of each limit in history must be one of size, maxAge, maxBytes; received the string "path". ',
+    'Pass such limits of the log in memory, or a journal such as lmdbJournal(path).',
+  ],
   [{ cors: { orgin: 'https://a.example' } }, 'ERR_SSE_CORS', '"orgin"', 'origin'],
   // milliseconds, bytes and counts
   ...(['retry', 'heartbeat', 'maxAge', 'maxBuffered', 'slowTimeout'] as const).flatMap((name) =>
@@ -56,6 +63,7 @@ const invalidOptions: [options: unknown, code: string, value: string, part: stri
   [{ limits: { connections: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'limits.connections must be an integer from 1'],
   [{ limits: { connections: '9' } }, 'ERR_SSE_OPTION', 'the string "9"', 'limits.connections must be an integer'],
   [{ limits: { perClient: -1 } }, 'ERR_SSE_OPTION', 'the number -1', 'limits.perClient must be an integer'],
+  [{ history: { size: 0 } }, 'ERR_SSE_OPTION', 'history.size must be', 'the number 0'],
   [{ history: { size: 0 } }, 'ERR_SSE_OPTION', 'the number 0', 'a positive integer'],
   [{ history: { size: 1.5 } }, 'ERR_SSE_OPTION', 'the number 1.5', 'a positive integer'],
   [{ history: { maxAge: '5m' } }, 'ERR_SSE_OPTION', 'the string "5m"', 'milliseconds'],
@@ -243,8 +251,27 @@ test('broadcast() answers the name of an event as its second argument with the f
   const events = sse();
   const error = await events.broadcast('x', 'order' as never).catch((reason: Error) => reason);
   expect((error as Error).message).toBe(
-    'Every option of broadcast() must be in a plain object such as { to: … }; received the string "order". The name of an event is a field of the message: broadcast({ event, data }).',
+    `The second argument of broadcast() must be an object of options such as { to: … }; received the string "order". The name belongs to the message: { event: 'order', data: … }.`,
   );
+  const multiline = await events.broadcast('x', 'a\nb' as never).catch((reason: Error) => reason);
+  expect((multiline as Error).message).toContain('{ event: …, data: … }.');
+  await events.close();
+});
+
+test('push() answers the name of an event after a message with the form of a message', async () => {
+  let error: unknown;
+  const events = sse((conn) => {
+    try {
+      conn.push({ data: 1 }, 'order' as never);
+    } catch (reason) {
+      error = reason;
+    }
+  });
+  const stream = await connect(events);
+  expect((error as Error).message).toBe(
+    'Every argument of push() after a message must be a message; received the string "order". The name of an event is a field of its message: { event, data }. Push lines in a call of their own.',
+  );
+  await stream.close();
   await events.close();
 });
 

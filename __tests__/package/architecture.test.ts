@@ -41,7 +41,7 @@ const RULES: Readonly<Record<string, string>> = {
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal type:runs/api',
   metrics: 'api diagnostics http npm:prom-client type:runs/api',
   'http-client': 'node:* npm:eventsource-parser',
-  testing: 'http-client node:*',
+  testing: 'http-client validation node:*',
   cli: 'http-client node:*',
 
   client: 'type:api/message',

@@ -63,6 +63,14 @@ describe('the programs', () => {
     expect(client!.text.split('\n').length).toBeLessThanOrEqual(3);
   });
 
+  test.each([
+    ['docs/runs.md', 'runs-page.html'],
+    ['docs/recipes.md', 'inbox/page.html'],
+  ])('%s shows the page of the example %s', (page, file) => {
+    const shown = blocks.filter((block) => block.page === page && block.language === 'html');
+    expect(shown.map(({ text }) => text)).toContain(read(join('examples', file)).trim());
+  });
+
   test('the README has the commands for a fresh clone', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
     expect(read('README.md')).toContain('\nnpm ci && npm start\nnpm ci && npm test\n');

@@ -92,6 +92,24 @@ describe('the files', () => {
     expect(links.toSorted()).toEqual([...pages.keys()].filter((path) => path !== '/').toSorted());
   });
 
+  test('every page has an icon, which needs no request', () => {
+    for (const { path, links } of pages.values())
+      expect([path, links.filter((link) => link.startsWith('data:image/svg+xml,'))]).toEqual([
+        path,
+        [expect.anything()],
+      ]);
+  });
+
+  test('a link to a file of the package becomes its path in an installed package', () => {
+    for (const [path, file] of [
+      ['/operating', 'examples/grafana-dashboard.json'],
+      ['/resume', 'examples/own-store.ts'],
+      ['/testing', 'examples/shop.ts'],
+    ] as const)
+      expect(pages.get(path)!.html).toContain(`node_modules/sse-router/${file}`);
+    expect(pages.get('/scale')!.links).toContain('/results');
+  });
+
   test('llms.txt leads to the Markdown of the pages', () => {
     const text = readFileSync(join(SITE, 'llms.txt'), 'utf8');
     const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link!);
@@ -185,6 +203,22 @@ describe('in Chromium', () => {
       expect(problems).toEqual([]);
       await context.close();
     }
+  });
+
+  test('the search shows a guide first, and no page that is not for users', async () => {
+    const page = await open('/');
+    await page.locator('#local-search button').click();
+    for (const words of ['heartbeat', 'stop button', 'express 4', '502', 'install']) {
+      await page.locator('#localsearch-input').fill('');
+      await page.locator('#localsearch-list a.result').first().waitFor({ state: 'detached' });
+      await page.locator('#localsearch-input').fill(words);
+      const results = page.locator('#localsearch-list a.result');
+      await results.first().waitFor();
+      const found = await results.evaluateAll((links) => links.map((link) => link.getAttribute('href')!));
+      expect([words, found[0]]).not.toEqual([words, expect.stringMatching(/^\/(?:api|compatibility|\w+-comparison)/)]);
+      expect(found.filter((to) => /^\/(?:results|architecture|contributing|changelog|skill)\b/.test(to))).toEqual([]);
+    }
+    expect(problems).toEqual([]);
   });
 
   test('the colours are those of the system until the reader changes them, and they stay after a reload', async () => {

@@ -223,6 +223,41 @@ describe('missing events', () => {
     await expect(connect(`http://127.0.0.1:${port}`)).rejects.toThrow('ECONNREFUSED');
   });
 
+  it.each([
+    [
+      'options for the path',
+      [{ headers: { cookie: 'a=1' } }],
+      'The second argument of connect() must be a path; received an object of Object. Pass options third: connect(target, path, options).',
+    ],
+    [
+      'a URL for the path',
+      [new URL('http://localhost/')],
+      'The second argument of connect() must be a path; received an object of URL. ',
+    ],
+    [
+      'a position for the options',
+      ['/', '7'],
+      'Every option of connect() must be in a plain object such as { method: … }; received the string "7".',
+    ],
+    [
+      'an unknown option',
+      ['/', { header: {} }],
+      'The name of each option of connect() must be one of method, headers, body, lastEventId, timeout; received the string "header". Did you mean headers?',
+    ],
+  ])('refuses %s', async (_what, args, message) => {
+    let requests = 0;
+    const call = connect(() => requests++, ...(args as [string]));
+    await expect(call).rejects.toThrow(message);
+    await expect(call).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_OPTION' });
+    expect(requests).toBe(0);
+  });
+
+  it('refuses to reconnect with a position for the options', async () => {
+    const stream = await connect(sends('data: 1\n\n'));
+    await expect(stream.reconnect('7' as never)).rejects.toThrow('Every option of connect() must be in a plain object');
+    await expect(stream.reconnect({ lastEventID: '7' } as never)).rejects.toThrow('Did you mean lastEventId?');
+  });
+
   it('gives an event to the next call after one has timed out', async () => {
     let send!: (text: string) => void;
     const stream = await connect((req: IncomingMessage, res: ServerResponse) => {

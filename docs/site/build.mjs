@@ -8,7 +8,7 @@
  * DOCS_BASE is the path at which the files are served: DOCS_BASE=/sse-router/ npm run docs:build.
  *
  * VitePress needs one folder with all pages, so they are copied to docs/site/pages: the README becomes the guide, and links to
- * files that are not pages become text.
+ * files that are not pages become text, with the path of the file in an installed package if the package contains it.
  */
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { basename, dirname, join, posix, resolve } from 'node:path';
@@ -21,6 +21,8 @@ const root = join(site, '../..');
 const pages = join(site, 'pages');
 const output = resolve(process.argv[3] ?? join(site, 'dist'));
 const read = (file) => readFileSync(join(root, file), 'utf8');
+
+const PACKAGE = JSON.parse(read('package.json'));
 
 /** The name of each page in the site, by its file in the project. */
 const NAMES = {
@@ -79,6 +81,9 @@ function writeTexts() {
 /** Returns the text of a file in which every link leads to a page of the site. Code stays as it is: `names[0](1)` is no link. */
 function withLinksOfSite(file) {
   return read(file)
+    .replaceAll(/`([\w/.-]+\.md)` of the repository/g, (whole, path) =>
+      NAMES[path] ? `[${path}](./${NAMES[path]}.md)` : whole,
+    )
     .split(/(^ *```[^]*?^ *```$|`[^`\n]+`(?!\]))/m)
     .map((part, index) => (index % 2 === 0 ? convertLinks(part, file) : part))
     .join('');
@@ -90,8 +95,14 @@ function convertLinks(text, file) {
     const [path, anchor] = link.split('#');
     const target = posix.normalize(posix.join(posix.dirname(file), path));
     if (NAMES[target]) return `[${label}](./${NAMES[target]}.md${anchor ? `#${anchor}` : ''})`;
-    return image ? `![${label}](./${posix.basename(target)})` : label;
+    if (image) return `![${label}](./${posix.basename(target)})`;
+    return isPackaged(target) ? `${label} (\`node_modules/${PACKAGE.name}/${target}\`)` : label;
   });
+}
+
+/** Whether the package contains a file: npm adds the license to what the package lists. */
+function isPackaged(file) {
+  return file === 'LICENSE' || PACKAGE.files.includes(file);
 }
 
 /**
@@ -105,7 +116,7 @@ function asPage(name, text) {
 
 /** Makes a page for each entry point of the package, in the order of `exports`: the main entry is the first. */
 async function makeReference() {
-  const { name, exports } = JSON.parse(read('package.json'));
+  const { name, exports } = PACKAGE;
   const entries = Object.entries(exports).filter(([, target]) => typeof target === 'object');
   const sources = entries.map(([, target]) => sourceOf(target.import?.default ?? target.default));
   const app = await Application.bootstrapWithPlugins({

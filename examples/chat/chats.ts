@@ -1,24 +1,24 @@
 /*
  * The backend of `useChat`: the messages of each chat, and its newest answer as a run.
  */
-import type { Request, RequestHandler } from 'express';
-import { complete } from '../model.ts';
+import { completeSection as complete } from '../model.ts';
 // #region docs
 import type { UIMessage, UIMessageChunk } from 'ai';
+import type { Request, RequestHandler } from 'express';
 import { lmdbRuns } from '../../lib/journal/lmdb/index.ts';
 import { runs, uiMessages, type Run, type RunsRouter } from '../../lib/runs/index.ts';
 
-/** The messages of each chat: a database, in an application. */
+/** The messages of each chat. An application needs a database: after a crash, a Map has the answer's question no longer. */
 const saved = new Map<string, UIMessage[]>();
 
 async function* answer(run: Run, req: Request): AsyncGenerator<UIMessageChunk> {
   const messages = req.body.messages as UIMessage[];
-  saved.set(run.id, messages);
+  saved.set(run.id, messages); // the question, before the first chunk of its answer
   const messageId = `answer-${messages.length}`; // a page that has saved this answer does not show it twice
   yield { type: 'start', messageId };
   yield { type: 'text-start', id: 'text' };
   let text = '';
-  for await (const delta of complete(textOf(messages.at(-1)!), run.signal, 'section')) {
+  for await (const delta of complete(textOf(messages.at(-1)!), run.signal)) {
     text += delta;
     yield { type: 'text-delta', id: 'text', delta };
   }
@@ -34,8 +34,8 @@ export function makeChats(path: string, lease: number): RunsRouter<UIMessageChun
 
 /** The messages that the page begins with. */
 export const history: RequestHandler = (req, res) => void res.json(saved.get(String(req.params.id)) ?? []);
-// #endregion docs
 
 function textOf({ parts }: UIMessage): string {
   return parts.map((part) => (part.type === 'text' ? part.text : '')).join('');
 }
+// #endregion docs

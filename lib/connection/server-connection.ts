@@ -119,7 +119,7 @@ export class ServerConnection extends ConnectionState implements Connection {
         if (typeof message !== 'object') {
           throw new SseTypeError(
             'ERR_SSE_MESSAGE',
-            `Every argument of push() after a message must be a message; received ${describe(message)}. Push lines in a call of their own.`,
+            `Every argument of push() after a message must be a message; received ${describe(message)}. The name of an event is a field of its message: { event, data }. Push lines in a call of their own.`,
           );
         }
         const { id, body } = this.#encodeMessage(message);

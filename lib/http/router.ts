@@ -100,7 +100,13 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
    * next events from the log. An abort of `signal`, `return()` and `close()` of the router end it.
    * @example
    * ```ts
-   * for await (const event of events.follow({ to: 'prices', signal })) if (event.type === 'event') prices.set(JSON.parse(event.data));
+   * for await (const event of events.follow({ to: 'prices', signal })) {
+   *   if (event.type === 'reset') await loadPrices();
+   *   else {
+   *     const { item, price } = JSON.parse(event.data); // text, whatever the event map
+   *     prices.set(item, price);
+   *   }
+   * }
    * ```
    * @throws {SseTypeError} At once, for an invalid option.
    */
@@ -175,15 +181,15 @@ export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
   options: (SseOptions<NoInfer<E>, NoInfer<S>> | SseHandler<NoInfer<E>, NoInfer<S>>) & { history: false },
 ): SseRouterWithoutHistory<E, S>;
-// This overload takes both, and is before the last one: after a failed match with a handler, the types in the literal of the options
-// would be those of the failure. A union is matched as a whole.
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
-  options: SseOptions<NoInfer<E>, NoInfer<S>> | SseHandler<NoInfer<E>, NoInfer<S>>,
+  handler: SseHandler<NoInfer<E>, NoInfer<S>> | undefined,
+  options: SseOptions<NoInfer<E>, NoInfer<S>> | undefined,
 ): SseRouter<E, S>;
-// The last overload takes a handler: compilers report the errors of the last one, so a wrong handler is compared with a handler.
+// The last overload takes either, because compilers report the errors of the last one that has as many arguments as the call: a wrong
+// option is then compared with the options, and a wrong handler with a handler. A union is matched as a whole; after a failed match with
+// a handler, the types in the literal of the options would be those of the failure.
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
-  handler?: SseHandler<NoInfer<E>, NoInfer<S>>,
-  options?: SseOptions<NoInfer<E>, NoInfer<S>>,
+  handlerOrOptions?: SseHandler<NoInfer<E>, NoInfer<S>> | SseOptions<NoInfer<E>, NoInfer<S>>,
 ): SseRouter<E, S>;
 export function sse<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
   first?: SseHandler<E, S> | SseOptions<E, S>,

@@ -33,7 +33,10 @@ export type FollowedEvent =
       /** The id of the broadcast; with `history: false` the application's own, or `''`. */
       id: string;
       event?: string;
-      /** The text of the event: a string as it was broadcast, other data as `serialize` wrote it. */
+      /**
+       * The text of the event: a string as it was broadcast, other data as `serialize` wrote it. The event map does not type it,
+       * because the log has only text, and another version of the application may have written it.
+       */
       data: string;
       to?: readonly string[];
     }

@@ -15,7 +15,7 @@ import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 const FIELD = 'It is a field of the message: broadcast({ event, data, id }, { to }).';
-const FIELDS = 'The name of an event is a field of the message: broadcast({ event, data }).';
+const EXAMPLE = 'an object of options such as { to: … }';
 const NO_ID =
   'Leave it out: the log gives the id. An id of your own needs history: false, and is a field of the message.';
 /** The cures for fields of the message, and for the options of a broadcast in better-sse. */
@@ -115,13 +115,21 @@ function routerClosed(call: string, cause?: unknown): SseError {
   );
 }
 
+/** Returns the cure for the name of an event as the second argument, where express-sse and better-sse take it. */
+function nameCure(name: string): string {
+  const shown = /^[\w:. -]{1,40}$/.test(name) ? `'${name}'` : '…';
+  return `The name belongs to the message: { event: ${shown}, data: … }.`;
+}
+
 /** @throws {SseTypeError} for a message that cannot be sent, and for invalid channel names */
 function toEntry(
   message: unknown,
   options: BroadcastOptions = {},
   { serialize, resumable, controlEvents }: Pick<Settings, 'serialize' | 'resumable' | 'controlEvents'>,
 ): { id: string; entry: NewEntry } {
-  rejectUnknownKeys('option of broadcast()', options, KNOWN, { cure: FIELDS, hints: HINTS }); // a misspelt `to` would reach every connection
+  if (typeof options === 'string')
+    throw invalid('The second argument of broadcast()', EXAMPLE, options, { cure: nameCure(options) });
+  rejectUnknownKeys('option of broadcast()', options, KNOWN, { hints: HINTS }); // a misspelt `to` would reach every connection
   const { key } = options;
   const { id, body } = encodeMessage(message, serialize, controlEvents);
   if (id !== undefined && resumable) {

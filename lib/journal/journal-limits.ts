@@ -23,9 +23,18 @@ export function checkJournalLimits<Name extends string>(
 ): Record<Name, number> {
   const names = [...Object.keys(table), ...others];
   rejectUnknownKeys(`option of ${journal}()`, options, Object.fromEntries(names.map((name) => [name, true as const])));
+  return checkLimits(`${journal}: `, options, table);
+}
+
+/** Checks the values of the limits. `prefix` precedes the name of a limit in an error message. */
+export function checkLimits<Name extends string>(
+  prefix: string,
+  options: object,
+  table: Readonly<Record<Name, JournalLimit>>,
+): Record<Name, number> {
   const limits = {} as Record<Name, number>;
   for (const name of Object.keys(table) as Name[]) {
-    limits[name] = checkLimit(`${journal}: ${name}`, (options as Record<string, unknown>)[name], table[name]);
+    limits[name] = checkLimit(`${prefix}${name}`, (options as Record<string, unknown>)[name], table[name]);
   }
   return limits;
 }

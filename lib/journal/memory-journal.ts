@@ -2,12 +2,12 @@
  * A log in the memory of this process. It is the default journal and the pattern for the others.
  * Invariant: an entry is trimmed only after every follower has received it, so a follower that keeps up never has a gap.
  */
-import { type JournalLimit, checkBody, checkJournalLimits } from './journal-limits.ts';
+import { type JournalLimit, checkBody, checkJournalLimits, checkLimits } from './journal-limits.ts';
 import { Deque } from './deque.ts';
 import { SseError } from '../errors.ts';
 import type { Entry, Follower, Journal, NewEntry, ReadResult, JournalWindow } from './journal.ts';
 import { compareSequenceIds, isSequenceId, newLogName, numberIn } from './sequence-id.ts';
-import { MAX_TIMER_MS } from '../validation/validate.ts';
+import { MAX_TIMER_MS, rejectUnknownKeys } from '../validation/validate.ts';
 
 /** How much {@link memoryJournal} keeps. All limits apply at once; the oldest entries are removed first. */
 export interface MemoryJournalOptions {
@@ -43,6 +43,22 @@ const LIMITS: Readonly<Record<keyof MemoryJournalOptions, JournalLimit>> = {
  */
 export function memoryJournal(options: MemoryJournalOptions = {}): Journal {
   return new MemoryJournal(checkJournalLimits('memoryJournal', options, LIMITS)) satisfies Journal;
+}
+
+/**
+ * Creates the log of the option `history: { size, … }` of `sse()`. Its errors name the option, because the application has not
+ * called {@link memoryJournal}.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if a limit is unknown or out of range.
+ */
+export function memoryJournalOfHistory(history: object): Journal {
+  const names = { size: true, maxAge: true, maxBytes: true } as const satisfies Record<
+    keyof MemoryJournalOptions,
+    true
+  >;
+  rejectUnknownKeys('limit in history', history, names, {
+    otherwise: 'Pass such limits of the log in memory, or a journal such as lmdbJournal(path).',
+  });
+  return new MemoryJournal(checkLimits('history.', history, LIMITS));
 }
 
 interface StoredEntry {

@@ -22,7 +22,7 @@ import { checkCors } from './cors-options.ts';
 import { serializeDefault, type Serialize } from '../wire/event-stream.ts';
 import { canGzip } from '../wire/gzip-transport.ts';
 import type { Journal } from '../journal/journal.ts';
-import { memoryJournal, type MemoryJournalOptions } from '../journal/memory-journal.ts';
+import { memoryJournal, memoryJournalOfHistory, type MemoryJournalOptions } from '../journal/memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
 import { DEFAULT_RETRY, checkDelayRange, type DelayRange } from './delay-range.ts';
@@ -422,7 +422,7 @@ function checkHistory(value: unknown): Journal {
     const cure = 'Leave it out for a log in memory.';
     throw invalid('history', 'false, an object of limits such as { size: 1024 }, or a journal', value, { cure });
   }
-  if (typeof (value as Journal).append !== 'function') return memoryJournal(value);
+  if (typeof (value as Journal).append !== 'function') return memoryJournalOfHistory(value);
   for (const method of ['open', 'window', 'read', 'follow', 'compare', 'isId', 'close'] as const) {
     if (typeof (value as Journal)[method] === 'function') continue;
     const cure = 'A journal implements every method of the Journal interface.';

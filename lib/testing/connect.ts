@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net';
 import { types } from 'node:util';
 import { type RequestBody, sendRequest } from '../http-client/request.ts';
+import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
 import { type ConnectTarget, TargetServer } from './target-server.ts';
 import { TestStream } from './test-stream.ts';
 import { fakeTimerHint, startDeadline } from './waiter.ts';
@@ -29,6 +30,14 @@ export interface ConnectOptions {
   timeout?: number;
 }
 
+const KNOWN_OPTIONS: Record<keyof Required<ConnectOptions>, true> = {
+  method: true,
+  headers: true,
+  body: true,
+  lastEventId: true,
+  timeout: true,
+};
+
 /** Long enough for a busy machine; short enough to fail before the test runner does, whose message shows nothing of the stream. */
 const DEFAULT_TIMEOUT_MS = 2000;
 
@@ -47,10 +56,13 @@ const DEFAULT_TIMEOUT_MS = 2000;
  * @param path - path and query, `'/'` by default; with a URL, relative to it
  * @returns the stream, as soon as the head of the response has arrived, whatever its status
  * @throws Error if there is no connection, or no response within `timeout` milliseconds
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if the path is no string, or an option is unknown
  * @example
  * const stream = await connect(app, '/events', { lastEventId: '7' });
  * expect(await stream.next()).toMatchObject({ event: 'message', data: 'hello' });
  * await stream.close();
+ *
+ * const signedIn = await connect(app, '/events', { headers: { cookie: 'session=7' } }); // options are the third argument
  */
 export function connect<Events = Record<string, any>>(
   target: ConnectTarget,
@@ -60,11 +72,22 @@ export function connect<Events = Record<string, any>>(
   return open<Events>(new TargetServer(target), path, options);
 }
 
+/** Checks what no compiler has checked: an ignored option would give a stream without events, not an error. */
+function checkArguments(path: unknown, options: ConnectOptions): void {
+  if (path !== undefined && typeof path !== 'string') {
+    throw invalid('The second argument of connect()', 'a path', path, {
+      cure: 'Pass options third: connect(target, path, options).',
+    });
+  }
+  rejectUnknownKeys('option of connect()', options, KNOWN_OPTIONS);
+}
+
 async function open<Events>(
   server: TargetServer,
   path: string | undefined,
   options: ConnectOptions,
 ): Promise<TestStream<Events>> {
+  checkArguments(path, options);
   const { headers = {}, lastEventId = '', timeout = DEFAULT_TIMEOUT_MS } = options;
   const body = encodeBody(options.body);
   const method = options.method ?? (body === undefined ? 'GET' : 'POST');
@@ -93,7 +116,10 @@ async function open<Events>(
             lastEventId,
             timeout,
             release: () => server.release(ports),
-            reopen: (changes) => open<Events>(server, path, mergeOptions(options, changes)),
+            reopen: async (position, changes) => {
+              checkArguments(path, changes); // before the merge, which would spread a string into its characters
+              return open<Events>(server, path, mergeOptions(options, { lastEventId: position, ...changes }));
+            },
           });
         },
       },

@@ -24,7 +24,7 @@ export interface StreamParts<Events> {
   readonly lastEventId: string;
   readonly timeout: number;
   readonly release: () => Promise<void>;
-  readonly reopen: (options: ConnectOptions) => Promise<TestStream<Events>>;
+  readonly reopen: (lastEventId: string, options: ConnectOptions) => Promise<TestStream<Events>>;
 }
 
 const OUTCOMES = { end: 'ended by the server', cut: 'the connection broke', close: 'closed by this test' };
@@ -200,7 +200,7 @@ export class TestStream<Events = Record<string, any>> {
    */
   async reconnect(options: ConnectOptions = {}): Promise<TestStream<Events>> {
     await this.close(); // first, as a browser does: a limit per client must not count both
-    return this.#parts.reopen({ lastEventId: this.lastEventId, ...options });
+    return this.#parts.reopen(this.lastEventId, options);
   }
 
   /** Closes the stream at the end of a block: `await using stream = await connect(…)`. */

@@ -49,14 +49,19 @@ export type Hints = Readonly<Record<string, string>>;
  * Checks that every key of an object is a known name. An array or a Map is refused as well: its entries are no keys of the
  * object, so it would be ignored in silence.
  * @param kind - what one key is, in the singular: `option`, `option of close()`
- * @param details - `cure` is for a value that is no plain object
+ * @param details - `cure` is for a value that is no plain object, `otherwise` for a name that resembles no known one
  * @throws {SseTypeError} `code`
  */
 export function rejectUnknownKeys(
   kind: string,
   given: object,
   names: Record<string, true>,
-  { code = 'ERR_SSE_OPTION', cure, hints = {} }: Omit<ErrorDetails, 'cause'> & { readonly hints?: Hints } = {},
+  {
+    code = 'ERR_SSE_OPTION',
+    cure,
+    otherwise,
+    hints = {},
+  }: Omit<ErrorDetails, 'cause'> & { readonly otherwise?: string; readonly hints?: Hints } = {},
 ): void {
   const known = Object.keys(names);
   if (!isPlainObject(given)) {
@@ -66,13 +71,13 @@ export function rejectUnknownKeys(
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
     const expectation = known.length > 2 ? `one of ${known.join(', ')}` : known.join(' or ');
-    const hint = Object.hasOwn(hints, name) ? hints[name]! : cureOf(nearestName(name, known));
+    const hint = Object.hasOwn(hints, name) ? hints[name]! : cureOf(nearestName(name, known), otherwise);
     throw invalid(`The name of each ${kind}`, expectation, name, { code, cure: hint });
   }
 }
 
-function cureOf(nearest: string | undefined): string {
-  return nearest === undefined ? 'Correct the name, or leave it out.' : `Did you mean ${nearest}?`;
+function cureOf(nearest: string | undefined, otherwise = 'Correct the name, or leave it out.'): string {
+  return nearest === undefined ? otherwise : `Did you mean ${nearest}?`;
 }
 
 /**

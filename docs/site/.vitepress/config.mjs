@@ -41,6 +41,7 @@ const SIDEBAR = [
     page('PostgreSQL', 'postgres'),
     page('Proxies', 'proxies'),
     page('Speed and scale', 'scale'),
+    page('Compatibility', 'compatibility'),
     page('Security', 'security'),
   ),
   group(
@@ -48,7 +49,6 @@ const SIDEBAR = [
     page('Packages', 'comparison'),
     page('Browser clients', 'client-comparison'),
     page('Runs', 'runs-comparison'),
-    page('Compatibility', 'compatibility'),
     page('Benchmarks', 'results'),
   ),
   group(
@@ -69,15 +69,32 @@ const SIDEBAR = [
 
 /** Pages of wide tables: they have the width of the window, and no list of their headings beside them. */
 const WIDE = new Set(['comparison.md', 'client-comparison.md', 'runs-comparison.md', 'compatibility.md', 'results.md']);
+/** Pages that the search leaves out: they are not for users, or repeat the words of the guides more often than these. */
+const UNSEARCHED = new Set(['results.md', 'architecture.md', 'contributing.md', 'changelog.md', 'skill.md']);
+/** Sections of the API reference that repeat the description of a member: tables of parameters, its errors and where it comes from. */
+const UNSEARCHED_SECTIONS =
+  /^#{2,6} (?:(?:Type )?Parameters?|Throws|Inherited from)\b[^\n]*\n[^]*?(?=^#{1,6} |$(?![^]))/gm;
+
+/** Returns the part of a page that the search contains, as HTML. */
+function renderForSearch(text, env, md) {
+  if (UNSEARCHED.has(env.relativePath)) return '';
+  const isReference = env.relativePath.startsWith('api/');
+  return md.render(isReference ? text.replaceAll(UNSEARCHED_SECTIONS, '') : text, env);
+}
+
 /**
- * Ranks the pages of the search: those that repeat the words of the guides more often come after them. The browser gets the text of
- * this function, so it uses nothing outside of it.
+ * Ranks the pages of the search: first the guide, which has the tables of options, last the reference and the comparisons. The browser gets the text of this function,
+ * so it uses nothing outside of it.
  */
 function boostDocument(id) {
-  return /\/(?:api\/|results|architecture|contributing|changelog|skill|[\w-]*comparison|compatibility)/.test(id)
-    ? 0.4
-    : 1;
+  if (id.includes('/guide#')) return 2;
+  if (id.includes('/api/')) return 0.2;
+  return /\/(?:[\w-]*comparison|compatibility)/.test(id) ? 0.4 : 1;
 }
+
+/** The icon of the site: three waves of a sender. A data URL needs no request, whatever the path of the site is. */
+const ICON =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#3a5ccc" stroke-width="3" stroke-linecap="round"><path d="M4 20h.01M4 13a7 7 0 0 1 7 7M4 5a15 15 0 0 1 15 15"/></svg>';
 
 /** Returns the anchor of a heading as GitHub makes it, because the same Markdown is read there. */
 function anchorOf(heading) {
@@ -95,6 +112,7 @@ export default defineConfig({
   base: DOCS_BASE,
   cleanUrls: true,
   lastUpdated: false,
+  head: [['link', { rel: 'icon', href: `data:image/svg+xml,${encodeURIComponent(ICON)}` }]],
   ignoreDeadLinks: 'localhostLinks',
   transformPageData({ relativePath, frontmatter }) {
     if (relativePath.startsWith('api/')) frontmatter.pageClass = 'api';
@@ -127,7 +145,7 @@ export default defineConfig({
     outline: [2, 3],
     search: {
       provider: 'local',
-      options: { miniSearch: { searchOptions: { boostDocument } } },
+      options: { _render: renderForSearch, miniSearch: { searchOptions: { boostDocument } } },
     },
   },
 });

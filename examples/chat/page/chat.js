@@ -36,7 +36,6 @@ function show(turn) {
   else settle(turn, item);
 }
 
-// #region page
 /** Shows an answer while it is written. The browser reconnects by itself, and the server sends what it missed. */
 function follow(turn, item) {
   const answer = item.querySelector('.answer');
@@ -52,7 +51,6 @@ function follow(turn, item) {
     mark(item, answers.readyState === EventSource.CLOSED ? 'No longer kept' : 'Reconnecting', false);
   };
 }
-// #endregion page
 
 function settle(turn, item) {
   const answer = item.querySelector('.answer');
@@ -69,7 +67,6 @@ function mark(item, text, canStop) {
   item.querySelector('.state button').hidden = !canStop;
 }
 
-// #region ask
 /** Starts an answer. The page does not read the response: the EventSource of each tab does. A disconnection stops nothing. */
 async function ask(turn) {
   for (;;) {
@@ -86,7 +83,6 @@ async function ask(turn) {
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   }
 }
-// #endregion ask
 
 at('ask').addEventListener('submit', async (event) => {
   event.preventDefault();
