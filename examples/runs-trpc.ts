@@ -11,9 +11,9 @@ import { running } from './running.ts';
 import { initTRPC, tracked } from '@trpc/server';
 import { createExpressMiddleware } from '@trpc/server/adapters/express';
 import express from 'express';
-import { runs } from '../lib/runs/index.ts';
+import { runs, type RunsRouter } from '../lib/runs/index.ts';
 
-const answers = runs(() => []); // the procedures start and follow the runs; the router itself is not mounted
+const answers: RunsRouter<string> = runs(() => []); // the procedures start and follow the runs; the router itself is not mounted
 const t = initTRPC.create();
 const question = (value: unknown) => value as { id: string; prompt: string };
 const position = (value: unknown) => value as { id: string; lastEventId?: string };

@@ -13,10 +13,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import express from 'express';
 import { createClient } from 'redis';
 import { redisRuns } from '../lib/journal/redis/index.ts';
-import { runs } from '../lib/runs/index.ts';
+import { runs, type RunsRouter } from '../lib/runs/index.ts';
 
 const client = await createClient({ url: process.env.REDIS_URL }).connect();
-const answers = runs(() => [], { store: redisRuns(client) });
+const answers: RunsRouter<string> = runs(() => [], { store: redisRuns(client) });
 
 /** The worker: one job after the other. */
 async function work(): Promise<void> {

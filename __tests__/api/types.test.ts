@@ -11,7 +11,6 @@ import type { PoolClient } from 'pg';
 import express, { type Request, type Response, type Router } from 'express';
 import { inspector } from '../../lib/inspector/index.ts';
 import { metrics } from '../../lib/metrics/index.ts';
-import { runs, type RunsRouter } from '../../lib/runs/index.ts';
 import {
   memoryJournal,
   sse,
@@ -447,24 +446,6 @@ test('the members of a connection', () => {
     await conn.pushAll(7);
     // @ts-expect-error the id is read-only
     conn.id = 'x';
-  });
-});
-
-test('the chunks of a run have the type that the producer yields, or are strings if there is nothing to infer from', () => {
-  compiled('runs', async (annotated: RunsRouter<Order>) => {
-    expectTypeOf(runs(() => [])).toEqualTypeOf<RunsRouter<string>>();
-    expectTypeOf(runs(async () => [], { keep: 1000 })).toEqualTypeOf<RunsRouter<string>>();
-    expectTypeOf(runs<Order>(() => [])).toEqualTypeOf<RunsRouter<Order>>();
-    expectTypeOf(runs(() => [{ id: 1, total: 2 }])).toEqualTypeOf<RunsRouter<Order>>();
-    annotated = runs(() => []);
-    await annotated.start('a', [{ id: 1, total: 2 }]);
-    await runs(() => []).start('a', ['text']);
-    // @ts-expect-error a chunk of another type
-    await runs(() => []).start('a', [1]);
-    // @ts-expect-error the producer returns nothing to iterate
-    runs(() => 7);
-    // @ts-expect-error an option that does not exist
-    runs(() => [], { kept: 1 });
   });
 });
 

@@ -4,12 +4,12 @@
  * that another router of the process uses is refused.
  */
 
-import express, { type Request, type RequestHandler as Middleware } from 'express';
+import express, { type RequestHandler as Middleware } from 'express';
 import { channels, INTROSPECT } from '../diagnostics/channels.ts';
 import { checkTime } from '../hub/shutdown.ts';
 import { claimStore } from '../journal/claim.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
-import type { Producer, Run, RunsOptions, RunsRouter, RunsStats } from './api.ts';
+import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
 import type { FollowRunOptions } from './follow.ts';
 import { checkRunsOptions } from './options.ts';
@@ -35,13 +35,7 @@ import { encodeEnd } from './wires.ts';
  * @typeParam C - the chunks of a run
  * @throws {SseTypeError} At once, for every invalid option, and if another router has the store.
  */
-// The literal `[]` has the type `never[]`, from which `C` would be inferred as `never`: `start()` would then accept no chunk.
-export function runs<C = string>(
-  produce: (run: Run, req: Request) => never[] | Promise<never[]>,
-  options?: RunsOptions<C>,
-): RunsRouter<C>;
-export function runs<C = string>(produce: Producer<C>, options?: RunsOptions<C>): RunsRouter<C>;
-export function runs<C>(produce: Producer<C>, options: RunsOptions<C> = {}): RunsRouter<C> {
+export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> = {}): RunsRouter<C> {
   if (typeof produce !== 'function') {
     const cure = 'Pass the function that produces an answer: runs(async function* (run, req) { … }).';
     throw invalid('The first argument of runs()', 'a function', produce, { cure });
