@@ -359,10 +359,22 @@ describe('a commit that does not finish', () => {
     const outcome = appendTo(queue);
     await new Promise(setImmediate);
     expect(commits[0]!.take()).toHaveLength(1);
-    jest.advanceTimersByTime(12_000); // timers come first when the process continues,
-    commits[0]!.finish(['1']); // then what has arrived meanwhile
+    // When a process continues, timers run before the results that have arrived.
+    jest.advanceTimersByTime(12_000);
+    commits[0]!.finish(['1']);
     for (let i = 0; i < 3; i++) await new Promise(setImmediate);
     expect(outcome).toEqual({ id: '1' });
+  });
+
+  test('an append that has expired when its transaction begins is not stored', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate'] });
+    const { queue, commits } = stalledQueue();
+    const outcome = appendTo(queue);
+    await new Promise(setImmediate);
+    jest.advanceTimersByTime(12_000);
+    expect(commits[0]!.take()).toEqual([]);
+    await new Promise(setImmediate);
+    expect(outcome).toMatchObject(timeout('the entry was not stored'));
   });
 
   test('the appends of one transaction are rejected together, with an unknown outcome; if it finishes after all, the next one runs', async () => {

@@ -231,15 +231,28 @@ describe('at most once, in order', () => {
   });
 
   test('a process that is stopped for longer than `wait` reads the answers that have arrived, before entries expire', async () => {
-    const journal = journalOn(server, { wait: 300 });
+    const journal = journalOn(server, { wait: 300, listen: false }); // no NOTIFY is in flight
     await journal.open();
     await append(journal, 'first');
-    await sleep(100); // its NOTIFY has been answered
     const sent = append(journal, 'sent');
     await new Promise(setImmediate); // sent
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000); // nothing of this process runs meanwhile
     const [entry] = (await journal.window(1)).entries;
     expect(await sent).toBe(entry!.id);
+  });
+
+  test('an append that has expired before it was sent is not stored, also if an answer arrives before it is rejected', async () => {
+    const journal = journalOn(server, { wait: 300 });
+    const recorder = await following(journal);
+    await append(journal, 'first'); // its NOTIFY is in flight
+    const late = append(journal, 'late');
+    late.catch(() => {}); // awaited below
+    await new Promise(setImmediate);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
+    await expect(late).rejects.toThrow('was not stored');
+    await append(journal, 'last');
+    await recorder.until(({ bodies }) => bodies.length === 2);
+    expect(recorder.bodies).toEqual(['first', 'last'].map(textOf));
   });
 
   test('a statement that the server cancels is sent again', async () => {

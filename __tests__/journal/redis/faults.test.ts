@@ -123,6 +123,24 @@ describe.each(kinds)('over $name', (kind) => {
     expect(await sent).toBe(entry!.id);
   });
 
+  test('an append that has expired before it was sent is not stored, also if replies arrive before it is rejected', async () => {
+    const journal = await journalOn(await server(), { wait: 300 });
+    await journal.open();
+    const { floor } = await journal.window(0);
+    const outcomes = Promise.allSettled(numbers(3000).map((i) => journal.append({ body: frame(String(i)) })));
+    await new Promise(setImmediate);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
+    const reasons = (await outcomes).map((outcome) =>
+      outcome.status === 'rejected' ? String(outcome.reason) : 'stored',
+    );
+    const refused = reasons.filter((reason) => reason.includes('was not stored'));
+    expect(refused).toHaveLength(3000 - MAX_IN_FLIGHT); // those that had to wait for the replies to others
+    const last = await journal.append({ body: frame('last') });
+    const stored = await journal.read(floor, 5000);
+    expect(stored.ok && stored.entries.at(-1)!.id).toBe(last);
+    expect(stored.ok && stored.entries).toHaveLength(MAX_IN_FLIGHT + 1);
+  });
+
   test('a read in flight when Redis is killed is sent again; it is rejected if Redis stays down', async () => {
     const redis = await server('--appendonly', 'yes', '--appendfsync', 'always');
     const journal = await journalOn(redis, { wait: 1000 });

@@ -101,6 +101,7 @@ export class AppendQueue {
   async #commit(): Promise<string[]> {
     const store = this.#store();
     const ids = await store.commit(() => {
+      this.#rejectExpired(); // after a pause of this process: what has expired by then must not be stored
       this.#inTransaction = this.#waiting.splice(0, this.#transactionLength());
       return this.#inTransaction.map(({ entry }) => entry);
     });

@@ -183,8 +183,11 @@ export class Producer {
   #nextGroup(): Group | undefined {
     const items: PendingEntry[] = [];
     let bytes = 0;
+    const now = performance.now();
     while (this.#queue.length > 0 && items.length < GROUP_ENTRIES) {
       const item = this.#queue.at(0)!;
+      // After a pause of this process, answers arrive before entries expire. What has expired by then must not be sent.
+      if (item.deadline <= now) this.#timeOut(item);
       if (!item.settled) {
         if (items.length > 0 && bytes + item.entry.size > GROUP_BYTES) break;
         bytes += item.entry.size;
@@ -290,10 +293,14 @@ export class Producer {
         this.#timer = this.#startTimer(item.deadline - now);
         break;
       }
-      this.#settle(item, this.#timeoutError(`within ${this.#limits.wait} ms`, item.maybeStored));
+      this.#timeOut(item);
     }
     // While there is no connection nothing else takes them out of the queue, and they hold their bodies.
     while (this.#queue.at(0)?.settled) this.#queue.shift();
+  }
+
+  #timeOut(item: PendingEntry): void {
+    if (!item.settled) this.#settle(item, this.#timeoutError(`within ${this.#limits.wait} ms`, item.maybeStored));
   }
 
   #timeoutError(when: string, maybeStored = true): SseError {

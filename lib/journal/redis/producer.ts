@@ -144,8 +144,11 @@ export class Producer implements ConnectionListener {
   }
 
   #sendQueued(): void {
+    const now = performance.now();
     while (this.#queue.length > 0) {
       const entry = this.#queue.at(0)!;
+      // After a pause of this process, replies arrive before entries expire. What has expired by then must not be sent.
+      if (entry.deadline <= now) this.#timeOut(entry);
       // Remove settled entries even without a connection: until one is open, no other code removes them.
       if (!entry.settled && (!this.#connection || this.#halted || this.#inFlight.size >= MAX_IN_FLIGHT)) break;
       this.#queue.shift();
@@ -240,9 +243,13 @@ export class Producer implements ConnectionListener {
         this.#timer = this.#startTimer(entry.deadline - now);
         break;
       }
-      this.#settle(entry, this.#timeoutError(`within ${this.#limits.wait} ms`, entry.maybeStored));
+      this.#timeOut(entry);
     }
     this.#sendQueued();
+  }
+
+  #timeOut(entry: PendingEntry): void {
+    if (!entry.settled) this.#settle(entry, this.#timeoutError(`within ${this.#limits.wait} ms`, entry.maybeStored));
   }
 
   #timeoutError(when: string, maybeStored = true): SseError {
