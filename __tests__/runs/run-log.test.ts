@@ -272,6 +272,18 @@ describe('ends that are not the end of the run', () => {
     expect(stream.events).toEqual([]);
   });
 
+  test('if the engine has lost chunks that this process has, a reader that lacks them is broken off, with what is left', async () => {
+    const feed = new FakeFeed();
+    feed.append(...frames(1, 5));
+    const { read } = await run(feed);
+    await read(5); // from now on, this process keeps what follows
+    feed.append(frame(6));
+    feed.chunks.length = 3;
+    const stream = await read(0);
+    expect(await stream.closed).toBe('cut');
+    expect(stream.events.map(({ data }) => data)).toEqual(['1', '2', '3']);
+  });
+
   test('a client of a log that is no longer there gets the end `lost`', async () => {
     const feed = new FakeFeed();
     const { readers, server } = await run(feed);

@@ -449,10 +449,20 @@ describe('a lost run', () => {
         });
       return store;
     };
+    /** As {@link lateAfter}, and the engine has lost the last chunk. */
+    const lossy = (store: RunStore) => {
+      const state = store.state.bind(store);
+      store.state = async (id, generation) => {
+        const found = await state(id, generation);
+        return found && (found.status === 'running' ? found : { ...found, chunks: 1 });
+      };
+      return lateAfter(2)(store);
+    };
     const [whole, behind] = [hubOn(logs, {}, lateAfter(2)), hubOn(logs, {}, lateAfter(1))];
+    const ahead = hubOn(logs, {}, lossy);
     const { script } = await begun(one, 'a');
     const readers: Reader[] = [];
-    for (const { hub } of [whole, behind]) readers.push(readerOf(hub.feed((await hub.state('a'))!)));
+    for (const { hub } of [whole, behind, ahead]) readers.push(readerOf(hub.feed((await hub.state('a'))!)));
     for (const chunk of ['x', 'y']) {
       script.yield(chunk);
       await settle();
@@ -462,6 +472,7 @@ describe('a lost run', () => {
     expect(readers.map(({ chunksRead, ended }) => [chunksRead, ended?.status])).toEqual([
       [['x', 'y'], 'lost'],
       [['x'], undefined],
+      [['x', 'y'], 'lost'],
     ]);
   });
 

@@ -48,6 +48,24 @@ function ofAnApplication(inner: RunStore): RunStore {
   };
 }
 
+test('a store whose open() throws is no store in use: its error is reported, and each call tries again', async () => {
+  const inner = memoryRuns();
+  let opens = 0;
+  const store: RunStore = {
+    ...ofAnApplication(inner),
+    open(listener) {
+      if (++opens < 2) throw new Error('no config');
+      return inner.open(listener);
+    },
+  };
+  const reported: unknown[] = [];
+  const answers = runs<unknown>(() => [], { store, onError: (error) => void reported.push(error) });
+  await expect(answers.status('r')).rejects.toThrow('no config');
+  expect(reported).toEqual([new Error('no config')]);
+  expect(await answers.status('r')).toBe(undefined);
+  await answers.close();
+});
+
 test.each([
   ['memoryRuns()', memoryRuns],
   ['a store of the application', () => ofAnApplication(memoryRuns())],

@@ -30,7 +30,9 @@ export class RunJournal implements Journal {
   async read(after: string, limit: number): Promise<ReadResult> {
     const n = this.#numberOf(after);
     const page = await this.#feed.read(n, Math.max(limit, 1));
-    if (page === undefined) return { ok: false, reason: 'lost' };
+    // An engine that lost writes has fewer chunks than this process received: a reader that lacks one of them never gets it.
+    if (page === undefined || (page.chunks.length === 0 && n < this.#feed.position))
+      return { ok: false, reason: 'lost' };
     if (n > page.state.chunks) return { ok: false, reason: 'unknown' };
     return { ok: true, entries: this.entriesOf(n + 1, page.chunks.slice(0, limit)) };
   }

@@ -160,7 +160,7 @@ export class RunRequests<C> {
     const state = await this.#parts.service.state(position.id, position.generation);
     if (stream.res.headersSent) return;
     if (state !== undefined) {
-      // After a failover, the store may lack chunks that this process has for other readers. The client must not get them again.
+      // After a failover, the store may lack chunks that this process has for other readers: they are not sent again.
       const newest = Math.max(state.chunks, this.#parts.service.feed(state).position);
       return this.#openOrNothing(state, Math.min(position.n, newest), stream, admitted);
     }

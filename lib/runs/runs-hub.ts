@@ -239,12 +239,14 @@ export class RunsHub<C> {
 
   /** Opens the store, once. After a failure, the next call tries again. */
   #open(): Promise<void> {
+    const { store, onStatus } = this.#settings;
     const listener = {
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
     };
-    this.#opening ??= this.#settings.store.open(listener).then(
-      () => this.#settings.onStatus?.(true),
+    const open = async (): Promise<void> => store.open(listener); // a store that throws has not opened, either
+    this.#opening ??= open().then(
+      () => onStatus?.(true),
       (error: unknown) => {
         this.#opening = undefined;
         throw error;
@@ -388,8 +390,8 @@ export class RunsHub<C> {
   }
 
   /**
-   * Asks the store for the state of a run whose lease may have expired. If it has, the store ends the run. If chunks are missing here,
-   * the store delivers the end after them.
+   * Asks the store for the state of a run whose lease may have expired. If the run has ended and every chunk is here, ends the readers
+   * by this answer. Otherwise the store delivers the missing chunks and the end.
    */
   async #check(source: LogSource): Promise<void> {
     const { id, generation } = source.run;
@@ -398,8 +400,8 @@ export class RunsHub<C> {
       const state = await this.#settings.store.state(id, generation);
       const now = this.#timer.read();
       if (state === undefined) source.onEnd(lostState(source.run, source.position));
-      else if (state.status !== 'running' && state.chunks === source.position) {
-        source.onEnd(state); // now: the store may deliver it late, as while a connection is opened again
+      else if (state.status !== 'running' && state.chunks <= source.position) {
+        source.onEnd(state); // the store may deliver the end late, for example while it reconnects
       } else {
         source.checkAt = now + (state.leaseLeft ?? this.#settings.lease);
         if (source.hasSubscribers && source.ended === undefined) this.#timer.wakeAt(source.checkAt);
