@@ -7,6 +7,7 @@
  */
 import { running } from '../running.ts';
 // #region docs
+import { setTimeout as sleep } from 'node:timers/promises';
 import express from 'express';
 import { sse } from '../../lib/index.ts';
 
@@ -15,7 +16,7 @@ const app = express();
 const events = sse();
 let isStopping = false;
 app.use((_req, res, next) => {
-  if (isStopping) res.set('Connection', 'close'); // a request on a connection that closes at this moment would fail
+  if (isStopping) res.set('Connection', 'close'); // the client opens its next connection to another process
   next();
 });
 app.use('/events', events);
@@ -25,7 +26,8 @@ const server = app.listen(PORT, () => process.send?.('ready')); // for wait_read
 async function stop() {
   if (isStopping) return;
   isStopping = true;
-  await events.close({ over: Number(CLOSE_OVER_MS) });
+  // A second at least: `server.close()` resets a request that arrives on an idle connection at that moment.
+  await Promise.all([events.close({ over: Number(CLOSE_OVER_MS) }), sleep(1000)]);
   server.close(() => {
     // pm2 may just have passed a connection on. A process that still runs refuses it, and pm2 passes it to another one.
     setTimeout(() => process.exit(0), 100);
