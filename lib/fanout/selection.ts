@@ -65,7 +65,7 @@ export class Selection {
     const { ring } = this.entryClass.segment;
     const numbers = this.#numbers();
     if (numbers.length === 1) {
-      const n = numbers[0]!; // most private events: no list of entries, and no search for the last
+      const n = numbers[0]!; // most private events are alone in their tick: no list of entries, no search for the last event
       const entry = ring.at(n);
       const lastN = isEvent(entry) ? n : 0;
       return isForOne ? Packet.forOne([entry], withIds, lastN) : Packet.fromEntries([entry], withIds, lastN);

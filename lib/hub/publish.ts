@@ -14,7 +14,7 @@ import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
-const FIELD = 'It is a field of the message: broadcast({ event, data, id }, { to }).';
+const FIELD = 'It is a field of the message: broadcast({ event, data, retry }, { to }).';
 const EXAMPLE = 'an object of options such as { to: … }';
 const NO_ID =
   'Leave it out: the log gives the id. An id of your own needs history: false, and is a field of the message.';
@@ -30,7 +30,8 @@ const HINTS: Hints = {
 
 /**
  * Appends a message to the log. Resolves with its id once the log has it.
- * (While this function waits, an object holds all of its variables. So it has few: promises are a quarter of a private event's garbage.)
+ * Few variables: V8 keeps all of them in one object while this function waits. (Promises are a quarter of the garbage of a private
+ * event; Node 20.)
  */
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
   const { id, entry } = toEntry(message, options, hub.settings); // at once: later changes of the message have no effect

@@ -40,7 +40,7 @@ export class WriteBatch {
         (failed ??= []).push([connections[i]!, error]);
       }
     }
-    // The arrays are used again and must not keep connections alive until then. (For a batch of one, `fill` takes longer.)
+    // The arrays are used again and must not keep connections alive until then.
     for (let i = 0; i < size; i++) {
       connections[i] = undefined;
       sockets[i] = undefined;

@@ -222,7 +222,7 @@ function checkEvent(value: unknown, controlEvents: boolean): string | undefined 
     value === 'error' || value === 'open'
       ? `An event of this name calls the page's on${value} handler`
       : 'The router itself sends events of this name';
-  const cure = `${effect}: choose another name, or set controlEvents: false for clients that are no EventSource.`;
+  const cure = `${effect}: choose another name, or set controlEvents: false of sse() for clients that are no EventSource.`;
   const expectation = "a name other than 'error', 'open', 'end', 'reset' and 'checkpoint'";
   throw invalid('event', expectation, value, { code: 'ERR_SSE_EVENT', cure });
 }
