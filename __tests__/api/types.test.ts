@@ -11,6 +11,7 @@ import type { PoolClient } from 'pg';
 import express, { type Request, type Response, type Router } from 'express';
 import { inspector } from '../../lib/inspector/index.ts';
 import { metrics } from '../../lib/metrics/index.ts';
+import { runs, type RunsRouter } from '../../lib/runs/index.ts';
 import {
   memoryJournal,
   sse,
@@ -455,4 +456,19 @@ test('the types for code around the router', () => {
   expectTypeOf<{ event: 'tick'; data: string }>().not.toExtend<Message<Events>>();
   expectTypeOf<(conn: Connection<Events>) => void>().toExtend<SseHandler<Events>>();
   expectTypeOf<SseOptions['onError']>().toEqualTypeOf<((error: unknown, conn?: Connection) => void) | undefined>();
+});
+
+test('chunks of runs are checked against their type, as literals, too', () => {
+  type Part = { type: 'text'; text: string } | { type: 'done' };
+  compiled('runs', () => [
+    runs<Part>(() => [{ type: 'done' }]),
+    runs<Part>(async () => [{ type: 'text', text: 'x' }]),
+    runs<Part>(async function* () {
+      yield { type: 'done' };
+    }),
+    runs<'a' | 'b'>(() => ['a', 'b']),
+    // @ts-expect-error not a type of Part
+    runs<Part>(() => [{ type: 'image' }]),
+  ]);
+  compiled('routers', (): [RunsRouter<Part>, RunsRouter<string>] => [runs(() => [{ type: 'done' }]), runs(() => [])]);
 });

@@ -239,14 +239,14 @@ export class RunsHub<C> {
 
   /** Opens the store, once. After a failure, the next call tries again. */
   #open(): Promise<void> {
-    const { store, onStatus } = this.#settings;
+    const { store } = this.#settings;
     const listener = {
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
     };
     const open = async (): Promise<void> => store.open(listener); // a store that throws has not opened, either
     this.#opening ??= open().then(
-      () => onStatus?.(true),
+      () => this.#settings.onStatus?.(true),
       (error: unknown) => {
         this.#opening = undefined;
         throw error;
