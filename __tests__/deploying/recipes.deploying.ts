@@ -96,9 +96,15 @@ describe('pm2', () => {
     });
     await eventually(() => clients.every(({ opens }) => opens === 1));
     let sent = 0;
+    let refused = 0;
     const send = async (): Promise<void> => {
-      const { status } = await fetch(`http://127.0.0.1:${port}/send/${++sent}`, { method: 'POST' });
-      expect(status).toBe(204);
+      const url = `http://127.0.0.1:${port}/send/${++sent}`;
+      // pm2 may pass a connection to a process that closes at this moment. Its request was not read, so it is sent again.
+      const response = await fetch(url, { method: 'POST' }).catch(async () => {
+        refused++;
+        return fetch(url, { method: 'POST' });
+      });
+      expect(response.status).toBe(204);
     };
     await send();
     let isReloaded = false;
@@ -116,6 +122,7 @@ describe('pm2', () => {
     const all = Array.from({ length: sent }, (_, index) => index + 1);
     await eventually(() => clients.every(({ received }) => received.at(-1)?.n === sent));
     expect(all.length).toBeGreaterThan(20);
+    expect(refused).toBeLessThanOrEqual(2); // one for each process, at most
     for (const { received, resets } of clients) {
       expect([received.map(({ n }) => n), resets]).toEqual([all, 0]);
     }

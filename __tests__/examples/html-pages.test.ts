@@ -15,13 +15,16 @@ const browser = exampleBrowser();
  */
 async function open(url: string, path: string, item: string, position?: string): Promise<Page> {
   const page = await browser.newPage();
+  let isLoaded = false;
   const between = async (route: Route): Promise<void> => {
+    if (isLoaded) return route.continue();
+    isLoaded = true;
     const body = await (await route.fetch()).text();
     await post(`${url}/orders`, { item });
     const from = position === undefined ? '$&' : `lastEventId=${position}`;
     await route.fulfill({ body: body.replace(/lastEventId=[^"]*/, from), contentType: 'text/html' });
   };
-  await page.route(url + path, between, { times: 1 });
+  await page.route(url + path, between); // without `times`: once, a page waited for 30 s after its route was removed while it loaded
   await page.goto(url + path);
   await has(page, item);
   return page;

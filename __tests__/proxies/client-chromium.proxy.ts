@@ -72,13 +72,13 @@ test('a hidden leader retries in time, and hands over in time, because a visible
     conns[n - 1]!.close({ retry: 100 });
     await eventually(() => conns.length === n + 1, 5000);
   }
-  expect(performance.now() - at).toBeLessThan(2200); // throttled timers alone would take about 1 s each
+  expect(performance.now() - at).toBeLessThan(3500); // throttled timers alone would take at least 1 s each
   await visible.until(({ status }) => status === 'open');
   // The second tab is the next leader, and hidden as well.
   at = performance.now();
   await first.close();
   await eventually(() => conns.length === 6, 5000);
-  expect(performance.now() - at).toBeLessThan(1000);
+  expect(performance.now() - at).toBeLessThan(2000);
   await events.broadcast('x');
   for (const tab of [second, visible]) await tab.until(({ events: all }) => all.length === 1);
 });
