@@ -232,7 +232,7 @@ describe('the name of an option that does not exist', () => {
   });
 
   test.each<[name: string, cure: string]>([
-    ['event', 'It is a field of the message: broadcast({ event, data, id }, { to }).'],
+    ['event', 'It is a field of the message: broadcast({ event, data, retry }, { to }).'],
     ['eventId', 'the log gives the id'],
     ['filter', 'Let the handler join channels'],
     ['too', 'Did you mean to?'],

@@ -252,7 +252,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   onError: true,
 };
 /** The cures for options of other packages whose counterparts both `sse()` and `runs()` have. */
-export const CONNECTION_HINTS: Hints = {
+export const CONNECTION_HINTS: Readonly<Record<string, string>> = {
   keepAlive: 'Use heartbeat: it is the counterpart of keepAlive in better-sse.',
   pingInterval: 'Use heartbeat: it is the counterpart of pingInterval in sse-channel and socket.io.',
   pingTimeout: 'Use slowTimeout: it is the counterpart of pingTimeout in socket.io.',

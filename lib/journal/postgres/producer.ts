@@ -80,6 +80,8 @@ export class Producer {
   #seq = 0;
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
+  /** Entries that are appended in the same tick share a group. (Made once: the stack of an error must not keep an entry in memory.) */
+  readonly #pumpLater = (): void => void this.#pump();
 
   constructor(limits: ProducerLimits, host: ProducerHost) {
     this.#limits = limits;
@@ -112,8 +114,7 @@ export class Producer {
       this.#queue.push(item);
       this.#timer ??= this.#startTimer(wait);
       this.#host.connect();
-      // Entries that are appended in the same tick share a group.
-      queueMicrotask(() => void this.#pump());
+      queueMicrotask(this.#pumpLater);
     });
   }
 

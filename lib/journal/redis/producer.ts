@@ -85,7 +85,7 @@ export class Producer implements ConnectionListener {
         { cause: this.#downReason() },
       );
     }
-    return new Promise((resolve, reject) => {
+    const appended = new Promise<string>((resolve, reject) => {
       const deadline = performance.now() + wait;
       const pending: PendingEntry = {
         fields,
@@ -102,8 +102,10 @@ export class Producer implements ConnectionListener {
       this.#bytes += size;
       this.#queue.push(pending);
       this.#timer ??= this.#startTimer(wait);
-      this.#sendQueued();
     });
+    // Not in the function above: the stack of an error that is made meanwhile would keep this entry in memory.
+    this.#sendQueued();
+    return appended;
   }
 
   onConnected(connection: RedisConnection): void {
