@@ -51,11 +51,7 @@ export function memoryJournal(options: MemoryJournalOptions = {}): Journal {
  * @throws {SseTypeError} `ERR_SSE_OPTION` if a limit is unknown or out of range.
  */
 export function memoryJournalOfHistory(history: object): Journal {
-  const names = { size: true, maxAge: true, maxBytes: true } as const satisfies Record<
-    keyof MemoryJournalOptions,
-    true
-  >;
-  rejectUnknownKeys('limit in history', history, names, {
+  rejectUnknownKeys('limit in history', history, LIMITS, {
     otherwise: 'Pass such limits of the log in memory, or a journal such as lmdbJournal(path).',
   });
   return new MemoryJournal(checkLimits('history.', history, LIMITS));

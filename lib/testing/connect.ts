@@ -117,7 +117,7 @@ async function open<Events>(
             timeout,
             release: () => server.release(ports),
             reopen: async (position, changes) => {
-              checkArguments(path, changes); // before the merge, which would spread a string into its characters
+              rejectUnknownKeys('option of connect()', changes, KNOWN_OPTIONS); // before the merge spreads a string into its characters
               return open<Events>(server, path, mergeOptions(options, { lastEventId: position, ...changes }));
             },
           });

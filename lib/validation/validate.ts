@@ -49,24 +49,23 @@ export type Hints = Readonly<Record<string, string>>;
  * Checks that every key of an object is a known name. An array or a Map is refused as well: its entries are no keys of the
  * object, so it would be ignored in silence.
  * @param kind - what one key is, in the singular: `option`, `option of close()`
- * @param details - `cure` is for a value that is no plain object, `otherwise` for a name that resembles no known one
+ * @param names - an object whose keys are the known names
+ * @param details - `hints` are the cures for some names, and `otherwise` is the cure for a name that resembles no known one
  * @throws {SseTypeError} `code`
  */
 export function rejectUnknownKeys(
   kind: string,
   given: object,
-  names: Record<string, true>,
+  names: Readonly<Record<string, unknown>>,
   {
     code = 'ERR_SSE_OPTION',
-    cure,
     otherwise,
     hints = {},
-  }: Omit<ErrorDetails, 'cause'> & { readonly otherwise?: string; readonly hints?: Hints } = {},
+  }: { readonly code?: SseErrorCode; readonly otherwise?: string; readonly hints?: Hints } = {},
 ): void {
   const known = Object.keys(names);
   if (!isPlainObject(given)) {
-    const details = cure === undefined ? { code } : { code, cure };
-    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, details);
+    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code });
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
