@@ -251,7 +251,7 @@ const KNOWN_OPTIONS: Record<keyof Required<SseOptions>, true> = {
   serialize: true,
   onError: true,
 };
-/** The cures for options of other packages whose counterparts both `sse()` and `runs()` have. */
+/** The cures for options of other packages. Both `sse()` and `runs()` have the counterparts. */
 export const CONNECTION_HINTS: Readonly<Record<string, string>> = {
   keepAlive: 'Use heartbeat: it is the counterpart of keepAlive in better-sse.',
   pingInterval: 'Use heartbeat: it is the counterpart of pingInterval in sse-channel and socket.io.',

@@ -1,5 +1,5 @@
 /*
- * States of runs: what the application receives of them, and the state of a run whose log is not there.
+ * Converts the state of a run for the application, and makes the state of a run without a log.
  */
 
 import type { RunInfo } from './api.ts';

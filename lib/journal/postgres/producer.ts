@@ -80,7 +80,10 @@ export class Producer {
   #seq = 0;
   #timer: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
-  /** Entries that are appended in the same tick share a group. (Made once: the stack of an error must not keep an entry in memory.) */
+  /**
+   * Entries that are appended in the same tick share a group. (Made once: an error refers to the functions of its stack, and a
+   * function that `append` makes refers to the entry.)
+   */
   readonly #pumpLater = (): void => void this.#pump();
 
   constructor(limits: ProducerLimits, host: ProducerHost) {

@@ -103,7 +103,7 @@ export class Producer implements ConnectionListener {
       this.#queue.push(pending);
       this.#timer ??= this.#startTimer(wait);
     });
-    // Not in the function above: the stack of an error that is made meanwhile would keep this entry in memory.
+    // Outside the function above: an error refers to the functions of its stack, and that function refers to the entry.
     this.#sendQueued();
     return appended;
   }
