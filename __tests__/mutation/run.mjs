@@ -31,14 +31,17 @@ const namePart = positionals[0] ?? '';
 /** After this time, a test counts as failed. A mistake may make a test wait for ever. */
 const TEST_TIMEOUT_MS = 90_000;
 
-/** Runs one test file in the copy, or its tests whose names contain `part`. Resolves with the exit code and the output. */
+/**
+ * Runs one test file in the copy, or its tests whose names contain `part`. Resolves with the exit code and the output.
+ * The seeds are the same in each run. Otherwise a random test might detect a mistake today and miss it tomorrow.
+ */
 function test(copy, file, part) {
   return new Promise((resolve) => {
     const jest = join(copy, 'node_modules/jest/bin/jest.js');
     const options = ['--runInBand', '--bail', '--forceExit', ...(part === undefined ? [] : ['-t', part])];
     const child = spawn(process.execPath, [jest, `__tests__/${file}`, ...options], {
       cwd: copy,
-      env: { ...process.env, MODEL_RUNS: runs, MODEL_SEED: seed, MODEL_SHRINK: '0', CI: 'true' },
+      env: { ...process.env, MODEL_RUNS: runs, MODEL_SEED: seed, TEST_SEED: seed, MODEL_SHRINK: '0', CI: 'true' },
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), TEST_TIMEOUT_MS);
     let text = '';
