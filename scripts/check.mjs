@@ -3,7 +3,7 @@
  *
  *   npm run check
  *   npm run check -- --without tests        leaves out the named step; may be repeated
- *   npm run check -- --report checks.json   also writes { "passed": …, "failed": … }
+ *   npm run check -- --report checks.json   also writes { "passed": …, "failed": …, "failures": the names of the failed steps }
  */
 import { spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -51,9 +51,10 @@ for (const row of rows) {
 }
 await rm(folder, { recursive: true, force: true });
 
-const failed = results.filter((passed) => !passed).length;
+const failures = results.filter(({ passed }) => !passed).map(({ step }) => step);
+const failed = failures.length;
 console.log(failed === 0 ? 'All checks passed.' : `${failed} of ${results.length} checks failed.`);
-if (flags.report) await writeFile(flags.report, JSON.stringify({ passed: results.length - failed, failed }));
+if (flags.report) await writeFile(flags.report, JSON.stringify({ passed: results.length - failed, failed, failures }));
 process.exitCode = failed === 0 ? 0 : 1;
 
 /** Runs one step and prints its result in one line. The output of the step is printed only if it failed. */
@@ -68,7 +69,7 @@ function perform(step, command) {
       const seconds = ((performance.now() - start) / 1000).toFixed(1);
       if (code !== 0) console.log(`\n$ ${command}\n${output.trimEnd()}\n`);
       console.log(`${code === 0 ? 'passed' : 'FAILED'}  ${step.padEnd(8)} ${seconds.padStart(6)} s`);
-      resolve(code === 0);
+      resolve({ step, passed: code === 0 });
     });
   });
 }

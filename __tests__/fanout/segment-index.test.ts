@@ -1,6 +1,6 @@
 /*
  * The index of a segment gives each subscriber group the entries that are for it, and groups with the same entries one packet.
- * Random groups and entries are compared with a check of every entry for every group. SEGMENT_SEED repeats a run.
+ * Random groups and entries are compared with a check of every entry for every group. SEGMENT_SEED repeats a test.
  */
 import fc from 'fast-check';
 import { Ring } from '../../lib/fanout/ring.ts';
@@ -8,9 +8,9 @@ import { SegmentIndex } from '../../lib/fanout/segment-index.ts';
 import { SubscriberGroups } from '../../lib/fanout/subscriber-groups.ts';
 import type { Entry } from '../../lib/journal/journal.ts';
 import type { Packet } from '../../lib/wire/packet.ts';
+import { seedFrom } from '../fixtures/random.ts';
 
-const SEED = Number(process.env['SEGMENT_SEED'] ?? Date.now() & 0x7fffffff);
-process.stderr.write(`segment index: SEGMENT_SEED=${SEED}\n`);
+const SEED = seedFrom('SEGMENT_SEED');
 
 type Receivers = Pick<Entry, 'to' | 'except'>;
 

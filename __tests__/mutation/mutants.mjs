@@ -734,8 +734,8 @@ export const mutants = [
     file: 'runs/runs-hub.ts',
     from: 'if (!running) production.fence();',
     to: 'if (!running) continue;',
-    test: 'runs/lease-model.test.ts',
-    part: 'every rule holds',
+    test: 'runs/runs-hub.test.ts',
+    part: 'if it has nothing to append',
   },
   {
     name: 'runs: a stop drops the chunks that wait for the store',

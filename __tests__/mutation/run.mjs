@@ -5,7 +5,8 @@
  *   npm run mutation
  *   npm run mutation -- ring                  only the mistakes whose names contain "ring"
  *   npm run mutation -- --check               runs no test: checks that the line of each mistake exists
- *   npm run mutation -- --report file.json    also writes { "passed": …, "failed": … }: the detected and the other mistakes
+ *   npm run mutation -- --report file.json    also writes { "passed": …, "failed": …, "failures": … }: the numbers of the
+ *                                             detected and the other mistakes, and the names of the others
  *
  * MUTATION_RUNS is the number of runs of the model in which a mistake must be detected (default 6000).
  */
@@ -30,14 +31,17 @@ const namePart = positionals[0] ?? '';
 /** After this time, a test counts as failed. A mistake may make a test wait for ever. */
 const TEST_TIMEOUT_MS = 90_000;
 
-/** Runs one test file in the copy, or its tests whose names contain `part`. Resolves with the exit code and the output. */
+/**
+ * Runs one test file in the copy, or its tests whose names contain `part`. Resolves with the exit code and the output.
+ * The seeds are the same in each run. Otherwise a random test might detect a mistake today and miss it tomorrow.
+ */
 function test(copy, file, part) {
   return new Promise((resolve) => {
     const jest = join(copy, 'node_modules/jest/bin/jest.js');
     const options = ['--runInBand', '--bail', '--forceExit', ...(part === undefined ? [] : ['-t', part])];
     const child = spawn(process.execPath, [jest, `__tests__/${file}`, ...options], {
       cwd: copy,
-      env: { ...process.env, MODEL_RUNS: runs, MODEL_SEED: seed, MODEL_SHRINK: '0', CI: 'true' },
+      env: { ...process.env, MODEL_RUNS: runs, MODEL_SEED: seed, TEST_SEED: seed, MODEL_SHRINK: '0', CI: 'true' },
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), TEST_TIMEOUT_MS);
     let text = '';
@@ -86,7 +90,7 @@ async function makeMistake(copy, { name, file, from, to }) {
 }
 
 const copy = await mkdtemp(join(tmpdir(), 'mutation-'));
-let survivors = 0;
+const survivors = [];
 try {
   for (const part of ['lib', '__tests__', 'examples', 'scripts', 'jest.config.js', 'package.json', 'tsconfig.json']) {
     await cp(join(root, part), join(copy, part), { recursive: true });
@@ -116,17 +120,18 @@ try {
     const start = performance.now();
     const { code, text } = await test(copy, file, mutant.part);
     await restore();
-    if (code === 0) survivors++;
+    if (code === 0) survivors.push(mutant.name);
     const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(5);
     console.log(
       `${code === 0 ? 'SURVIVED' : 'killed  '} ${seconds} s  ${mutant.name}  [${file}${code === 0 ? '' : `, ${reasonOf(text)}`}]`,
     );
   }
-  console.log(`\n${chosen.length - survivors} of ${chosen.length} killed`);
+  console.log(`\n${chosen.length - survivors.length} of ${chosen.length} killed`);
   if (flags.report) {
-    await writeFile(flags.report, JSON.stringify({ passed: chosen.length - survivors, failed: survivors }));
+    const failed = survivors.length;
+    await writeFile(flags.report, JSON.stringify({ passed: chosen.length - failed, failed, failures: survivors }));
   }
 } finally {
   await rm(copy, { recursive: true, force: true });
 }
-process.exitCode = survivors === 0 ? 0 : 1;
+process.exitCode = survivors.length === 0 ? 0 : 1;

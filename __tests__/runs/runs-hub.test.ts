@@ -528,6 +528,24 @@ describe('a lost run', () => {
     expect(one.reported).toEqual(['up', 'started a', 'down', 'up', 'lost a']);
   });
 
+  test('aborts its source by the answer to a renewal, if it has nothing to append', async () => {
+    fakeTime();
+    const logs = new MemoryRunLogs();
+    const [one, other] = [hubOn(logs), hubOn(logs)];
+    const { script, feed, signal } = await begun(one, 'a');
+    const local = readerOf(feed);
+    const remote = readerOf(other.hub.feed((await other.hub.state('a'))!));
+    script.yield('x');
+    await settle();
+    one.store.cut();
+    await pass(LEASE_MS + 1000, 200);
+    expect([remote.ended?.status, local.ended, signal().aborted]).toEqual(['lost', undefined, false]);
+    one.store.restore();
+    await settle();
+    expect([local.ended?.status, signal().aborted, script.isReleased]).toEqual(['lost', true, true]);
+    expect([local.chunksRead, one.store.calls['append']]).toEqual([['x'], 1]);
+  });
+
   test('is not lost if the engine was away for longer than a lease, because its producer renews it first', async () => {
     fakeTime();
     const one = hubOn();

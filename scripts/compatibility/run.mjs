@@ -4,7 +4,7 @@
  *   npm run test:compatibility
  *   npm run test:compatibility -- runtimes              only the runtimes, as .ci/run does; no document is written
  *   npm run test:compatibility -- --only spdy           only the subjects whose names contain "spdy"; no document is written
- *   npm run test:compatibility -- --report file.json    also writes { "passed": …, "failed": … }
+ *   npm run test:compatibility -- --report file.json    also writes { "passed": …, "failed": …, "failures": their names }
  *
  * The programs and packages are installed into .tmp/compatibility, from the lock files next to this file. The server under test uses
  * the package as it is published.
@@ -51,11 +51,15 @@ for (const client of chosenClients) results.push(await test(client));
 redis?.stop();
 const count = (outcome) =>
   results.flatMap(({ outcomes }) => Object.values(outcomes)).filter(({ type }) => type === outcome).length;
-const missing = results.filter(({ outcomes }) => Object.keys(outcomes).length === 0).length;
-const [passed, failed] = [count('passed') + count('known'), count('failed') + missing];
+const failures = results.flatMap(({ name, outcomes }) => {
+  const failed = Object.entries(outcomes).filter(([, { type }]) => type === 'failed');
+  if (Object.keys(outcomes).length === 0) return [`${name}: its program is not on this machine`];
+  return failed.map(([key, { message }]) => `${name}, ${key}: ${message}`);
+});
+const [passed, failed] = [count('passed') + count('known'), failures.length];
 if (isComplete) await writeTables(join(root, 'docs/compatibility.md'), root, results);
 console.log(`${passed} passed, ${failed} failed`);
-if (flags.report) await writeFile(flags.report, JSON.stringify({ passed, failed }));
+if (flags.report) await writeFile(flags.report, JSON.stringify({ passed, failed, failures }));
 process.exitCode = failed === 0 ? 0 : 1;
 
 /** Installs the programs and packages, and the package of this repository as npm would publish it. */
