@@ -198,17 +198,20 @@ test('a position beyond the log is that of its newest chunk', async () => {
   await iterator.return!();
 });
 
-test('a position that the store has lost, and this process has, is kept: no chunk is yielded twice', async () => {
+test.each([
+  ['one append', 2, 0],
+  ['more than an append, and this process has it', 2000, 2],
+])('a position that the store has lost is kept, so no chunk is yielded twice: %s', async (_, chunks, readers) => {
   const one = hubOn();
   const { script, state, feed } = await begun(one, 'a');
-  readerOf(feed);
-  script.yield('x', 'y');
+  for (let n = 0; n < readers; n++) readerOf(feed);
+  script.yield(...Array.from({ length: chunks }, () => 'x'));
   await settle();
-  one.store.state = async () => ({ ...state, chunks: 1 }); // as after a failover that has lost a chunk
-  const iterator = one.hub.follow('a', { after: `a~${state.generation}~2` });
+  one.store.state = async () => ({ ...state, chunks: 1 }); // as after a failover
+  const iterator = one.hub.follow('a', { after: `a~${state.generation}~${chunks}` });
   const next = iterator.next();
   await settle();
   script.yield('z');
-  expect((await next).value).toMatchObject({ id: `a~${state.generation}~3`, chunk: 'z' });
+  expect((await next).value).toMatchObject({ id: `a~${state.generation}~${chunks + 1}`, chunk: 'z' });
   await iterator.return!();
 });

@@ -94,6 +94,33 @@ describe('a run with an end event', () => {
     expect(await (await read(2500)).body()).toBe(`${HEAD}${end}`);
   });
 
+  test('a reader that is ahead of the log, which has lost an append, gets only what follows its position', async () => {
+    const feed = new FakeFeed();
+    feed.append(...frames(1, 3));
+    const { read, readers } = await run(feed);
+    const [level, ahead, further] = [await read(3), await read(5), await read(7)];
+    feed.append(...frames(4, 6)); // of one append, one client has received two chunks, and another one all of a later one
+    feed.append(frame(7));
+    await level.take(4);
+    await ahead.take(2);
+    feed.append(frame(8));
+    feed.end();
+    expect(await level.body()).toBe(`${HEAD}${withIds(4, 8)}id: r~g~end\n${END}`);
+    expect(await ahead.body()).toBe(`${HEAD}${withIds(6, 8)}id: r~g~end\n${END}`);
+    expect(await further.body()).toBe(`${HEAD}${withIds(8, 8)}id: r~g~end\n${END}`);
+    expect([...readers.logs()]).toEqual([]);
+  });
+
+  test('a reader that is ahead of the log of a run that ends gets the end', async () => {
+    const feed = new FakeFeed();
+    feed.append(...frames(1, 3));
+    const { read } = await run(feed);
+    const ahead = await read(4);
+    feed.end('lost');
+    expect(await ahead.body()).toBe(`${HEAD}id: r~g~end\n${END.replace('done', 'lost')}`);
+    expect(await (await read(4)).body()).toBe(`${HEAD}id: r~g~end\n${END.replace('done', 'lost')}`);
+  });
+
   test('a reader whose position is newer than what this process has received waits for it', async () => {
     const feed = new FakeFeed();
     feed.append(frame(1));

@@ -11,6 +11,7 @@ import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
 import { END_NUMBER, RUN_ID_EXPECTATION, type RunPosition, formEventId, isRunId, parseEventId } from './run-id.ts';
 import type { ChunkPage, RunKey, RunState } from './run-store.ts';
+import { continuesAfter } from './feed-after.ts';
 import { infoOf, lostState } from './run-state.ts';
 
 export interface FollowRunOptions {
@@ -66,8 +67,8 @@ async function* iterate<C>(
   const feed = runs.feed(state);
   const news = new News(feed, signal);
   try {
-    // The number of the newest chunk that was yielded. After a failover, the store may lack chunks that this process has.
-    let n = Math.min(position?.n ?? 0, Math.max(state.chunks, feed.position));
+    // The number of the newest chunk that was yielded.
+    let n = continuesAfter(position?.n ?? 0, state, feed);
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {

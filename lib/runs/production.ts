@@ -17,6 +17,8 @@ import type { RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
 
 /** The chunks and bytes that may wait for the append in flight. At 50 tokens a second this is 20 s of an engine that does not answer. */
 const MAX_WAITING_CHUNKS = 1024;
+/** The most chunks of one append: it takes all that wait. */
+export const MAX_APPEND_CHUNKS = MAX_WAITING_CHUNKS;
 const MAX_WAITING_BYTES = 256 * 1024;
 /** `maxBytes` counts this for each chunk, so that a run of many small chunks is bounded, too. */
 const CHUNK_OVERHEAD_BYTES = 64;

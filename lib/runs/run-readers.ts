@@ -17,6 +17,7 @@ import { DEFAULT_RETRY, randomDelay } from '../options/delay-range.ts';
 import type { Settings } from '../options/options.ts';
 import { retryLine } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
+import { FeedAfter } from './feed-after.ts';
 import type { RunFeed } from './run-feed.ts';
 import { eventIdPrefix } from './run-id.ts';
 import { RunLog, type SharedParts } from './run-log.ts';
@@ -66,17 +67,23 @@ export class RunReaders {
 
   /** Makes a connection that receives what follows the chunk with the number `after`. */
   admit(feed: RunFeed, after: number, transport: Transport, request: ConnectionRequest): ServerConnection {
-    const key = eventIdPrefix(feed.run);
-    let log = this.#logs.get(key);
-    if (log === undefined) this.#logs.set(key, (log = new RunLog(feed, this.#shared)));
     if (after > 0) this.#resumed++;
-    return log.admit(transport, request, after);
+    return this.#logAt(feed, after).admit(transport, request, after);
   }
 
   /** Makes a connection that receives only the end `lost`: the log that its client has a part of is no longer there. */
   admitToLost({ id, generation }: RunKey, transport: Transport, request: ConnectionRequest): ServerConnection {
     // Not one of the logs: readers of a log that is there may have it still.
     return new RunLog(lostFeed({ id, generation }), this.#shared).admit(transport, request, 0);
+  }
+
+  #logAt(feed: RunFeed, after: number): RunLog {
+    // Not one of the logs: their other readers lack the chunks that this client has.
+    if (after > feed.position) return new RunLog(new FeedAfter(feed, after), this.#shared);
+    const key = eventIdPrefix(feed.run);
+    let log = this.#logs.get(key);
+    if (log === undefined) this.#logs.set(key, (log = new RunLog(feed, this.#shared)));
+    return log;
   }
 
   /**

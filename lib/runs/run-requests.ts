@@ -31,6 +31,7 @@ import type { RunReaders } from './run-readers.ts';
 import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
 import { infoOf, lostState } from './run-state.ts';
+import { continuesAfter } from './feed-after.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';
@@ -160,9 +161,8 @@ export class RunRequests<C> {
     const state = await this.#parts.service.state(position.id, position.generation);
     if (stream.res.headersSent) return;
     if (state !== undefined) {
-      // After a failover, the store may lack chunks that this process has for other readers: they are not sent again.
-      const newest = Math.max(state.chunks, this.#parts.service.feed(state).position);
-      return this.#openOrNothing(state, Math.min(position.n, newest), stream, admitted);
+      const after = continuesAfter(position.n, state, this.#parts.service.feed(state));
+      return this.#openOrNothing(state, after, stream, admitted);
     }
     // Without a last event, the client would receive an unfinished answer at each of its attempts, and never stop.
     if (this.#parts.codec.endOf(lostState(position)) === undefined) sendEmpty(stream.res, 204);

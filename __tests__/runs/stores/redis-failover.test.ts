@@ -54,7 +54,7 @@ describe.each(kinds)('over $name', (kind) => {
   }
 
   /** A primary with a replica, and two processes: one produces, and readers use the other one. */
-  async function pair(): Promise<{
+  async function pair(lease = LEASE_MS): Promise<{
     producer: RunsSite;
     other: RunsSite;
     emit: (to: number) => void;
@@ -62,6 +62,9 @@ describe.each(kinds)('over $name', (kind) => {
     replicated: () => Promise<void>;
     /** From now on, the replica receives nothing. */
     isolate: () => void;
+    /** From now on until {@link release}, the producer receives no reply. */
+    holdReplies: () => void;
+    release: () => void;
     failOver: () => Promise<void>;
   }> {
     const [primary, replica] = [await server('--repl-diskless-sync-delay', '0'), await server()]; // 5 s by default
@@ -69,9 +72,9 @@ describe.each(kinds)('over $name', (kind) => {
     const [toPrimary, toReplica] = [await clientOf(primary), await clientOf(replica)];
     await toReplica.command('REPLICAOF', '127.0.0.1', String(link.port));
     await until(async () => String(await toReplica.command('INFO', 'replication')).includes('master_link_status:up'));
-    const address = await proxyTo(primary);
-    const open = async () => site({ store: redisRuns((await clientOf(address)).client), lease: LEASE_MS });
-    const [producer, other] = [await open(), await open()];
+    const [address, ofProducer] = [await proxyTo(primary), await proxyTo(primary)];
+    const open = async (proxy: Proxy) => site({ store: redisRuns((await clientOf(proxy)).client), lease });
+    const [producer, other] = [await open(ofProducer), await open(address)];
     let emitted = 0;
     return {
       producer,
@@ -83,12 +86,16 @@ describe.each(kinds)('over $name', (kind) => {
         expect(Number(await toPrimary.command('WAIT', '1', '5000'))).toBe(1);
       },
       isolate: () => link.hold(),
+      holdReplies: () => ofProducer.hold(),
+      release: () => ofProducer.release(),
       async failOver() {
         await primary.kill();
         link.cut();
         await toReplica.command('REPLICAOF', 'NO', 'ONE');
-        address.target = replica.port;
-        address.cut();
+        for (const proxy of [address, ofProducer]) {
+          proxy.target = replica.port;
+          proxy.cut();
+        }
       },
     };
   }
@@ -166,5 +173,32 @@ describe.each(kinds)('over $name', (kind) => {
     producer.models.last.finish();
     expect(await endOf(next)).toBe('done');
     expect(chunksIn(next)).toEqual(['1: again']);
+  });
+
+  test('an append that is lost with its reply is sent again, but not to a client that has its chunk', async () => {
+    const { producer, other, emit, replicated, isolate, holdReplies, release, failOver } = await pair(30_000);
+    const first = await producer.post('r');
+    await until(async () => producer.models.calls.length === 1);
+    emit(10);
+    await first.until((each) => chunksIn(each).length === 10);
+    await replicated();
+    isolate();
+    const ahead = await other.open('/r');
+    await ahead.until((each) => chunksIn(each).length === 10);
+    holdReplies();
+    emit(11);
+    await ahead.until((each) => chunksIn(each).length === 11);
+    await ahead.close();
+    await failOver();
+    const returned = await ahead.reconnect(); // before the append is sent again
+    const behind = await other.open('/r');
+    await behind.until((each) => chunksIn(each).length === 10);
+    release();
+    await behind.until((each) => chunksIn(each).length === 11);
+    emit(20);
+    producer.models.last.finish();
+    for (const reader of [returned, behind, first]) expect(await endOf(reader)).toBe('done');
+    expect(chunksIn(returned)).toEqual(expected(12, 20));
+    for (const reader of [behind, first]) expect(chunksIn(reader)).toEqual(expected(1, 20));
   });
 });
