@@ -19,7 +19,7 @@ export interface PendingLimits {
   readonly maxPendingBytes: number;
 }
 
-/** One append. `E`: an entry as the engine stores it. */
+/** One append. `E`: an entry as the engine stores it. Only {@link PendingAppends} settles it. */
 export interface PendingAppend<E> {
   /** `undefined` when settled. */
   entry: E | undefined;
@@ -27,7 +27,7 @@ export interface PendingAppend<E> {
   readonly deadline: number;
   readonly resolve: (id: string) => void;
   readonly reject: (error: Error) => void;
-  /** Whether the entry may be in the log: it was sent, and the engine has not reported that it was not stored. The producer sets it. */
+  /** Whether the entry may be in the log: it was sent, and the engine has not reported that it was not stored. Set by the producer. */
   maybeStored: boolean;
   settled: boolean;
 }
@@ -67,8 +67,8 @@ export class PendingAppends<E> {
         { cause: this.#downReason() },
       );
     }
-    // The producer sends after this call. It must not send within the function below: an error refers to the functions of its stack,
-    // and that function refers to the entry.
+    // The producer sends after this call, and not within the function below: an error refers to the functions of its stack, and that
+    // function refers to the entry.
     return new Promise((resolve, reject) => {
       const deadline = performance.now() + wait;
       const append = { entry, size, deadline, resolve, reject, maybeStored: false, settled: false };
