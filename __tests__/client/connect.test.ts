@@ -495,6 +495,59 @@ describe('a POST', () => {
     stream.reconnect();
     await exchange(2);
   });
+
+  test.each([
+    ['pagehide', 'pageshow', true],
+    ['freeze', 'resume', true],
+    ['pagehide', 'pageshow', false],
+  ])('that a %s breaks off is refused, and %s does not repeat it', async (gone, back, hasBegun) => {
+    const { url, exchange, exchanges } = await scriptedServer((one) => hasBegun && one.open('id: 1\ndata: a\n\n'));
+    const { stream, statuses, seen, errors } = watch(url, POST);
+    const read = (async () => {
+      for await (const _ of stream);
+    })();
+    const one = await exchange(1);
+    if (hasBegun) await eventually(() => seen.length === 1);
+    page.hidden = true;
+    page.fire(gone);
+    page.fire('visibilitychange');
+    expect(stream.status).toBe('refused');
+    expect(errors).toMatchObject([{ code: 'network' }]);
+    await expect(read).rejects.toBe(errors[0]);
+    page.hidden = false;
+    for (const type of [back, 'visibilitychange', 'online', gone, back]) page.fire(type);
+    stream.on('message', () => {}); // a late listener does not start it either
+    await pause(1_100); // `online` would retry within a second
+    expect(exchanges).toHaveLength(1);
+    expect(one.isClosed).toBe(true);
+    expect(errors).toHaveLength(1);
+    expect(statuses.at(-1)).toBe('refused');
+    stream.reconnect();
+    expect((await exchange(2)).lastEventId).toBe(hasBegun ? '1' : undefined);
+  });
+
+  test('that is complete stays so in the back/forward cache, and one that is closed as well', async () => {
+    const { url, exchange, exchanges } = await scriptedServer((one) => one.open('data: a\n\n').end());
+    const { stream, errors } = watch(url, POST);
+    await eventually(() => stream.status === 'ended');
+    const closed = watch(url, POST);
+    await exchange(2);
+    closed.stream.close();
+    for (const type of ['pagehide', 'pageshow', 'online']) page.fire(type);
+    await pause(50);
+    expect([stream.status, closed.stream.status]).toEqual(['ended', 'closed']);
+    expect([...errors, ...closed.errors]).toEqual([]);
+    expect(exchanges).toHaveLength(2);
+  });
+
+  test('may be closed by a listener of the error', async () => {
+    const { url } = await scriptedServer((one) => one.open());
+    const { stream, statuses } = watch(url, POST);
+    await eventually(() => stream.status === 'open');
+    stream.onError(() => stream.close());
+    page.fire('pagehide');
+    expect(statuses).toEqual(['connecting', 'open', 'closed']);
+  });
 });
 
 describe('silence', () => {

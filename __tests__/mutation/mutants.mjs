@@ -508,8 +508,8 @@ export const mutants = [
   {
     name: 'the client: a suspended page keeps its stream',
     file: 'client/connect.ts',
-    from: '      stop();\n    } else if (!/vis/',
-    to: '    } else if (!/vis/',
+    from: '      stop();\n      if (hasStopped)',
+    to: '      if (hasStopped)',
     test: 'client/connect.test.ts',
     part: 'joins again',
   },

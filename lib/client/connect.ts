@@ -43,6 +43,8 @@ export function connect<E extends EventMap = AnyEvents>(
 ): EventStream<E> {
   const { tabs, signal, parse = parseDefault, from = '' } = options;
   tabs?.check(options);
+  /** Whether the request must not be repeated by itself, as a repeated POST may cost money. */
+  const isOnce = options.method === 'POST';
   /** `undefined` where the stream must not open: without a document, and after `close()`. */
   let href = typeof document === 'undefined' ? undefined : new URL(url, document.baseURI).href;
   const listeners = new Set<Listener>();
@@ -105,8 +107,10 @@ export function connect<E extends EventMap = AnyEvents>(
   /** Leaves the stream before the page stops, and joins again at the same position when it runs. */
   function onPageEvent({ type }: Event): void {
     if (/hide|freeze/.test(type)) {
-      if (source && !isFinal(status)) onStatus('waiting');
+      if (isOnce) return source?.fail?.();
+      const hasStopped = source && !isFinal(status);
       stop();
+      if (hasStopped) onStatus('waiting');
     } else if (!/vis/.test(type) || !document.hidden) {
       if (source) source.wake(type === 'online');
       else if (status === 'waiting') start();

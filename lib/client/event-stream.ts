@@ -50,7 +50,10 @@ export interface ConnectOptions {
   headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | undefined;
   /** @defaultValue `'same-origin'` */
   credentials?: RequestCredentials | undefined;
-  /** A POST is never repeated automatically, and cannot be shared by tabs. @defaultValue `'GET'` */
+  /**
+   * A POST is never repeated automatically, and cannot be shared by tabs. A page that is frozen or put into the back/forward cache
+   * breaks it off. @defaultValue `'GET'`
+   */
   method?: 'GET' | 'POST' | undefined;
   /** The body of a POST. */
   body?: BodyInit | undefined;

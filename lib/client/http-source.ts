@@ -26,6 +26,7 @@ export interface HttpSource extends Source {
   check(): void;
 }
 
+
 export function openHttp(
   url: string,
   settings: HttpSettings,
@@ -61,9 +62,8 @@ export function openHttp(
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
     if (isOnce || code === 'refused') return onStatus('refused');
-    const doubled = Math.min((serverRetry || retry.min) * 2 ** failures, retry.max);
+    const doubled = Math.min((serverRetry || retry.min) * 2 ** failures++, retry.max);
     const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
-    failures++;
     wait(Math.max(delay, atLeast));
   }
 
@@ -169,6 +169,7 @@ export function openHttp(
       if (isOnline) wait(Math.random() * 1_000);
       else void connect();
     },
+    fail: () => attempt && end('network'),
     close() {
       isClosed = true;
       stop();

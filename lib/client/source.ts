@@ -27,6 +27,8 @@ export interface Source {
   reconnect(): void;
   /** Connects if the source waits to retry: now or, if the network is back, within a second. */
   wake(isOnline: boolean): void;
+  /** Breaks off a request, as if the connection had broken. Only a request of one tab has this. */
+  fail?(): void;
   close(): void;
 }
 
