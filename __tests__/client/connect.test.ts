@@ -348,6 +348,22 @@ describe('retries', () => {
     await eventually(() => seen.length === 2);
     expect(seen).toEqual(['1', '3']);
   });
+
+  test('a quiet stream that lasts longer than the delay is no failure; one that closes at once is', async () => {
+    const delays = spyTimers();
+    let lifetime = 150;
+    const { url, exchange, exchanges } = await scriptedServer((one) => {
+      one.open('retry: 100\n\n');
+      setTimeout(() => one.end(), lifetime);
+    });
+    const { errors } = watch(url, { retry: { min: 100, max: 10_000 } });
+    await exchange(4);
+    const gaps = exchanges.slice(1).map(({ at }, index) => at - exchanges[index]!.at);
+    expect(Math.max(...gaps)).toBeLessThan(150 + 125 + 100); // doubled twice, the delay would be 400 ms
+    lifetime = 0;
+    await eventually(() => delays().some((delay) => delay > 390));
+    expect(errors).toEqual([]);
+  });
 });
 
 describe('the end', () => {

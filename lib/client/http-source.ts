@@ -46,6 +46,7 @@ export function openHttp(
   let hasRenewed = false;
   let serverRetry = 0;
   let failures = 0;
+  let openedAt = Infinity;
   let isClosed = false;
 
   function stop(): void {
@@ -58,6 +59,8 @@ export function openHttp(
   /** Ends the attempt. Without a code, the server has ended the answer; a retry is made after `atLeast` ms or more. */
   function end(code?: StreamErrorCode | 'ended', status?: number, cause?: unknown, atLeast = 0): void {
     stop();
+    // A quiet stream may be closed regularly. One that is closed at once must not cancel the back-off.
+    if (Date.now() - openedAt > Math.max(serverRetry, retry.min)) failures = 0;
     if (code && code !== 'ended') onError(code, status, cause);
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
@@ -98,6 +101,7 @@ export function openHttp(
     const isOver = (): boolean => attempt !== own;
     let failure: 'headers' | 'network' = 'headers';
     mayBeQuiet = false;
+    openedAt = Infinity;
     due = Date.now() + tolerated;
     check();
     onStatus('connecting');
@@ -132,6 +136,7 @@ export function openHttp(
       // A server without heartbeats may be quiet for long: only after a comment is silence a failure.
       mayBeQuiet = true;
       hasRenewed = false;
+      openedAt = Date.now();
       onStatus('open');
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       const parse = makeParser(position, (ms) => {
