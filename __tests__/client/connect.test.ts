@@ -364,6 +364,18 @@ describe('retries', () => {
     await eventually(() => delays().some((delay) => delay > 390));
     expect(errors).toEqual([]);
   });
+
+  test.each([
+    [{ max: 20 }, 20],
+    [{ min: 20 }, 40],
+  ])('an incomplete retry %j has the defaults for the rest', async (retry, delay) => {
+    const delays = spyTimers();
+    jest.spyOn(Math, 'random').mockReturnValue(1);
+    const { url, exchange } = await scriptedServer((one) => one.answer(503));
+    watch(url, { retry: retry as { min: number; max: number } });
+    await exchange(3);
+    expect(Math.round(Math.max(...delays().filter((one) => one > 10 && one < 100)))).toBe(delay);
+  });
 });
 
 describe('the end', () => {

@@ -26,13 +26,16 @@ export interface HttpSource extends Source {
   check(): void;
 }
 
+/** The default of `retry.max`. */
+const LONG_DELAY_MS = 30_000;
 
 export function openHttp(
   url: string,
   settings: HttpSettings,
   ...[onFrames, onStatus, onError]: SourceListener
 ): HttpSource {
-  const { silence = 45_000, retry = { min: 1_000, max: 30_000 }, isOnce } = settings;
+  const { silence = 45_000, retry, isOnce } = settings;
+  const { min = 1_000, max = Math.max(min, LONG_DELAY_MS) } = retry ?? {};
   const tolerated = silence || Infinity;
   let position = settings.from;
   /** The request that is under way or open. */
@@ -60,12 +63,12 @@ export function openHttp(
   function end(code?: StreamErrorCode | 'ended', status?: number, cause?: unknown, atLeast = 0): void {
     stop();
     // A quiet stream may be closed regularly. One that is closed at once must not cancel the back-off.
-    if (Date.now() - openedAt > Math.max(serverRetry, retry.min)) failures = 0;
+    if (Date.now() - openedAt > Math.max(serverRetry, min)) failures = 0;
     if (code && code !== 'ended') onError(code, status, cause);
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
     if (isOnce || code === 'refused') return onStatus('refused');
-    const doubled = Math.min((serverRetry || retry.min) * 2 ** failures++, retry.max);
+    const doubled = Math.min((serverRetry || min) * 2 ** failures++, max);
     const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
     wait(Math.max(delay, atLeast));
   }
