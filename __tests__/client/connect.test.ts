@@ -146,6 +146,43 @@ describe('opening', () => {
     await pause(30);
     expect(exchanges).toHaveLength(1);
   });
+
+  test.each([
+    [{ retyr: 1 }, 'retyr must be left out, it is no option; received the number 1.'],
+    [{ retry: 500 }, 'retry must be an object; received the number 500.'],
+    [{ retry: { min: '1' } }, 'retry.min must be a positive number; received the string 1.'],
+    [{ retry: { min: 0 } }, 'retry.min must be a positive number; received the number 0.'],
+    [{ retry: { max: NaN } }, 'retry.max must be a positive number; received the number NaN.'],
+    [{ retry: { most: 1 } }, 'retry.most must be left out, it is no option; received the number 1.'],
+    [{ silence: 'x' }, 'silence must be a positive number or false; received the string x.'],
+    [{ silence: true }, 'silence must be a positive number or false; received the boolean true.'],
+    [{ silence: -1 }, 'silence must be a positive number or false; received the number -1.'],
+    [{ headers: 7 }, 'headers must be an object or a function; received the number 7.'],
+    [{ from: 7 }, 'from must be a string; received the number 7.'],
+    [{ from: null }, 'from must be a string; received the object null.'],
+    [{ credentials: 'yes' }, 'credentials must be "omit", "same-origin" or "include"; received the string yes.'],
+    [{ method: 'post' }, 'method must be "GET" or "POST"; received the string post.'],
+    [{ method: 'PUT' }, 'method must be "GET" or "POST"; received the string PUT.'],
+    [{ body: 7 }, 'body must be a string or an object; received the number 7.'],
+    [{ parse: 'json' }, 'parse must be a function; received the string json.'],
+    [{ signal: true }, 'signal must be an object; received the boolean true.'],
+    [{ fetch: {} }, 'fetch must be a function; received the object [object Object].'],
+    [{ tabs: 'all' }, 'tabs must be an object; received the string all.'],
+  ])('the option %j is a TypeError with the received value and the cure', (options, message) => {
+    const call = (): unknown => connect('http://127.0.0.1:1/', options as never);
+    expect(call).toThrow(TypeError);
+    expect(call).toThrow(`${message} Leave it out for the default.`);
+  });
+
+  test('options that are valid or undefined are accepted', () => {
+    const { signal } = new AbortController();
+    for (const options of [
+      { silence: false, from: '', body: '', signal, fetch, parse: String, method: 'GET', credentials: 'omit' },
+      { headers: new Headers(), retry: { min: 1, max: Infinity }, method: 'POST', body: new FormData(), silence: 1 },
+      { headers: [['a', 'b']], retry: {}, tabs: undefined, from: undefined, silence: undefined },
+    ])
+      expect(connect('http://127.0.0.1:1/', options as never).status).toBe('idle');
+  });
 });
 
 describe('headers', () => {

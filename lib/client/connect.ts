@@ -6,6 +6,7 @@
 
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import type { ConnectOptions, EventStream, Place, Status, StreamEvent } from './event-stream.ts';
+import { checkOptions } from './check-options.ts';
 import { type HttpSettings, openHttp } from './http-source.ts';
 import { parseDefault } from './parse-default.ts';
 import { headersOf } from './request-headers.ts';
@@ -42,6 +43,7 @@ export function connect<E extends EventMap = AnyEvents>(
   options: ConnectOptions = {},
 ): EventStream<E> {
   const { tabs, signal, parse = parseDefault, from = '' } = options;
+  checkOptions(options);
   tabs?.check(options);
   /** Whether the request must not be repeated by itself, as a repeated POST may cost money. */
   const isOnce = options.method === 'POST';
