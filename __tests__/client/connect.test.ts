@@ -413,6 +413,24 @@ describe('retries', () => {
     await exchange(3);
     expect(Math.round(Math.max(...delays().filter((one) => one > 10 && one < 100)))).toBe(delay);
   });
+
+  test('a clock that is set back delays neither a retry nor the detection of silence', async () => {
+    const { url, exchange } = await scriptedServer((one, number) => {
+      if (number === 1) one.open('retry: 200\n:\n\n');
+      else one.open(':\n\n');
+    });
+    const { stream, errors } = watch(url, { silence: 300 });
+    await eventually(() => stream.status === 'open');
+    const real = Date.now;
+    jest.spyOn(Date, 'now').mockImplementation(() => real() - 3_600_000);
+    const at = performance.now();
+    await eventually(() => errors.length === 1, 2_000);
+    expect(errors).toMatchObject([{ code: 'silence' }]);
+    await eventually(() => stream.status === 'waiting');
+    jest.spyOn(Date, 'now').mockImplementation(() => real() - 7_200_000);
+    await exchange(2, 2_000);
+    expect(performance.now() - at).toBeLessThan(3_000);
+  });
 });
 
 describe('the end', () => {

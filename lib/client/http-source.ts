@@ -29,6 +29,10 @@ export interface HttpSource extends Source {
 /** The default of `retry.max`. */
 const LONG_DELAY_MS = 30_000;
 
+// Not Date.now(): a clock that is set back would stop retries and the detection of silence. While a machine sleeps, this clock
+// may stand still, as timers do: after the sleep, the client waits for the rest of the delay.
+const now = (): number => performance.now();
+
 export function openHttp(
   url: string,
   settings: HttpSettings,
@@ -63,7 +67,7 @@ export function openHttp(
   function end(code?: StreamErrorCode | 'ended', status?: number, cause?: unknown, atLeast = 0): void {
     stop();
     // A quiet stream may be closed regularly. One that is closed at once must not cancel the back-off.
-    if (Date.now() - openedAt > Math.max(serverRetry, min)) failures = 0;
+    if (now() - openedAt > Math.max(serverRetry, min)) failures = 0;
     if (code && code !== 'ended') onError(code, status, cause);
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
@@ -76,13 +80,13 @@ export function openHttp(
   const isWaiting = (): boolean => !attempt && due < Infinity;
 
   function wait(delay: number): void {
-    due = Date.now() + delay;
+    due = now() + delay;
     check();
   }
 
   function check(): void {
     clearTimeout(timer);
-    let left = due - Date.now();
+    let left = due - now();
     if (isWaiting()) {
       // Without a network there is no timer: `online`, a visible page or `reconnect()` makes the next request.
       if (!navigator.onLine) return onStatus('offline');
@@ -105,7 +109,7 @@ export function openHttp(
     let failure: 'headers' | 'network' = 'headers';
     mayBeQuiet = false;
     openedAt = Infinity;
-    due = Date.now() + tolerated;
+    due = now() + tolerated;
     check();
     onStatus('connecting');
     try {
@@ -139,7 +143,7 @@ export function openHttp(
       // A server without heartbeats may be quiet for long: only after a comment is silence a failure.
       mayBeQuiet = true;
       hasRenewed = false;
-      openedAt = Date.now();
+      openedAt = now();
       onStatus('open');
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       const parse = makeParser(position, (ms) => {
@@ -151,7 +155,7 @@ export function openHttp(
         if (isOver()) return;
         // Servers break off the answer to a POST that did not finish, so a normal end completes it.
         if (done) return end(isOnce ? 'ended' : undefined);
-        due = Date.now() + tolerated;
+        due = now() + tolerated;
         const frames = parse(value);
         const last = frames.at(-1);
         if (last) {
