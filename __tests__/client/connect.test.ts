@@ -918,6 +918,62 @@ describe('the page’s life', () => {
     refused.reconnect();
     await eventually(() => exchanges.length === 2);
   });
+
+  test('an idle, a closed and an ended stream have no listeners at the window and the signal', async () => {
+    const { url, exchanges } = await scriptedServer((one) => one.open('data: a\n\n').end());
+    const { signal } = new AbortController();
+    const registered = new Set<string>();
+    let last = 0;
+    for (const target of [globalThis, signal]) {
+      const add = target.addEventListener;
+      const remove = target.removeEventListener;
+      const ids = new Map<unknown, number>();
+      const idOf = (type: string, call: unknown): string => {
+        if (!ids.has(call)) ids.set(call, ++last);
+        return `${type} ${ids.get(call)}`;
+      };
+      target.addEventListener = (type: string, call: never, options?: AddEventListenerOptions) => {
+        registered.add(idOf(type, call));
+        options?.signal?.addEventListener('abort', () => registered.delete(idOf(type, call)));
+        add.call(target, type, call, options);
+      };
+      target.removeEventListener = (type: string, call: never, options?: boolean) => {
+        registered.delete(idOf(type, call));
+        remove.call(target, type, call, options);
+      };
+    }
+    connect(url);
+    expect(registered.size).toBe(0);
+    for (let n = 0; n < 10; n++) {
+      const answer = connect(url, { method: 'POST', signal });
+      for await (const _ of answer);
+    }
+    const { stream } = watch(url);
+    await eventually(() => stream.status === 'open' || stream.status === 'waiting');
+    expect(registered.size).toBe(6);
+    stream.close();
+    expect(registered.size).toBe(0);
+    expect(exchanges.length).toBeGreaterThan(10);
+  });
+
+  test('a stream that is opened again listens again', async () => {
+    const { url, exchange } = await scriptedServer((one, number) =>
+      one.open(number === 2 ? '' : 'event: end\nid: sse-router:end\ndata\n\n'),
+    );
+    const controller = new AbortController();
+    const { stream } = watch(url, { signal: controller.signal });
+    await eventually(() => stream.status === 'ended');
+    stream.reconnect();
+    await eventually(() => stream.status === 'open');
+    page.fire('pagehide');
+    expect(stream.status).toBe('waiting');
+    page.fire('pageshow');
+    await exchange(3);
+    await eventually(() => stream.status === 'ended');
+    controller.abort();
+    stream.reconnect();
+    expect(stream.status).toBe('closed');
+  });
 });
 
 test('with our router: through cuts, every event once and in order', async () => {

@@ -52,7 +52,6 @@ export function connect<E extends EventMap = AnyEvents>(
   const listeners = new Set<Listener>();
   const newest = new Map<string, StreamEvent>();
   const place: Place = { id: from, n: 0 };
-  const life = new AbortController();
   let status: Status = 'idle';
   let source: Source | undefined;
   let lastError: StreamError | undefined;
@@ -64,6 +63,13 @@ export function connect<E extends EventMap = AnyEvents>(
   function onStatus(next: Status): void {
     if (status === next) return;
     status = next;
+    if (isOnce && next === 'ended') stop(); // `reconnect()` is a new request
+    // An ended stream may be forgotten; as a member of shared tabs, it continues with the others.
+    const method = isFinal(next) && (!tabs || !href) ? 'removeEventListener' : 'addEventListener';
+    // In the capture phase, the window hears the document's events as well.
+    for (const type of ['pagehide', 'pageshow', 'freeze', 'resume', 'visibilitychange', 'online'])
+      globalThis[method]?.(type, onPageEvent, true);
+    signal?.[method]('abort', close);
     emit(onStatus, next);
   }
 
@@ -143,7 +149,6 @@ export function connect<E extends EventMap = AnyEvents>(
     href = undefined;
     stop();
     onStatus('closed');
-    life.abort();
   }
 
   const stream: EventStream & ObservedStream = {
@@ -158,7 +163,8 @@ export function connect<E extends EventMap = AnyEvents>(
       return place.id;
     },
     reconnect() {
-      if (source) source.reconnect();
+      if (signal?.aborted) close();
+      else if (source) source.reconnect();
       else start();
     },
     close,
@@ -188,14 +194,8 @@ export function connect<E extends EventMap = AnyEvents>(
     },
   };
 
-  if (href) {
-    // In the capture phase, the window hears the document's events as well.
-    for (const type of ['pagehide', 'pageshow', 'freeze', 'resume', 'visibilitychange', 'online']) {
-      addEventListener(type, onPageEvent, { capture: true, signal: life.signal });
-    }
-  }
   if (signal?.aborted) close();
-  signal?.addEventListener('abort', close, { signal: life.signal });
+  signal?.addEventListener('abort', close);
   return stream;
 }
 
