@@ -3,6 +3,7 @@
  * The page is faked; pages.test.ts has real ones.
  */
 import { connect, type ConnectOptions, type EventStream, StreamError, type Status } from '../../lib/client/index.ts';
+import type { ObservedStream } from '../../lib/client/connect.ts';
 import { sse } from '../../lib/index.ts';
 import { eventually, pause, serve } from '../fixtures/http.ts';
 import { later } from '../fixtures/support.ts';
@@ -543,6 +544,18 @@ describe('positions and data', () => {
     }
     await eventually(() => seen.length === 1);
     expect(seen).toEqual(['é…💥\n\uFEFFx']);
+  });
+
+  test('the stream keeps the newest event of 1,000 names, and of all names with a listener', async () => {
+    const names = Array.from({ length: 3_000 }, (_, n) => `event: job-${n}\ndata: ${n}\n\n`).join('');
+    const { url } = await scriptedServer((one) => one.open(`event: used\ndata: 1\n\n${names}data: last\n\n`));
+    const { seen, stream } = watch(url, {}, ['used', 'message']);
+    await eventually(() => seen.length === 2);
+    const { newest } = stream as EventStream & ObservedStream;
+    expect(newest.size).toBe(1_000);
+    expect(newest.get('used')).toMatchObject({ data: '1' });
+    expect(newest.get('job-2999')).toMatchObject({ data: '2999' });
+    expect(newest.get('job-1')).toBeUndefined();
   });
 });
 

@@ -22,7 +22,7 @@ interface Listener {
 
 /** The members of a stream that only this package's modules use. */
 export interface ObservedStream {
-  /** The newest event of each name. */
+  /** The newest event of each name: of 1,000 names, and of the names that have listeners. */
   readonly newest: ReadonlyMap<string, StreamEvent>;
   /** With the name `''`, which no event has, `listener` is called with every event. */
   on(name: '', listener: (data: unknown, event: StreamEvent) => void): () => void;
@@ -88,7 +88,10 @@ export function connect<E extends EventMap = AnyEvents>(
       return onError('parse', undefined, error);
     }
     const taken: StreamEvent = { event, data, id };
+    newest.delete(event); // so that the map is in the order of age
     newest.set(event, taken);
+    // A server may send a name for each item: the oldest without a listener is dropped.
+    if (newest.size > 1_000) newest.delete([...newest.keys()].find((name) => !hears((kind) => kind === name))!);
     emit(event, data, taken);
   }
 
@@ -131,6 +134,11 @@ export function connect<E extends EventMap = AnyEvents>(
     // At the end of the tick, so that listeners that are added together see the same, and none is called while it is added.
     if (status === 'idle') queueMicrotask(start);
     return () => void listeners.delete(listener);
+  }
+
+  /** Whether there is a listener of such a kind. */
+  function hears(isMeant: (kind: unknown) => boolean): boolean {
+    return [...listeners].some(({ kind }) => isMeant(kind));
   }
 
   function emit(kind: unknown, value: unknown, event?: StreamEvent): void {
