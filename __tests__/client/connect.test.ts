@@ -644,6 +644,38 @@ describe('a POST', () => {
     page.fire('pagehide');
     expect(statuses).toEqual(['connecting', 'open', 'closed']);
   });
+
+  test('ends with a break, if nothing else uses its events', async () => {
+    const { url, exchange } = await scriptedServer((one) => one.open('data: a\n\ndata: b\n\n'));
+    const stream = connect(url, POST);
+    const statuses: Status[] = [];
+    stream.onStatus((status) => statuses.push(status)); // no consumer of events
+    for await (const _ of stream) break;
+    expect(stream.status).toBe('closed');
+    const one = await exchange(1);
+    await eventually(() => one.isClosed);
+    expect(statuses).toEqual(['connecting', 'open', 'closed']);
+  });
+
+  test.each([
+    ['a listener', (stream: EventStream) => void stream.on('other', () => {})],
+    ['another loop', (stream: EventStream) => void stream[Symbol.asyncIterator]().next()],
+  ])('continues after a break for %s', async (_what, use) => {
+    const { url } = await scriptedServer((one) => one.open('data: a\n\n'));
+    const stream = connect(url, POST);
+    later(() => stream.close());
+    use(stream);
+    for await (const _ of stream) break;
+    await pause(30);
+    expect(stream.status).toBe('open');
+  });
+
+  test('is `ended`, not closed, after a loop to its end', async () => {
+    const { url } = await scriptedServer((one) => one.open('data: a\n\n').end());
+    const stream = connect(url, POST);
+    for await (const _ of stream);
+    expect(stream.status).toBe('ended');
+  });
 });
 
 describe('silence', () => {
@@ -832,6 +864,23 @@ describe('iterators', () => {
     (await exchange(1)).write('data: b\n\ndata: c\n\n');
     await expect(all).resolves.toEqual([['a'], ['a', 'b'], ['a', 'b', 'c']]);
     expect(stream.status).toBe('open');
+  });
+
+  test('return() settles while next() waits, and next() as well', async () => {
+    const { url, exchange } = await scriptedServer((one) => one.open(':\n\n'));
+    const stream = connect(url);
+    later(() => stream.close());
+    const iterator = stream[Symbol.asyncIterator]();
+    const pending = [iterator.next(), iterator.next()];
+    await exchange(1);
+    await eventually(() => stream.status === 'open');
+    await expect(iterator.return!()).resolves.toEqual({ done: true, value: undefined });
+    await expect(Promise.all(pending)).resolves.toMatchObject([{ done: true }, { done: true }]);
+    await expect(iterator.next()).resolves.toMatchObject({ done: true });
+    expect(stream.status).toBe('open');
+    const unused = stream[Symbol.asyncIterator]();
+    await expect(unused.return!()).resolves.toMatchObject({ done: true });
+    await expect(unused.next()).resolves.toMatchObject({ done: true });
   });
 });
 

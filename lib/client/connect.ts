@@ -176,29 +176,46 @@ export function connect<E extends EventMap = AnyEvents>(
       else start();
     },
     close,
-    async *[Symbol.asyncIterator]() {
+    [Symbol.asyncIterator]() {
       const events: StreamEvent[] = [];
       let isBehind = false;
+      let isDone = false;
       let wake = (): void => {};
-      const remove = add('', (_data: unknown, event: StreamEvent) => {
-        // The loop yields what is held, and then throws.
-        isBehind ||= events.length === 1_000;
-        if (!isBehind) events.push(event);
-        wake();
-      });
-      const removeStatus = add(onStatus, () => wake());
-      try {
-        for (;;) {
-          if (events.length) yield events.shift()!;
-          else if (isBehind) throw new StreamError('behind');
-          else if (status === 'refused') throw lastError!;
-          else if (isFinal(status)) return;
-          else await new Promise<void>((resolve) => (wake = resolve));
+      const iterator = iterate();
+      const finish = iterator.return.bind(iterator);
+
+      async function* iterate(): AsyncGenerator<StreamEvent, void> {
+        const remove = add('', (_data: unknown, event: StreamEvent) => {
+          isBehind ||= events.length === 1_000; // the loop yields what is held, and then throws
+          if (!isBehind) events.push(event);
+          wake();
+        });
+        const removeStatus = add(onStatus, () => wake());
+        try {
+          for (;;) {
+            if (events.length) {
+              yield events[0]!; // the event that the loop works on counts as held
+              events.shift();
+            } else if (isBehind) throw new StreamError('behind');
+            else if (status === 'refused') throw lastError!;
+            else if (isDone || isFinal(status)) return;
+            else await new Promise<void>((resolve) => (wake = resolve));
+          }
+        } finally {
+          remove();
+          removeStatus();
+          // Without a consumer, the server would write the answer to a POST in vain.
+          if (isOnce && !isBehind && !isFinal(status) && !hears((kind) => typeof kind === 'string')) close();
         }
-      } finally {
-        remove();
-        removeStatus();
       }
+
+      // By itself, `return()` of a generator waits for the `next()` that waits for an event.
+      iterator.return = (value) => {
+        isDone = true;
+        wake();
+        return finish(value);
+      };
+      return iterator;
     },
   };
 

@@ -77,7 +77,10 @@ export interface ConnectOptions {
   fetch?: typeof fetch | undefined;
 }
 
-/** A stream of events. It opens with its first listener or iterator. */
+/**
+ * A stream of events. It opens with its first listener or iterator. A `break` out of a loop closes the stream of a POST, if no
+ * listener of events and no other loop uses it.
+ */
 export interface EventStream<E extends EventMap = AnyEvents> extends AsyncIterable<StreamEvent<E>> {
   /** Calls `listener` with every event of this name. Returns a function that removes the listener. */
   on<K extends EventName<E>>(
