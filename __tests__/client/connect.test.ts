@@ -882,6 +882,16 @@ describe('iterators', () => {
     await expect(unused.return!()).resolves.toMatchObject({ done: true });
     await expect(unused.next()).resolves.toMatchObject({ done: true });
   });
+
+  test('a loop that does nothing else takes a resume of more than 1,000 events in one piece', async () => {
+    const text = Array.from({ length: 1_500 }, (_, n) => `data: ${n}\n\n`).join('');
+    const { url } = await scriptedServer((one) => one.open(text + text));
+    const stream = connect(url);
+    later(() => stream.close());
+    let count = 0;
+    for await (const _ of stream) if (++count === 3_000) break;
+    expect(count).toBe(3_000);
+  });
 });
 
 describe('the page’s life', () => {
