@@ -270,6 +270,19 @@ describe('headers', () => {
     await exchange(1);
     expect(errors).toMatchObject([{ code: 'headers', cause: { message: 'no token' } }]);
   });
+
+  test('a 503 between two 401s does not make the second one final', async () => {
+    const script = [401, 503, 401];
+    const { url, exchanges } = await scriptedServer((one) => {
+      const status = script.shift();
+      if (status) one.answer(status);
+      else one.open();
+    });
+    const { stream, errors } = watch(url, { retry: { min: 10, max: 10 }, headers: () => ({ authorization: 'x' }) });
+    await eventually(() => stream.status === 'open');
+    expect(exchanges).toHaveLength(4);
+    expect(errors).toMatchObject([{ code: 'status', status: 503 }]);
+  });
 });
 
 describe('retries', () => {

@@ -76,6 +76,7 @@ export function openHttp(
     if (attempt || isClosed) return; // the listener has reconnected or closed
     if (code === 'ended') return onStatus(code);
     if (isOnce || code === 'refused') return onStatus('refused');
+    hasRenewed = false; // no loop of 401s: each of these attempts comes after a delay
     const doubled = Math.min((serverRetry || min) * 2 ** failures++, max);
     const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
     wait(Math.max(delay, atLeast));
