@@ -445,6 +445,26 @@ describe('retries', () => {
     await exchange(2, 2_000);
     expect(performance.now() - at).toBeLessThan(3_000);
   });
+
+  test.each(['visibilitychange', 'online', 'pageshow'])(
+    '%s does not shorten the time of a Retry-After',
+    async (type) => {
+      const { url, exchange, exchanges } = await scriptedServer((one, number) => {
+        if (number === 1) one.answer(503, { 'retry-after': '2' });
+        else one.open();
+      });
+      jest.spyOn(Math, 'random').mockReturnValue(0);
+      const { stream } = watch(url, { retry: { min: 1, max: 1 } });
+      await eventually(() => stream.status === 'waiting');
+      for (let n = 0; n < 5; n++) {
+        page.fire(type);
+        await pause(20);
+      }
+      expect(exchanges).toHaveLength(1);
+      await exchange(2, 4_000);
+      expect(exchanges[1]!.at - exchanges[0]!.at).toBeGreaterThan(1_900);
+    },
+  );
 });
 
 describe('the end', () => {
@@ -946,10 +966,11 @@ describe('the page’s life', () => {
 
   test('a page that becomes visible tries at once; a hidden one keeps its stream', async () => {
     const { url, exchange, exchanges } = await scriptedServer((one, number) => {
-      if (number === 1) one.answer(503, { 'retry-after': '100' });
+      if (number === 1) one.answer(503);
       else one.open();
     });
-    const { stream } = watch(url);
+    jest.spyOn(Math, 'random').mockReturnValue(0.9);
+    const { stream } = watch(url, { retry: { min: 100_000, max: 100_000 } });
     await eventually(() => stream.status === 'waiting');
     page.hidden = true;
     page.fire('visibilitychange');

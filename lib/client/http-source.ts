@@ -58,6 +58,8 @@ export function openHttp(
   let burst = 0;
   let failures = 0;
   let openedAt = Infinity;
+  /** No retry before this time, because of a `Retry-After`. */
+  let notBefore = 0;
   let isClosed = false;
 
   function stop(): void {
@@ -79,6 +81,7 @@ export function openHttp(
     hasRenewed = false; // no loop of 401s: each of these attempts comes after a delay
     const doubled = Math.min((serverRetry || min) * 2 ** failures++, max);
     const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
+    notBefore = now() + atLeast;
     wait(Math.max(delay, atLeast));
   }
 
@@ -186,10 +189,10 @@ export function openHttp(
     check,
     reconnect: () => void connect(),
     wake(isOnline) {
-      if (!isWaiting()) return;
-      // Not all clients of a network at once.
-      if (isOnline) wait(Math.random() * 1_000);
-      else void connect();
+      // Not all clients of a network at once, and none before its `Retry-After`.
+      const delay = Math.max(isOnline ? Math.random() * 1_000 : 0, notBefore - now());
+      if (isWaiting() && delay > 0) wait(delay);
+      else if (isWaiting()) void connect();
     },
     fail: () => attempt && end('network'),
     close() {

@@ -25,7 +25,7 @@ export type SourceListener = readonly [
 export interface Source {
   /** Connects now, whatever the status. */
   reconnect(): void;
-  /** Connects if the source waits to retry: now or, if the network is back, within a second. */
+  /** Connects if the source waits to retry: now or, if the network is back, within a second; not before a `Retry-After`. */
   wake(isOnline: boolean): void;
   /** Breaks off a request, as if the connection had broken. Only a request of one tab has this. */
   fail?(): void;
