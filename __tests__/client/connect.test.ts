@@ -465,6 +465,23 @@ describe('retries', () => {
       expect(exchanges[1]!.at - exchanges[0]!.at).toBeGreaterThan(1_900);
     },
   );
+
+  test('reconnect() in a listener of the status opens one stream', async () => {
+    const { url, exchanges } = await scriptedServer((one, number) => one.open(`retry: 5\ndata: ${number}\n\n`));
+    const stream = connect(url);
+    later(() => stream.close());
+    const seen: unknown[] = [];
+    stream.onStatus((status) => {
+      if (status === 'connecting') stream.reconnect();
+    });
+    stream.on('message', (data) => seen.push(data));
+    await eventually(() => stream.status === 'open');
+    await pause(50);
+    expect(seen).toEqual(['1']);
+    expect(exchanges).toHaveLength(1);
+    stream.close();
+    await eventually(() => exchanges.every(({ isClosed }) => isClosed));
+  });
 });
 
 describe('the end', () => {

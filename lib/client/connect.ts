@@ -96,7 +96,8 @@ export function connect<E extends EventMap = AnyEvents>(
   }
 
   function start(): void {
-    if (!href || source) return;
+    // `connecting` without a source: a listener of this status calls `reconnect()`.
+    if (!href || source || status === 'connecting') return;
     const own: HttpSettings = {
       ...options,
       init: options as RequestInit, // fetch takes method, body and credentials; the source sets the rest
