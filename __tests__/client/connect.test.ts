@@ -518,6 +518,14 @@ describe('the end', () => {
     await exchange(2);
     expect(seen[0]).toEqual({ a: 1 });
   });
+
+  test('a block without data is no end', async () => {
+    const { url } = await scriptedServer((one) => one.open('event: end\nid: stage-1~end\n\ndata: 2\n\n'));
+    const { stream, seen } = watch(url);
+    await eventually(() => seen.length === 1);
+    expect(seen).toEqual(['2']);
+    expect(stream.status).toBe('open');
+  });
 });
 
 describe('positions and data', () => {

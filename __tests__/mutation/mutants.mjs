@@ -453,8 +453,8 @@ export const mutants = [
   {
     name: 'the client: an end of another server ends the stream',
     file: 'client/parser.ts',
-    from: "isEnd = event === 'end' && END_ID.test(id!);",
-    to: "isEnd = event === 'end';",
+    from: "isEnd = event === 'end' && data !== undefined && END_ID.test(id!);",
+    to: "isEnd = event === 'end' && data !== undefined;",
     test: 'client/connect.test.ts',
     part: 'end of another server',
   },

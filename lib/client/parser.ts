@@ -34,7 +34,7 @@ export function makeParser(position: string, onHint: (retry?: number) => void): 
   function takeBlock(frames: Frame[]): void {
     const { event, data, id } = block;
     const before = position;
-    isEnd = event === 'end' && END_ID.test(id!);
+    isEnd = event === 'end' && data !== undefined && END_ID.test(id!);
     if (!isEnd) position = id ?? position; // the router answers 204 to the id of an `end`
     if (data !== undefined && (event !== 'checkpoint' || data || !id)) {
       frames.push({ event: event || 'message', data, id: position, isEnd });
