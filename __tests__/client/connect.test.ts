@@ -8,7 +8,7 @@ import { sse } from '../../lib/index.ts';
 import { eventually, pause, serve } from '../fixtures/http.ts';
 import { later } from '../fixtures/support.ts';
 import { fakePage, type FakePage } from './fixtures/page.ts';
-import { scriptedServer } from './fixtures/scripted-server.ts';
+import { type Exchange, scriptedServer } from './fixtures/scripted-server.ts';
 
 let page: FakePage;
 beforeEach(() => {
@@ -481,6 +481,19 @@ describe('retries', () => {
     expect(exchanges).toHaveLength(1);
     stream.close();
     await eventually(() => exchanges.every(({ isClosed }) => isClosed));
+  });
+
+  test.each([
+    ['a retry', (one: Exchange) => one.open(`retry: ${'9'.repeat(400)}\n\n`).end()],
+    ['a Retry-After', (one: Exchange) => one.answer(503, { 'retry-after': '9'.repeat(400) })],
+  ])('%s of 400 digits is a long delay', async (_what, script) => {
+    const { url, exchange, exchanges } = await scriptedServer(script);
+    const { stream } = watch(url);
+    await eventually(() => stream.status === 'waiting');
+    await pause(50);
+    expect(exchanges).toHaveLength(1);
+    stream.reconnect();
+    await exchange(2);
   });
 });
 

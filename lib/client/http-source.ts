@@ -30,6 +30,8 @@ export interface HttpSource extends Source {
 const LONG_DELAY_MS = 30_000;
 /** After so many frames, iterators get the time to take them; they hold twice as many. */
 const BURST = 500;
+/** Beyond that, setTimeout fires at once. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 
 // Not Date.now(): a clock that is set back would stop retries and the detection of silence. While a machine sleeps, this clock
 // may stand still, as timers do: after the sleep, the client waits for the rest of the delay.
@@ -88,7 +90,7 @@ export function openHttp(
   const isWaiting = (): boolean => !attempt && due < Infinity;
 
   function wait(delay: number): void {
-    due = now() + delay;
+    due = now() + Math.min(delay, MAX_DELAY_MS);
     check();
   }
 
@@ -107,7 +109,7 @@ export function openHttp(
       looksSilent = !mayBeQuiet;
       left = mayBeQuiet ? tolerated : 200;
     }
-    timer = setTimeout(check, Math.min(left, 2 ** 31 - 1)); // beyond that, setTimeout fires at once
+    timer = setTimeout(check, Math.min(left, MAX_DELAY_MS));
   }
 
   async function connect(): Promise<void> {
