@@ -495,6 +495,24 @@ describe('retries', () => {
     stream.reconnect();
     await exchange(2);
   });
+
+  test('close() in a listener of `waiting` leaves no timer', async () => {
+    const { url } = await scriptedServer((one) => one.answer(503));
+    const stream = connect(url, { retry: { min: 50, max: 50 } });
+    const spy = jest.spyOn(globalThis, 'setTimeout');
+    const cleared = jest.spyOn(globalThis, 'clearTimeout');
+    stream.onStatus((status) => {
+      if (status === 'waiting') stream.close();
+    });
+    await eventually(() => stream.status === 'closed');
+    await pause(10);
+    // The timers of the stream are those with one of its delays; `eventually` and the sockets have others.
+    const timers = spy.mock.calls.flatMap(([, delay], index) =>
+      delay! <= 50 && delay! > 10 ? [spy.mock.results[index]!.value] : [],
+    );
+    const gone = cleared.mock.calls.map(([timer]) => timer);
+    expect(timers.filter((timer) => !gone.includes(timer))).toEqual([]);
+  });
 });
 
 describe('the end', () => {
@@ -1117,6 +1135,29 @@ describe('the page’s life', () => {
     controller.abort();
     stream.reconnect();
     expect(stream.status).toBe('closed');
+  });
+
+  test('without a network the client tries at the longest delay, because a local server needs none', async () => {
+    const real = setTimeout;
+    // Thirty seconds take 300 ms.
+    jest
+      .spyOn(globalThis, 'setTimeout')
+      .mockImplementation(((call: () => void, delay = 0) => real(call, delay >= 20_000 ? 300 : delay)) as never);
+    const start = performance.now();
+    let offset = 0;
+    const now = performance.now.bind(performance);
+    jest.spyOn(performance, 'now').mockImplementation(() => now() + offset);
+    page.onLine = false;
+    const { url, exchange, exchanges } = await scriptedServer((one) => one.answer(503));
+    const { stream } = watch(url, { retry: { min: 5, max: 5 } });
+    await exchange(1);
+    await eventually(() => stream.status === 'offline');
+    await pause(150);
+    expect(exchanges).toHaveLength(1);
+    offset = 30_000;
+    await exchange(2);
+    expect(now() - start).toBeLessThan(5_000);
+    await eventually(() => stream.status === 'offline');
   });
 });
 

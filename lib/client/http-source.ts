@@ -26,7 +26,7 @@ export interface HttpSource extends Source {
   check(): void;
 }
 
-/** The default of `retry.max`. */
+/** The default of `retry.max`, and the delay while the browser reports no network. */
 const LONG_DELAY_MS = 30_000;
 /** After so many frames, iterators get the time to take them; they hold twice as many. */
 const BURST = 500;
@@ -62,6 +62,8 @@ export function openHttp(
   let openedAt = Infinity;
   /** No retry before this time, because of a `Retry-After`. */
   let notBefore = 0;
+  /** Whether the next retry is made even without a network. */
+  let ignoresOffline: boolean | undefined;
   let isClosed = false;
 
   function stop(): void {
@@ -89,7 +91,8 @@ export function openHttp(
 
   const isWaiting = (): boolean => !attempt && due < Infinity;
 
-  function wait(delay: number): void {
+  function wait(delay: number, evenOffline?: boolean): void {
+    ignoresOffline = evenOffline;
     due = now() + Math.min(delay, MAX_DELAY_MS);
     check();
   }
@@ -98,10 +101,11 @@ export function openHttp(
     clearTimeout(timer);
     let left = due - now();
     if (isWaiting()) {
-      // Without a network there is no timer: `online`, a visible page or `reconnect()` makes the next request.
-      if (!navigator.onLine) return onStatus('offline');
-      if (left <= 0) return void connect();
-      onStatus('waiting');
+      if (left <= 0) {
+        // `onLine` is a hint only: a server on this machine or behind a VPN may be there without it.
+        if (navigator.onLine || ignoresOffline) return void connect();
+        return wait(Math.max(max, LONG_DELAY_MS), true);
+      }
     } else if (left > 0) looksSilent = false;
     else if (looksSilent) return end('silence');
     else {
@@ -110,6 +114,7 @@ export function openHttp(
       left = mayBeQuiet ? tolerated : 200;
     }
     timer = setTimeout(check, Math.min(left, MAX_DELAY_MS));
+    if (isWaiting()) onStatus(navigator.onLine ? 'waiting' : 'offline');
   }
 
   async function connect(): Promise<void> {
@@ -192,9 +197,7 @@ export function openHttp(
     reconnect: () => void connect(),
     wake(isOnline) {
       // Not all clients of a network at once, and none before its `Retry-After`.
-      const delay = Math.max(isOnline ? Math.random() * 1_000 : 0, notBefore - now());
-      if (isWaiting() && delay > 0) wait(delay);
-      else if (isWaiting()) void connect();
+      if (isWaiting()) wait(Math.max(isOnline ? Math.random() * 1_000 : 0, notBefore - now()), true);
     },
     fail: () => attempt && end('network'),
     close() {
