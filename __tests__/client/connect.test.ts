@@ -765,6 +765,33 @@ describe('a POST', () => {
     for await (const _ of stream);
     expect(stream.status).toBe('ended');
   });
+
+  test('that is complete is a new request for reconnect(), also after the back/forward cache', async () => {
+    const { url, exchange } = await scriptedServer((one) => one.open('id: 7\ndata: a\n\n').end());
+    const { stream } = watch(url, { ...POST, from: '3' });
+    expect((await exchange(1)).lastEventId).toBe('3');
+    await eventually(() => stream.status === 'ended');
+    expect(stream.lastEventId).toBe('7');
+    stream.reconnect();
+    expect((await exchange(2)).lastEventId).toBeUndefined();
+    await eventually(() => stream.status === 'ended');
+    for (const type of ['pagehide', 'pageshow']) page.fire(type);
+    stream.reconnect();
+    expect((await exchange(3)).lastEventId).toBeUndefined();
+  });
+
+  test('that broke resumes with reconnect()', async () => {
+    const { url, exchange } = await scriptedServer((one, number) => {
+      if (number === 1) one.open('id: 7\ndata: a\n\n');
+      else one.open().end();
+    });
+    const { stream, seen } = watch(url, POST);
+    await eventually(() => seen.length === 1);
+    (await exchange(1)).cut();
+    await eventually(() => stream.status === 'refused');
+    stream.reconnect();
+    expect((await exchange(2)).lastEventId).toBe('7');
+  });
 });
 
 describe('silence', () => {

@@ -101,8 +101,9 @@ export function connect<E extends EventMap = AnyEvents>(
     const own: HttpSettings = {
       ...options,
       init: options as RequestInit, // fetch takes method, body and credentials; the source sets the rest
-      isOnce: options.method === 'POST',
-      from: place.id,
+      isOnce,
+      // After a complete answer, the same request is a new one.
+      from: isOnce && status === 'ended' ? '' : place.id,
       headers: () => headersOf(options),
     };
     source = tabs

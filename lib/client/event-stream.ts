@@ -94,7 +94,10 @@ export interface EventStream<E extends EventMap = AnyEvents> extends AsyncIterab
   readonly status: Status;
   /** The position of the stream: `''` before the first event with an id. */
   readonly lastEventId: string;
-  /** Connects now, whatever the status, unless the stream is closed. */
+  /**
+   * Connects now, whatever the status, unless the stream is closed. A POST whose answer is complete is a new request; otherwise
+   * the request has the position.
+   */
   reconnect(): void;
   /** Ends the stream of this tab for good. */
   close(): void;
