@@ -16,6 +16,7 @@ import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
 import type { BeginResult, NewRun, RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
 import { infoOf, lostState } from './run-state.ts';
+import { closedError, StoreWaits } from './store-waits.ts';
 
 /** A lease is renewed this many times before it expires, so that a late or failed renewal does not lose the run. */
 const RENEWALS_PER_LEASE = 3;
@@ -87,10 +88,13 @@ export class RunsHub<C> {
   #renewAt = Infinity;
   #isRenewing = false;
   #isNoting = false;
+  readonly #waits = new StoreWaits();
   #opening: Promise<void> | undefined;
+  #isOpen = false;
   #isDown = false;
   #isClosing = false;
   #isCut = false;
+  #draining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   readonly #closed = new AbortController();
   /** Called when this process produces no run any more. */
@@ -130,6 +134,11 @@ export class RunsHub<C> {
     return this.#isClosing;
   }
 
+  /** Whether the store answers at present. */
+  get isAnswering(): boolean {
+    return this.#isOpen && !this.#isDown && !this.#waits.isStalled;
+  }
+
   /** Aborts when the hub is closed, after the runs of this process have ended: feeds receive nothing more then. */
   get closed(): AbortSignal {
     return this.#closed.signal;
@@ -138,12 +147,20 @@ export class RunsHub<C> {
   /**
    * Begins a run, unless one with this id is running, and produces it in this process. Only then is `make` called, after the run has
    * begun in the store, and in a later tick: the caller then subscribes before the first chunk is stored.
-   * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes
+   * If its caller stops to wait before the store has asked its engine, no run begins. Afterwards the run may have begun, and another
+   * caller may have joined it, so it is produced.
+   * @param departed - Aborts when its caller stops to wait; then the call rejects with its reason.
+   * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes; `ERR_SSE_TIMEOUT` after ten seconds
    */
-  async start(id: string, make: MakeSource<C>, again: NewRun['again']): Promise<StartedRun> {
-    this.#assertStarting();
+  start(id: string, make: MakeSource<C>, again: NewRun['again'], departed?: AbortSignal): Promise<StartedRun> {
+    if (this.#isClosing) return Promise.reject(closedError('start'));
+    return this.#waits.for('start', (signal) => this.#start(id, make, again, signal), departed);
+  }
+
+  async #start(id: string, make: MakeSource<C>, again: NewRun['again'], signal: AbortSignal): Promise<StartedRun> {
     await this.#open();
-    this.#assertStarting();
+    if (this.#isClosing) throw closedError('start');
+    signal.throwIfAborted();
     const { store, lease, keep } = this.#settings;
     const run: RunKey = { id, generation: newGeneration() };
     const name = nameOf(run);
@@ -151,7 +168,7 @@ export class RunsHub<C> {
     this.#productions.set(name, production); // before it begins: a stop may arrive before the store's answer
     let result: BeginResult;
     try {
-      result = await store.begin({ ...run, again, lease, keep });
+      result = await store.begin({ ...run, again, lease, keep, signal });
     } catch (error) {
       this.#removeProduction(name);
       throw error;
@@ -180,10 +197,30 @@ export class RunsHub<C> {
     return new LogView(this.#sourceHost, source);
   }
 
-  /** Returns the state of one generation, or of the newest one. */
-  async state(id: string, generation?: string): Promise<RunState | undefined> {
-    await this.#open();
-    return this.#settings.store.state(id, generation);
+  /**
+   * Returns the state of one generation, or of the newest one.
+   * @param departed - Aborts when its caller stops to wait; then the call rejects with its reason.
+   * @throws {SseError} `ERR_SSE_TIMEOUT`, by rejecting, after ten seconds
+   */
+  state(id: string, generation?: string, departed?: AbortSignal): Promise<RunState | undefined> {
+    const call = async (signal: AbortSignal): Promise<RunState | undefined> => {
+      await this.#open();
+      signal.throwIfAborted();
+      return this.#settings.store.state(id, generation);
+    };
+    return this.#waits.for('status', call, departed);
+  }
+
+  /** Returns the state of a run for an iteration, which pauses while the store does not answer. */
+  async stateToFollow(id: string, generation?: string): Promise<RunState | undefined> {
+    if (this.#closed.signal.aborted) throw closedError('follow');
+    try {
+      await this.#open();
+      return await this.#settings.store.state(id, generation);
+    } catch (error) {
+      if (this.#closed.signal.aborted) return undefined; // close() ends iterations without an error
+      throw error;
+    }
   }
 
   /** Iterates over a run: see `RunsRouter.follow()`. @throws {SseTypeError} at once, for invalid arguments */
@@ -198,9 +235,25 @@ export class RunsHub<C> {
 
   /**
    * Stops a run in whichever process it is produced. A run of this process is aborted at once, even if the store does not answer.
+   * @param departed - Aborts when its caller stops to wait; then the call rejects with its reason. The stop takes effect nevertheless.
    * @returns whether it was running
+   * @throws {SseError} `ERR_SSE_TIMEOUT`, by rejecting, after ten seconds
    */
-  async stop(id: string, generation?: string): Promise<boolean> {
+  async stop(id: string, generation?: string, departed?: AbortSignal): Promise<boolean> {
+    const wasRunning = this.#stopHere(id, generation);
+    const call = async (): Promise<boolean> => {
+      await this.#open();
+      return this.#settings.store.stop(id, generation);
+    };
+    const stopped = this.#waits.for('stop', call, departed);
+    if (!wasRunning) return stopped;
+    // The record follows. Another process may produce a newer generation.
+    stopped.catch((error: unknown) => this.reportUnlessExpected(error));
+    return true;
+  }
+
+  /** Stops what this process produces. @returns whether it was running */
+  #stopHere(id: string, generation: string | undefined): boolean {
     let wasRunning = false;
     for (const production of this.#productions.values()) {
       const { run } = production;
@@ -209,15 +262,18 @@ export class RunsHub<C> {
       wasRunning = true;
       production.stop();
     }
-    await this.#open();
-    return (await this.#settings.store.stop(id, generation)) || wasRunning;
+    return wasRunning;
   }
 
   /**
    * Lets the runs of this process finish for `wait` milliseconds. Then they are cut and end as `lost`. From the call on, no run begins.
    * Afterwards every run of this process has ended, or its end cannot reach the store.
    */
-  async drain(wait = 0): Promise<void> {
+  drain(wait = 0): Promise<void> {
+    return (this.#draining ??= this.#drain(wait));
+  }
+
+  async #drain(wait: number): Promise<void> {
     this.#isClosing = true;
     if (wait > 0) await this.#idleWithin(wait);
     this.#isCut = true;
@@ -234,6 +290,7 @@ export class RunsHub<C> {
     await this.drain(wait);
     this.#timer.stop();
     this.#closed.abort();
+    this.#waits.close();
     await this.#settings.store.close();
   }
 
@@ -246,7 +303,10 @@ export class RunsHub<C> {
     };
     const open = async (): Promise<void> => store.open(listener); // a store that throws has not opened, either
     this.#opening ??= open().then(
-      () => this.#settings.onStatus?.(true),
+      () => {
+        this.#isOpen = true;
+        this.#settings.onStatus?.(true);
+      },
       (error: unknown) => {
         this.#opening = undefined;
         throw error;
@@ -262,12 +322,10 @@ export class RunsHub<C> {
     if (!up && !wasDown && error !== undefined) this.#report(error);
   }
 
-  #assertStarting(): void {
-    if (!this.#isClosing) return;
-    throw new SseError(
-      'ERR_SSE_CLOSED',
-      'start() must be called before the router of runs is closed; received a call after that. Start the run in another process.',
-    );
+  /** Reports the error of a call, unless it only means that the caller has stopped to wait. */
+  reportUnlessExpected(error: unknown): void {
+    const code = error instanceof SseError ? error.code : undefined;
+    if (code !== 'ERR_SSE_CLOSED' && code !== 'ERR_SSE_TIMEOUT' && code !== 'ERR_SSE_QUEUE_FULL') this.#report(error);
   }
 
   #onStored(run: RunKey, first: number, chunks: readonly Uint8Array[]): void {

@@ -109,7 +109,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
       value: (how: { wait?: number } = {}) => {
         rejectUnknownKeys('option of close()', how, { wait: true });
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, readers, wait, wire.control).finally(release));
+        return (closing ??= shutDown(hub, requests, readers, wait, wire.control).finally(release));
       },
     },
     [INTROSPECT]: { value: introspection(readers) },
@@ -118,10 +118,17 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
 }
 
 /** @param canReconnect Whether clients continue by themselves where another process can serve them. */
-async function shutDown<C>(hub: RunsHub<C>, readers: RunReaders, wait: number, canReconnect: boolean): Promise<void> {
+async function shutDown<C>(
+  hub: RunsHub<C>,
+  requests: RunRequests<C>,
+  readers: RunReaders,
+  wait: number,
+  canReconnect: boolean,
+): Promise<void> {
   const start = performance.now();
   readers.isClosing = true;
   await hub.drain(wait);
+  requests.refuseWaiting(); // first: the readers are closed when no request has a place any more
   // A client that continues elsewhere does so at once; for another one, its answer may still end.
   await readers.close(canReconnect ? 0 : Math.max(0, wait - (performance.now() - start)));
   await hub.close();
