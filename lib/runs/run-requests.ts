@@ -33,7 +33,7 @@ import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
 import { infoOf, lostState } from './run-state.ts';
 import { continuesAfter } from './feed-after.ts';
-import { closedError } from './store-waits.ts';
+import { closedError } from './bounded-runs.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';
@@ -309,7 +309,7 @@ export class RunRequests<C> {
     const { readers, service, settings } = this.#parts;
     if (error === CLIENT_DISCONNECTED) return;
     const isClosed = readers.isClosing && error instanceof SseError && error.code === 'ERR_SSE_CLOSED';
-    if (!isClosed) service.reportUnlessExpected(error);
+    if (!isClosed) service.reportStore(error);
     if (res.headersSent || isDisconnected(req, res)) return;
     res.removeHeader('Location'); // there may be no such run
     if (isClosed && isForStream) readers.counters.refused.shutdown++;

@@ -7,7 +7,7 @@ import type { Run, RunSource } from './api.ts';
 import type { RunFeed } from './run-feed.ts';
 
 /**
- * The hub of runs, as the requests see it. `RunsHub` implements it. A call waits for the store for ten seconds at most. It rejects with
+ * The hub of runs, as the requests see it. `BoundedRuns` implements it. A call waits for the store for ten seconds at most. It rejects with
  * the reason of `departed` if that aborts first.
  */
 export interface RunService<C> {
@@ -24,8 +24,8 @@ export interface RunService<C> {
   feed(state: RunState): RunFeed;
   state(id: string, generation?: string, departed?: AbortSignal): Promise<RunState | undefined>;
   stop(id: string, generation?: string, departed?: AbortSignal): Promise<boolean>;
-  /** Reports the error of a call of the store, unless it only means that the caller has stopped to wait. */
-  reportUnlessExpected(error: unknown): void;
+  /** Reports an error of the store, once in an outage. */
+  reportStore(error: unknown): void;
 }
 
 /** How the wire of a router reads what a store keeps. None of the functions throws. */

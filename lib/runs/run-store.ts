@@ -47,7 +47,7 @@ export interface NewRun extends RunKey {
    * Aborts when its caller does not wait any more. If the store has not asked its engine yet, it begins nothing and rejects with the
    * reason. A store may ignore it.
    */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The result of {@link RunStore.begin}: the generation that has begun, or the one that is running already. */

@@ -8,15 +8,16 @@
 import { SseError } from '../errors.ts';
 import { report } from '../diagnostics/error-reporter.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
-import type { RunEvent, RunInfo, Wire } from './api.ts';
+import type { RunEvent, Wire } from './api.ts';
 import { type FollowRunOptions, followRun } from './follow.ts';
 import { LogSource, type LogSourceHost, LogView } from './log-source.ts';
+import { OutageReports } from '../diagnostics/outage-reports.ts';
 import { type MakeSource, Production, type ProductionHost } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
 import type { BeginResult, NewRun, RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
-import { infoOf, lostState } from './run-state.ts';
-import { closedError, StoreWaits } from './store-waits.ts';
+import { lostState } from './run-state.ts';
+import { closedError } from './bounded-runs.ts';
 
 /** A lease is renewed this many times before it expires, so that a late or failed renewal does not lose the run. */
 const RENEWALS_PER_LEASE = 3;
@@ -88,7 +89,7 @@ export class RunsHub<C> {
   #renewAt = Infinity;
   #isRenewing = false;
   #isNoting = false;
-  readonly #waits = new StoreWaits();
+  readonly #outages = new OutageReports((error) => this.#report(error));
   #opening: Promise<void> | undefined;
   #isOpen = false;
   #isDown = false;
@@ -120,8 +121,9 @@ export class RunsHub<C> {
       onStored: (run, first, chunks) => this.#onStored(run, first, chunks),
       onEnd: (run, state, stored) => this.#onEnd(run, state, stored),
       report: (error) => this.#report(error),
+      reportStore: (error) => this.reportStore(error),
     };
-    this.#open().catch((error: unknown) => this.#report(error)); // each call tries again
+    this.#open().catch((error: unknown) => this.reportStore(error)); // each call tries again
   }
 
   /** The number of runs that this process produces. */
@@ -134,9 +136,9 @@ export class RunsHub<C> {
     return this.#isClosing;
   }
 
-  /** Whether the store answers at present. */
+  /** Whether the store is open, and has not reported that its engine is unavailable. */
   get isAnswering(): boolean {
-    return this.#isOpen && !this.#isDown && !this.#waits.isStalled;
+    return this.#isOpen && !this.#isDown;
   }
 
   /** Aborts when the hub is closed, after the runs of this process have ended: feeds receive nothing more then. */
@@ -147,20 +149,15 @@ export class RunsHub<C> {
   /**
    * Begins a run, unless one with this id is running, and produces it in this process. Only then is `make` called, after the run has
    * begun in the store, and in a later tick: the caller then subscribes before the first chunk is stored.
-   * If its caller stops to wait before the store has asked its engine, no run begins. Afterwards the run may have begun, and another
-   * caller may have joined it, so it is produced.
-   * @param departed - Aborts when its caller stops to wait; then the call rejects with its reason.
-   * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes; `ERR_SSE_TIMEOUT` after ten seconds
+   * If `signal` aborts before the store has asked its engine, no run begins, and the call rejects with the reason. Afterwards the run may
+   * have begun, and another caller may have joined it, so it is produced.
+   * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes
    */
-  start(id: string, make: MakeSource<C>, again: NewRun['again'], departed?: AbortSignal): Promise<StartedRun> {
-    if (this.#isClosing) return Promise.reject(closedError('start'));
-    return this.#waits.for('start', (signal) => this.#start(id, make, again, signal), departed);
-  }
-
-  async #start(id: string, make: MakeSource<C>, again: NewRun['again'], signal: AbortSignal): Promise<StartedRun> {
+  async start(id: string, make: MakeSource<C>, again: NewRun['again'], signal?: AbortSignal): Promise<StartedRun> {
+    if (this.#isClosing) throw closedError('start');
     await this.#open();
     if (this.#isClosing) throw closedError('start');
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     const { store, lease, keep } = this.#settings;
     const run: RunKey = { id, generation: newGeneration() };
     const name = nameOf(run);
@@ -197,18 +194,11 @@ export class RunsHub<C> {
     return new LogView(this.#sourceHost, source);
   }
 
-  /**
-   * Returns the state of one generation, or of the newest one.
-   * @param departed - Aborts when its caller stops to wait; then the call rejects with its reason.
-   * @throws {SseError} `ERR_SSE_TIMEOUT`, by rejecting, after ten seconds
-   */
-  state(id: string, generation?: string, departed?: AbortSignal): Promise<RunState | undefined> {
-    const call = async (signal: AbortSignal): Promise<RunState | undefined> => {
-      await this.#open();
-      signal.throwIfAborted();
-      return this.#settings.store.state(id, generation);
-    };
-    return this.#waits.for('status', call, departed);
+  /** Returns the state of one generation, or of the newest one. If `signal` aborts before the store is open, the store is not asked. */
+  async state(id: string, generation?: string, signal?: AbortSignal): Promise<RunState | undefined> {
+    await this.#open();
+    signal?.throwIfAborted();
+    return this.#settings.store.state(id, generation);
   }
 
   /** Returns the state of a run for an iteration, which pauses while the store does not answer. */
@@ -228,32 +218,18 @@ export class RunsHub<C> {
     return followRun<C>(this, id, options);
   }
 
-  async status(id: string): Promise<RunInfo | undefined> {
-    const state = await this.state(id);
-    return state && infoOf(state);
-  }
-
   /**
    * Stops a run in whichever process it is produced. A run of this process is aborted at once, even if the store does not answer.
-   * @param departed - Aborts when its caller stops to wait; then the call rejects with its reason. The stop takes effect nevertheless.
    * @returns whether it was running
-   * @throws {SseError} `ERR_SSE_TIMEOUT`, by rejecting, after ten seconds
    */
-  async stop(id: string, generation?: string, departed?: AbortSignal): Promise<boolean> {
-    const wasRunning = this.#stopHere(id, generation);
-    const call = async (): Promise<boolean> => {
-      await this.#open();
-      return this.#settings.store.stop(id, generation);
-    };
-    const stopped = this.#waits.for('stop', call, departed);
-    if (!wasRunning) return stopped;
-    // The record follows. Another process may produce a newer generation.
-    stopped.catch((error: unknown) => this.reportUnlessExpected(error));
-    return true;
+  async stop(id: string, generation?: string): Promise<boolean> {
+    const wasRunning = this.stopHere(id, generation);
+    await this.#open();
+    return (await this.#settings.store.stop(id, generation)) || wasRunning;
   }
 
-  /** Stops what this process produces. @returns whether it was running */
-  #stopHere(id: string, generation: string | undefined): boolean {
+  /** Stops a run of this process at once, without a record in the store. @returns whether it was running */
+  stopHere(id: string, generation?: string): boolean {
     let wasRunning = false;
     for (const production of this.#productions.values()) {
       const { run } = production;
@@ -290,7 +266,6 @@ export class RunsHub<C> {
     await this.drain(wait);
     this.#timer.stop();
     this.#closed.abort();
-    this.#waits.close();
     await this.#settings.store.close();
   }
 
@@ -305,6 +280,7 @@ export class RunsHub<C> {
     this.#opening ??= open().then(
       () => {
         this.#isOpen = true;
+        this.#outages.clear();
         this.#settings.onStatus?.(true);
       },
       (error: unknown) => {
@@ -319,13 +295,17 @@ export class RunsHub<C> {
     const wasDown = this.#isDown;
     this.#isDown = !up;
     this.#settings.onStatus?.(up);
-    if (!up && !wasDown && error !== undefined) this.#report(error);
+    if (up) this.#outages.clear();
+    else if (!wasDown && error !== undefined) this.#outages.add(error);
   }
 
-  /** Reports the error of a call, unless it only means that the caller has stopped to wait. */
-  reportUnlessExpected(error: unknown): void {
+  /**
+   * Reports an error of the store, once in an outage. An error that only means that a caller has stopped to wait is not reported.
+   */
+  reportStore(error: unknown): void {
     const code = error instanceof SseError ? error.code : undefined;
-    if (code !== 'ERR_SSE_CLOSED' && code !== 'ERR_SSE_TIMEOUT' && code !== 'ERR_SSE_QUEUE_FULL') this.#report(error);
+    if (code === 'ERR_SSE_CLOSED' || code === 'ERR_SSE_TIMEOUT' || code === 'ERR_SSE_QUEUE_FULL') return;
+    this.#outages.add(error);
   }
 
   #onStored(run: RunKey, first: number, chunks: readonly Uint8Array[]): void {
@@ -421,7 +401,7 @@ export class RunsHub<C> {
         else if (stopRequested || this.#isUnread(production, hasReaders)) production.stop();
       }
     } catch (error) {
-      if (!this.#isCut) this.#report(error);
+      if (!this.#isCut) this.reportStore(error);
     } finally {
       this.#isRenewing = false;
     }
@@ -443,7 +423,7 @@ export class RunsHub<C> {
     const { store } = this.#settings;
     store
       .noteReaders(runs, Math.ceil(this.#interval * NOTES_PER_VALIDITY))
-      .catch((error: unknown) => this.#isCut || this.#report(error))
+      .catch((error: unknown) => this.#isCut || this.reportStore(error))
       .finally(() => void (this.#isNoting = false));
   }
 
@@ -465,7 +445,7 @@ export class RunsHub<C> {
         if (source.hasSubscribers && source.ended === undefined) this.#timer.wakeAt(source.checkAt);
       }
     } catch (error) {
-      if (!this.#isCut) this.#report(error);
+      if (!this.#isCut) this.reportStore(error);
       source.checkAt = this.#timer.read() + this.#settings.lease;
     } finally {
       this.#checking.delete(source);

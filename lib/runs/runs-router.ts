@@ -18,6 +18,7 @@ import { introspection } from './run-introspection.ts';
 import { RunReaders } from './run-readers.ts';
 import { RunRequests } from './run-requests.ts';
 import type { ChunkReader } from './run-service.ts';
+import { BoundedRuns } from './bounded-runs.ts';
 import { RunsHub } from './runs-hub.ts';
 import { infoOf } from './run-state.ts';
 import { encodeEnd } from './wires.ts';
@@ -71,7 +72,8 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
     },
   };
   const readers = new RunReaders(settings.connections, codec, wire.control, router);
-  const requests = new RunRequests<C>({ settings, service: hub, readers, codec, produce });
+  const service = new BoundedRuns<C>(hub);
+  const requests = new RunRequests<C>({ settings, service, readers, codec, produce });
   router.use(function runsRouter(req, res, next) {
     requests.origins.handle(req, res, next);
   });
@@ -81,19 +83,20 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
       value: async (id: unknown, source: unknown) => {
         checkRunId(id);
         const make = (typeof source === 'function' ? source : () => source) as Parameters<typeof hub.start>[1];
-        return infoOf((await hub.start(id, make, 'join')).state);
+        return infoOf((await service.start(id, make, 'join')).state);
       },
     },
     stop: {
       value: async (id: unknown) => {
         checkRunId(id);
-        return hub.stop(id);
+        return service.stop(id);
       },
     },
     status: {
       value: async (id: unknown) => {
         checkRunId(id);
-        return hub.status(id);
+        const state = await service.state(id);
+        return state && infoOf(state);
       },
     },
     follow: { value: (id: string, how?: FollowRunOptions) => hub.follow(id, how) },
@@ -109,7 +112,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
       value: (how: { wait?: number } = {}) => {
         rejectUnknownKeys('option of close()', how, { wait: true });
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, requests, readers, wait, wire.control).finally(release));
+        return (closing ??= shutDown({ hub, service, requests, readers }, wait, wire.control).finally(release));
       },
     },
     [INTROSPECT]: { value: introspection(readers) },
@@ -117,11 +120,17 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   return router;
 }
 
+/** The parts of a router that its shutdown closes. */
+interface Parts<C> {
+  readonly hub: RunsHub<C>;
+  readonly service: BoundedRuns<C>;
+  readonly requests: RunRequests<C>;
+  readonly readers: RunReaders;
+}
+
 /** @param canReconnect Whether clients continue by themselves where another process can serve them. */
 async function shutDown<C>(
-  hub: RunsHub<C>,
-  requests: RunRequests<C>,
-  readers: RunReaders,
+  { hub, service, requests, readers }: Parts<C>,
   wait: number,
   canReconnect: boolean,
 ): Promise<void> {
@@ -131,6 +140,7 @@ async function shutDown<C>(
   requests.refuseWaiting(); // first: the readers are closed when no request has a place any more
   // A client that continues elsewhere does so at once; for another one, its answer may still end.
   await readers.close(canReconnect ? 0 : Math.max(0, wait - (performance.now() - start)));
+  service.close();
   await hub.close();
 }
 

@@ -12,7 +12,7 @@ import { Opening } from '../../../journal/opening.ts';
 import { ConnectionSource, type PostgresPool } from '../../../journal/postgres/pool.ts';
 import { type PostgresConnection, PostgresError, type Row } from '../../../journal/postgres/postgres-connection.ts';
 import { ensureSchema } from '../../../journal/postgres/schema-setup.ts';
-import { Session } from '../../../journal/postgres/session.ts';
+import { postgresError, Session } from '../../../journal/postgres/session.ts';
 import { hexBytes } from '../../../journal/postgres/sql-text.ts';
 import { invalid, rejectUnknownKeys } from '../../../validation/validate.ts';
 import type {
@@ -60,6 +60,8 @@ export interface PostgresRunsOptions {
   readonly poll?: number;
 }
 
+/** The function that the application calls; errors begin with it. */
+const OWNER = 'postgresRuns';
 const DEFAULT_POLL_MS = 50;
 const LISTENING_POLL_MS = 1000; // between two looks while LISTEN works: a notification may be lost
 const MAX_POLL_MS = 60_000;
@@ -179,7 +181,7 @@ class PostgresRuns implements RunStore {
         onClose: () => this.#onDisconnect(),
       },
       Infinity,
-      'postgresRuns',
+      OWNER,
     );
     this.#writing = new Session(
       {
@@ -187,7 +189,7 @@ class PostgresRuns implements RunStore {
         onClose: () => this.#noteDisturbance(),
       },
       Infinity,
-      'postgresRuns',
+      OWNER,
     );
     this.#announcer = new Announcer({
       prefix: () => this.#notifications.payload,
@@ -216,17 +218,23 @@ class PostgresRuns implements RunStore {
 
   async begin(run: NewRun): Promise<BeginResult> {
     await this.#open();
-    const { id, generation, again, lease, keep } = run;
+    const { id, generation, again, lease, keep, signal } = run;
     const key = keyOf(run);
     /* oxlint-disable no-await-in-loop -- only if the run that is joined is dropped meanwhile */
     for (;;) {
       const newest = await this.#row(this.#newest(id));
       if (newest) await this.#endIfExpired(newest);
       const { begin } = this.#names!;
-      const [found] = await this.#write(
-        `SELECT b.key, b.replaced FROM ${begin}(${keyList([key])}, ${idText(id)}, '${generation}', '${again}', ${lease}, ${keep}, '${this.#producer}') b`,
-      );
-      const [current, replaced] = found!;
+      const text = `SELECT b.key, b.replaced FROM ${begin}(${keyList([key])}, ${idText(id)}, '${generation}', '${again}', ${lease}, ${keep}, '${this.#producer}') b`;
+      let isSent = false;
+      const send = async (connection: PostgresConnection): Promise<Row[]> => {
+        if (!isSent && signal?.aborted) return []; // it has waited for a connection
+        isSent = true;
+        return connection.query(TRANSACTION + text);
+      };
+      const [found] = await this.#timed(() => this.#writing.run(send));
+      if (found === undefined) throw signal!.reason;
+      const [current, replaced] = found;
       const started = current === key;
       if (started) this.#produced.set(key, { id, generation });
       if (replaced) this.#onChanged([replaced]);
@@ -501,7 +509,8 @@ class PostgresRuns implements RunStore {
     this.#noteDisturbance();
     if (this.#isDown || this.#closed) return;
     this.#isDown = true;
-    this.#listener?.onStatus?.(false, this.#reading.failure);
+    const cause = this.#reading.failure ?? new Error('the connection was closed');
+    this.#listener?.onStatus?.(false, postgresError(OWNER, 'cannot be reached', cause));
   }
 
   async #connectReader(signal: AbortSignal): Promise<PostgresConnection> {

@@ -1,10 +1,15 @@
 /*
- * The calls of the store that requests and the application wait for.
+ * The calls of the hub that requests and the application wait for.
  * Invariants: no caller waits for longer than ten seconds, or after the close. A caller that does not wait any more is not kept, although
  * the store keeps its call until the engine answers. The number of such calls is bounded.
  */
 
 import { SseError } from '../errors.ts';
+import type { MakeSource } from './production.ts';
+import type { RunFeed } from './run-feed.ts';
+import type { RunService } from './run-service.ts';
+import type { NewRun, RunState } from './run-store.ts';
+import type { RunsHub, StartedRun } from './runs-hub.ts';
 
 /** How long a caller waits for the store, as a request to `sse()` waits for its journal. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -16,16 +21,55 @@ const MAX_ABANDONED_CALLS = 1000;
 /** The functions of the router whose callers wait for the store. */
 type CallName = 'start' | 'stop' | 'status';
 
-export class StoreWaits {
+export class BoundedRuns<C> implements RunService<C> {
+  readonly #hub: RunsHub<C>;
   /** The calls without an answer, the oldest one first. */
-  readonly #unanswered = new Set<StoreWait<unknown>>();
+  readonly #unanswered = new Set<Wait<unknown>>();
   #abandoned = 0;
   #isClosed = false;
 
-  /** Whether a call has been without an answer for a second. */
-  get isStalled(): boolean {
+  constructor(hub: RunsHub<C>) {
+    this.#hub = hub;
+  }
+
+  get isAnswering(): boolean {
     const [oldest] = this.#unanswered;
-    return oldest !== undefined && performance.now() - oldest.since > STALL_MS;
+    return this.#hub.isAnswering && (oldest === undefined || performance.now() - oldest.since <= STALL_MS);
+  }
+
+  start(id: string, make: MakeSource<C>, again: NewRun['again'], departed?: AbortSignal): Promise<StartedRun> {
+    return this.#wait('start', (signal) => this.#hub.start(id, make, again, signal), departed);
+  }
+
+  state(id: string, generation?: string, departed?: AbortSignal): Promise<RunState | undefined> {
+    return this.#wait('status', (signal) => this.#hub.state(id, generation, signal), departed);
+  }
+
+  /**
+   * Stops a run of this process at once, whether or not the store answers. The stop of another run takes effect although its caller does
+   * not wait any more.
+   */
+  async stop(id: string, generation?: string, departed?: AbortSignal): Promise<boolean> {
+    const wasRunning = this.#hub.stopHere(id, generation);
+    const stopped = this.#wait('stop', () => this.#hub.stop(id, generation), departed);
+    if (!wasRunning) return stopped;
+    // The record follows. Another process may produce a newer generation.
+    stopped.catch((error: unknown) => this.#hub.reportStore(error));
+    return true;
+  }
+
+  feed(state: RunState): RunFeed {
+    return this.#hub.feed(state);
+  }
+
+  reportStore(error: unknown): void {
+    this.#hub.reportStore(error);
+  }
+
+  /** Rejects every call, and every later one. */
+  close(): void {
+    this.#isClosed = true;
+    for (const wait of this.#unanswered) wait.abandon(closedError(wait.name));
   }
 
   /**
@@ -33,14 +77,15 @@ export class StoreWaits {
    * and at the close. The signal that `call` receives aborts then.
    * @throws {SseError} `ERR_SSE_TIMEOUT`, `ERR_SSE_QUEUE_FULL` or `ERR_SSE_CLOSED`, by rejecting
    */
-  for<T>(name: CallName, call: (signal: AbortSignal) => Promise<T>, departed?: AbortSignal): Promise<T> {
+  #wait<T>(name: CallName, call: (signal: AbortSignal) => Promise<T>, departed?: AbortSignal): Promise<T> {
     if (this.#isClosed) return Promise.reject(closedError(name));
     if (departed?.aborted) return Promise.reject(departed.reason as Error);
     if (this.#abandoned >= MAX_ABANDONED_CALLS) return Promise.reject(queueFullError(name));
-    const wait = new StoreWait<T>(name, departed, () => void this.#abandoned++);
+    const wait = new Wait<T>(name, departed, () => void this.#abandoned++);
     this.#unanswered.add(wait);
     const answered = (): void => {
-      if (this.#unanswered.delete(wait) && wait.isAbandoned) this.#abandoned--;
+      this.#unanswered.delete(wait);
+      if (wait.isAbandoned) this.#abandoned--;
     };
     // `wait` has the functions that settle the promise, so that they are released when its caller stops to wait.
     call(wait.signal).then(
@@ -55,12 +100,6 @@ export class StoreWaits {
     );
     return wait.promise();
   }
-
-  /** Rejects every call, and every later one. */
-  close(): void {
-    this.#isClosed = true;
-    for (const wait of this.#unanswered) wait.abandon(closedError(wait.name));
-  }
 }
 
 /** The functions that settle the promise of a caller. */
@@ -70,7 +109,7 @@ interface Caller<T> {
 }
 
 /** The wait of a caller for the answer to one call. */
-class StoreWait<T> {
+class Wait<T> {
   readonly name: CallName;
   /** When the call was made. */
   readonly since = performance.now();
