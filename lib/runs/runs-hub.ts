@@ -7,11 +7,12 @@
 
 import { SseError } from '../errors.ts';
 import { report } from '../diagnostics/error-reporter.ts';
+import { OutageReports } from '../diagnostics/outage-reports.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
+import { Opening } from '../journal/opening.ts';
 import type { RunEvent, Wire } from './api.ts';
 import { type FollowRunOptions, followRun } from './follow.ts';
 import { LogSource, type LogSourceHost, LogView } from './log-source.ts';
-import { OutageReports } from '../diagnostics/outage-reports.ts';
 import { type MakeSource, Production, type ProductionHost } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
@@ -90,7 +91,7 @@ export class RunsHub<C> {
   #isRenewing = false;
   #isNoting = false;
   readonly #outages = new OutageReports((error) => this.#report(error));
-  #opening: Promise<void> | undefined;
+  readonly #opening = new Opening(() => this.#open());
   #isOpen = false;
   #isDown = false;
   #isClosing = false;
@@ -123,7 +124,7 @@ export class RunsHub<C> {
       report: (error) => this.#report(error),
       reportStore: (error) => this.reportStore(error),
     };
-    this.#open().catch((error: unknown) => this.reportStore(error)); // each call tries again
+    this.#opening.get().catch((error: unknown) => this.reportStore(error)); // each call tries again
   }
 
   /** The number of runs that this process produces. */
@@ -155,7 +156,7 @@ export class RunsHub<C> {
    */
   async start(id: string, make: MakeSource<C>, again: NewRun['again'], signal?: AbortSignal): Promise<StartedRun> {
     if (this.#isClosing) throw closedError('start');
-    await this.#open();
+    await this.#opening.get();
     if (this.#isClosing) throw closedError('start');
     signal?.throwIfAborted();
     const { store, lease, keep } = this.#settings;
@@ -196,7 +197,7 @@ export class RunsHub<C> {
 
   /** Returns the state of one generation, or of the newest one. If `signal` aborts before the store is open, the store is not asked. */
   async state(id: string, generation?: string, signal?: AbortSignal): Promise<RunState | undefined> {
-    await this.#open();
+    await this.#opening.get();
     signal?.throwIfAborted();
     return this.#settings.store.state(id, generation);
   }
@@ -205,7 +206,7 @@ export class RunsHub<C> {
   async stateToFollow(id: string, generation?: string): Promise<RunState | undefined> {
     if (this.#closed.signal.aborted) throw closedError('follow');
     try {
-      await this.#open();
+      await this.#opening.get();
       return await this.#settings.store.state(id, generation);
     } catch (error) {
       if (this.#closed.signal.aborted) return undefined; // close() ends iterations without an error
@@ -224,7 +225,7 @@ export class RunsHub<C> {
    */
   async stop(id: string, generation?: string): Promise<boolean> {
     const wasRunning = this.stopHere(id, generation);
-    await this.#open();
+    await this.#opening.get();
     return (await this.#settings.store.stop(id, generation)) || wasRunning;
   }
 
@@ -269,26 +270,16 @@ export class RunsHub<C> {
     await this.#settings.store.close();
   }
 
-  /** Opens the store, once. After a failure, the next call tries again. */
-  #open(): Promise<void> {
+  /** Opens the store. A store that throws has not opened, either. */
+  async #open(): Promise<void> {
     const { store } = this.#settings;
-    const listener = {
+    await store.open({
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
-    };
-    const open = async (): Promise<void> => store.open(listener); // a store that throws has not opened, either
-    this.#opening ??= open().then(
-      () => {
-        this.#isOpen = true;
-        this.#outages.clear();
-        this.#settings.onStatus?.(true);
-      },
-      (error: unknown) => {
-        this.#opening = undefined;
-        throw error;
-      },
-    );
-    return this.#opening;
+    });
+    this.#isOpen = true;
+    this.#outages.clear();
+    this.#settings.onStatus?.(true);
   }
 
   #onStatus(up: boolean, error?: Error): void {
