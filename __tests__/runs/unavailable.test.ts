@@ -2,12 +2,13 @@
  * A router of runs whose store does not answer: what requests and callers receive, when, and what is kept for them.
  */
 import type { AddressInfo } from 'node:net';
+import { SseError } from '../../lib/errors.ts';
 import { openai, type RunsOptions } from '../../lib/runs/index.ts';
 import type { RunStore } from '../../lib/runs/run-store.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
-import { pause, Raw } from '../fixtures/http.ts';
+import { eventually, pause, Raw } from '../fixtures/http.ts';
 import { fakeTime, LinkedStore, pass } from './fixtures.ts';
-import { site, type RunsSite } from './sites.ts';
+import { site, type RunsSite, until } from './sites.ts';
 
 const json = { 'content-type': 'application/json' };
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -282,4 +283,78 @@ describe.each<Outage>(['never open', 'open before'])('a request while the store 
     expect(await chat.status('r')).toBeUndefined();
     expect(models.calls).toEqual([]);
   });
+});
+
+describe('an error of the store', () => {
+  const refusal = (): Error =>
+    new SseError('ERR_SSE_JOURNAL', 'the engine refused', { cause: new Error('secret: wrong password') });
+
+  test.each(['open', 'state, begin and stop'])('in %s is no final answer, and is reported once', async (where) => {
+    const broken = async (): Promise<never> => Promise.reject(refusal());
+    const { send, errors, chat } = await linkedSite({}, (store) =>
+      Object.assign(store, where === 'open' ? { open: broken } : { state: broken, begin: broken, stop: broken }),
+    );
+    for (const get of [send('GET', '/r'), send('GET', '/r', '', 'Last-Event-ID: r~generation~1')]) {
+      await get.closed;
+      expect([statusOf(get), bodyOf(get)]).toEqual([200, expect.stringMatching(RETRY_LATER)]);
+    }
+    for (const other of [
+      send('POST', '', '{"id":"r"}'),
+      send('GET', '/r/status'),
+      send('DELETE', '/r'),
+      send('POST', '/r/stop'),
+    ]) {
+      await other.closed;
+      expect([statusOf(other), retryAfterOf(other) > 0, other.text.includes('secret')]).toEqual([503, true, false]);
+    }
+    expect(errors.map(String)).toEqual(['SseError: the engine refused']);
+    await expect(chat.status('r')).rejects.toThrow('the engine refused'); // it has a caller
+    expect(errors).toHaveLength(1);
+  });
+
+  test('while a run is produced is reported once: its lease, its chunk and its end have one cause', async () => {
+    const broken = async (): Promise<never> => Promise.reject(refusal());
+    const { post, models, errors, chat } = await linkedSite({ lease: 500 }, (store) =>
+      Object.assign(store, { append: broken, renew: broken, end: broken }),
+    );
+    await post('r');
+    await eventually(() => errors.length > 0);
+    models.last.emit('a');
+    await eventually(() => chat.stats().runs.running === 0);
+    expect(errors.map(String)).toEqual([
+      'SseError: the engine refused',
+      expect.stringContaining('The run "r" is lost'),
+    ]);
+  });
+});
+
+test('stop() and DELETE of a run of this process do not wait for the store; the record follows', async () => {
+  const { chat, models, store, post, send } = await linkedSite();
+  await Promise.all([post('a'), post('b')]);
+  await eventually(() => models.calls.length === 2);
+  store.cut();
+  expect(await chat.stop('a')).toBe(true);
+  const stopped = send('DELETE', '/b');
+  await stopped.closed;
+  expect(statusOf(stopped)).toBe(202);
+  expect(models.calls.map(({ signal }) => signal.aborted)).toEqual([true, true]);
+  store.restore();
+  for (const id of ['a', 'b']) await until(async () => (await chat.status(id))?.status === 'stopped');
+});
+
+test('calls that nothing waits for are bounded; then a request is answered at once', async () => {
+  const { chat, send, store } = await outage('open before', { limits: { connections: 200 } });
+  for (let n = 0; n < 10; n++) {
+    const raws = Array.from({ length: 100 }, () => send('GET', '/r'));
+    const before = store.calls['state']!;
+    await eventually(() => store.calls['state']! >= before + 100, 10_000);
+    for (const raw of raws) raw.socket.destroy();
+    await pause(20);
+  }
+  const get = send('GET', '/r');
+  await get.closed;
+  expect([statusOf(get), bodyOf(get)]).toEqual([200, expect.stringMatching(RETRY_LATER)]);
+  await expect(chat.status('r')).rejects.toMatchObject({ code: 'ERR_SSE_QUEUE_FULL' });
+  store.restore();
+  await until(async () => (await chat.status('r').catch(() => true)) === undefined);
 });
