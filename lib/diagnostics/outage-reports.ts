@@ -42,11 +42,16 @@ export class OutageReports {
  */
 function causeOf(error: unknown): string {
   let inner = error;
-  for (let depth = 0; depth < MAX_DEPTH && inner instanceof Error; depth++) {
-    const { code, cause } = inner as { code?: unknown; cause?: unknown };
+  for (let depth = 0; depth < MAX_DEPTH && isErrorLike(inner); depth++) {
+    const { code, cause, message } = inner;
     if (typeof code === 'string' && !code.startsWith('ERR')) return code; // ERR is Redis' code for errors without one
-    if (!(cause instanceof Error)) return inner.message;
+    if (!isErrorLike(cause)) return message;
     inner = cause;
   }
   return String(inner);
+}
+
+/** Whether a value has a message. (An error of another realm is no instance of `Error`.) */
+function isErrorLike(value: unknown): value is { message: string; code?: unknown; cause?: unknown } {
+  return typeof value === 'object' && value !== null && typeof (value as { message?: unknown }).message === 'string';
 }

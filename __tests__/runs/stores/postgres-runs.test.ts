@@ -331,7 +331,7 @@ describe('an outage', () => {
         expect.objectContaining({
           code: 'ERR_SSE_JOURNAL',
           message: expect.stringMatching(/^postgresRuns: Postgres cannot be reached: .+\. Check that Postgres runs/),
-          cause: expect.any(Error),
+          cause: expect.objectContaining({ message: expect.any(String) }),
         }),
       ],
     ]);
@@ -339,6 +339,8 @@ describe('an outage', () => {
     await own.start();
     await expect(begun).rejects.toThrow('the caller has left');
     expect(await store.state('other')).toBeUndefined();
+    while (onStatus.mock.calls.length < 2) await sleep(10);
+    expect(onStatus).toHaveBeenLastCalledWith(true);
   });
 
   test('a run whose producer ends during an outage is lost within two leases after it', async () => {

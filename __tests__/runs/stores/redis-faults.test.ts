@@ -153,7 +153,7 @@ describe.each(kinds)('over $name', (kind) => {
         expect.objectContaining({
           code: 'ERR_SSE_JOURNAL',
           message: expect.stringMatching(/^redisRuns: Redis cannot be reached: .+\. Check that Redis runs/),
-          cause: expect.any(Error),
+          cause: expect.objectContaining({ message: expect.any(String) }),
         }),
       ],
     ]);
@@ -161,6 +161,7 @@ describe.each(kinds)('over $name', (kind) => {
     await redis.start();
     await expect(begun).rejects.toThrow('the caller has left');
     expect(await store.state(other.id)).toBeUndefined();
+    while (onStatus.mock.calls.length < 2) await sleep(10);
     expect(onStatus).toHaveBeenLastCalledWith(true, undefined);
   });
 

@@ -159,7 +159,8 @@ class PostgresRuns implements RunStore {
   #isTrimming = false;
   /** When a connection was last disturbed: lost, refused, slow, or made again. A first connection at once is no disturbance. */
   #disturbedAt = -Infinity;
-  #isDown = false;
+  /** The sessions that have lost their connection. */
+  readonly #down = new Set<Session>();
   #isReconnecting = false; // an attempt to connect came before
 
   constructor(place: Place) {
@@ -178,7 +179,7 @@ class PostgresRuns implements RunStore {
       {
         connect: (signal) => this.#connectReader(signal),
         onConnect: () => this.#onConnect(),
-        onClose: () => this.#onDisconnect(),
+        onClose: () => this.#onDisconnect(this.#reading),
       },
       Infinity,
       OWNER,
@@ -186,7 +187,8 @@ class PostgresRuns implements RunStore {
     this.#writing = new Session(
       {
         connect: (signal) => this.#connectWriter(signal),
-        onClose: () => this.#noteDisturbance(),
+        onConnect: () => this.#noteUp(this.#writing),
+        onClose: () => this.#onDisconnect(this.#writing),
       },
       Infinity,
       OWNER,
@@ -500,16 +502,19 @@ class PostgresRuns implements RunStore {
 
   #onConnect(): void {
     this.#reader.onNews(); // notifications may have been lost
-    if (!this.#isDown) return;
-    this.#isDown = false;
-    this.#listener?.onStatus?.(true);
+    this.#noteUp(this.#reading);
   }
 
-  #onDisconnect(): void {
+  #noteUp(session: Session): void {
+    if (this.#down.delete(session) && this.#down.size === 0) this.#listener?.onStatus?.(true);
+  }
+
+  #onDisconnect(session: Session): void {
     this.#noteDisturbance();
-    if (this.#isDown || this.#closed) return;
-    this.#isDown = true;
-    const cause = this.#reading.failure ?? new Error('the connection was closed');
+    if (this.#closed) return;
+    this.#down.add(session);
+    if (this.#down.size > 1) return; // reported
+    const cause = session.failure ?? new Error('the connection was closed');
     this.#listener?.onStatus?.(false, postgresError(OWNER, 'cannot be reached', cause));
   }
 
