@@ -12,6 +12,7 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from '../hub/hub.ts';
 import { HEADERS, type Settings } from '../options/options.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
+import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import { Admission, type StreamRequest } from './admission.ts';
 import { OriginCheck } from './origin-check.ts';
 import { lastEventIdOf } from './request-info.ts';
@@ -48,13 +49,24 @@ export class RequestHandler {
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
     if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
     else if (opener.isOpen) this.#open(stream, lastEventId);
-    else {
-      void opener.whenOpen().then((isOpen) => {
-        if (res.headersSent) return;
-        if (isOpen) this.#open(stream, lastEventId);
-        else this.#admission.refuse(req, res, 503, 'not ready');
-      });
-    }
+    else void this.#openLater(stream, lastEventId);
+  }
+
+  /** Opens a stream when the journal is open. Until then, its request has its place within the limits, until its client disconnects. */
+  async #openLater(stream: StreamRequest, lastEventId: string): Promise<void> {
+    const { req, res } = stream;
+    const admitted = this.#admission.admit(stream);
+    if (admitted === undefined) return;
+    const release = this.#hub.registry.reserve(admitted.client);
+    const departed = new AbortController();
+    const onClosed = (): void => departed.abort();
+    onResponseClosed(res, req.socket, onClosed);
+    const isOpen = await this.#hub.opener.whenOpen(departed.signal);
+    offResponseClosed(res, req.socket, onClosed);
+    release();
+    if (res.headersSent || departed.signal.aborted) return;
+    if (isOpen) this.#open(stream, lastEventId);
+    else this.#admission.refuse(req, res, 503, 'not ready');
   }
 
   #open(stream: StreamRequest, lastEventId: string): void {
