@@ -681,7 +681,7 @@ describe('the tables', () => {
       GRANT SELECT, INSERT, UPDATE, DELETE ON ${names.log}, ${names.outbox}, ${names.state}, ${names.producer} TO ${table}_app`);
     const own = new pg.Pool({ connectionString: server.url.replace('postgres@', `${table}_app@`) });
     undo.push(() => own.end());
-    const [journal, other] = [await opened({ schema, maxLength: 10 }, own), await opened({ schema }, own)];
+    const [journal, other] = [await opened({ schema, maxLength: 100 }, own), await opened({ schema }, own)];
     const recorder = await following(other);
     for (let n = 0; n < 70; n++) await journal.append({ body: frame(`${n}`), key: `${n}` });
     const client = await clientOf(own);
