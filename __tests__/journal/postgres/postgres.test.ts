@@ -778,7 +778,8 @@ describe('options', () => {
 
   test.each<[object, RegExp]>([
     [{ tabel: 'x' }, /tabel/],
-    [{ table: '' }, /table must be/],
+    [{ table: '' }, /table must be a name of 1 to 40 .*received the string ""/],
+    [{ table: '1a' }, /table must be .* that does not begin with a digit; received the string "1a"/],
     [{ table: 'Sse' }, /table must be/],
     [{ table: 'a'.repeat(41) }, /table must be/],
     [{ table: 7 }, /table must be/],

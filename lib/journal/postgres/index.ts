@@ -135,9 +135,14 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
   limits.poll = Math.min(limits.poll, MAX_TIMER_MS);
   const { table = DEFAULT_TABLE, listen } = options;
   if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid('postgresJournal: table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, {
-      cure: 'Leave it out for sse.',
-    });
+    throw invalid(
+      'postgresJournal: table',
+      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
+      table,
+      {
+        cure: 'Leave it out for sse.',
+      },
+    );
   }
   const schema = checkSchemaName('postgresJournal', options.schema, EXCLUDED);
   const writer = new ConnectionSource(pool, 'postgresJournal: pool');

@@ -93,9 +93,14 @@ export function postgresRuns(pool: PostgresPool, options: PostgresRunsOptions = 
   rejectUnknownKeys('option of postgresRuns()', options, { table: true, schema: true, listen: true, poll: true });
   const { table = 'sse', listen, poll = DEFAULT_POLL_MS } = options;
   if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid('postgresRuns: table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, {
-      cure: 'Leave it out for sse.',
-    });
+    throw invalid(
+      'postgresRuns: table',
+      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
+      table,
+      {
+        cure: 'Leave it out for sse.',
+      },
+    );
   }
   const schema = checkSchemaName('postgresRuns', options.schema, { pattern: /\0/, list: 'NUL' });
   if (typeof poll !== 'number' || !(poll > 0) || poll > MAX_POLL_MS) {
