@@ -971,8 +971,8 @@ export const mutants = [
   },
   {
     name: 'runs: start() leaves a source open that it does not need',
-    file: 'runs/runs-router.ts',
-    from: 'else sources.onUnused(source);',
+    file: 'runs/given-source.ts',
+    from: 'if (!result.started) make.release?.();',
     to: '',
     test: 'runs/routes.test.ts',
     part: 'that joins a run releases it',
@@ -980,8 +980,8 @@ export const mutants = [
   {
     name: 'runs: a source that is passed again is released while a run iterates over it',
     file: 'runs/given-source.ts',
-    from: '!this.#inUse.has(source)',
-    to: 'true',
+    from: 'if (others === 0) releaseSource(source);',
+    to: 'releaseSource(source);',
     test: 'runs/routes.test.ts',
     part: 'does not release it, if it is passed again',
   },

@@ -1,7 +1,7 @@
 /*
  * The sources that the application passes to `start()`: a function that makes a source, or the source itself.
- * Invariant: a source that no run iterates is released, as a source that is made too late. A source that a run iterates is not released
- * by another call that passes the same object.
+ * Invariant: a source that no run iterates is released, as a source that is made too late. While one call may still use a source, or a
+ * run iterates over it, another call that passes the same object does not release it.
  */
 
 import { iterate } from '../connection/source-iterator.ts';
@@ -10,27 +10,42 @@ import type { MakeSource } from './production.ts';
 
 /** The sources of one router. */
 export class GivenSources<C> {
-  /** The sources of runs that have begun. */
-  readonly #inUse = new WeakSet<object>();
+  /** The calls that have not released their source. The run of a call that began one keeps it. */
+  readonly #uses = new WeakMap<object, number>();
 
-  /** Returns what makes the source of a run. Its `release` releases a source that is there already. */
+  /** Returns what makes the source of a run, for one call. Its `release` releases a source that is there already. */
   makerOf(source: unknown): MakeSource<C> {
     if (typeof source === 'function') {
       const make = source as MakeSource<C>;
       return (run) => make(run);
     }
     const maker = (): RunSource<C> => source as RunSource<C>;
-    return Object.assign(maker, { release: () => releaseSource(source) });
+    if (typeof source !== 'object' || source === null) return maker;
+    this.#uses.set(source, (this.#uses.get(source) ?? 0) + 1);
+    let isUsed = true;
+    const release = (): void => {
+      if (!isUsed) return;
+      isUsed = false;
+      const others = this.#uses.get(source)! - 1;
+      this.#uses.set(source, others);
+      if (others === 0) releaseSource(source);
+    };
+    return Object.assign(maker, { release });
   }
+}
 
-  /** A run has begun that iterates over this source. */
-  onStarted(source: unknown): void {
-    if (typeof source === 'object' && source !== null) this.#inUse.add(source);
-  }
-
-  /** The call that passed this source has begun no run. */
-  onUnused(source: unknown): void {
-    if (typeof source === 'object' && source !== null && !this.#inUse.has(source)) releaseSource(source);
+/** Resolves or rejects as a call of `start()` does. If that call begins no run, its source is released. */
+export async function releasingUnused<C, T extends { readonly started: boolean }>(
+  make: MakeSource<C>,
+  starting: Promise<T>,
+): Promise<T> {
+  try {
+    const result = await starting;
+    if (!result.started) make.release?.();
+    return result;
+  } catch (error) {
+    make.release?.();
+    throw error;
   }
 }
 

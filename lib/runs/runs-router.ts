@@ -12,7 +12,7 @@ import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.
 import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
 import type { FollowRunOptions } from './follow.ts';
-import { GivenSources } from './given-source.ts';
+import { GivenSources, releasingUnused } from './given-source.ts';
 import { checkRunsOptions } from './options.ts';
 import { isRunId, RUN_ID_EXPECTATION } from './run-id.ts';
 import { introspection } from './run-introspection.ts';
@@ -81,16 +81,12 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   Object.defineProperties(router, {
     start: {
       value: async (id: unknown, source: unknown) => {
-        try {
+        const make = sources.makerOf(source);
+        const start = async (): ReturnType<typeof hub.start> => {
           checkRunId(id);
-          const { started, state } = await hub.start(id, sources.makerOf(source), 'join');
-          if (started) sources.onStarted(source);
-          else sources.onUnused(source);
-          return infoOf(state);
-        } catch (error) {
-          sources.onUnused(source);
-          throw error;
-        }
+          return hub.start(id, make, 'join');
+        };
+        return infoOf((await releasingUnused(make, start())).state);
       },
     },
     stop: {
