@@ -23,7 +23,8 @@ export interface FollowRunOptions {
 
 /** What an iteration uses of the hub. */
 interface Runs {
-  state(id: string, generation?: string): Promise<RunState | undefined>;
+  /** Pauses while the store does not answer. */
+  stateToFollow(id: string, generation?: string): Promise<RunState | undefined>;
   feed(state: RunState): RunFeed;
   /** Aborts when nothing more is delivered, because the store is closed. */
   readonly closed: AbortSignal;
@@ -59,7 +60,7 @@ async function* iterate<C>(
 ): AsyncGenerator<RunEvent<C>, void> {
   if (position?.n === END_NUMBER) return;
   const stopped = (): boolean => signal.aborted; // a function: it changes while the iterator waits
-  const state = await runs.state(id, position?.generation);
+  const state = await runs.stateToFollow(id, position?.generation);
   if (stopped()) return;
   if (state === undefined) {
     // The generation was dropped, and its end was not received.

@@ -41,6 +41,8 @@ export interface ProductionHost<C> {
   /** Receives what is on record at the end. `stored` is the number of the last chunk that was reported as stored. */
   onEnd(run: RunKey, state: RunState, stored: number): void;
   report(error: unknown): void;
+  /** Reports an error of the store, once in an outage. */
+  reportStore(error: unknown): void;
 }
 
 /** Makes the source of a run. It is called at most once. */
@@ -251,7 +253,7 @@ export class Production<C> {
     } catch (error) {
       this.#waiting = []; // what follows a missing chunk must not be stored
       this.#waitingBytes = 0;
-      if (this.isProducing) this.#host.report(error);
+      if (this.isProducing) this.#host.reportStore(error);
       this.#end('failed', 'The store has refused a chunk of the run.');
     } finally {
       this.#isAppending = false;
@@ -265,7 +267,7 @@ export class Production<C> {
     try {
       state = await this.#host.store.end(this.run, status);
     } catch (error) {
-      if ((error as { code?: unknown }).code !== 'ERR_SSE_CLOSED') this.#host.report(error);
+      this.#host.reportStore(error);
     }
     this.#hasEnded = true;
     // The log is not there: it was dropped, or the store has lost it, or it does not answer any more.

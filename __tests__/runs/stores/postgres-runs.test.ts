@@ -339,6 +339,37 @@ describe('an outage', () => {
     },
   );
 
+  test('is reported once, with the store, a code, the cure and the cause; a run whose caller stops to wait never begins', async () => {
+    const own = await ownServer();
+    const onStatus = jest.fn<void, [boolean, Error?]>();
+    const store = postgresRuns(poolOn(own), { table });
+    later(() => store.close());
+    await store.open({ onStop() {}, onStatus });
+    await store.begin(newRun());
+    onStatus.mockClear();
+    await own.kill();
+    const controller = new AbortController();
+    const begun = store.begin({ ...newRun(), id: 'other', signal: controller.signal });
+    begun.catch(() => {});
+    await sleep(500); // several attempts to connect
+    expect(onStatus.mock.calls).toEqual([
+      [
+        false,
+        expect.objectContaining({
+          code: 'ERR_SSE_JOURNAL',
+          message: expect.stringMatching(/^postgresRuns: Postgres cannot be reached: .+\. Check that Postgres runs/),
+          cause: expect.objectContaining({ message: expect.any(String) }),
+        }),
+      ],
+    ]);
+    controller.abort(new Error('the caller has left'));
+    await own.start();
+    await expect(begun).rejects.toThrow('the caller has left');
+    expect(await store.state('other')).toBeUndefined();
+    while (onStatus.mock.calls.length < 2) await sleep(10);
+    expect(onStatus).toHaveBeenLastCalledWith(true);
+  });
+
   test('a run whose producer ends during an outage is lost within two leases after it', async () => {
     const own = await ownServer();
     const producer = await RunsProcess.on({ postgres: own.url, table });
