@@ -2,12 +2,16 @@
  * A router of runs whose store does not answer: what requests and callers receive, when, and what is kept for them.
  */
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { SseError } from '../../lib/errors.ts';
+import { BoundedRuns } from '../../lib/runs/bounded-runs.ts';
+import { GivenSources } from '../../lib/runs/given-source.ts';
 import { openai, type RunsOptions } from '../../lib/runs/index.ts';
 import type { RunStore } from '../../lib/runs/run-store.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
 import { eventually, pause, Raw } from '../fixtures/http.ts';
-import { fakeTime, LinkedStore, pass } from './fixtures.ts';
+import { gate } from '../fixtures/support.ts';
+import { fakeTime, hubOn, LinkedStore, pass } from './fixtures.ts';
 import { site, type RunsSite, until } from './sites.ts';
 
 const json = { 'content-type': 'application/json' };
@@ -325,6 +329,59 @@ describe('an error of the store', () => {
       'SseError: the engine refused',
       expect.stringContaining('The run "r" is lost'),
     ]);
+  });
+});
+
+describe('the source of a start() that the store does not answer', () => {
+  /** A call that has timed out, with its source, which has one chunk. */
+  const timedOut = async (isBegun: boolean) => {
+    fakeTime();
+    const log: string[] = [];
+    const source = {
+      next: async () => (log.push('next'), { done: log.length > 1, value: 'x' }),
+      return: async () => (log.push('return'), { done: true as const, value: undefined }),
+      [Symbol.asyncIterator]: () => source,
+    };
+    const { hub, store } = hubOn();
+    const service = new BoundedRuns(hub);
+    const make = new GivenSources<unknown>().makerOf(source);
+    await hub.state('r');
+    const answer = gate();
+    if (isBegun) {
+      const begin = store.begin.bind(store);
+      // The run begins in the engine, and only the answer is late.
+      store.begin = async (run) => begin(run).finally(async () => answer.pass);
+    } else store.cut();
+    const outcome = service.start('r', make, 'join').catch((error: unknown) => (error as SseError).code);
+    await pass(ANSWER_TIMEOUT_MS + 100);
+    expect(await outcome).toBe('ERR_SSE_TIMEOUT');
+    expect(log).toEqual([]);
+    return { hub, store, log, answer };
+  };
+
+  test('is iterated over if the store begins the run after the caller has stopped to wait', async () => {
+    const { hub, log, answer } = await timedOut(true);
+    answer.open();
+    await pass(100);
+    expect(log).toEqual(['next', 'next']);
+    expect(await hub.state('r')).toMatchObject({ status: 'done', chunks: 1 });
+  });
+
+  test('is released if the store refuses the run after the caller has stopped to wait', async () => {
+    const { hub, store, log } = await timedOut(false);
+    await store.close();
+    await pass(100);
+    expect(log).toEqual(['return']);
+    await hub.close();
+  });
+
+  test('is released at once if the call is refused before the store is asked', async () => {
+    const service = new BoundedRuns(hubOn().hub);
+    service.close();
+    const source = new Readable({ read() {} });
+    const make = new GivenSources<unknown>().makerOf(source);
+    await expect(service.start('r', make, 'join')).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+    expect(source.destroyed).toBe(true);
   });
 });
 

@@ -94,7 +94,8 @@ export interface RunsStats extends SseStats {
 /** The router that `runs()` returns. */
 export interface RunsRouter<C> extends Router {
   /**
-   * Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running.
+   * Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. If the run is joined, or the call
+   * rejects, a function is not called and any other source is released: pass a function to be able to call again.
    * @throws {SseError} by rejecting: `ERR_SSE_TIMEOUT` if the store does not answer within ten seconds, as `stop()` and `status()` do;
    * `ERR_SSE_QUEUE_FULL`, `ERR_SSE_JOURNAL`, and `ERR_SSE_CLOSED` from `close()` on
    */

@@ -5,6 +5,7 @@
  */
 
 import { SseError } from '../errors.ts';
+import { releasingUnused } from './given-source.ts';
 import type { MakeSource } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
 import type { RunService } from './run-service.ts';
@@ -38,7 +39,15 @@ export class BoundedRuns<C> implements RunService<C> {
   }
 
   start(id: string, make: MakeSource<C>, again: NewRun['again'], departed?: AbortSignal): Promise<StartedRun> {
-    return this.#wait('start', (signal) => this.#hub.start(id, make, again, signal), departed);
+    let isAsked = false;
+    const start = (signal: AbortSignal): Promise<StartedRun> => {
+      isAsked = true;
+      // By the answer of the hub, and not by that of the caller: after a timeout, the store may still begin the run.
+      return releasingUnused(make, this.#hub.start(id, make, again, signal));
+    };
+    const started = this.#wait('start', start, departed);
+    if (!isAsked) make.release?.();
+    return started;
   }
 
   state(id: string, generation?: string, departed?: AbortSignal): Promise<RunState | undefined> {

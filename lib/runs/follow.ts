@@ -5,7 +5,7 @@
  */
 
 import { endableIterator } from '../api/endable-iterator.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { invalid, optionalSignal, rejectUnknownKeys } from '../validation/validate.ts';
 import type { RunEvent } from './api.ts';
 import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
@@ -36,13 +36,15 @@ const PAGE_SIZE = 256;
 
 /**
  * Iterates over a run, from its newest generation's first chunk, or from a position. It yields nothing for an unknown run.
- * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run
+ * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run; `ERR_SSE_OPTION` for what
+ * is no signal
  */
 export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncIterableIterator<RunEvent<C>> {
   rejectUnknownKeys('option of follow()', options, { after: true, signal: true });
   const { after, signal } = options;
   if (!isRunId(id)) throw invalid('The run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
-  const position = after === undefined ? undefined : parseEventId(after);
+  optionalSignal('signal', signal);
+  const position = typeof after === 'string' ? parseEventId(after) : undefined;
   if (after !== undefined && position?.id !== id) {
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });

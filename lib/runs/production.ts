@@ -46,7 +46,11 @@ export interface ProductionHost<C> {
 }
 
 /** Makes the source of a run. It is called at most once. */
-export type MakeSource<C> = (run: Run) => RunSource<C> | Promise<RunSource<C>>;
+export interface MakeSource<C> {
+  (run: Run): RunSource<C> | Promise<RunSource<C>>;
+  /** Releases a source that was made before. Called instead of the function, if the run does not iterate. */
+  readonly release?: () => void;
+}
 
 export class Production<C> {
   readonly run: RunKey;
@@ -90,13 +94,17 @@ export class Production<C> {
 
   /**
    * Starts to produce, in the next tick: readers of this process then follow before the first chunk is stored, so the log is not read
-   * back for them. If the run was stopped before that, the source is never made.
+   * back for them. If the run was stopped before that, the source is never made, and one that was made before is released.
    */
   begin(state: RunState, make: MakeSource<C>): void {
     this.#state = state;
-    if (!this.isProducing) return this.#schedule();
+    if (!this.isProducing) {
+      make.release?.();
+      return this.#schedule();
+    }
     setImmediate(() => {
       if (this.isProducing) void this.#produce(make);
+      else make.release?.();
     });
   }
 

@@ -12,6 +12,7 @@ import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.
 import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
 import type { FollowRunOptions } from './follow.ts';
+import { GivenSources } from './given-source.ts';
 import { checkRunsOptions } from './options.ts';
 import { isRunId, RUN_ID_EXPECTATION } from './run-id.ts';
 import { introspection } from './run-introspection.ts';
@@ -77,12 +78,14 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   router.use(function runsRouter(req, res, next) {
     requests.origins.handle(req, res, next);
   });
+  const sources = new GivenSources<C>();
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     start: {
       value: async (id: unknown, source: unknown) => {
+        const make = sources.makerOf(source);
+        if (!isRunId(id)) make.release?.();
         checkRunId(id);
-        const make = (typeof source === 'function' ? source : () => source) as Parameters<typeof hub.start>[1];
         return infoOf((await service.start(id, make, 'join')).state);
       },
     },

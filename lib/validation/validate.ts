@@ -122,6 +122,12 @@ export function optionalFunction<F>(name: string, value: F | undefined, details?
   throw invalid(name, 'a function', value, { cure: 'Leave it out for the default.', ...details });
 }
 
+/** Checks a signal that may be left out. */
+export function optionalSignal(name: string, value: unknown): void {
+  if (value === undefined || value instanceof AbortSignal) return;
+  throw invalid(name, 'an AbortSignal', value, { cure: 'Leave it out, or pass controller.signal.' });
+}
+
 /** Checks a string that has at least one character. */
 export function nonEmptyString(name: string, value: unknown, details?: ErrorDetails): string {
   if (typeof value === 'string' && value !== '') return value;

@@ -89,8 +89,13 @@ test('a pool or an option that is not valid is refused with its cure', () => {
   expect(() => postgresRuns({} as never)).toThrow(
     'postgresRuns: pool must be a Pool of the npm package pg, version 8 or later; received an object of Object.',
   );
+  expect(() => postgresRuns(pool, { schema: '' })).toThrow(
+    'postgresRuns: schema must be a name of 1 to 63 bytes without NUL; received the string "". Leave it out for the first schema of the search path.',
+  );
   for (const options of [
     { table: 'A' },
+    { schema: 'x'.repeat(64) },
+    { schema: null },
     { schema: '' },
     { poll: 0 },
     { poll: Infinity },
@@ -118,6 +123,28 @@ test('a role without the right to create uses tables that a migration has made',
   expect(await store.begin(newRun())).toMatchObject({ started: true });
   expect(await store.append(newRun(), 1, [chunk(1)])).toBe('stored');
 });
+
+// A name that ends a literal, an identifier or a body, or that has a meaning in format() or a regular expression.
+test.each(["it's", 'a"b', '$sse$', 'Ünï ☃', ' a  b ', 'a\\b', '%s %I', 'a?b:c', 'x'.repeat(63)])(
+  'runs may be in the schema %j, made by the store or by a migration by hand',
+  async (schema) => {
+    const names = runNames(schema, table);
+    later(() => server.query(`DROP SCHEMA ${names.schema} CASCADE`));
+    await (await opened(server, { schema })).close();
+    expect(await server.query(`SELECT proname FROM pg_proc WHERE proname LIKE '${table}%'`)).toHaveLength(3);
+    await server.query(`DROP SCHEMA ${names.schema} CASCADE; CREATE SCHEMA ${names.schema}`);
+    for (const statement of runTableStatements(names)) await server.query(statement);
+    for (const { create } of runFunctionStatements(names)) await server.query(create);
+    const [store, other] = [await opened(server, { schema }), await opened(server, { schema })];
+    expect(await store.begin(newRun())).toMatchObject({ started: true });
+    const { received, end } = followed(other);
+    expect(await store.append(newRun(), 1, [chunk(1), chunk(2)])).toBe('stored');
+    await store.end(newRun(), 'done');
+    expect(await end).toMatchObject({ status: 'done' });
+    expect(received).toEqual(['1', '2']);
+    expect(await server.query(`SELECT ${names.trim}(0) AS more`)).toEqual([{ more: false }]);
+  },
+);
 
 test('a database that does not exist is reported, not waited for', async () => {
   const store = postgresRuns(poolOn(server, { database: 'missing' }), { table });

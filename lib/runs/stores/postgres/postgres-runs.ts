@@ -11,6 +11,7 @@ import { Notifications } from '../../../journal/postgres/notifications.ts';
 import { Opening } from '../../../journal/opening.ts';
 import { ConnectionSource, type PostgresPool } from '../../../journal/postgres/pool.ts';
 import { type PostgresConnection, PostgresError, type Row } from '../../../journal/postgres/postgres-connection.ts';
+import { checkSchemaName } from '../../../journal/postgres/schema-name.ts';
 import { ensureSchema } from '../../../journal/postgres/schema-setup.ts';
 import { postgresError, Session } from '../../../journal/postgres/session.ts';
 import { hexBytes } from '../../../journal/postgres/sql-text.ts';
@@ -42,7 +43,7 @@ export interface PostgresRunsOptions {
    */
   readonly table?: string;
   /**
-   * The schema of the tables. It is created if it is missing.
+   * The schema of the tables, a name of at most 63 bytes. It is created if it is missing.
    * @defaultValue the first schema of the search path (`current_schema()`)
    */
   readonly schema?: string;
@@ -92,17 +93,18 @@ const TRANSACTION =
  */
 export function postgresRuns(pool: PostgresPool, options: PostgresRunsOptions = {}): RunStore {
   rejectUnknownKeys('option of postgresRuns()', options, { table: true, schema: true, listen: true, poll: true });
-  const { table = 'sse', schema, listen, poll = DEFAULT_POLL_MS } = options;
+  const { table = 'sse', listen, poll = DEFAULT_POLL_MS } = options;
   if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid('postgresRuns: table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, {
-      cure: 'Leave it out for sse.',
-    });
+    throw invalid(
+      'postgresRuns: table',
+      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
+      table,
+      {
+        cure: 'Leave it out for sse.',
+      },
+    );
   }
-  if (schema !== undefined && (typeof schema !== 'string' || schema === '' || schema.includes('\0'))) {
-    throw invalid('postgresRuns: schema', 'a name without NUL', schema, {
-      cure: 'Leave it out for the first schema of the search path.',
-    });
-  }
+  const schema = checkSchemaName('postgresRuns', options.schema, { pattern: /\0/, list: 'NUL' });
   if (typeof poll !== 'number' || !(poll > 0) || poll > MAX_POLL_MS) {
     throw invalid('postgresRuns: poll', `a number of milliseconds above 0, at most ${MAX_POLL_MS}`, poll, {
       cure: `Leave it out for ${DEFAULT_POLL_MS}.`,
