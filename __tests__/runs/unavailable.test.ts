@@ -181,10 +181,35 @@ describe('after close()', () => {
   });
 });
 
-test('close() ends an iteration that waits for the store', async () => {
-  const { chat } = await outage('never open');
-  const step = chat.follow('r').next();
-  await chat.close();
+describe.each<Outage>(['never open', 'open before'])('an iteration that waits for the store (%s)', (kind) => {
+  test.each(['close()', 'return()', 'its signal'])('ends by %s, although the store does not answer', async (how) => {
+    const { chat } = await outage(kind);
+    const controller = new AbortController();
+    const iterator = chat.follow('r', { signal: controller.signal });
+    const step = iterator.next();
+    await pause(20);
+    if (how === 'close()') await chat.close();
+    else if (how === 'return()') await iterator.return!();
+    else controller.abort();
+    expect(await step).toEqual({ done: true, value: undefined });
+  });
+});
+
+test('an iteration that waits for older chunks ends by return(), although the store does not answer', async () => {
+  const { chat, store } = await linkedSite();
+  await chat.start('r', ['a', 'b', 'c']);
+  await until(async () => (await chat.status('r'))?.status === 'done');
+  const read = store.read.bind(store);
+  let isAsked = false;
+  store.read = (...args) => {
+    store.cut();
+    isAsked = true;
+    return read(...args);
+  };
+  const iterator = chat.follow('r');
+  const step = iterator.next();
+  await eventually(() => isAsked);
+  await iterator.return!();
   expect(await step).toEqual({ done: true, value: undefined });
 });
 

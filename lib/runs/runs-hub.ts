@@ -205,13 +205,8 @@ export class RunsHub<C> {
   /** Returns the state of a run for an iteration, which pauses while the store does not answer. */
   async stateToFollow(id: string, generation?: string): Promise<RunState | undefined> {
     if (this.#closed.signal.aborted) throw closedError('follow');
-    try {
-      await this.#opening.get();
-      return await this.#settings.store.state(id, generation);
-    } catch (error) {
-      if (this.#closed.signal.aborted) return undefined; // close() ends iterations without an error
-      throw error;
-    }
+    await this.#opening.get();
+    return this.#settings.store.state(id, generation);
   }
 
   /** Iterates over a run: see `RunsRouter.follow()`. @throws {SseTypeError} at once, for invalid arguments */
