@@ -446,3 +446,33 @@ test('calls that nothing waits for are bounded; then a request is answered at on
   store.restore();
   await until(async () => (await chat.status('r').catch(() => true)) === undefined);
 });
+
+test('a stop takes effect although its client disconnects before the store is asked, or before it answers', async () => {
+  const passes = gate();
+  let isAsked = false;
+  const logs = new MemoryRunLogs();
+  const other = await site({ store: new LinkedStore(logs) });
+  const store = new LinkedStore(logs);
+  const { send } = await linkedSite({
+    store,
+    allow: async (_req, id) => {
+      isAsked = true;
+      if (id === 'a') await passes.pass;
+      return true;
+    },
+  });
+  await Promise.all([other.post('a'), other.post('b')]);
+  const early = send('DELETE', '/a');
+  await eventually(() => isAsked);
+  early.socket.destroy();
+  await pause(50);
+  passes.open();
+  await until(async () => (await other.chat.status('a'))?.status === 'stopped');
+  store.cut();
+  const late = send('DELETE', '/b');
+  await eventually(() => store.calls['stop'] === 2);
+  late.socket.destroy();
+  await pause(50);
+  store.restore();
+  await until(async () => (await other.chat.status('b'))?.status === 'stopped');
+});

@@ -1,7 +1,8 @@
 /*
  * Answers the requests to a router of runs: start, read, stop, status.
  * Invariants: no request throws; errors go to Express, and their text to no client. A refused request starts no run. A run id is
- * checked before any function of the application or the store receives it.
+ * checked before any function of the application or the store receives it. If the store does not answer, or returns an error, the client
+ * is asked to try again; nothing is kept for a client that has disconnected.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -183,8 +184,8 @@ export class RunRequests<C> {
     wait: (departed: AbortSignal) => Promise<void>,
     controller = new AbortController(),
   ): Promise<void> {
-    if (isDisconnected(req, res)) return; // its 'close' event is not emitted again
     const onClosed = (): void => controller.abort(CLIENT_DISCONNECTED);
+    if (isDisconnected(req, res)) onClosed(); // its 'close' event is not emitted again
     onResponseClosed(res, req.socket, onClosed);
     try {
       await wait(controller.signal);
