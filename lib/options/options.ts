@@ -78,7 +78,8 @@ export interface Limits {
 export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /**
    * Headers of the stream, or a function that returns them for a request. They override the defaults without regard to case;
-   * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
+   * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused. An answer
+   * that is not a stream has `Cache-Control: no-store`, whatever this option is.
    * @defaultValue none
    */
   headers?: HeaderValues | ((req: Request) => HeaderValues) | undefined;

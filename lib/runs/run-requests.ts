@@ -12,7 +12,7 @@ import { SseError } from '../errors.ts';
 import { Admission, type Admitted, type StreamRequest } from '../http/admission.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
-import { sendEmpty, sendError } from '../http/responses.ts';
+import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
 import { handleRejection } from '../validation/validate.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
@@ -147,11 +147,8 @@ export class RunRequests<C> {
     if (!(await this.#isAllowed('read', id, req, res))) return;
     const state = await this.#parts.service.state(id);
     if (res.headersSent) return;
-    res.setHeader('Cache-Control', 'no-store');
-    if (state === undefined) return sendError(res, 404, 'There is no such run.');
-    res.setHeader('Content-Type', 'application/json; charset=utf-8');
-    res.setHeader('X-Content-Type-Options', 'nosniff');
-    res.end(JSON.stringify(infoOf(state)));
+    if (state === undefined) sendError(res, 404, 'There is no such run.');
+    else sendJson(res, infoOf(state));
   };
 
   /** Continues after a position, in its own generation. */
