@@ -6,7 +6,7 @@ import { sse, type SseOptions } from '../../lib/index.ts';
 import { inspector } from '../../lib/inspector/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { ask, eventually, serve, type Init } from '../fixtures/http.ts';
-import { type AnyHandler, EXPRESSES, later } from '../fixtures/support.ts';
+import { EXPRESSES, later } from '../fixtures/support.ts';
 import { site } from '../runs/sites.ts';
 
 const STREAM = 'private, no-cache, no-store, no-transform';
@@ -18,10 +18,9 @@ describe.each(EXPRESSES)('%s: no cache stores', (_, make) => {
   async function answerOf(
     options: SseOptions,
     init: Init = {},
-    handler: AnyHandler = () => {},
     ...before: RequestHandler[]
   ): Promise<[status: number, control: string | null]> {
-    const events = sse(handler, options);
+    const events = sse(options);
     later(() => events.close());
     const { url } = await serve((app) => void app.use('/events', ...before, events), make);
     return inShort(await ask(`${url}/events`, init));
@@ -57,7 +56,7 @@ describe.each(EXPRESSES)('%s: no cache stores', (_, make) => {
       res.set('Cache-Control', value);
       next();
     };
-    expect(await answerOf({}, { method: 'PUT' }, undefined, set)).toEqual([405, expected]);
+    expect(await answerOf({}, { method: 'PUT' }, set)).toEqual([405, expected]);
   });
 
   test.each<[what: string, options: SseOptions, init: Init, status: number, control: string]>([

@@ -79,10 +79,10 @@ export class Admission {
    */
   checkMethod(req: Request, res: Response, next: NextFunction, allowed: string): boolean {
     const { method } = req;
-    if (method !== 'OPTIONS' && allowed.split(', ').includes(method)) return true;
+    if (method !== 'OPTIONS' && hasMethod(allowed, method)) return true;
     res.setHeader('Allow', allowed);
     const { cors } = this.#settings;
-    if (method !== 'OPTIONS') sendError(res, 405, `${method} opens no stream here; ${allowed} may.`);
+    if (method !== 'OPTIONS') sendError(res, 405, `${method} is not allowed here. The allowed methods are ${allowed}.`);
     else if (cors?.preflightContinue) next();
     else sendEmpty(res, cors?.optionsSuccessStatus ?? 204);
     return false;
@@ -226,6 +226,11 @@ export class Admission {
       cure: 'Check what it computes with.',
     });
   }
+}
+
+/** Whether a method is in a value of `Allow`. */
+export function hasMethod(allowed: string, method: string): boolean {
+  return allowed.split(', ').includes(method);
 }
 
 /** Whether a stream has its socket for itself. On HTTP/2 streams share a socket, and none waits for another. */

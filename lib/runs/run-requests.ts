@@ -9,7 +9,7 @@ import type { NextFunction, Request, Response } from 'express';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { SseError } from '../errors.ts';
-import { Admission, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { Admission, hasMethod, type Admitted, type StreamRequest } from '../http/admission.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
@@ -17,6 +17,7 @@ import { handleRejection } from '../validation/validate.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
+import { hasChosenMethods, pathInRoute, unclearRoute } from './route-path.ts';
 import type { RunFeed } from './run-feed.ts';
 import {
   decodeRunId,
@@ -56,6 +57,7 @@ export class RunRequests<C> {
   readonly origins: OriginCheck;
   readonly #parts: Parts<C>;
   readonly #admission: Admission;
+  readonly #pathsInRoutes = new WeakMap<Request, string>();
 
   constructor(parts: Parts<C>) {
     this.#parts = parts;
@@ -64,9 +66,22 @@ export class RunRequests<C> {
     this.origins = new OriginCheck(connections.cors, (req, res, next) => this.#route(req, res, next));
   }
 
+  /** Notes whether a route of Express calls the router for a request, and which path the request then has. */
+  notePath(req: Request, isInRoute: boolean): void {
+    const path = isInRoute ? pathInRoute(req) : undefined;
+    if (path !== undefined) this.#pathsInRoutes.set(req, path);
+    else if (isInRoute) throw unclearRoute(req);
+    else this.#pathsInRoutes.delete(req); // a route may have passed the request on
+  }
+
   #route(req: Request, res: Response, next: NextFunction): void {
-    const [, first = '', second, ...more] = pathOf(req).replace(/\/$/, '').split('/');
-    const isFor = (methods: string): boolean => this.#admission.checkMethod(req, res, next, methods);
+    const pathOfRoute = this.#pathsInRoutes.get(req);
+    const [, first = '', second, ...more] = (pathOfRoute ?? pathOf(req)).replace(/\/$/, '').split('/');
+    const isFor = (methods: string): boolean => {
+      const isMistake = pathOfRoute !== undefined && !hasMethod(methods, req.method) && hasChosenMethods(req);
+      if (isMistake) next(unclearRoute(req));
+      return !isMistake && this.#admission.checkMethod(req, res, next, methods);
+    };
     const answer = (to: Answer): void => this.#answer(first, to, req, res, next);
     if (first === '' && second === undefined) {
       if (isFor(START)) void this.#guard(this.#start(req, res, next), req, res, next);
