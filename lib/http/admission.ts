@@ -88,7 +88,7 @@ export class Admission {
     return false;
   }
 
-  /** Decides the head and the encoding of a stream. Answers HEAD, and a client that accepts no stream; then it returns `undefined`. */
+  /** Decides the head and the encoding of a stream. Answers a client that accepts no stream; then it returns `undefined`. */
   prepare(req: Request, res: Response, next: NextFunction): StreamRequest | undefined {
     const { accept } = req.headers;
     // A POST is served whatever it accepts: the clients of language models send `application/json`.
@@ -112,10 +112,15 @@ export class Admission {
       return undefined;
     }
     if (gzip) headers = this.#gzipHeaders ?? this.#headersFor(req, GZIP_LAYER);
-    if (req.method !== 'HEAD') return { req, res, next, headers, gzip, query: queryOf(req) };
+    return { req, res, next, headers, gzip, query: queryOf(req) };
+  }
+
+  /** Answers HEAD with the head of the stream that a GET would get. Returns false for every other method. */
+  answerHead({ req, res, headers }: StreamRequest): boolean {
+    if (req.method !== 'HEAD') return false;
     headers.apply(res);
     res.end();
-    return undefined;
+    return true;
   }
 
   /** Checks what may change with every request: the limits, and the age. Answers a request that may have no stream. */

@@ -201,10 +201,12 @@ export class RunRequests<C> {
     const { req, res } = stream;
     // The client may have disconnected while the store was asked. Its 'close' event is not emitted again.
     if (res.destroyed || req.socket.destroyed) return;
-    const mayOpen = admitted ?? this.#admit(stream);
-    if (mayOpen === undefined) return;
+    const isHead = req.method === 'HEAD'; // it counts in no limit
+    const mayOpen = isHead ? undefined : (admitted ?? this.#admit(stream));
+    if (mayOpen === undefined && !isHead) return;
     res.setHeader('X-Run-Id', encodeRunId(id));
-    this.#admission.connect(stream, mayOpen, '', (...args) => connect(this.#parts.readers, ...args));
+    if (mayOpen === undefined) this.#admission.answerHead(stream);
+    else this.#admission.connect(stream, mayOpen, '', (...args) => connect(this.#parts.readers, ...args));
   }
 
   #admit(stream: StreamRequest): Admitted | undefined {
