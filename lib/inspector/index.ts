@@ -89,10 +89,14 @@ function checkArguments(
 ): { events: SseRouter; introspection: Introspection; publish: boolean } {
   const introspection = (events as { [INTROSPECT]?: Introspection } | null | undefined)?.[INTROSPECT];
   if (introspection === undefined) {
-    throw invalid('inspector(events): events', 'a router that sse() or runs() has returned', events);
+    throw invalid('inspector(events): events', 'a router that sse() or runs() has returned', events, {
+      cure: 'Pass the router itself, as in inspector(events).',
+    });
   }
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options);
+    throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options, {
+      cure: 'Leave it out for { publish: false }.',
+    });
   }
   rejectUnknownKeys('option of inspector()', options, { publish: true });
   const publish = boolean('publish', (options as InspectorOptions).publish);

@@ -323,7 +323,10 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     clientKey: optionalFunction('limits.clientKey', limits.clientKey, {
       cure: 'Leave it out to count by req.ip.',
     }),
-    whenFull: limits.whenFull === undefined ? 'retry' : oneOf('limits.whenFull', limits.whenFull, ['retry', 'reject']),
+    whenFull:
+      limits.whenFull === undefined
+        ? 'retry'
+        : oneOf('limits.whenFull', limits.whenFull, ['retry', 'reject'], { cure: "Leave it out for 'retry'." }),
     compress: checkCompress(options.compress),
     serialize: optionalFunction('serialize', options.serialize, { cure: 'Leave it out for JSON.' }) ?? serializeDefault,
     onError: optionalFunction('onError', options.onError, {
@@ -401,7 +404,7 @@ function checkMaxAge(maxAge: unknown): Settings['maxAge'] {
 function checkRecheck(recheck: unknown): Settings['recheck'] {
   if (recheck === undefined) return undefined;
   const example = '{ every: 60_000, check: (conn) => true }';
-  plainObject('recheck', recheck, example);
+  plainObject('recheck', recheck, example, { cure: 'Leave it out for no checks.' });
   rejectUnknownKeys('part of recheck', recheck, { every: true, check: true });
   const { every, check } = recheck as { every: unknown; check: unknown };
   const cure = `For example: recheck: ${example}.`;

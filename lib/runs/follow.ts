@@ -5,7 +5,7 @@
  */
 
 import { endableIterator } from '../api/endable-iterator.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { invalid, optionalSignal, rejectUnknownKeys } from '../validation/validate.ts';
 import type { RunEvent } from './api.ts';
 import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
@@ -41,11 +41,12 @@ export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions):
   rejectUnknownKeys('option of follow()', options, { after: true, signal: true });
   const { after, signal } = options;
   if (!isRunId(id)) throw invalid('The run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
-  const position = after === undefined ? undefined : parseEventId(after);
+  const position = typeof after === 'string' ? parseEventId(after) : undefined;
   if (after !== undefined && position?.id !== id) {
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });
   }
+  optionalSignal('signal', signal);
   return endableIterator([signal, runs.closed], (ended) => iterate<C>(runs, id, position, ended));
 }
 

@@ -139,7 +139,7 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
     });
   }
   if (schema !== undefined && !isSchemaName(schema)) {
-    throw invalid('postgresJournal: schema', 'a name without ?, :, \\ and NUL', schema, {
+    throw invalid('postgresJournal: schema', 'a non-empty name without ?, :, \\ and NUL', schema, {
       cure: 'Leave it out for the first schema of the search path.',
     });
   }

@@ -97,7 +97,7 @@ export function postgresRuns(pool: PostgresPool, options: PostgresRunsOptions = 
     });
   }
   if (schema !== undefined && (typeof schema !== 'string' || schema === '' || schema.includes('\0'))) {
-    throw invalid('postgresRuns: schema', 'a name without NUL', schema, {
+    throw invalid('postgresRuns: schema', 'a non-empty name without NUL', schema, {
       cure: 'Leave it out for the first schema of the search path.',
     });
   }
