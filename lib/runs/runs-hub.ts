@@ -8,6 +8,7 @@
 import { SseError } from '../errors.ts';
 import { report } from '../diagnostics/error-reporter.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
+import { Opening } from '../journal/opening.ts';
 import type { RunEvent, RunInfo, Wire } from './api.ts';
 import { type FollowRunOptions, followRun } from './follow.ts';
 import { LogSource, type LogSourceHost, LogView } from './log-source.ts';
@@ -87,7 +88,7 @@ export class RunsHub<C> {
   #renewAt = Infinity;
   #isRenewing = false;
   #isNoting = false;
-  #opening: Promise<void> | undefined;
+  readonly #opening = new Opening(() => this.#open());
   #isDown = false;
   #isClosing = false;
   #isCut = false;
@@ -117,7 +118,7 @@ export class RunsHub<C> {
       onEnd: (run, state, stored) => this.#onEnd(run, state, stored),
       report: (error) => this.#report(error),
     };
-    this.#open().catch((error: unknown) => this.#report(error)); // each call tries again
+    this.#opening.get().catch((error: unknown) => this.#report(error)); // each call tries again
   }
 
   /** The number of runs that this process produces. */
@@ -142,7 +143,7 @@ export class RunsHub<C> {
    */
   async start(id: string, make: MakeSource<C>, again: NewRun['again']): Promise<StartedRun> {
     this.#assertStarting();
-    await this.#open();
+    await this.#opening.get();
     this.#assertStarting();
     const { store, lease, keep } = this.#settings;
     const run: RunKey = { id, generation: newGeneration() };
@@ -182,7 +183,7 @@ export class RunsHub<C> {
 
   /** Returns the state of one generation, or of the newest one. */
   async state(id: string, generation?: string): Promise<RunState | undefined> {
-    await this.#open();
+    await this.#opening.get();
     return this.#settings.store.state(id, generation);
   }
 
@@ -209,7 +210,7 @@ export class RunsHub<C> {
       wasRunning = true;
       production.stop();
     }
-    await this.#open();
+    await this.#opening.get();
     return (await this.#settings.store.stop(id, generation)) || wasRunning;
   }
 
@@ -237,22 +238,14 @@ export class RunsHub<C> {
     await this.#settings.store.close();
   }
 
-  /** Opens the store, once. After a failure, the next call tries again. */
-  #open(): Promise<void> {
+  /** Opens the store. A store that throws has not opened, either. */
+  async #open(): Promise<void> {
     const { store } = this.#settings;
-    const listener = {
+    await store.open({
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
-    };
-    const open = async (): Promise<void> => store.open(listener); // a store that throws has not opened, either
-    this.#opening ??= open().then(
-      () => this.#settings.onStatus?.(true),
-      (error: unknown) => {
-        this.#opening = undefined;
-        throw error;
-      },
-    );
-    return this.#opening;
+    });
+    this.#settings.onStatus?.(true);
   }
 
   #onStatus(up: boolean, error?: Error): void {

@@ -1,6 +1,9 @@
 /*
  * The appends that are not on disk yet. One transaction runs at a time; it stores all appends that arrived during the previous one.
  * Invariant: an append resolves when the entry is on disk, or it rejects. Only after `ERR_SSE_TIMEOUT` may the outcome be unknown.
+ *
+ * `PendingAppends` of the other journals is a different concept: it settles each append on its own, by a timer for its deadline. Here
+ * the appends of a transaction expire together, an append waits only while a transaction runs, and the limits are constants.
  */
 import { SseError } from '../../errors.ts';
 import type { EncodedEntry } from './entry-codec.ts';
