@@ -26,7 +26,7 @@ describe.each(EXPRESSES)('%s', (name, make) => {
     readonly chat: Chat;
     readonly request: (method: string, path: string, headers?: Record<string, string>) => ReturnType<typeof ask>;
   }> {
-    const chat = runs<string>(
+    const chat = runs(
       async function* ({ signal }, req) {
         yield 'one';
         if (req.get('x-hold')) await new Promise((resolve) => signal.addEventListener('abort', resolve));

@@ -201,12 +201,12 @@ export class RunRequests<C> {
     const { req, res } = stream;
     // The client may have disconnected while the store was asked. Its 'close' event is not emitted again.
     if (res.destroyed || req.socket.destroyed) return;
-    const isHead = req.method === 'HEAD'; // it counts in no limit
-    const mayOpen = isHead ? undefined : (admitted ?? this.#admit(stream));
-    if (mayOpen === undefined && !isHead) return;
+    if (req.method === 'HEAD') res.setHeader('X-Run-Id', encodeRunId(id));
+    if (this.#admission.answerHead(stream)) return; // it counts in no limit
+    const mayOpen = admitted ?? this.#admit(stream);
+    if (mayOpen === undefined) return;
     res.setHeader('X-Run-Id', encodeRunId(id));
-    if (mayOpen === undefined) this.#admission.answerHead(stream);
-    else this.#admission.connect(stream, mayOpen, '', (...args) => connect(this.#parts.readers, ...args));
+    this.#admission.connect(stream, mayOpen, '', (...args) => connect(this.#parts.readers, ...args));
   }
 
   #admit(stream: StreamRequest): Admitted | undefined {
