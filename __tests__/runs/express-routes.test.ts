@@ -199,6 +199,21 @@ describe.each(EXPRESSES)('%s', (name, make) => {
     expect((await request('PUT', '/chat/r')).status).toBe(405);
   });
 
+  test('a router that a route has called serves the URL that a later middleware sets', async () => {
+    const { request } = await site((app, chat) => {
+      app.post('/chat', chat);
+      app.get(isExpress4 ? '/other/*' : '/other/*rest', called(chat)); // it passes on what is no request to a router of runs
+      app.use((req, _res, next) => {
+        req.url = req.url.replace('/other/r/now', '/chat/r/status');
+        next();
+      });
+      app.use('/chat', chat);
+    });
+    await request('POST', '/chat');
+    expect((await request('GET', '/other/r/status')).status).toBe(200);
+    expect((await request('GET', '/other/r/now')).text).toContain('"status":"done"');
+  });
+
   test('chat.cors in front answers the preflights of routes', async () => {
     const { request } = await site((app, chat) => {
       app.use('/chat', chat.cors);
