@@ -217,12 +217,12 @@ test.each<[what: string, call: () => unknown, message: RegExp]>([
   [
     'an empty schema',
     () => postgresRuns(pool, { schema: '' }),
-    /schema must be a non-empty name without NUL; received the string ""\./,
+    /schema must be a name of 1 to 63 bytes without NUL; received the string ""\./,
   ],
   [
     'an empty schema',
     () => postgresJournal(pool, { schema: '' }),
-    /schema must be a non-empty name without .*; received the string ""\./,
+    /schema must be a name of 1 to 63 bytes without .*; received the string ""\./,
   ],
 ])('the message for %s names the mistake', (_what, call, message) => expect(call).toThrow(message));
 

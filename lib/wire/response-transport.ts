@@ -324,6 +324,12 @@ export function onResponseClosed(response: ServerResponse, socket: Socket, callb
   if (isQueued(response) || Object.hasOwn(response, 'emit')) socket.once('close', callback);
 }
 
+/** Removes a callback of {@link onResponseClosed}. */
+export function offResponseClosed(response: ServerResponse, socket: Socket, callback: () => void): void {
+  EventEmitter.prototype.off.call(response, 'close', callback);
+  socket.off('close', callback);
+}
+
 /** Whether this response is queued behind another one on the same socket (HTTP pipelining). */
 function isQueued(response: ServerResponse): boolean {
   return response instanceof ServerResponse && response.socket === null && !response.destroyed;
