@@ -50,7 +50,7 @@ export function unclearRoute(req: Request): SseTypeError {
   const { path } = routeOf(req);
   const cure =
     "Mount the router: app.use('/chat', chat). Or use app.post('/chat', chat), app.get('/chat/:id', chat), app.get('/chat/:id/stream', chat), app.get('/chat/:id/status', chat), app.delete('/chat/:id', chat) and app.post('/chat/:id/stop', chat), where the parameter of the run has the name id.";
-  const expectation = `a path that shows which request to a router of runs ${req.method} is`;
+  const expectation = `the path of a ${req.method} request to this router`;
   return invalid('The path of a route that calls a router of runs', expectation, path, { cure });
 }
 
