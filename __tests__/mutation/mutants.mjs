@@ -1361,6 +1361,53 @@ export const mutants = [
     test: 'runs/follow.test.ts',
     part: 'that the store has lost',
   },
+  {
+    name: 'answers: a cache may store an answer that is not a stream',
+    file: 'http/responses.ts',
+    from: "if (!/\\bno-store\\b/i.test(present)) response.setHeader('Cache-Control', 'no-store');",
+    to: 'void present;',
+    test: 'http/caches.test.ts',
+  },
+  {
+    name: 'answers: a cache may store the 503 of an unopened POST',
+    file: 'wire/response-transport.ts',
+    from: "      'Cache-Control': 'no-store',\n",
+    to: '',
+    test: 'http/caches.test.ts',
+    part: 'whose handler is still running when the router closes',
+  },
+  {
+    name: 'answers: HEAD ignores that the client has ended',
+    file: 'http/request-handler.ts',
+    from: 'if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);',
+    to: "if (lastEventId === END_EVENT_ID && req.method !== 'HEAD') sendEmpty(res, 204);",
+    test: 'http/requests.test.ts',
+    part: 'HEAD of a client that has ended',
+  },
+  {
+    name: 'answers: a route with a parameter of another name starts a run when it is to stop one',
+    file: 'runs/route-path.ts',
+    from: "return before === 'id' ? `/${segments.at(-2)}/${action}` : undefined;",
+    to: "return before === 'id' ? `/${segments.at(-2)}/${action}` : '/';",
+    test: 'runs/express-routes.test.ts',
+    part: 'a stop with another name',
+  },
+  {
+    name: 'answers: a URL that a function in a route has set is not used',
+    file: 'runs/route-path.ts',
+    from: 'return isRewritten(req) ? pathOf(req) : undefined;',
+    to: 'return undefined;',
+    test: 'runs/express-routes.test.ts',
+    part: 'functions that set the URL',
+  },
+  {
+    name: 'answers: the path of a route that has passed the request on stays',
+    file: 'runs/run-requests.ts',
+    from: 'else this.#pathsInRoutes.delete(req); // a route may have passed the request on',
+    to: '',
+    test: 'runs/express-routes.test.ts',
+    part: 'that a later middleware sets',
+  },
 ];
 
 export const DEFAULT_TEST = MODEL;

@@ -360,10 +360,64 @@ describe('GET /:id and GET /:id/stream', () => {
     },
   );
 
-  test('HEAD answers with the headers of the stream', async () => {
-    const { ask } = await site();
+  test('HEAD answers with the headers of the stream, and counts in no limit', async () => {
+    const { ask, post, chat } = await site({ limits: { connections: 1 } });
+    await post('r');
     const { status, headers, text } = await ask('/r', { method: 'HEAD' });
     expect([status, headers.get('content-type'), text]).toEqual([200, 'text/event-stream; charset=utf-8', '']);
+    expect(chat.stats()).toMatchObject({ connections: 1, connecting: 0, opened: 1 });
+  });
+
+  describe.each(['/running', '/done', '/unknown', '/%00'])('HEAD agrees with GET: %s', (path) => {
+    test.each<[what: string, headers: Record<string, string>]>([
+      ['without more', {}],
+      ['without permission', { 'x-deny': '1' }],
+      ['with a function allow that throws', { 'x-deny': 'throw' }],
+      ['from a foreign origin', { origin: 'https://b.example' }],
+      ['that accepts no stream', { accept: 'application/json' }],
+      ['with the id of a lost generation', { 'last-event-id': `${path.slice(1)}~g~1` }],
+      ['with the id of an end', { 'last-event-id': `${path.slice(1)}~g~end` }],
+    ])('%s', async (_what, headers) => {
+      const { url, post, models } = await site({
+        cors: { origin: 'https://a.example' },
+        allow: (req) => {
+          if (req.get('x-deny') === 'throw') throw new Error('no');
+          return req.method === 'POST' || req.get('x-deny') === undefined;
+        },
+      });
+      const done = await post('done');
+      models.last.finish();
+      await done.body();
+      await post('running');
+      for (const route of [path, `${path}/stream`, `${path}/status`]) {
+        const [head, get] = await Promise.all(
+          ['HEAD', 'GET'].map(async (method) => {
+            const response = await fetch(`${url}/chat${route}`, {
+              method,
+              headers: { connection: 'close', ...headers },
+            });
+            await response.body?.cancel();
+            const {
+              date: _date,
+              'transfer-encoding': _encoding,
+              'content-length': _length,
+              ...rest
+            } = Object.fromEntries(response.headers);
+            return [response.status, rest];
+          }),
+        );
+        expect([route, head]).toEqual([route, get]);
+      }
+      expect(models.calls).toHaveLength(2);
+    });
+  });
+
+  test('the answer to HEAD of a run whose end the client has is the 204 of GET', async () => {
+    const { ask, post, models } = await site();
+    const stream = await post('r');
+    models.last.finish();
+    await stream.body();
+    expect((await ask('/r', { method: 'HEAD', headers: { 'last-event-id': stream.lastEventId } })).status).toBe(204);
   });
 
   test('a client that accepts no stream is answered 406', async () => {
@@ -447,8 +501,9 @@ describe('other requests', () => {
     ['GET', '/r/stop', 'POST, OPTIONS'],
   ])('%s %s is answered 405', async (method, path, allow) => {
     const { ask } = await site();
-    const { status, headers } = await ask(path, { method });
+    const { status, headers, text } = await ask(path, { method });
     expect([status, headers.get('allow')]).toEqual([405, allow]);
+    expect(text).toBe(`${method} is not allowed here. The allowed methods are ${allow}.\n`);
     expect((await ask(path, { method: 'OPTIONS' })).headers.get('allow')).toBe(allow);
   });
 

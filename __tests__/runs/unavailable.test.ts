@@ -476,3 +476,20 @@ test('a stop takes effect although its client disconnects before the store is as
   store.restore();
   await until(async () => (await other.chat.status('b'))?.status === 'stopped');
 });
+
+test.each<[kind: Outage]>([['never open'], ['open before']])(
+  'no cache stores the answers at a shutdown while the store does not answer, and HEAD agrees with GET: %s',
+  async (kind) => {
+    const { send, chat, server } = await outage(kind, { headers: { 'Cache-Control': undefined } });
+    let requests = 0;
+    server.on('request', () => void requests++);
+    const raws = [send('GET', '/r'), send('HEAD', '/r'), send('POST', '', '{"id":"r"}'), send('GET', '/r/status')];
+    await eventually(() => requests === raws.length);
+    await chat.close();
+    await Promise.all(raws.map((raw) => raw.closed));
+    expect(raws.map(statusOf)).toEqual([200, 200, 503, 503]);
+    for (const { text } of raws) expect(text).toMatch(/^cache-control: no-store\r$/im);
+    expect(bodyOf(raws[0]!)).toContain('closing');
+    expect(bodyOf(raws[1]!)).toBe('');
+  },
+);

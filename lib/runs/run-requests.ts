@@ -10,15 +10,16 @@ import type { NextFunction, Request, Response } from 'express';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { SseError } from '../errors.ts';
-import { Admission, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { Admission, hasMethod, type Admitted, type StreamRequest } from '../http/admission.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
-import { sendEmpty, sendError } from '../http/responses.ts';
+import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
 import { handleRejection } from '../validation/validate.ts';
 import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
+import { hasChosenMethods, pathInRoute, unclearRoute } from './route-path.ts';
 import type { RunFeed } from './run-feed.ts';
 import {
   decodeRunId,
@@ -59,6 +60,7 @@ export class RunRequests<C> {
   readonly origins: OriginCheck;
   readonly #parts: Parts<C>;
   readonly #admission: Admission;
+  readonly #pathsInRoutes = new WeakMap<Request, string>();
   /** The requests that have a place within the limits and wait for the store. */
   readonly #reserved = new Set<AbortController>();
 
@@ -69,9 +71,22 @@ export class RunRequests<C> {
     this.origins = new OriginCheck(connections.cors, (req, res, next) => this.#route(req, res, next));
   }
 
+  /** Notes whether a route of Express calls the router for a request, and which path the request then has. */
+  notePath(req: Request, isInRoute: boolean): void {
+    const path = isInRoute ? pathInRoute(req) : undefined;
+    if (path !== undefined) this.#pathsInRoutes.set(req, path);
+    else if (isInRoute) throw unclearRoute(req);
+    else this.#pathsInRoutes.delete(req); // a route may have passed the request on
+  }
+
   #route(req: Request, res: Response, next: NextFunction): void {
-    const [, first = '', second, ...more] = pathOf(req).replace(/\/$/, '').split('/');
-    const isFor = (methods: string): boolean => this.#admission.checkMethod(req, res, next, methods);
+    const pathOfRoute = this.#pathsInRoutes.get(req);
+    const [, first = '', second, ...more] = (pathOfRoute ?? pathOf(req)).replace(/\/$/, '').split('/');
+    const isFor = (methods: string): boolean => {
+      const isMistake = pathOfRoute !== undefined && !hasMethod(methods, req.method) && hasChosenMethods(req);
+      if (isMistake) next(unclearRoute(req));
+      return !isMistake && this.#admission.checkMethod(req, res, next, methods);
+    };
     const answer = (to: Answer): void => this.#answer(first, to, req, res, next);
     if (first === '' && second === undefined) {
       if (isFor(START)) void this.#guard(this.#start(req, res, next), req, res, next, true);
@@ -164,11 +179,8 @@ export class RunRequests<C> {
     await this.#whileConnected(req, res, async (departed) => {
       const state = await asked(this.#parts.service.state(id, undefined, departed));
       if (res.headersSent) return;
-      res.setHeader('Cache-Control', 'no-store');
-      if (state === undefined) return sendError(res, 404, 'There is no such run.');
-      res.setHeader('Content-Type', 'application/json; charset=utf-8');
-      res.setHeader('X-Content-Type-Options', 'nosniff');
-      res.end(JSON.stringify(infoOf(state)));
+      if (state === undefined) sendError(res, 404, 'There is no such run.');
+      else sendJson(res, infoOf(state));
     });
   };
 
@@ -256,6 +268,8 @@ export class RunRequests<C> {
     const { req, res } = stream;
     // The client may have disconnected while the store was asked. Its 'close' event is not emitted again.
     if (isDisconnected(req, res)) return;
+    if (req.method === 'HEAD') res.setHeader('X-Run-Id', encodeRunId(id));
+    if (this.#admission.answerHead(stream)) return; // it counts in no limit
     // A GET is refused if the router was closed meanwhile. A POST has started its run, or its run has time to end.
     const isAdmitted = admitted !== undefined && (req.method === 'POST' || !this.#parts.readers.isClosing);
     const mayOpen = isAdmitted ? admitted : this.#admit(stream);

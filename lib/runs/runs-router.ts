@@ -6,6 +6,7 @@
 
 import express, { type RequestHandler as Middleware } from 'express';
 import { channels, INTROSPECT } from '../diagnostics/channels.ts';
+import { checkNext, isCalledByRoute } from '../http/express-route.ts';
 import { checkTime } from '../hub/shutdown.ts';
 import { claimStore } from '../journal/claim.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
@@ -78,6 +79,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   router.use(function runsRouter(req, res, next) {
     requests.origins.handle(req, res, next);
   });
+  handleRoutes(router, requests);
   const sources = new GivenSources<C>();
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
@@ -121,6 +123,21 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
     [INTROSPECT]: { value: introspection(readers) },
   });
   return router;
+}
+
+/** Lets a route of Express call the router, with the path that a mounted router would have. */
+function handleRoutes<C>(router: RunsRouter<C>, requests: RunRequests<C>): void {
+  const looping = router as RunsRouter<C> & { handle: Middleware };
+  const loop = looping.handle;
+  looping.handle = function handle(req, res, next) {
+    checkNext(next, 'chat');
+    try {
+      requests.notePath(req, isCalledByRoute(req, next, router as never));
+    } catch (error) {
+      return next(error);
+    }
+    return loop.call(router, req, res, next);
+  };
 }
 
 /** The parts of a router that its shutdown closes. */

@@ -65,7 +65,8 @@ export function rejectUnknownKeys(
 ): void {
   const known = Object.keys(names);
   if (!isPlainObject(given)) {
-    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code });
+    const cure = 'Pass such an object, or leave it out.';
+    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code, cure });
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
@@ -89,7 +90,11 @@ export function plainObject(
   example: string,
   details?: ErrorDetails,
 ): asserts value is object {
-  if (!isPlainObject(value)) throw invalid(name, `a plain object such as ${example}`, value, details);
+  if (isPlainObject(value)) return;
+  throw invalid(name, `a plain object such as ${example}`, value, {
+    cure: 'Leave it out for the defaults.',
+    ...details,
+  });
 }
 
 /** Checks an integer from 1 to {@link MAX_TIMER_MS}. `alternative` names the other values that the caller accepts: ` or false`. */

@@ -215,6 +215,7 @@ export class ResponseTransport implements Transport {
       'Retry-After': String(Math.ceil(retry / 1000)),
       'Content-Type': 'text/plain; charset=utf-8',
       'X-Content-Type-Options': 'nosniff',
+      'Cache-Control': 'no-store',
     };
     this.#inContext(() => this.#response.writeHead(503, headers).end('closing\n'));
   }

@@ -7,7 +7,13 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { SseError } from '../../../errors.ts';
 import { invalid, rejectUnknownKeys } from '../../../validation/validate.ts';
-import { adapterFor, type ClientAdapter, type IORedis, type NodeRedisClient } from '../../../journal/redis/clients.ts';
+import {
+  adapterFor,
+  keyCure,
+  type ClientAdapter,
+  type IORedis,
+  type NodeRedisClient,
+} from '../../../journal/redis/clients.ts';
 import { type CommandConnection, journalError } from '../../../journal/redis/command-connection.ts';
 import { Opening } from '../../../journal/opening.ts';
 import { readSettings, warn } from '../../../journal/redis/maintenance.ts';
@@ -89,14 +95,9 @@ export function redisRuns(client: IORedis | NodeRedisClient, options: RedisRunsO
   rejectUnknownKeys('option of redisRuns()', options, { key: true });
   const { key = DEFAULT_KEY } = options;
   if (typeof key !== 'string' || key === '' || !isKeyPrefix(adapter.keyPrefix + key)) {
-    throw invalid(
-      'redisRuns: key',
-      'a non-empty string without braces, or with one {hash tag}',
-      key,
-      adapter.keyPrefix === ''
-        ? {}
-        : { cure: `The client's keyPrefix ${JSON.stringify(adapter.keyPrefix)} is added in front.` },
-    );
+    throw invalid('redisRuns: key', 'a non-empty string without braces, or with one {hash tag}', key, {
+      cure: keyCure(adapter, DEFAULT_KEY),
+    });
   }
   return new RedisRuns(adapter, new RunKeys(adapter.keyPrefix + key));
 }
