@@ -162,7 +162,7 @@ export class TailConnection {
       readBody(response, {
         onChunk: (bytes) => {
           if (isStream) {
-            this.arrivals.chunk(this.now(), bytes.length);
+            this.arrivals.chunk(this.now(), bytes);
             this.#reader.feed(bytes);
             return;
           }
