@@ -135,9 +135,11 @@ describe('arrivals', () => {
     const log = arrivalsOf([11, 0, 1]);
     log.pause();
     expect(log.longestSilence(90_000)).toBe(1);
+    log.resume(89_990);
     log.chunk(90_000, Buffer.from(':\n:\ndata: x\n\n'));
     for (const text of ['', '']) log.comment(text);
     for (let n = 0; n < 5; n++) log.event(90_000, true);
+    expect(log.longestSilence(90_010)).toBe(10);
     expect(findings(log, 90_010)).toEqual([]);
   });
 

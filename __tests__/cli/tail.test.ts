@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
@@ -116,6 +116,31 @@ describe('the output', () => {
       expect((await tail(['tail', url, '--until', '1'])).out).toContain('message small');
       expect(requests[0]!.headers['accept-encoding']).toContain('gzip');
     });
+  });
+});
+
+it('reads no more while the reader of the output does not, and continues later', async () => {
+  const EVENTS = 20_000;
+  const event = `data: ${'x'.repeat(1000)}\n\n`;
+  await withServer(sends(event.repeat(EVENTS)), async (url) => {
+    const output = new EventEmitter();
+    let [printed, printedWhileFull] = [0, 0];
+    const write = (): boolean => {
+      printed++;
+      if (printed === 1) {
+        setTimeout(() => {
+          printedWhileFull = printed;
+          output.emit('drain');
+        }, 100);
+      }
+      return printed > 1;
+    };
+    const stdout = Object.assign(output, { write });
+    const stderr = { write: () => true };
+    const { signal } = new AbortController();
+    expect(await run(['tail', url, '--until', String(EVENTS)], { stdout, stderr, env: {}, signal })).toBe(0);
+    expect(printed).toBe(EVENTS);
+    expect(printedWhileFull).toBeLessThan(200); // the events of one chunk
   });
 });
 

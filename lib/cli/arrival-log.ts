@@ -53,31 +53,37 @@ export class ArrivalLog {
   readonly #boundary = new EventBoundary();
   /** The chunks that arrived together, as far as they have arrived. */
   #group = { silence: 0, events: 0, heartbeats: 0, bytes: 0, isFirst: true };
-  /** Whether the next chunk may have waited here: it shows nothing of the way to here. */
-  #hasPaused = false;
+  #isPaused = false;
 
   /** Records a chunk. Call it before {@link event} and {@link comment} for what the chunk contains. */
   chunk(now: number, bytes: Uint8Array): void {
     this.bytes += bytes.length;
     const isFirst = this.milestones.firstByte === undefined;
     if (isFirst) this.milestones.firstByte = now;
-    const silence = this.#hasPaused ? 0 : now - this.#lastByte;
-    if (isFirst || this.#hasPaused || silence > SAME_GROUP_MS) {
+    const silence = now - this.#lastByte;
+    if (isFirst || silence > SAME_GROUP_MS) {
       if (silence >= MIN_SILENCE_MS && this.#group.events >= MIN_BURST_EVENTS && this.#boundary.isWithinEvent)
         this.cutEvents++;
       this.#finishGroup();
       this.#group = { silence, events: 0, heartbeats: 0, bytes: 0, isFirst };
     }
-    if (!this.#hasPaused) this.#longestSilence = this.longestSilence(now);
-    this.#hasPaused = false;
+    this.#longestSilence = this.longestSilence(now);
     this.#lastByte = now;
     this.#group.bytes += bytes.length;
     this.#boundary.feed(bytes);
   }
 
-  /** Records that the reader has paused: what waits meanwhile arrives together, and its silence is not that of the server. */
+  /** Records that nothing is read from now on. The silence that follows is not that of the server. */
   pause(): void {
-    this.#hasPaused = true;
+    this.#isPaused = true;
+  }
+
+  /** Records that reading continues. What has waited meanwhile arrives together, and shows nothing of the way to here. */
+  resume(now: number): void {
+    this.#isPaused = false;
+    this.#finishGroup();
+    this.#group = { silence: 0, events: 0, heartbeats: 0, bytes: 0, isFirst: false };
+    this.#lastByte = now;
   }
 
   /** Records an event. */
@@ -96,7 +102,7 @@ export class ArrivalLog {
 
   /** Returns the longest time without a byte since the head, including the current silence. */
   longestSilence(now: number): number {
-    if (this.#hasPaused) return this.#longestSilence;
+    if (this.#isPaused) return this.#longestSilence;
     const since = Math.max(this.#lastByte, this.milestones.head ?? now);
     return Math.max(this.#longestSilence, now - since);
   }

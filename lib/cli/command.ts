@@ -118,6 +118,10 @@ class Tail implements TailListener {
     this.#retry = milliseconds;
   }
 
+  get drained(): Promise<void> | undefined {
+    return this.#printer.drained;
+  }
+
   async #loop(): Promise<number> {
     let { lastEventId } = this.#settings;
     for (;;) {

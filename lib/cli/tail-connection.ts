@@ -1,5 +1,6 @@
 /*
  * One connection to the server: sends the request as a browser does, follows redirects, reads the stream and records the times.
+ * Invariant: while the listener accepts nothing, the connection reads nothing, so the server is slowed down and no memory grows.
  * Invariant: `run()` settles once, when nothing of the connection is left open, and never rejects.
  */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
@@ -32,6 +33,8 @@ export interface TailListener {
   onEvent(event: ParsedEvent): void;
   onComment(text: string): void;
   onRetry(milliseconds: number): void;
+  /** Resolves when the listener accepts more; `undefined` if it does now. */
+  readonly drained: Promise<void> | undefined;
 }
 
 /** How a connection ended. */
@@ -164,6 +167,7 @@ export class TailConnection {
           if (isStream) {
             this.arrivals.chunk(this.now(), bytes);
             this.#reader.feed(bytes);
+            this.#pauseIfFull(response);
             return;
           }
           text = (text + decoder.decode(bytes, { stream: true })).slice(0, MAX_TEXT_LENGTH);
@@ -172,6 +176,17 @@ export class TailConnection {
         onEnd: () => finish('ended'),
         onBroken: () => finish('broken'),
       });
+    });
+  }
+
+  #pauseIfFull(response: IncomingMessage): void {
+    const { drained } = this.#listener;
+    if (drained === undefined || response.isPaused()) return;
+    response.pause();
+    this.arrivals.pause();
+    void drained.then(() => {
+      this.arrivals.resume(this.now());
+      response.resume();
     });
   }
 }
