@@ -256,6 +256,23 @@ describe('reconnecting', () => {
       expect((await tail(['tail', url, '--no-reconnect', '--until', '2'])).code).toBe(1);
     });
   });
+
+  it('does not happen after a POST, which is sent once', async () => {
+    const answers = (req: IncomingMessage, res: ServerResponse): void => {
+      sends('retry: 10\ndata: x\n\n')(req, res);
+      if (req.url === '/events') res.end();
+      else setImmediate(() => req.socket.destroy());
+    };
+    await withServer(answers, async (url, requests) => {
+      const ended = await tail(['tail', url, '--post', '{}', '--timeout', '5']);
+      expect(ended.code).toBe(0);
+      expect(ended.err).toContain('ended by the server; a POST is not sent again\n');
+      const broken = await tail(['tail', `${url}/broken`, '--post', '', '--until', '2', '--timeout', '5']);
+      expect(broken.code).toBe(1);
+      expect(broken.err).toContain('the connection broke; a POST is not sent again\n');
+      expect(requests.map(({ method }) => method)).toEqual(['POST', 'POST']);
+    });
+  });
 });
 
 describe('the exit code', () => {

@@ -36,6 +36,7 @@ Events go to standard output, everything else to standard error.
 Options
   -H, --header 'Name: value'  send this header; repeatable
       --post BODY             POST this body; as JSON if it is JSON and no Content-Type is given
+                              (sent once: stops when the stream ends, because a POST may have an effect each time)
       --last-event-id ID      start after this event
       --json                  one JSON object a line: time, event, id, lastEventId, data
       --heartbeats            show comments as well

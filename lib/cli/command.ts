@@ -155,8 +155,12 @@ class Tail implements TailListener {
     this.#failures = outcome.kind === 'no-response' ? this.#failures + 1 : 0;
     this.#hasConnected = true;
     if (outcome.kind === 'no-content') this.#printer.message('204: the server ends the stream for good');
-    else if (this.#settings.reconnect) return undefined;
-    else this.#printer.message(outcome.kind === 'ended' ? 'ended by the server' : 'the connection broke');
+    else {
+      const { reconnect, post } = this.#settings;
+      if (reconnect && post === undefined) return undefined;
+      const end = outcome.kind === 'ended' ? 'ended by the server' : 'the connection broke';
+      this.#printer.message(reconnect ? `${end}; a POST is not sent again` : end);
+    }
     return this.#settings.until === Infinity ? OK : NOT_REACHED;
   }
 
