@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
@@ -71,6 +72,19 @@ describe('the output', () => {
       expect(code).toBe(0);
       expect(out.replace(TIME, 'TIME')).toBe('TIME tick #7\n  one\n  two\nTIME message \\x1b[2Jplain\n');
       expect(err).toMatch(/^200 text\/event-stream; charset=utf-8, connected after \d+ ms, head after \d+ ms\n$/);
+    });
+  });
+
+  it('contains no character that controls a terminal or changes the direction of text, with --json neither', async () => {
+    const controls = '\u0007\u007F\u009B2J\u061C\u200E\u202E\u2028\u2066';
+    const isRaw = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/; // oxlint-disable-line no-control-regex
+    await withServer(sends(`event: e${controls}\nid: i${controls}\ndata: ${controls}\n\n`), async (url) => {
+      const text = await tail(['tail', url, '--until', '1']);
+      expect(text.out).not.toMatch(isRaw);
+      expect(text.out).toContain(' \\x07\\x7f\\x9b2J\\u061c\\u200e\\u202e\\u2028\\u2066\n');
+      const { out } = await tail(['tail', url, '--until', '1', '--json']);
+      expect(out).not.toMatch(isRaw);
+      expect(JSON.parse(out)).toMatchObject({ event: `e${controls}`, id: `i${controls}`, data: controls });
     });
   });
 
@@ -199,6 +213,38 @@ describe('the request', () => {
   });
 });
 
+describe('a redirect', () => {
+  it('is printed without the password of the address', async () => {
+    const redirects = (req: IncomingMessage, res: ServerResponse): void => {
+      if (req.url === '/events') res.writeHead(302, { Location: '/there' }).end();
+      else sends('data: x\n\n')(req, res);
+    };
+    await withServer(redirects, async (url, requests) => {
+      const address = url.replace('//', '//joe:secret@');
+      const { code, err } = await tail(['tail', address, '--until', '1']);
+      expect(code).toBe(0);
+      expect(err).toContain(`redirected to ${url.replace('/events', '/there')}\n`);
+      expect(err).not.toContain('secret');
+      expect(requests[1]!.headers.authorization).toMatch(/^Basic /);
+    });
+  });
+
+  it.each([[undefined], [''], ['ftp://a/b'], ['http://us%ZZer@a/'], ['http://']])(
+    'is none with the Location %j: the response is shown, and a POST is sent once',
+    async (location) => {
+      const answers = (_req: IncomingMessage, res: ServerResponse): void =>
+        void res.writeHead(308, location === undefined ? {} : { Location: location }).end('moved');
+      await withServer(answers, async (url, requests) => {
+        const { code, err } = await tail(['tail', url, '--post', '{}']);
+        expect(code).toBe(3);
+        expect(err).not.toContain('redirected');
+        expect(err).toContain('wrong: status 308');
+        expect(requests).toHaveLength(1);
+      });
+    },
+  );
+});
+
 describe('reconnecting', () => {
   it('sends the last id, after the retry of the server and a jitter, until a 204', async () => {
     const times: number[] = [];
@@ -292,6 +338,16 @@ describe('the exit code', () => {
       ['tail', 'a', '-H', 'X: 漢'],
       'The value of --header X must be Latin-1 text without control characters; received "漢".',
     ],
+    [
+      ['tail', 'a', '--last-event-id', 'a\nb'],
+      '--last-event-id must be text without control characters; received "a\\nb".',
+    ],
+    [
+      ['tail', 'http://us%ZZer:secret@a'],
+      'The user and password of the URL must be percent-encoded UTF-8, in which % itself is %25; received "http://***@a".',
+    ],
+    [['tail', 'ftp://joe:secret@a'], 'The URL must be http: or https:; received "ftp://***@a".'],
+    [['tail', 'joe:se cret@a b'], 'The URL must be valid, as in http://localhost:3000/events; received "***@a b".'],
   ])('is 2 for the arguments %j', async (args, message) => {
     const { code, out, err } = await tail(args);
     expect([code, out]).toEqual([2, '']);
@@ -303,6 +359,23 @@ describe('the exit code', () => {
     const { code, out } = await tail(['--help']);
     expect(code).toBe(0);
     expect(out).toContain('Exit codes');
+  });
+
+  it('is 0 with the version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(await tail(['--version'])).toEqual({ code: 0, out: `${version}\n`, err: '' });
+  });
+
+  it('is 4 if no response has come before the time is up', async () => {
+    await withServer(
+      () => {},
+      async (url) => {
+        const { code, err } = await tail(['tail', url, '--timeout', '0.1']);
+        expect(code).toBe(4);
+        expect(err).toContain('no response');
+        expect((await tail(['tail', url, '--timeout', '0.1', '--until', '1'])).code).toBe(4);
+      },
+    );
   });
 
   it('is 3 if a browser would give up, and the output shows the response', async () => {

@@ -76,7 +76,7 @@ export class Printer {
   }
 
   #object(value: object): void {
-    this.#write(`${JSON.stringify(value)}\n`);
+    this.#write(`${JSON.stringify(value).replace(CONTROLS, escapeUnicode)}\n`); // JSON escapes only C0
   }
 
   #write(text: string): void {
@@ -99,10 +99,22 @@ function timeOfDay(time: Date): string {
   return `${hours}:${minutes}:${seconds}.${String(time.getMilliseconds()).padStart(3, '0')}`;
 }
 
-/** Escapes control characters except tabs: an event must not be able to clear the screen or to set its title. */
+/**
+ * The characters that control a terminal: C0 except the tab, DEL, C1, and those that change the direction of text, with which
+ * a line can show other text than it contains.
+ */
+// oxlint-disable-next-line no-control-regex
+const CONTROLS = /[\x00-\x08\x0A-\x1F\x7F-\x9F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/g;
+
+/** Escapes control characters: an event must not be able to clear the screen or to set its title. */
 function visible(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text.replace(/[\x00-\x08\x0A-\x1F\x7F-\x9F]/g, (character) => {
-    return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
+  return text.replace(CONTROLS, (character) => {
+    const code = character.charCodeAt(0);
+    return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : escapeUnicode(character);
   });
+}
+
+/** The escape of JSON. */
+function escapeUnicode(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

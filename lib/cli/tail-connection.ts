@@ -9,6 +9,7 @@ import { types } from 'node:util';
 import { readBody } from '../http-client/body.ts';
 import { EventReader, type ParsedEvent } from '../http-client/event-reader.ts';
 import { isEventStream, sendRequest } from '../http-client/request.ts';
+import { hasValidCredentials } from './arguments.ts';
 import { ArrivalLog } from './arrival-log.ts';
 
 /** The request of one connection. */
@@ -196,10 +197,14 @@ interface Redirect {
   readonly status: number;
 }
 
+/** Returns where a response redirects to; `undefined` if it does not, or to no address that this command can request. */
 function redirectOf({ statusCode = 0, headers }: IncomingMessage, from: URL): Redirect | undefined {
   const { location = '' } = headers;
-  if (![301, 302, 303, 307, 308].includes(statusCode) || !URL.canParse(location, from.href)) return undefined;
-  return { location: new URL(location, from), status: statusCode };
+  if (![301, 302, 303, 307, 308].includes(statusCode)) return undefined;
+  if (location === '' || !URL.canParse(location, from.href)) return undefined; // '' would be the address of the request
+  const target = new URL(location, from);
+  if (!/^https?:$/.test(target.protocol) || !hasValidCredentials(target)) return undefined;
+  return { location: target, status: statusCode };
 }
 
 function withoutSecrets({ ...headers }: Record<string, string>): Record<string, string> {
