@@ -154,25 +154,28 @@ describe('a late tab', () => {
     expect(server.exchanges[0]!.lastEventId).toBe('7');
   });
 
-  test('without ids gets all that the host keeps, and live events only beyond that', async () => {
-    const { world, first, exchange, exchanges } = await open('data: a\n\ndata: b\n\n');
-    await eventually(() => first.seen.length === 2);
-    expect(world.tab('late').seen).toEqual(['a', 'b']);
-    (await exchange(1)).write('data: x\n\n'.repeat(1000));
-    await eventually(() => first.seen.length === 1002);
-    const later = world.tab('later');
-    expect(later.all).toEqual(['(open)']);
+  test.each([1, 2, 1001])('without ids gets live events only, after %d events', async (count) => {
+    const { world, first, exchange, exchanges } = await open('data: x\n\n'.repeat(count));
+    await eventually(() => first.seen.length === count);
+    const late = world.tab('late');
     (await exchange(1)).write('data: y\n\n');
-    await eventually(() => later.seen.length === 1);
+    await eventually(() => late.seen.length === 1);
+    expect(late.all).toEqual(['(open)', 'y']);
     expect(exchanges).toHaveLength(1);
+  });
+
+  test('gets all, if only the first events have no ids', async () => {
+    const { world, first } = await open(`data: a\n\n${event(1)}`);
+    await eventually(() => first.seen.length === 2);
+    expect(world.tab('late').seen).toEqual(['a', '1']);
   });
 
   test('of a stream without ids gets nothing of an earlier opening', async () => {
     const { world, first, exchange } = await open('retry: 5\ndata: a\n\n');
     (await exchange(1)).end();
-    (await exchange(2)).open('data: b\n\n');
+    (await exchange(2)).open(event(1));
     await eventually(() => first.seen.length === 2);
-    expect(world.tab('late').seen).toEqual(['b']);
+    expect(world.tab('late').seen).toEqual(['1']);
   });
 
   test('gets what the host keeps after a retry with an id', async () => {

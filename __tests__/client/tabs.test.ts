@@ -1,6 +1,7 @@
 /*
  * Shared tabs in a real Chromium: one stream, whatever becomes of the tabs.
  */
+import type { Response } from 'express';
 import type { Browser } from 'playwright-core';
 import { launchChromium } from '../fixtures/chromium.ts';
 import { eventually, pause } from '../fixtures/http.ts';
@@ -145,6 +146,26 @@ describe.each(MODES)('by %s', (mode) => {
       expect(seen.statuses).toEqual(['connecting', 'open']);
     }
     expect(events.size).toBe(1);
+  });
+
+  test('a late tab of a stream without ids gets live events only', async () => {
+    const answers: Response[] = [];
+    const { tab } = await site(browser, mode, {
+      before(_req, res) {
+        answers.push(res);
+        res.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
+      },
+    });
+    const first = await tab();
+    await first.until(({ status }) => status === 'open');
+    answers[0]!.write('data: snapshot\n\ndata: one\n\n');
+    await first.until(({ events: all }) => all.length === 2);
+    const late = await tab();
+    await late.until(({ status }) => status === 'open');
+    answers[0]!.write('data: two\n\n');
+    expect(dataOf(await late.until(({ events: all }) => all.length > 0))).toEqual(['two']);
+    expect(dataOf(await first.until(({ events: all }) => all.length > 2))).toEqual(['snapshot', 'one', 'two']);
+    expect(answers).toHaveLength(1);
   });
 
   test('a late tab that the log does not reach gets a second stream with a snapshot; then there is one again', async () => {
