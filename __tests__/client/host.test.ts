@@ -230,6 +230,21 @@ describe('the second stream', () => {
     expect(exchanges).toHaveLength(2);
   });
 
+  test('takes over only if it is not refused', async () => {
+    const { world, first, late, firstExchange, second, exchange } = await overflown();
+    second.open(`retry: 1\n${events(1001, 1003)}`).end();
+    (await exchange(3)).answer(403);
+    await eventually(() => late.status === 'refused');
+    firstExchange.write(event(1002));
+    await eventually(() => first.seen.length === 1002);
+    await pause(20);
+    expect([first.status, first.errors, firstExchange.isClosed]).toEqual(['open', [], false]);
+    world.host.act('late', 'reconnect', false);
+    (await exchange(4)).open(event(1004));
+    await eventually(() => first.seen.length === 1004 && firstExchange.isClosed);
+    expect(first.seen).toEqual(numbers(1, 1004));
+  });
+
   test('takes over where it is ahead as well', async () => {
     const { first, late, firstExchange, second } = await overflown();
     second.open(`id: 1001\ndata: s\n\n${events(1002, 1006)}`);
@@ -453,6 +468,19 @@ describe('headers', () => {
     expect(server.exchanges).toHaveLength(3);
     expect(asked).toEqual(['a', 'a', 'b']);
     expect(first.errors).toEqual(['refused 401', 'refused 401']);
+    expect(second.all).toEqual(['(connecting)', '(refused)']); // its own attempt, not the earlier one
+    expect(second.errors).toEqual(['refused 401']);
+  });
+
+  test('a tab that joins after a refusal is never shown the refusal, if its attempt succeeds', async () => {
+    const server = await scriptedServer((one, number) => (number === 1 ? one.answer(403) : one.open('data: a\n\n')));
+    const world = new World(server.url);
+    const first = world.tab('a');
+    await eventually(() => first.status === 'refused');
+    const second = world.tab('b');
+    await eventually(() => second.seen.length === 1 && first.seen.length === 1);
+    expect(second.all).toEqual(['(connecting)', '(open)', 'a']);
+    expect(second.errors).toEqual([]);
   });
 
   test('without a function, a 401 is refused at once', async () => {

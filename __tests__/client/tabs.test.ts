@@ -235,6 +235,33 @@ describe.each(MODES)('by %s', (mode) => {
     expect(events.size).toBe(0);
   });
 
+  test('a loop in a late tab of a refused stream receives events, if its attempt succeeds, else a StreamError', async () => {
+    let isAllowed = false;
+    const { tab, events } = await site(browser, mode, {
+      before: (_req, res, next) => (isAllowed ? next() : res.sendStatus(403)),
+    });
+    const first = await tab();
+    await first.until(({ status }) => status === 'refused');
+    const loop = `globalThis.looped = (async () => {
+      try {
+        for await (const { data } of stream) return data;
+      } catch (error) {
+        return [error instanceof Error, error.code, error.status];
+      }
+    })()`;
+    const second = await tab();
+    await second.run(`${loop}, undefined`);
+    expect(await second.run('looped')).toEqual([true, 'refused', 403]);
+    expect((await second.look()).statuses).toEqual(['connecting', 'refused']);
+    isAllowed = true;
+    const third = await tab();
+    await third.run(`${loop}, undefined`);
+    await third.until(({ status }) => status === 'open');
+    await events.broadcast('x');
+    expect(await third.run('looped')).toBe('x');
+    expect(await third.look()).toMatchObject({ statuses: ['connecting', 'open'], errors: [] });
+  });
+
   test('headers come from the newest tab, at every connect; a blocked one costs a second', async () => {
     const { tab, requests, conns, events } = await site(browser, mode, { retry: 20 });
     const first = await tab({ key: '', token: '/token' });
@@ -347,6 +374,26 @@ test('two streams of one page share as well, and `fetch` selects Web Locks', asy
   expect(await one.run('used')).toBe(true);
   const { held } = await one.run<{ held: { name: string }[] }>('navigator.locks.query()');
   expect(held.filter(({ name }) => /^sse-router\/1 {2}http\S+$/.test(name))).toHaveLength(1);
+});
+
+test('a leader that closes while it waits for headers, or while a late tab joins, causes no exception', async () => {
+  const { tab, complaints, requests } = await site(browser, 'locks', { before: (_req, res) => res.sendStatus(403) });
+  const slow = await tab({ key: 'slow' });
+  await slow.run(`{
+    globalThis.slow = connect('/events', { tabs: shared({ key: '' }), headers: () => new Promise(() => {}) });
+    slow.onStatus(() => {});
+  }`);
+  await pause(100);
+  await slow.run('slow.close()');
+  const first = await tab({ key: 'first' });
+  await first.until(({ status }) => status === 'refused');
+  await first.run(`stream.onStatus((status) => status === 'connecting' && stream.close()), undefined`);
+  const second = await tab({ key: 'first' });
+  await second.until(({ status }) => status === 'refused');
+  expect((await first.look()).status).toBe('closed');
+  await pause(1000); // then the question for the headers would be repeated
+  expect(requests).toHaveLength(3);
+  expect(complaints.filter((text) => !text.includes('403'))).toEqual([]);
 });
 
 test('a fifth stream of the origin is warned of, once', async () => {

@@ -50,7 +50,7 @@ export function makeLog(id: string, n: number): FrameLog {
     },
     find(wanted) {
       const index = wanted === start && log.id ? -1 : frames.findLastIndex((frame) => frame.id === wanted);
-      return index < 0 && wanted !== start ? undefined : log.n - frames.length + index + 1;
+      return wanted === start || index >= 0 ? log.n - frames.length + index + 1 : undefined;
     },
   };
   return log;

@@ -51,6 +51,8 @@ export function joinLeader(
 
   /** Calls a method of one tab or of all, this one included. */
   function send(to: string | undefined, method: string, ...args: unknown[]): void {
+    // A closed channel throws. The host may still send: the question for headers is repeated after a second.
+    if (!candidacy) return;
     channel.postMessage([to, method, ...args]);
     if (!to || to === tab) call(inTab, method, ...args);
   }
@@ -71,8 +73,9 @@ export function joinLeader(
       const [other] = args;
       const isNew = method === 'join' && !host.members.has(other);
       call(host, method, ...args);
-      // The lock of a tab is free when the tab has crashed.
-      if (isNew) locks.request(other, { signal: candidacy!.signal }, () => host?.leave(other)).catch(() => {});
+      // The lock of a tab is free when the tab has crashed. A listener of this tab may have closed the stream meanwhile.
+      if (isNew && candidacy)
+        locks.request(other, { signal: candidacy.signal }, () => host?.leave(other)).catch(() => {});
     }
   };
 
