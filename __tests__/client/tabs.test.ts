@@ -354,6 +354,24 @@ test('without workers and a secure context, each tab has its own stream', async 
   await eventually(() => here.events.size === 1);
 });
 
+test('the options of the first tab apply as long as the stream has a tab', async () => {
+  const { tab, requests, conns } = await site(browser, 'worker');
+  const other = await tab({ key: 'other' }); // keeps the worker
+  await other.until(({ status }) => status === 'open');
+  await other.run("document.cookie = 'a=1'");
+  const first = await tab({ key: '', options: { credentials: 'omit' } });
+  await first.until(({ status }) => status === 'open');
+  const second = await tab();
+  await second.until(({ status }) => status === 'open');
+  conns[1]!.close({ retry: 20 });
+  await eventually(() => requests.length === 3);
+  for (const one of [first, second]) await one.run('act("close")');
+  await eventually(() => conns[2]!.readyState === 'closed');
+  await second.follow();
+  await second.until(({ status }) => status === 'open');
+  expect(requests.map(({ headers }) => headers.cookie)).toEqual([undefined, undefined, undefined, 'a=1']);
+});
+
 test('two streams of one page share as well, and `fetch` selects Web Locks', async () => {
   const { events, tab } = await site(browser, 'worker');
   const one = await tab();
