@@ -329,6 +329,78 @@ describe('a worker that does not start', () => {
   });
 });
 
+describe('a browser that denies', () => {
+  const REJECTED = "() => Promise.reject(new DOMException('denied', 'SecurityError'))";
+  const THROWN = "() => { throw new DOMException('denied', 'SecurityError') }";
+  const SILENT = '() => new Promise(() => {})';
+  const request = (how: string): string => `LockManager.prototype.request = ${how};`;
+  const query = (how: string): string => `LockManager.prototype.query = ${how};`;
+  const channel = (how: string): string => `window.BroadcastChannel = ${how};`;
+  const worker = (how: string): string => `window.SharedWorker = ${how};`;
+  const NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined });";
+  /** Denies only the lock of the stream, not that of the tab. */
+  const NO_LEADER = `{
+    const { request } = LockManager.prototype;
+    LockManager.prototype.request = function (name, ...rest) {
+      return / 0\\.\\d+$/.test(name) ? request.call(this, name, ...rest) : Promise.reject(new DOMException('denied', 'SecurityError'));
+    };
+  }`;
+  const FUNCTION_THROWN = "function () { throw new DOMException('denied', 'SecurityError') }";
+
+  test.each([
+    ['locks, by a rejection', 1, request(REJECTED)],
+    ['locks, by an exception', 1, request(THROWN)],
+    ['locks, without an answer', 1, request(SILENT)],
+    ['locks, which are missing', 1, NO_LOCKS],
+    ['the list of locks, by a rejection', 1, query(REJECTED)],
+    ['the list of locks, by an exception', 1, query(THROWN)],
+    ['the list of locks, without an answer', 1, query(SILENT)],
+    ['workers, by an exception', 1, worker(FUNCTION_THROWN)],
+    ['workers, without an answer', 1, worker('function () { return { port: new MessageChannel().port1 } }')],
+    ['locks and workers, by exceptions', 2, request(THROWN) + worker(FUNCTION_THROWN)],
+    ['locks without an answer, and workers, which are missing', 2, `${request(SILENT)} delete window.SharedWorker;`],
+    ['workers and channels, which are missing', 2, 'delete window.SharedWorker; delete window.BroadcastChannel;'],
+    ['workers and channels, by exceptions', 2, worker(FUNCTION_THROWN) + channel(FUNCTION_THROWN)],
+    ['workers and the lock of a leader', 2, `delete window.SharedWorker; ${NO_LEADER}`],
+  ])('%s: two tabs receive every event over %d streams', async (_what, streams, script) => {
+    const { events, tab, complaints } = await site(browser, 'worker', { script });
+    const tabs = [await tab(), await tab()];
+    for (const one of tabs) await one.until(({ status }) => status === 'open', 8000);
+    await pause(50); // a host that takes a tab for crashed would drop it now
+    expect(events.size).toBe(streams);
+    await events.broadcast('x');
+    for (const one of tabs) {
+      const seen = await one.until(({ events: all }) => all.length > 0);
+      expect([dataOf(seen), seen.errors, seen.statuses]).toEqual([['x'], [], ['connecting', 'open']]);
+    }
+    for (const one of tabs) await one.run('act("close")');
+    await eventually(() => events.size === 0);
+    expect(complaints.filter((text) => !text.includes('the shared worker failed'))).toEqual([]);
+  });
+
+  test('everything, in a sandbox without an origin: each tab has its own stream', async () => {
+    const { events, tab } = await site(browser, 'worker', { cors: true });
+    const tabs = [
+      await tab(undefined, '?csp=sandbox allow-scripts'),
+      await tab(undefined, '?csp=sandbox allow-scripts'),
+    ];
+    expect(await tabs[0]!.run('origin')).toBe('null');
+    for (const one of tabs) await one.until(({ status }) => status === 'open');
+    expect(events.size).toBe(2);
+    await tabs[0]!.run('act("close")');
+    await eventually(() => events.size === 1);
+  });
+
+  test('locks without an answer: a stream that is closed meanwhile stays closed', async () => {
+    const { events, tab, requests } = await site(browser, 'worker', { script: request(SILENT) });
+    const one = await tab();
+    await pause(20);
+    await one.run('act("close")');
+    await pause(3200);
+    expect([(await one.look()).statuses, requests.length, events.size]).toEqual([['connecting', 'closed'], 0, 0]);
+  });
+});
+
 test('without a secure context, tabs share by the worker, and a tab that is closed is gone', async () => {
   const here = await site(browser, 'worker', { isSecure: false });
   const { events } = here;

@@ -11,7 +11,10 @@ import { call } from './messages.ts';
 import type { Transport } from './shared-tabs.ts';
 import type { TabLink } from './tab-link.ts';
 
-/** Joins the tabs of this name. `tab` is the name of the lock that this tab holds. */
+/**
+ * Joins the tabs of this name. `tab` is the name of the lock that this tab holds. Calls `onRefused` if the browser refuses the lock
+ * of the stream.
+ */
 export function joinLeader(
   name: string,
   url: string,
@@ -19,6 +22,7 @@ export function joinLeader(
   place: Place,
   link: TabLink,
   tab: string,
+  onRefused: () => void,
 ): Transport {
   const { locks } = navigator;
   const channel = new BroadcastChannel(name);
@@ -98,7 +102,7 @@ export function joinLeader(
     candidacy?.abort();
     const own = (candidacy = new AbortController());
     const { signal } = own;
-    const lead = (): Promise<void> => {
+    const lead = (): Promise<unknown> => {
       begin = () => {
         if (host) return;
         host = makeHost(url, settings, send, link.log);
@@ -110,16 +114,19 @@ export function joinLeader(
         channel.postMessage([undefined, 'hello', tab, place.term, place.n]);
         setTimeout(() => begin?.(), 50);
       } else begin();
-      return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
+      return new Promise((resolve) => signal.addEventListener('abort', resolve));
     };
-    locks.request(name, steal ? { steal } : { signal }, lead).catch(() => {
+    locks.request(name, steal ? { steal } : { signal }, lead).catch((error) => {
       if (own !== candidacy) return;
+      if (error.name !== 'AbortError') return onRefused();
       stepDown(); // another tab has stolen the lock
       link.join();
       compete();
     });
   }
 
+  stepDown();
+  compete();
   const pulse = setInterval(() => {
     if (host || document.hidden) misses = 0;
     else if (misses++ < 2) post('ping');
@@ -128,9 +135,6 @@ export function joinLeader(
       compete(true);
     }
   }, 250);
-
-  stepDown();
-  compete();
   return {
     post,
     stop() {

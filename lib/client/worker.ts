@@ -15,7 +15,7 @@ function serve(): void {
   /** The hosts that have members. */
   const hosts = new Map<string, Host<MessagePort>>();
   const lock = `sse-router ${Math.random()}`;
-  const held = new Promise<void>((resolve) => void hold(lock, () => new Promise(() => resolve())));
+  const held = new Promise<void>((resolve) => hold(lock, () => new Promise(() => resolve())));
 
   addEventListener('connect', (event) => {
     const [port] = (event as MessageEvent).ports as [MessagePort];
@@ -39,7 +39,7 @@ function serve(): void {
       port.onmessage = ({ data: [method, ...args] }) => act(method, ...args);
       // A tab is gone when it says so, when its port closes or, after a crash, when its lock is free.
       port.addEventListener('close', leave);
-      void hold(tabLock, leave);
+      hold(tabLock, leave);
     };
   });
 }
