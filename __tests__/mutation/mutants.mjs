@@ -588,7 +588,7 @@ export const mutants = [
   {
     name: 'shared tabs: there may be three lines',
     file: 'client/host.ts',
-    from: 'else if (lines.length < 2) open(member, tab);',
+    from: 'else if (!lines[1]) open(member, tab);',
     to: 'else open(member, tab);',
     test: 'client/host.test.ts',
     part: 'waits until one of the two',
@@ -596,8 +596,8 @@ export const mutants = [
   {
     name: 'shared tabs: numbers of a dead line beyond its base count',
     file: 'client/host.ts',
-    from: '(term === line.was && n <= line.base)',
-    to: 'term === line.was',
+    from: '(term === was && n <= base)',
+    to: 'term === was',
     test: 'client/host.test.ts',
     part: 'means nothing',
   },
