@@ -3,7 +3,8 @@
  */
 
 import type { Connection, SseError } from '../../lib/index.ts';
-import { another, appOf, codeOf, fakeClock, later, opened, overOf } from '../fixtures/support.ts';
+import { collectGarbage } from '../fixtures/garbage.ts';
+import { another, appOf, codeOf, dialled, fakeClock, later, listening, opened, overOf } from '../fixtures/support.ts';
 import { sse } from '../../lib/index.ts';
 
 test('a check that returns or resolves with false closes the connection as expired, any other value does not', async () => {
@@ -83,6 +84,44 @@ test('a check that never settles closes the connection after 30 s', async () => 
   await jest.advanceTimersByTimeAsync(33_000);
   expect(conn.signal.reason).toBe('error');
   expect(errors.map(({ code }) => code)).toEqual(['ERR_SSE_TIMEOUT']);
+});
+
+describe('keeps no connection in memory that has ended', () => {
+  test.each<[string, () => Promise<boolean>]>([
+    ['a round that has not reached its end', () => Promise.resolve(true)],
+    ['checks that never settle', () => new Promise(() => {})],
+  ])('with %s', async (_, answer) => {
+    let checks = 0;
+    const ended: WeakRef<Connection>[] = [];
+    const events = sse(
+      (conn) => {
+        ended.push(new WeakRef(conn));
+        conn.open();
+      },
+      { heartbeat: false, recheck: { every: 20_000, check: () => (checks++, answer()) } },
+    );
+    later(() => events.close());
+    const { port } = await listening(appOf(events));
+    const openAll = async (count: number) => {
+      const sockets = await Promise.all(Array.from({ length: count }, () => dialled(port)));
+      while (events.size < count) await new Promise((resolve) => setTimeout(resolve, 5));
+      return () => sockets.forEach((socket) => socket.destroy());
+    };
+    const closeFirst = await openAll(150);
+    while (checks === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    closeFirst();
+    for (let n = 0; n < 12; n++) {
+      while (events.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      const close = await openAll(50);
+      close();
+    }
+    while (events.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 50)); // the sockets close on the server's side
+    await collectGarbage();
+    expect(ended).toHaveLength(750);
+    // The checks that run keep theirs, and the last batch may have bytes on their way.
+    expect(ended.filter((conn) => conn.deref() !== undefined).length).toBeLessThan(checks + 60);
+  });
 });
 
 describe('maxAge as a function', () => {

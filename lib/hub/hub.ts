@@ -77,7 +77,7 @@ export class Hub implements ConnectionHost, Follower {
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
     this.disconnects = new Disconnects(this);
-    this.rechecker = settings.recheck && new Rechecker(settings.recheck, this.registry);
+    this.rechecker = settings.recheck && new Rechecker(settings.recheck);
   }
 
   /** The id to put into a page before its state is loaded; '' before the journal is open, and without history. */
@@ -211,12 +211,14 @@ export class Hub implements ConnectionHost, Follower {
 
   onOpened(connection: ServerConnection): void {
     this.registry.markOpened(connection);
+    this.rechecker?.add(connection);
     publish(channels.open, this.router, connection);
     this.timer.wakeAt(connection.onSweep(this.timer.now));
   }
 
   onClosed(connection: ServerConnection, reason: CloseReason): void {
     this.groups.remove(connection, connection.group!);
+    this.rechecker?.remove(connection);
     if (this.registry.markClosed(connection, reason)) publish(channels.close, this.router, connection, reason);
   }
 
