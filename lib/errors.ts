@@ -25,7 +25,7 @@ export type SseErrorCode =
   | 'ERR_SSE_HEADERS_SENT' // the application sent the response head before the stream opened
   | 'ERR_SSE_CLOSED' // the router or the journal is closed
   | 'ERR_SSE_QUEUE_FULL' // journal: too many appends wait for the engine; nothing was stored
-  | 'ERR_SSE_TIMEOUT' // journal: the engine did not answer in time; the entry may or may not be stored
+  | 'ERR_SSE_TIMEOUT' // journal: the engine did not answer in time; the entry may or may not be stored. Or snapshot or recheck.check did not settle
   | 'ERR_SSE_TOO_LARGE' // journal: the entry is larger than the engine accepts; nothing was stored
   | 'ERR_SSE_JOURNAL'; // journal: the engine refused, is damaged or cannot be reached
 

@@ -18,6 +18,7 @@ import type { Source } from './source.ts';
  * - `expired`: the stream reached its `maxAge`, or its `recheck` returned false.
  * - `shutdown`: the router was closed.
  * - `error`: the handler, its iterable, the snapshot or the response threw an error, or the journal did not answer for 30 seconds.
+ *   `recheck` and `snapshot` have 30 seconds to settle.
  */
 export type CloseReason = 'client' | 'handler' | 'end' | 'disconnect' | 'slow' | 'expired' | 'shutdown' | 'error';
 

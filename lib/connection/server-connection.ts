@@ -402,8 +402,9 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   /** Starts at the head, with the application's snapshot if there is one. */
   #startAtHead(reason: ResetReason | undefined, lastEventId: string): void {
-    const { ring, replayer, settings } = this.host;
+    const { ring, replayer, settings, pendingSnapshots } = this.host;
     replayer.remove(this);
+    pendingSnapshots?.remove(this);
     this.membership = undefined;
     this.source = 'ring';
     this.cursor = ring.head;
@@ -422,8 +423,13 @@ export class ServerConnection extends ConnectionState implements Connection {
     try {
       const snapshot = this.#snapshot();
       if (typeof snapshot !== 'string') {
+        if (!this.isClosed) pendingSnapshots?.add(this); // a close has a deadline of its own
         snapshot
-          .then((text) => isCurrent() && write(text))
+          .then((text) => {
+            if (!isCurrent()) return;
+            pendingSnapshots?.remove(this);
+            write(text);
+          })
           .then(undefined, (error: unknown) => isCurrent() && this.closeWithError(error));
       } else if (isCurrent()) write(snapshot); // the function may have ended the connection
     } catch (error) {

@@ -126,7 +126,7 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * Returns the state for a client that is new or cannot be resumed. It is called at an exact position of the log: everything that
    * is broadcast later follows the state. The state may contain some of these events already: let the page apply them by the ids of
-   * their items. If it throws or rejects, the error goes to `onError` and the connection closes.
+   * their items. If it throws, rejects, or does not settle within 30 seconds, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
   snapshot?: ((conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>) | undefined;
