@@ -7,20 +7,41 @@ import { collectGarbage } from '../fixtures/garbage.ts';
 import { another, appOf, codeOf, dialled, fakeClock, later, listening, opened, overOf } from '../fixtures/support.ts';
 import { sse } from '../../lib/index.ts';
 
-test('a check that returns or resolves with false closes the connection as expired, any other value does not', async () => {
+test('a check that returns or resolves with false closes the connection as expired, true does not', async () => {
   const answers = new Map<Connection, unknown>();
   const checked = new Set<Connection>();
   const check = (conn: Connection) => (checked.add(conn), answers.get(conn)) as boolean;
   const { events, app } = await opened((conn) => conn.open(), { recheck: { every: 50, check } });
-  for (let n = 0; n < 4; n++) await another(app);
+  for (let n = 0; n < 3; n++) await another(app);
   const conns = [...events.connections];
-  [true, Promise.resolve(true), undefined, false, Promise.resolve(false)].forEach((answer, n) =>
-    answers.set(conns[n]!, answer),
-  );
-  expect(await Promise.all([overOf(conns[3]!), overOf(conns[4]!)])).toEqual(['expired', 'expired']);
+  [true, Promise.resolve(true), false, Promise.resolve(false)].forEach((answer, n) => answers.set(conns[n]!, answer));
+  expect(await Promise.all([overOf(conns[2]!), overOf(conns[3]!)])).toEqual(['expired', 'expired']);
   checked.clear();
-  while (checked.size < 3) await new Promise((resolve) => setTimeout(resolve, 10));
-  expect([...events.connections]).toEqual(conns.slice(0, 3));
+  while (checked.size < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect([...events.connections]).toEqual(conns.slice(0, 2));
+});
+
+test.each<[unknown, string]>([
+  [undefined, 'undefined'],
+  [null, 'null'],
+  [0, 'the number 0'],
+  ['', 'the string ""'],
+  [1, 'the number 1'],
+  ['false', 'the string "false"'],
+  [{ active: false }, 'an object of Object'],
+])('a check that gives %p, which is no boolean, closes the connection with an error', async (answer, described) => {
+  for (const result of [answer, Promise.resolve(answer)]) {
+    const errors: [unknown, unknown][] = [];
+    const { conn } = await opened((one) => one.open(), {
+      recheck: { every: 20, check: () => result as boolean },
+      onError: (error, of) => void errors.push([error, of]),
+    });
+    expect(await overOf(conn)).toBe('error');
+    const message = `The result of recheck.check() must be true or false; received ${described}. Return a comparison`;
+    expect(errors).toEqual([
+      [expect.objectContaining({ code: 'ERR_SSE_OPTION', message: expect.stringContaining(message) }), conn],
+    ]);
+  }
 });
 
 test('a check that throws or rejects closes the connection with an error, which goes to onError once', async () => {

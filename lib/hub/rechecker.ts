@@ -9,6 +9,7 @@ import { isPromiseLike } from '../api/source.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import { SseError } from '../errors.ts';
 import type { Settings } from '../options/options.ts';
+import { invalid } from '../validation/validate.ts';
 
 /** How many checks may run at the same time: each may be a query to the application's database. */
 const MAX_RUNNING = 64;
@@ -17,6 +18,7 @@ const CHECK_TIMEOUT_MS = 30_000;
 /** How often the timer fires in one `every`, if that is not more often than once per {@link MIN_INTERVAL_MS}. */
 const STEPS = 1000;
 const MIN_INTERVAL_MS = 20;
+const CURE = { cure: 'Return a comparison, for example: (await users.get(conn.state.user))?.active === true.' };
 
 export class Rechecker {
   readonly #every: number;
@@ -88,7 +90,11 @@ export class Rechecker {
   }
 
   #settle(connection: ServerConnection, isAllowed: unknown): void {
-    if (isAllowed === false) connection.beginClose('expired');
+    if (isAllowed === true) return;
+    if (isAllowed === false) return connection.beginClose('expired');
+    // For example `undefined`, for a user that no longer exists: what is no permission must not keep a stream open.
+    if (!connection.isClosed)
+      connection.closeWithError(invalid('The result of recheck.check()', 'true or false', isAllowed, CURE));
   }
 
   /** Closes the connections whose check does not settle. */

@@ -156,8 +156,8 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * Checks the permission of each open connection again, about every `every` milliseconds (an integer from 1 to 2147483647). One
    * timer spreads the checks evenly, and at most 64 run at the same time. If `check` returns or resolves with false, the connection
-   * closes with the reason `expired`. If it throws, rejects, or does not settle within 30 seconds, the connection closes with the
-   * reason `error`, and the error goes to `onError`.
+   * closes with the reason `expired`. If it throws, rejects, gives a value that is no boolean, or does not settle within 30 seconds,
+   * the connection closes with the reason `error`, and the error goes to `onError`.
    * @defaultValue none
    */
   recheck?:
