@@ -37,6 +37,7 @@ export type HeaderValues = Record<string, string | readonly string[] | undefined
 export interface Limits {
   /**
    * The largest number of connections, those that are still connecting included: an integer from 1 to 2147483647, or `Infinity`.
+   * A request that waits for the journal to open counts, too.
    * @defaultValue none
    */
   connections?: number | undefined;
@@ -46,7 +47,8 @@ export interface Limits {
    */
   perClient?: number | undefined;
   /**
-   * Returns the key under which a request is counted for `perClient`. If it throws, or returns neither a string nor a number, the
+   * Returns the key under which a request is counted for `perClient`: once per request, and twice if the request waits for the
+   * journal to open. If it throws, or returns neither a string nor a number, the
    * error goes to Express.
    * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
    * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
