@@ -14,6 +14,7 @@ import { HEADERS, type Settings } from '../options/options.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
 import { onResponseClosed } from '../wire/response-transport.ts';
 import { Admission, type StreamRequest } from './admission.ts';
+import { passError } from './express-error.ts';
 import { OriginCheck } from './origin-check.ts';
 import { lastEventIdOf } from './request-info.ts';
 import { sendEmpty } from './responses.ts';
@@ -126,7 +127,7 @@ export class RequestHandler {
   #onHandlerFailed(error: unknown, conn: ServerConnection, next: NextFunction): void {
     if (conn.isUnopened) {
       conn.abandon('error');
-      next(error || new Error('The handler threw or rejected without an error.')); // Express ignores next(undefined)
+      passError(error, next, 'the handler');
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);
     else if (!isAbortReason(error)) this.#hub.report(error, conn);
   }

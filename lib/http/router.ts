@@ -21,6 +21,7 @@ import type {
   Message,
 } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
+import { passError } from './express-error.ts';
 import { isCalledByRoute } from './express-route.ts';
 import { pathOf } from './request-info.ts';
 import { claimJournal } from '../journal/claim.ts';
@@ -257,7 +258,7 @@ function handleRequests(router: Router, open: Middleware): void {
     try {
       return open(req, res, next);
     } catch (error) {
-      return next(error); // as the loop does
+      return passError(error, next, 'cors.origin()'); // as the loop does
     }
   };
 }

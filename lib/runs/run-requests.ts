@@ -10,6 +10,7 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { SseError } from '../errors.ts';
 import { Admission, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { passError } from '../http/express-error.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError } from '../http/responses.ts';
@@ -228,7 +229,7 @@ export class RunRequests<C> {
       const isClosed = readers.isClosing && error instanceof SseError && error.code === 'ERR_SSE_CLOSED';
       if (res.headersSent) readers.report(error);
       else if (isClosed) this.#admission.refuse(req, res, 503, 'closing', true);
-      else next(error || new Error('A function of the options threw or rejected without an error.')); // Express ignores next(undefined)
+      else passError(error, next, 'a function of the options');
     }
   }
 }
