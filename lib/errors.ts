@@ -21,7 +21,7 @@ export type SseErrorCode =
   | 'ERR_SSE_DATA' // push, broadcast: the data cannot be written as text
   | 'ERR_SSE_COMMENT' // comment: the argument is not a string
   | 'ERR_SSE_CHANNEL' // join, leave, broadcast: a channel name is not a non-empty string
-  | 'ERR_SSE_SOURCE' // pushAll: the argument cannot be iterated
+  | 'ERR_SSE_SOURCE' // pushAll, a handler's result, snapshot: the value cannot be iterated, or its iterator is none
   | 'ERR_SSE_HEADERS_SENT' // the application sent the response head before the stream opened
   | 'ERR_SSE_CLOSED' // the router or the journal is closed
   | 'ERR_SSE_QUEUE_FULL' // journal: too many appends wait for the engine; nothing was stored

@@ -92,7 +92,8 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
    * ```
    * @returns A promise that resolves when the source is exhausted or the connection has closed. It rejects with the source's own
    * error, and with the errors of {@link Connection.push}.
-   * @throws {SseTypeError} `ERR_SSE_SOURCE`, by rejecting, for an argument that cannot be iterated.
+   * @throws {SseTypeError} `ERR_SSE_SOURCE`, by rejecting, for an argument that cannot be iterated, and for an iterator whose `next()`
+   * gives no `{ done, value }`.
    */
   pushAll(source: Source<E>): Promise<void>;
   /**

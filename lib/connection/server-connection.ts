@@ -53,7 +53,7 @@ import {
 } from './delivery.ts';
 import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
-import { pipeSource } from './push-source.ts';
+import { pipeSource, type SourceTexts } from './push-source.ts';
 import { hasIdOfThisLog, foreignId, getsPositions, readsFromLog, locate, preamble, rewind } from './resume.ts';
 import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
@@ -131,11 +131,20 @@ export class ServerConnection extends ConnectionState implements Connection {
     return this.#enqueue(text);
   }
 
-  async pushAll(source: unknown): Promise<void> {
+  pushAll(source: unknown): Promise<void> {
+    return this.#pipe(source, { name: 'The source of pushAll()', cure: 'Use push() for one message.' });
+  }
+
+  /** Pushes everything that the handler has returned, as {@link pushAll} does. */
+  pushResult(source: unknown): Promise<void> {
+    return this.#pipe(source, { name: 'The result of the handler', cure: 'Use conn.push() for one message.' });
+  }
+
+  async #pipe(source: unknown, texts: SourceTexts): Promise<void> {
     const { producers } = this.host;
     producers.add(this);
     try {
-      await pipeSource(this as Connection, source, this.#closeSignal);
+      await pipeSource(this as Connection, source, this.#closeSignal, texts);
     } finally {
       producers.remove(this);
     }

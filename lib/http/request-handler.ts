@@ -117,7 +117,7 @@ export class RequestHandler {
       conn.open();
       return;
     }
-    conn.pushAll(result).then(
+    conn.pushResult(result).then(
       () => conn.end(),
       (error: unknown) => this.#onHandlerFailed(error, conn, next),
     );
