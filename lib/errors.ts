@@ -63,5 +63,12 @@ export function describe(value: unknown): string {
   if (typeof value === 'bigint') return `the bigint ${value}n`;
   if (typeof value === 'function') return `the function ${value.name || '(anonymous)'}`;
   if (typeof value === 'symbol') return 'a symbol';
-  return Array.isArray(value) ? 'an array' : `an object of ${(value as object).constructor?.name ?? 'no class'}`;
+  return Array.isArray(value) ? 'an array' : `an object of ${classOf(value as object)}`;
+}
+
+/** Returns the name of an object's class. The constructor of a generator has an empty name: the tag of the generator names it. */
+function classOf(value: { [Symbol.toStringTag]?: unknown }): string {
+  const { name } = value.constructor ?? {};
+  if (typeof name === 'string' && name !== '') return name;
+  return String(value[Symbol.toStringTag] ?? 'no class');
 }

@@ -2,11 +2,13 @@
  * Snapshots: the application's state for clients that are fresh or cannot be resumed, at an exact position and without a gap.
  */
 
+import { Readable } from 'node:stream';
+import { ReadableStream } from 'node:stream/web';
 import express from 'express';
 import { type AnyEvents, memoryJournal, sse, type SseError, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type TestEvent, type TestStream } from '../../lib/testing/index.ts';
 import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
-import { another, fakeClock, opened, tick } from '../fixtures/support.ts';
+import { another, codeOf, fakeClock, opened, overOf, tick } from '../fixtures/support.ts';
 
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -448,5 +450,41 @@ describe('a snapshot that never settles', () => {
     await jest.advanceTimersByTimeAsync(40_000);
     expect(conn.signal.reason).toBe('end');
     expect(errors).toEqual([]);
+  });
+});
+
+describe('an asynchronous iterable as a snapshot', () => {
+  test('of an async generator function is refused by sse()', () => {
+    const snapshot = async function* () {
+      yield 'a';
+    };
+    expect(codeOf(() => sse({ snapshot: snapshot as never }))).toBe('ERR_SSE_OPTION');
+    expect(() => sse({ snapshot: snapshot as never })).toThrow(
+      /^The result of snapshot must be a message, .*; received the function snapshot\. .* collects the messages in an array/,
+    );
+  });
+
+  test.each<[string, () => unknown, string]>([
+    [
+      'an async generator',
+      () =>
+        (async function* () {
+          yield 'a';
+        })(),
+      'an object of AsyncGenerator',
+    ],
+    ['a web stream', () => new ReadableStream(), 'an object of ReadableStream'],
+    ['a promise of an async iterable', async () => Readable.from(['a']), 'an object of Readable'],
+    ['bytes', () => Buffer.from('a'), 'an object of Buffer'],
+  ])('as a result (%s) closes the connection, and onError receives the cure', async (_case, snapshot, received) => {
+    const errors: unknown[] = [];
+    const { conn } = await opened(() => {}, {
+      snapshot: snapshot as never,
+      onError: (error) => void errors.push(error),
+    });
+    expect(await overOf(conn)).toBe('error');
+    expect(errors).toEqual([expect.objectContaining({ code: 'ERR_SSE_SOURCE' })]);
+    expect(String(errors[0])).toContain(`The result of snapshot() must be a message, a string, an array`);
+    expect(String(errors[0])).toContain(`; received ${received}. Instead of an async generator, use`);
   });
 });

@@ -15,6 +15,7 @@ import { describe, SseTypeError } from '../errors.ts';
 import { ReadOnlySet } from '../fanout/read-only-set.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { checkChannels } from '../options/channel-names.ts';
+import { invalidSnapshot } from '../options/snapshot.ts';
 import { DEFAULT_RETRY, randomDelay } from '../options/delay-range.ts';
 import { rejectUnknownKeys } from '../validation/validate.ts';
 import {
@@ -469,8 +470,10 @@ export class ServerConnection extends ConnectionState implements Connection {
   #encodeAll(snapshot: unknown): string {
     if (snapshot === undefined || snapshot === null) return '';
     if (typeof snapshot === 'string' || !isSource(snapshot)) return this.#encode(snapshot);
+    if (ArrayBuffer.isView(snapshot) || !(Symbol.iterator in snapshot))
+      throw invalidSnapshot('The result of snapshot()', snapshot);
     let text = '';
-    for (const message of snapshot as Iterable<unknown>) text += this.#encode(message);
+    for (const message of snapshot) text += this.#encode(message);
     return text;
   }
 

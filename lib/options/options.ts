@@ -25,6 +25,7 @@ import type { Journal } from '../journal/journal.ts';
 import { memoryJournal, memoryJournalOfHistory, type MemoryJournalOptions } from '../journal/memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
+import { checkSnapshot } from './snapshot.ts';
 import { DEFAULT_RETRY, checkDelayRange, type DelayRange } from './delay-range.ts';
 
 /**
@@ -306,9 +307,7 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     controlEvents,
     retry: retry === false ? undefined : checkDelayRange('retry', retry, 'Leave it out for 2000 to 5000.'),
     heartbeat: checkHeartbeat(heartbeat),
-    snapshot: optionalFunction('snapshot', options.snapshot, {
-      cure: 'It returns the state: snapshot: () => ({ data: … }).',
-    }) as Settings['snapshot'],
+    snapshot: checkSnapshot(options.snapshot) as Settings['snapshot'],
     maxBuffered: positiveInteger('maxBuffered', maxBuffered, 'bytes', {
       cure: `Leave it out for ${DEFAULT_MAX_BUFFERED_BYTES}.`,
     }),
