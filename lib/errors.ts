@@ -23,11 +23,11 @@ export type SseErrorCode =
   | 'ERR_SSE_CHANNEL' // join, leave, broadcast: a channel name is not a non-empty string
   | 'ERR_SSE_SOURCE' // pushAll, a handler's result, snapshot: the value cannot be iterated, or its iterator is none
   | 'ERR_SSE_HEADERS_SENT' // the application sent the response head before the stream opened
-  | 'ERR_SSE_CLOSED' // the router or the journal is closed
-  | 'ERR_SSE_QUEUE_FULL' // journal: too many appends wait for the engine; nothing was stored
-  | 'ERR_SSE_TIMEOUT' // journal: the engine did not answer in time; the entry may or may not be stored. Or snapshot or recheck.check did not settle
+  | 'ERR_SSE_CLOSED' // the router, the journal or the store of runs is closed
+  | 'ERR_SSE_QUEUE_FULL' // journal, runs: too many calls wait for the engine; nothing was stored
+  | 'ERR_SSE_TIMEOUT' // journal, runs: the engine did not answer in time; whether the call takes effect is unknown. Or snapshot or recheck.check did not settle
   | 'ERR_SSE_TOO_LARGE' // journal: the entry is larger than the engine accepts; nothing was stored
-  | 'ERR_SSE_JOURNAL'; // journal: the engine refused, is damaged or cannot be reached
+  | 'ERR_SSE_JOURNAL'; // journal, runs: the engine refused, is damaged or cannot be reached
 
 /** An error that no argument caused. `code` is stable; `cause` is the engine's or Node's own error, where there is one. */
 export class SseError extends Error {

@@ -50,17 +50,17 @@ test('a check that throws or rejects closes the connection with an error, which 
     if (conn.state['throws']) throw new Error('thrown');
     return Promise.reject(new Error('rejected'));
   };
-  let calls = 0;
+  const conns: Connection[] = [];
   const throwsFirst = (conn: Connection): void => {
-    conn.state['throws'] = calls++ === 0;
+    conn.state['throws'] = conns.push(conn) === 1;
     conn.open();
   };
-  const { events, app } = await opened(throwsFirst, {
+  const { app } = await opened(throwsFirst, {
     recheck: { every: 30, check },
     onError: (error, conn) => void errors.push(`${(error as Error).message} ${conn !== undefined}`),
   });
   await another(app);
-  expect(await Promise.all([...events.connections].map(overOf))).toEqual(['error', 'error']);
+  expect(await Promise.all(conns.map(overOf))).toEqual(['error', 'error']);
   expect(errors.toSorted()).toEqual(['rejected true', 'thrown true']);
 });
 

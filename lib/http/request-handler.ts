@@ -12,7 +12,7 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from '../hub/hub.ts';
 import { HEADERS, type Settings } from '../options/options.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
-import { onResponseClosed } from '../wire/response-transport.ts';
+import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import { Admission, type StreamRequest } from './admission.ts';
 import { passError } from './express-error.ts';
 import { OriginCheck } from './origin-check.ts';
@@ -48,34 +48,26 @@ export class RequestHandler {
     const lastEventId = lastEventIdOf(req, stream.query);
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
     if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
+    else if (this.#admission.answerHead(stream)) return;
     else if (this.#hub.opener.isOpen) this.#open(stream, lastEventId);
-    else this.#openLater(stream, lastEventId);
+    else void this.#openLater(stream, lastEventId);
   }
 
-  /**
-   * Opens a stream once the journal is open. Until then, the request counts for the limits. The limits and the age are checked again at
-   * the opening: the remaining life of a token is another by then.
-   */
-  #openLater(stream: StreamRequest, lastEventId: string): void {
+  /** Opens a stream when the journal is open. Until then, its request has its place within the limits, until its client disconnects. */
+  async #openLater(stream: StreamRequest, lastEventId: string): Promise<void> {
+    const { req, res } = stream;
     const admitted = this.#admission.admit(stream);
     if (admitted === undefined) return;
-    const { opener, registry } = this.#hub;
-    const release = registry.addWaiting(admitted.client);
-    let waiting: StreamRequest | undefined = stream;
-    /** @returns the request, unless its client has disconnected */
-    const stopWaiting = (): StreamRequest | undefined => {
-      const request = waiting;
-      if (request !== undefined) release();
-      waiting = undefined; // the journal's callback, and the response of a stream, keep nothing of it
-      return request;
-    };
-    onResponseClosed(stream.res, stream.req.socket, stopWaiting);
-    void opener.whenOpen().then((isOpen) => {
-      const request = stopWaiting();
-      if (request === undefined || request.res.headersSent) return;
-      if (isOpen) this.#open(request, lastEventId);
-      else this.#admission.refuse(request.req, request.res, 503, 'not ready');
-    });
+    const release = this.#hub.registry.reserve(admitted.client);
+    const departed = new AbortController();
+    const onClosed = (): void => departed.abort();
+    onResponseClosed(res, req.socket, onClosed);
+    const isOpen = await this.#hub.opener.whenOpen(departed.signal);
+    offResponseClosed(res, req.socket, onClosed);
+    release();
+    if (res.headersSent || departed.signal.aborted) return;
+    if (isOpen) this.#open(stream, lastEventId);
+    else this.#admission.refuse(req, res, 503, 'not ready');
   }
 
   #open(stream: StreamRequest, lastEventId: string): void {

@@ -35,8 +35,6 @@ export class Registry {
   readonly #clients = new Map<string, number>();
   /** Requests that will be connections: see {@link reserve}. */
   #reserved = 0;
-  /** Requests that wait for the journal: see {@link addWaiting}. */
-  #waiting = 0;
   #onEmpty: (() => void) | undefined;
   /** A sweep that has not reached its end. (A Set's iterator continues although the Set changes.) */
   #sweeping: { readonly connections: Iterator<ServerConnection>; next: number; checked: number } | undefined;
@@ -55,7 +53,7 @@ export class Registry {
   get gauges(): { connections: number; connecting: number; behind: number; bufferedBytes: number } {
     let bufferedBytes = 0;
     for (const connection of this.#behind) bufferedBytes += connection.bufferedBytes;
-    const connecting = this.#connecting.size + this.#reserved + this.#waiting;
+    const connecting = this.#connecting.size + this.#reserved;
     return { connections: this.open.size, connecting, behind: this.#behind.size, bufferedBytes };
   }
 
@@ -78,7 +76,7 @@ export class Registry {
 
   /** The limit that this client's next connection would exceed, if there is one. */
   limitReached(client: string | undefined): 'connections' | 'perClient' | undefined {
-    if (this.admitted + this.#waiting >= this.#limits.connections) return 'connections';
+    if (this.admitted >= this.#limits.connections) return 'connections';
     if (client === undefined) return undefined;
     return (this.#clients.get(client) ?? 0) >= this.#limits.perClient ? 'perClient' : undefined;
   }
@@ -94,19 +92,6 @@ export class Registry {
       this.#reserved--;
       this.#removeClient(client);
       this.#notifyIfEmpty();
-    };
-  }
-
-  /**
-   * Counts a request that waits for the journal to open for the limits. A shutdown does not wait for it: the end of the opening answers
-   * it. @returns the function that ends that, to be called once
-   */
-  addWaiting(client: string | undefined): () => void {
-    this.#waiting++;
-    this.#addClient(client);
-    return () => {
-      this.#waiting--;
-      this.#removeClient(client);
     };
   }
 
