@@ -30,10 +30,13 @@ export class RequestHandler {
   readonly #handler: ConnectionHandler | undefined;
   readonly #admission: Admission;
   readonly #allowedMethods: string;
+  /** Whether the router sends the event `end`. Without it, every last event id is the application's. */
+  readonly #sendsEnd: boolean;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
     this.#handler = handler;
+    this.#sendsEnd = settings.controlEvents;
     this.#admission = new Admission(hub, settings, HEADERS);
     this.origins = new OriginCheck(settings.cors, (req, res, next) => this.#handle(req, res, next));
     const get = settings.methods.includes('GET') ? ['GET', 'HEAD'] : [];
@@ -47,7 +50,7 @@ export class RequestHandler {
     if (stream === undefined) return;
     const lastEventId = lastEventIdOf(req, stream.query);
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
-    if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
+    if (lastEventId === END_EVENT_ID && this.#sendsEnd) sendEmpty(res, 204);
     else if (this.#admission.answerHead(stream)) return;
     else if (this.#hub.opener.isOpen) this.#open(stream, lastEventId);
     else void this.#openLater(stream, lastEventId);
