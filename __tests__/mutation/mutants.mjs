@@ -1379,8 +1379,8 @@ export const mutants = [
   {
     name: 'answers: HEAD ignores that the client has ended',
     file: 'http/request-handler.ts',
-    from: 'if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);',
-    to: "if (lastEventId === END_EVENT_ID && req.method !== 'HEAD') sendEmpty(res, 204);",
+    from: 'if (lastEventId === END_EVENT_ID && this.#sendsEnd) sendEmpty(res, 204);',
+    to: "if (lastEventId === END_EVENT_ID && this.#sendsEnd && req.method !== 'HEAD') sendEmpty(res, 204);",
     test: 'http/requests.test.ts',
     part: 'HEAD of a client that has ended',
   },

@@ -14,6 +14,7 @@ import { HEADERS, type Settings } from '../options/options.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
 import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import { Admission, type StreamRequest } from './admission.ts';
+import { passError } from './express-error.ts';
 import { OriginCheck } from './origin-check.ts';
 import { lastEventIdOf } from './request-info.ts';
 import { sendEmpty } from './responses.ts';
@@ -29,10 +30,13 @@ export class RequestHandler {
   readonly #handler: ConnectionHandler | undefined;
   readonly #admission: Admission;
   readonly #allowedMethods: string;
+  /** Whether the router sends the event `end`. Without it, every last event id is the application's. */
+  readonly #sendsEnd: boolean;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
     this.#handler = handler;
+    this.#sendsEnd = settings.controlEvents;
     this.#admission = new Admission(hub, settings, HEADERS);
     this.origins = new OriginCheck(settings.cors, (req, res, next) => this.#handle(req, res, next));
     const get = settings.methods.includes('GET') ? ['GET', 'HEAD'] : [];
@@ -41,15 +45,14 @@ export class RequestHandler {
 
   /** Answers a request whose origin may read the stream, with a stream if it may have one. */
   #handle(req: Request, res: Response, next: NextFunction): void {
-    const { opener } = this.#hub;
     if (!this.#admission.checkMethod(req, res, next, this.#allowedMethods)) return;
     const stream = this.#admission.prepare(req, res, next);
     if (stream === undefined) return;
     const lastEventId = lastEventIdOf(req, stream.query);
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
-    if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
+    if (lastEventId === END_EVENT_ID && this.#sendsEnd) sendEmpty(res, 204);
     else if (this.#admission.answerHead(stream)) return;
-    else if (opener.isOpen) this.#open(stream, lastEventId);
+    else if (this.#hub.opener.isOpen) this.#open(stream, lastEventId);
     else void this.#openLater(stream, lastEventId);
   }
 
@@ -109,7 +112,7 @@ export class RequestHandler {
       conn.open();
       return;
     }
-    conn.pushAll(result).then(
+    conn.pushResult(result).then(
       () => conn.end(),
       (error: unknown) => this.#onHandlerFailed(error, conn, next),
     );
@@ -119,7 +122,7 @@ export class RequestHandler {
   #onHandlerFailed(error: unknown, conn: ServerConnection, next: NextFunction): void {
     if (conn.isUnopened) {
       conn.abandon('error');
-      next(error || new Error('The handler threw or rejected without an error.')); // Express ignores next(undefined)
+      passError(error, next, 'the handler');
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);
     else if (!isAbortReason(error)) this.#hub.report(error, conn);
   }

@@ -21,6 +21,7 @@ import type {
   Message,
 } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
+import { passError } from './express-error.ts';
 import { checkNext, isCalledByRoute } from './express-route.ts';
 import { pathOf } from './request-info.ts';
 import { claimJournal } from '../journal/claim.ts';
@@ -254,7 +255,7 @@ function handleRequests(router: Router, open: Middleware): void {
     try {
       return open(req, res, next);
     } catch (error) {
-      return next(error); // as the loop does
+      return passError(error, next, 'cors.origin()'); // as the loop does
     }
   };
 }

@@ -11,6 +11,7 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { describe, SseError } from '../errors.ts';
 import { Admission, hasMethod, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { passError } from '../http/express-error.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
@@ -315,7 +316,7 @@ export class RunRequests<C> {
     } catch (error) {
       if (error instanceof Unanswered) this.#refuseUnanswered(error.cause, req, res, isForStream);
       else if (res.headersSent) this.#parts.readers.report(error);
-      else next(error || new Error('A function of the options threw or rejected without an error.')); // Express ignores next(undefined)
+      else passError(error, next, 'a function of the options');
     }
   }
 
