@@ -19,6 +19,7 @@ import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../jo
 import type { Settings } from '../options/options.ts';
 import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
+import { AppendTracker } from './append-tracker.ts';
 import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
@@ -48,6 +49,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly timer: SweepTimer;
   readonly registry: Registry;
   readonly disconnects: Disconnects;
+  readonly appends: AppendTracker;
   readonly rechecker: Rechecker | undefined;
   readonly producers = new Producers();
   readonly counters = new Counters();
@@ -62,7 +64,7 @@ export class Hub implements ConnectionHost, Follower {
   #unfollow: (() => void) | undefined;
   #hasWarnedOfLateJoin = false;
   #hasWarnedOfHeldBack = false;
-  /** Wake the iterators of follow(). */
+  /** Resolve the promises of {@link whenAppended}. */
   readonly #appendWaiters = new Set<() => void>();
 
   constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
@@ -77,6 +79,7 @@ export class Hub implements ConnectionHost, Follower {
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
     this.disconnects = new Disconnects(this);
+    this.appends = new AppendTracker(this);
     this.rechecker = settings.recheck && new Rechecker(settings.recheck, this.registry);
   }
 
@@ -101,7 +104,7 @@ export class Hub implements ConnectionHost, Follower {
     this.isClosed = true;
     this.opener.stop();
     this.rechecker?.close();
-    this.#wakeIterators();
+    this.wake();
     this.#unfollow?.();
     this.replayer.close();
     this.timer.stop();
@@ -151,7 +154,7 @@ export class Hub implements ConnectionHost, Follower {
     }
     this.dispatcher.onAppended(bytes);
     this.replayer.onAppended();
-    this.#wakeIterators();
+    this.wake();
   }
 
   known(): Iterable<string> {
@@ -173,8 +176,9 @@ export class Hub implements ConnectionHost, Follower {
     this.packets.clear();
     this.dispatcher.resetTo(Math.min(this.dispatcher.dispatchedUpTo, n));
     this.disconnects.onRewind(n);
+    this.appends.onEntriesLost();
     for (const connection of connections) connection.onJournalRewind(n, removed);
-    this.#wakeIterators();
+    this.wake();
   }
 
   restart(window: JournalWindow, reason: ResetReason): void {
@@ -184,6 +188,7 @@ export class Hub implements ConnectionHost, Follower {
     this.ring.fill(windowForRing(window));
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
+    this.appends.onEntriesLost();
     const before = this.ring.head - window.entries.length;
     for (const [index, entry] of window.entries.entries()) {
       const isMissed = isDisconnect(entry.body) && this.journal.compare(entry.id, previousHead) > 0;
@@ -193,7 +198,7 @@ export class Hub implements ConnectionHost, Follower {
       if (connection.isClosed) connection.closeWithoutRest();
       else connection.onJournalRestart(reason);
     }
-    this.#wakeIterators();
+    this.wake();
     // Entries that the process has not seen may have been disconnects: every client is authorised anew.
     void spreadCloses([...this.registry.all()], RESTART_SPREAD_MS, (connection) => connection.beginClose('disconnect'));
   }
@@ -248,7 +253,7 @@ export class Hub implements ConnectionHost, Follower {
     warnOfHeldBack();
   }
 
-  /** Resolves when the ring has changed, when the hub closes, or when the signal aborts. */
+  /** Resolves when the ring has changed, when {@link wake} is called, when the hub closes, or when the signal aborts. */
   whenAppended(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve) => {
       if (this.isClosed || signal?.aborted) return resolve();
@@ -262,7 +267,8 @@ export class Hub implements ConnectionHost, Follower {
     });
   }
 
-  #wakeIterators(): void {
+  /** Resolves the promises of {@link whenAppended}. */
+  wake(): void {
     for (const wake of this.#appendWaiters) wake();
   }
 

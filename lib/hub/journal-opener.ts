@@ -27,6 +27,10 @@ export class JournalOpener {
     return this.#isOpen;
   }
 
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
   /** Opens the journal. Resolves with its newest entries, or with `undefined` if it was stopped first. */
   async open(maxEntries: number): Promise<JournalWindow | undefined> {
     for (let delay = RETRY_DELAY_MS; !this.#isStopped; delay = Math.min(delay * 2, MAX_RETRY_DELAY_MS)) {
