@@ -22,6 +22,7 @@ import type { Transport } from '../wire/transport.ts';
 import { AppendTracker } from './append-tracker.ts';
 import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { brokenContract } from './journal-faults.ts';
 import { JournalOpener } from './journal-opener.ts';
 import { Rechecker } from './rechecker.ts';
 import { Producers } from './producers.ts';
@@ -35,6 +36,9 @@ const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
 
 /** The time over which connections close after a restart of the journal. */
 const RESTART_SPREAD_MS = 5000;
+
+/** How long the router waits for close() of its journal. The journal in LMDB may take 10 s. */
+const JOURNAL_CLOSE_TIMEOUT_MS = 15_000;
 
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
@@ -88,15 +92,23 @@ export class Hub implements ConnectionHost, Follower {
     return this.settings.resumable && this.opener.isOpen ? this.ring.headId : '';
   }
 
-  /** Opens the journal and follows it. */
-  async open(): Promise<void> {
-    const window = await this.opener.open(RING_LIMITS.entries);
-    if (window === undefined) return;
+  /** Opens the journal and follows it. Never rejects: what the journal throws goes to `onError`. */
+  open(): Promise<void> {
+    return this.opener.open(RING_LIMITS.entries, (window) => this.#follow(window));
+  }
+
+  #follow(window: JournalWindow): void {
     this.ring.fill(windowForRing(window));
     this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
-    this.#unfollow = this.journal.follow(this.ring.headId, this);
-    this.opener.markOpen();
+    try {
+      const unfollow: unknown = this.journal.follow(this.ring.headId, this);
+      if (typeof unfollow === 'function') this.#unfollow = unfollow as () => void;
+      else this.report(brokenContract('The result of follow()', 'a function', unfollow));
+    } catch (error) {
+      this.counters.journalUp = false;
+      throw error;
+    }
   }
 
   /** Closes the journal and stops everything that would still run. */
@@ -105,11 +117,33 @@ export class Hub implements ConnectionHost, Follower {
     this.opener.stop();
     this.rechecker?.close();
     this.wake();
-    this.#unfollow?.();
+    try {
+      this.#unfollow?.();
+    } catch (error) {
+      this.report(error);
+    }
     this.replayer.close();
     this.timer.stop();
     this.counters.journalUp = false;
-    await this.journal.close();
+    await this.#closeJournal();
+  }
+
+  /** Never rejects: a shutdown continues although the journal fails. */
+  async #closeJournal(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const message = `The journal did not close within ${JOURNAL_CLOSE_TIMEOUT_MS} ms, so close() of the router no longer waits. Check the journal's engine.`;
+        reject(new SseError('ERR_SSE_TIMEOUT', message));
+      }, JOURNAL_CLOSE_TIMEOUT_MS);
+    });
+    try {
+      await Promise.race([this.journal.close(), timeout]);
+    } catch (error) {
+      this.report(error);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Makes a connection of a request, at the head as it is now. */

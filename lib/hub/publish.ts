@@ -13,6 +13,7 @@ import type { Settings } from '../options/options.ts';
 import { boolean, invalid, nonEmptyString, rejectUnknownKeys, type Hints } from '../validation/validate.ts';
 import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
+import { brokenContract } from './journal-faults.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 const FIELD = 'It is a field of the message: broadcast({ event, data, retry }, { to }).';
@@ -42,7 +43,7 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
     // An entry is appended in a microtask, in every state of the journal: what the caller does next in the tick precedes it.
     await (hub.opener.isOpen ? undefined : journalIsOpen(hub, 'broadcast'));
     const start = channels.broadcast.hasSubscribers ? performance.now() : undefined;
-    const position = await hub.journal.append(entry);
+    const position = checkPosition(await hub.journal.append(entry));
     hub.appends.onStored(position, entry.key !== undefined);
     hub.counters.broadcasts++;
     if (start !== undefined) publishStored(hub, position, entry, performance.now() - start);
@@ -50,6 +51,11 @@ export async function broadcast(hub: Hub, message: unknown, options?: BroadcastO
   } finally {
     hub.appends.end();
   }
+}
+
+function checkPosition(position: unknown): string {
+  if (typeof position === 'string') return position;
+  throw brokenContract('The result of append()', 'the id of the entry', position);
 }
 
 function publishStored({ router }: Hub, id: string, { to, except, body }: NewEntry, ms: number): void {
@@ -99,7 +105,7 @@ export async function disconnect(hub: Hub, options: unknown): Promise<string> {
   hub.appends.begin();
   try {
     await journalIsOpen(hub, 'disconnect');
-    const position = await hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
+    const position = checkPosition(await hub.journal.append({ to: channels, body: disconnectBody(isFinal) }));
     hub.appends.onStored(position, false);
     return position;
   } finally {
