@@ -86,6 +86,7 @@ async function* iterate(
   const stopped = (): boolean => hub.isClosed || signal.aborted;
   const head = await start;
   while (!hub.opener.isOpen && !stopped()) await hub.opener.whenOpen(); // oxlint-disable-line no-await-in-loop -- 10 s at a time
+  if (stopped()) return; // without a journal, no id is known to be foreign
   let id = after ?? head ?? ring.headId;
   if (!journal.isId(id)) {
     id = ring.headId;
