@@ -47,6 +47,7 @@ export class RequestHandler {
     const lastEventId = lastEventIdOf(req, stream.query);
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
     if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
+    else if (this.#admission.answerHead(stream)) return;
     else if (opener.isOpen) this.#open(stream, lastEventId);
     else {
       void opener.whenOpen().then((isOpen) => {

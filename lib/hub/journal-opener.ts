@@ -3,6 +3,7 @@
  * Invariant: opening is tried until it succeeds or the router closes; no caller waits longer than ten seconds.
  */
 
+import { OutageReports } from '../diagnostics/outage-reports.ts';
 import type { Journal, JournalWindow } from '../journal/journal.ts';
 import { brokenContract } from './journal-faults.ts';
 
@@ -14,14 +15,15 @@ const MAX_RETRY_DELAY_MS = 5000;
 
 export class JournalOpener {
   readonly #journal: Journal;
-  readonly #onError: (error: unknown) => void;
+  /** The tries fail with the same error until its cause is removed. */
+  readonly #outage: OutageReports;
   readonly #waiters = new Set<(isOpen: boolean) => void>();
   #isOpen = false;
   #isStopped = false;
 
   constructor(journal: Journal, onError: (error: unknown) => void) {
     this.#journal = journal;
-    this.#onError = onError;
+    this.#outage = new OutageReports(onError);
   }
 
   get isOpen(): boolean {
@@ -49,7 +51,7 @@ export class JournalOpener {
         return;
       } catch (error) {
         if (this.#isStopped) return;
-        this.#onError(error);
+        this.#outage.add(error);
         await new Promise((resolve) => setTimeout(resolve, delay).unref());
       }
       /* oxlint-enable no-await-in-loop */

@@ -91,16 +91,24 @@ function addDefinitions(
 
 function checkArguments(events: unknown, registry: unknown, options: unknown): void {
   if (typeof events !== 'function' || typeof (events as Partial<SseRouter>).stats !== 'function') {
-    throw invalid('metrics(events): events', 'a router that sse() or runs() has returned', events);
+    throw invalid('metrics(events): events', 'a router that sse() or runs() has returned', events, {
+      cure: 'Pass the router itself, as in metrics(events).',
+    });
   }
   if (typeof (registry as Partial<Registry> | null)?.registerMetric !== 'function') {
-    throw invalid('metrics(events, registry): registry', 'a Registry of prom-client', registry);
+    throw invalid('metrics(events, registry): registry', 'a Registry of prom-client', registry, {
+      cure: 'Leave it out for the global registry.',
+    });
   }
   if (typeof options !== 'object' || options === null) {
-    throw invalid('metrics(events, registry, options): options', 'an object', options);
+    throw invalid('metrics(events, registry, options): options', 'an object', options, {
+      cure: "Leave it out, or write { router: 'orders' }.",
+    });
   }
   rejectUnknownKeys('option of metrics()', options, { router: true });
   const { router } = options as MetricsOptions;
   if (router === undefined || (typeof router === 'string' && router !== '')) return;
-  throw invalid('metrics(events, registry, { router }): router', 'a non-empty string', router);
+  throw invalid('metrics(events, registry, { router }): router', 'a non-empty string', router, {
+    cure: 'Leave it out for metrics without the label router.',
+  });
 }

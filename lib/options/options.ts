@@ -78,7 +78,8 @@ export interface Limits {
 export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, unknown>> {
   /**
    * Headers of the stream, or a function that returns them for a request. They override the defaults without regard to case;
-   * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused.
+   * `undefined` removes a header; `Vary` is appended to. `Content-Length`, `Transfer-Encoding` and `Trailer` are refused. An answer
+   * that is not a stream has `Cache-Control: no-store`, whatever this option is.
    * @defaultValue none
    */
   headers?: HeaderValues | ((req: Request) => HeaderValues) | undefined;
@@ -322,7 +323,10 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     clientKey: optionalFunction('limits.clientKey', limits.clientKey, {
       cure: 'Leave it out to count by req.ip.',
     }),
-    whenFull: limits.whenFull === undefined ? 'retry' : oneOf('limits.whenFull', limits.whenFull, ['retry', 'reject']),
+    whenFull:
+      limits.whenFull === undefined
+        ? 'retry'
+        : oneOf('limits.whenFull', limits.whenFull, ['retry', 'reject'], { cure: "Leave it out for 'retry'." }),
     compress: checkCompress(options.compress),
     serialize: optionalFunction('serialize', options.serialize, { cure: 'Leave it out for JSON.' }) ?? serializeDefault,
     onError: optionalFunction('onError', options.onError, {
@@ -400,7 +404,7 @@ function checkMaxAge(maxAge: unknown): Settings['maxAge'] {
 function checkRecheck(recheck: unknown): Settings['recheck'] {
   if (recheck === undefined) return undefined;
   const example = '{ every: 60_000, check: (conn) => true }';
-  plainObject('recheck', recheck, example);
+  plainObject('recheck', recheck, example, { cure: 'Leave it out for no checks.' });
   rejectUnknownKeys('part of recheck', recheck, { every: true, check: true });
   const { every, check } = recheck as { every: unknown; check: unknown };
   const cure = `For example: recheck: ${example}.`;

@@ -93,7 +93,10 @@ export interface RunsStats extends SseStats {
 
 /** The router that `runs()` returns. */
 export interface RunsRouter<C> extends Router {
-  /** Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. */
+  /**
+   * Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. If the run is joined, or the call
+   * rejects, a function is not called and any other source is released: pass a function to be able to call again.
+   */
   start(id: string, source: RunSource<C> | ((run: Run) => RunSource<C> | Promise<RunSource<C>>)): Promise<RunInfo>;
   /**
    * Iterates over the chunks of a run, and then its end: for tRPC, GraphQL, WebSockets or a webhook. An abort of `signal`, `return()`

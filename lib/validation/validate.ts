@@ -65,7 +65,8 @@ export function rejectUnknownKeys(
 ): void {
   const known = Object.keys(names);
   if (!isPlainObject(given)) {
-    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code });
+    const cure = 'Pass such an object, or leave it out.';
+    throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code, cure });
   }
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(names, name)) continue;
@@ -89,7 +90,11 @@ export function plainObject(
   example: string,
   details?: ErrorDetails,
 ): asserts value is object {
-  if (!isPlainObject(value)) throw invalid(name, `a plain object such as ${example}`, value, details);
+  if (isPlainObject(value)) return;
+  throw invalid(name, `a plain object such as ${example}`, value, {
+    cure: 'Leave it out for the defaults.',
+    ...details,
+  });
 }
 
 /** Checks an integer from 1 to {@link MAX_TIMER_MS}. `alternative` names the other values that the caller accepts: ` or false`. */
@@ -120,6 +125,12 @@ export function boolean(name: string, value: unknown, details?: ErrorDetails): b
 export function optionalFunction<F>(name: string, value: F | undefined, details?: ErrorDetails): F | undefined {
   if (value === undefined || typeof value === 'function') return value;
   throw invalid(name, 'a function', value, { cure: 'Leave it out for the default.', ...details });
+}
+
+/** Checks a signal that may be left out. */
+export function optionalSignal(name: string, value: unknown): void {
+  if (value === undefined || value instanceof AbortSignal) return;
+  throw invalid(name, 'an AbortSignal', value, { cure: 'Leave it out, or pass controller.signal.' });
 }
 
 /** Checks a string that has at least one character. */
