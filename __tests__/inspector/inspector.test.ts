@@ -10,7 +10,7 @@ import { sse, type Connection, type SseRouter } from '../../lib/index.ts';
 import { ASSETS } from '../../lib/inspector/assets/index.ts';
 import { inspector, type InspectorOptions } from '../../lib/inspector/index.ts';
 import { listing } from '../../lib/inspector/listing.ts';
-import { redactHeaders, redactUrl } from '../../lib/inspector/redaction.ts';
+import { redactHeaders, redactId, redactUrl } from '../../lib/inspector/redaction.ts';
 import { Throttle } from '../../lib/inspector/throttle.ts';
 import { channels, type Introspection } from '../../lib/diagnostics/channels.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
@@ -412,8 +412,50 @@ test('redaction shows all names, and values that are known to be harmless', () =
     ['x-sid', null],
   ]);
   expect(redactUrl('/a/b')).toBe('/a/b');
+  expect(redactHeaders({ 'last-event-id': 'session-token-9f8e7d6c5b4a39281' })).toEqual([['last-event-id', '…']]);
   expect(redactUrl('/t/eyJhbGciOiJIUzI1NiJ9.e30.x?q=1&r&a1b2c3d4e5f6a7b8c9=')).toBe('/t/…?q=…&r=…&…');
 });
+
+test.each([
+  ['/x;jsessionid=1A2B3C4D5E6F', '/x;…'],
+  ['/x;v=1;sid=2/y', '/x;…;…/y'],
+  ['/k:ab12cd34ef56.gh78ij90kl12', '/…'],
+  ['/reset/QWERTYUIOPASDFGHJKLZXCVBNM', '/reset/…'],
+  ['/t/s3cr3t-pass', '/t/…'],
+  ['/t/dQwVgXcQ', '/t/…'],
+  ['/%74%6f%6b%65%6e%31%32%33%34%35%36', '/…'],
+  ['/%zz/a', '/…/a'],
+  ['/a=b', '/…'],
+  ['/\u202Ea', '/…'],
+  ['/a?justtoken12345', '/a?…'],
+  ['/a?b=1;token=secret', '/a?b=…'],
+  ['/a?b=1?token', '/a?b=…'],
+  [`/${'a-'.repeat(40)}`, '/…'],
+  ['https://user:pass@app7.example:8080/a', 'https://app7.example:8080/a'],
+  ['https://a@b@c/t0k3n', 'https://c/…'],
+])('redaction shows of %j only %j', (url, shown) => expect(redactUrl(url)).toBe(shown));
+
+test.each([
+  '/',
+  '/api/v2/orders/1234',
+  '/events/order:17,order:18',
+  '/users/@ada/userSettings',
+  '/order-items/item_12.json',
+  '/AAPL/2026-11-27',
+  '/m%C3%BCnchen/%E6%9D%B1%E4%BA%AC',
+  '/a//b/',
+  '//evil.example/a',
+])('redaction shows %j unchanged', (url) => expect(redactUrl(url)).toBe(url));
+
+test.each([
+  ['', ''],
+  ['1700000000000-12', '1700000000000-12'],
+  ['mine-7', 'mine-7'],
+  ['k3x9f2a1-42', '…-42'],
+  ['chat-9f8e~g1a2b3c4~17', '…~17'],
+  ['f47ac10b-58cc-4372-a567-123456789012', '…'],
+  ['a'.repeat(100), '…'],
+])('of the id %j the page shows %j', (id, shown) => expect(redactId(id)).toBe(shown));
 
 describe('publishing', () => {
   test('is off by default', async () => {

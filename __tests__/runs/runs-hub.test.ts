@@ -127,6 +127,11 @@ describe('a run', () => {
       'The result of the producer of the run "a" must be a generator, an array or a readable stream; received the number 7.',
     ],
     [
+      'has an iterator whose next() resolves with nothing',
+      () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve() }) }),
+      'The result of the producer of the run "a" must be an iterable whose next() gives { done, value }; received undefined.',
+    ],
+    [
       'throws after a chunk',
       function* () {
         yield 'x';

@@ -8,7 +8,7 @@ import { endableIterator } from '../api/endable-iterator.ts';
 import { SubscriberGroup } from '../fanout/subscriber-groups.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { channelsIn } from '../options/channel-names.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { invalid, optionalSignal, rejectUnknownKeys } from '../validation/validate.ts';
 import { decodeBody, isDisconnect } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
 
@@ -53,9 +53,7 @@ export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIter
   rejectUnknownKeys('option of follow()', options, KNOWN);
   const { after, signal } = options;
   if (after !== undefined) checkAfter(hub, after);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw invalid('signal', 'an AbortSignal', signal, { cure: 'Leave it out, or pass controller.signal.' });
-  }
+  optionalSignal('signal', signal);
   const channels = channelsIn(options, 'to', 'to follow every channel');
   // Without `to`, the iterator receives the events of every channel.
   const group = channels && new SubscriberGroup('', [...channels]);

@@ -22,6 +22,7 @@ import type { Transport } from '../wire/transport.ts';
 import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JournalOpener } from './journal-opener.ts';
+import { PendingSnapshots } from './pending-snapshots.ts';
 import { Rechecker } from './rechecker.ts';
 import { Producers } from './producers.ts';
 import { Registry } from './registry.ts';
@@ -49,6 +50,7 @@ export class Hub implements ConnectionHost, Follower {
   readonly registry: Registry;
   readonly disconnects: Disconnects;
   readonly rechecker: Rechecker | undefined;
+  readonly pendingSnapshots: PendingSnapshots | undefined;
   readonly producers = new Producers();
   readonly counters = new Counters();
   /** The value of `router` in diagnostics messages. */
@@ -72,12 +74,13 @@ export class Hub implements ConnectionHost, Follower {
     this.opener = new JournalOpener(journal, (error) => this.report(error));
     this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
     this.packets = new PacketCache(this.ring, sendsPositions);
-    this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
+    this.timer = new SweepTimer((now) => this.registry.sweep(now, this.#expire(now)));
     this.registry = new Registry(limits, this.counters, this.timer);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
     this.disconnects = new Disconnects(this);
-    this.rechecker = settings.recheck && new Rechecker(settings.recheck, this.registry);
+    this.pendingSnapshots = settings.snapshot && new PendingSnapshots(this.timer);
+    this.rechecker = settings.recheck && new Rechecker(settings.recheck);
   }
 
   /** The id to put into a page before its state is loaded; '' before the journal is open, and without history. */
@@ -211,12 +214,15 @@ export class Hub implements ConnectionHost, Follower {
 
   onOpened(connection: ServerConnection): void {
     this.registry.markOpened(connection);
+    this.rechecker?.add(connection);
     publish(channels.open, this.router, connection);
     this.timer.wakeAt(connection.onSweep(this.timer.now));
   }
 
   onClosed(connection: ServerConnection, reason: CloseReason): void {
     this.groups.remove(connection, connection.group!);
+    this.rechecker?.remove(connection);
+    this.pendingSnapshots?.remove(connection);
     if (this.registry.markClosed(connection, reason)) publish(channels.close, this.router, connection, reason);
   }
 
@@ -260,6 +266,11 @@ export class Hub implements ConnectionHost, Follower {
       this.#appendWaiters.add(wake);
       signal?.addEventListener('abort', wake);
     });
+  }
+
+  /** Closes the connections that have waited too long for the journal or for a snapshot. @returns when to call this again */
+  #expire(now: number): number {
+    return Math.min(this.replayer.expire(now), this.pendingSnapshots?.expire(now) ?? Infinity);
   }
 
   #wakeIterators(): void {

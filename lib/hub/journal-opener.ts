@@ -3,6 +3,7 @@
  * Invariant: opening is tried until it succeeds or the router closes; no caller waits longer than ten seconds.
  */
 
+import { OutageReports } from '../diagnostics/outage-reports.ts';
 import type { Journal, JournalWindow } from '../journal/journal.ts';
 
 /** How long a request or a broadcast waits. */
@@ -13,14 +14,17 @@ const MAX_RETRY_DELAY_MS = 5000;
 
 export class JournalOpener {
   readonly #journal: Journal;
-  readonly #onError: (error: unknown) => void;
+  /** The tries fail with the same error until its cause is removed. */
+  readonly #outage: OutageReports;
   readonly #waiters = new Set<(isOpen: boolean) => void>();
+  /** Those of the waiters that are requests. */
+  readonly #requests = new Set<(isOpen: boolean) => void>();
   #isOpen = false;
   #isStopped = false;
 
   constructor(journal: Journal, onError: (error: unknown) => void) {
     this.#journal = journal;
-    this.#onError = onError;
+    this.#outage = new OutageReports(onError);
   }
 
   get isOpen(): boolean {
@@ -37,7 +41,7 @@ export class JournalOpener {
         return this.#isStopped ? undefined : window;
       } catch (error) {
         if (this.#isStopped) return undefined;
-        this.#onError(error);
+        this.#outage.add(error);
         await new Promise((resolve) => setTimeout(resolve, delay).unref());
       }
       /* oxlint-enable no-await-in-loop */
@@ -56,18 +60,32 @@ export class JournalOpener {
     this.#settle(false);
   }
 
-  /** Resolves with whether the journal is open, now or within ten seconds. */
-  whenOpen(): Promise<boolean> {
+  /**
+   * Resolves with whether the journal is open, now or within ten seconds.
+   * @param departed - Of a request: it aborts when the client disconnects; then the promise resolves with `false`.
+   */
+  whenOpen(departed?: AbortSignal): Promise<boolean> {
     if (this.#isOpen || this.#isStopped) return Promise.resolve(this.#isOpen);
     return new Promise((resolve) => {
+      const onDeparted = (): void => settle(false);
       const settle = (isOpen: boolean): void => {
         clearTimeout(timer);
+        departed?.removeEventListener('abort', onDeparted);
         this.#waiters.delete(settle);
+        this.#requests.delete(settle);
         resolve(isOpen);
       };
       const timer = setTimeout(settle, OPEN_TIMEOUT_MS, false).unref();
       this.#waiters.add(settle);
+      if (departed === undefined) return;
+      this.#requests.add(settle);
+      departed.addEventListener('abort', onDeparted);
     });
+  }
+
+  /** The requests that wait receive the answer that the journal is not open. */
+  refuseRequests(): void {
+    for (const settle of [...this.#requests]) settle(false); // oxlint-disable-line no-useless-spread -- each removes itself
   }
 
   #settle(isOpen: boolean): void {

@@ -75,7 +75,7 @@ export function broadcastWithin(
 
 /** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
 export async function disconnect(hub: Hub, options: unknown): Promise<string> {
-  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true });
+  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true }, { isRequired: true });
   const { to, end } = options as { to?: unknown; end?: unknown };
   const channels = channelsOf(to);
   if (channels === undefined) {

@@ -24,6 +24,7 @@ export function checkTime(name: 'over' | 'wait', value: unknown): number {
 export async function shutDown(hub: Hub, over: number, wait: number): Promise<void> {
   const { registry, producers, settings } = hub;
   hub.isClosing = true;
+  hub.opener.refuseRequests(); // they have places: the registry would not become empty
   const empty = registry.whenEmpty(); // the shutdown does not wait for clients that disconnect by themselves
   const start = performance.now();
   const unfinished = new Set<ServerConnection>();

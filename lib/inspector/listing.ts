@@ -6,7 +6,7 @@
 import type { Request } from 'express';
 import type { Connection } from '../api/connection.ts';
 import type { Introspection } from '../diagnostics/channels.ts';
-import { redactHeaders, redactUrl } from './redaction.ts';
+import { redactHeaders, redactId, redactUrl } from './redaction.ts';
 import type { Filter, Order, View } from './view-query.ts';
 
 const ROWS_PER_PAGE = 25;
@@ -81,7 +81,7 @@ export function details(connection: Connection, introspection: Introspection) {
     channels: [...channels].slice(0, MAX_CHANNELS),
     more: Math.max(0, channels.size - MAX_CHANNELS),
     peer: `${remoteAddress} port ${remotePort}`,
-    lastEventId,
+    lastEventId: redactId(lastEventId),
     requestLine: `${request.method} ${redactUrl(request.originalUrl ?? request.url)} HTTP/${request.httpVersion}`,
     headers: redactHeaders(request.headers),
   };

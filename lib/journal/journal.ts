@@ -59,7 +59,10 @@ export interface Follower {
   rewind(id: string): void;
   /** Continues from this window: no id that the follower has is still in the log. */
   restart(window: JournalWindow, reason: ResetReason): void;
-  /** Receives whether the engine is available. An engine that is down is never a reason for a reset. */
+  /**
+   * Receives whether the engine is available. An engine that is down is never a reason for a reset. `error` is why it is down, or, of
+   * an available engine, why an entry of the log reaches no connection.
+   */
   status?(up: boolean, error?: Error): void;
   /** Receives that everything up to and including `id` has been trimmed. Only journals that notice it themselves call this. */
   trim?(id: string): void;
