@@ -425,7 +425,8 @@ describe('retries', () => {
     const { url, exchange } = await scriptedServer((one) => one.answer(503));
     watch(url, { retry: retry as { min: number; max: number } });
     await exchange(3);
-    expect(Math.round(Math.max(...delays().filter((one) => one > 10 && one < 100)))).toBe(delay);
+    // A timer may fire a moment too early; it is then set for what is left.
+    expect(Math.round(delays().filter((one) => one > 10)[1]!)).toBe(delay);
   });
 
   test('a clock that is set back delays neither a retry nor the detection of silence', async () => {

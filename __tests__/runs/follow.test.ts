@@ -152,6 +152,12 @@ test.each([
   ['a', { after: '5' }, 'ERR_SSE_ID'],
   ['a', { after: 'b~g~5' }, 'ERR_SSE_ID'],
   ['a', { after: '' }, 'ERR_SSE_ID'],
+  ['a', { after: null }, 'ERR_SSE_ID'],
+  ['a', { after: 5 }, 'ERR_SSE_ID'],
+  ['a', { after: {} }, 'ERR_SSE_ID'],
+  ['a', { signal: 5 }, 'ERR_SSE_OPTION'],
+  ['a', { signal: null }, 'ERR_SSE_OPTION'],
+  ['a', null, 'ERR_SSE_OPTION'],
   ['a', { from: 'a~g~1' }, 'ERR_SSE_OPTION'],
 ])('throws at once for the id %j and the options %j', (id, options, code) => {
   const { hub } = hubOn();

@@ -3,10 +3,11 @@
  */
 import { once } from 'node:events';
 import { connect as dial } from 'node:net';
+import { Readable } from 'node:stream';
 import compression from 'compression';
 import express from 'express';
 import express4 from 'express4';
-import { openai, uiMessages, type Wire } from '../../lib/runs/index.ts';
+import { memoryRuns, openai, uiMessages, type Wire } from '../../lib/runs/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { eventually, pause, Raw, serve } from '../fixtures/http.ts';
 import { codeOf, gate, later } from '../fixtures/support.ts';
@@ -359,10 +360,64 @@ describe('GET /:id and GET /:id/stream', () => {
     },
   );
 
-  test('HEAD answers with the headers of the stream', async () => {
-    const { ask } = await site();
+  test('HEAD answers with the headers of the stream, and counts in no limit', async () => {
+    const { ask, post, chat } = await site({ limits: { connections: 1 } });
+    await post('r');
     const { status, headers, text } = await ask('/r', { method: 'HEAD' });
     expect([status, headers.get('content-type'), text]).toEqual([200, 'text/event-stream; charset=utf-8', '']);
+    expect(chat.stats()).toMatchObject({ connections: 1, connecting: 0, opened: 1 });
+  });
+
+  describe.each(['/running', '/done', '/unknown', '/%00'])('HEAD agrees with GET: %s', (path) => {
+    test.each<[what: string, headers: Record<string, string>]>([
+      ['without more', {}],
+      ['without permission', { 'x-deny': '1' }],
+      ['with a function allow that throws', { 'x-deny': 'throw' }],
+      ['from a foreign origin', { origin: 'https://b.example' }],
+      ['that accepts no stream', { accept: 'application/json' }],
+      ['with the id of a lost generation', { 'last-event-id': `${path.slice(1)}~g~1` }],
+      ['with the id of an end', { 'last-event-id': `${path.slice(1)}~g~end` }],
+    ])('%s', async (_what, headers) => {
+      const { url, post, models } = await site({
+        cors: { origin: 'https://a.example' },
+        allow: (req) => {
+          if (req.get('x-deny') === 'throw') throw new Error('no');
+          return req.method === 'POST' || req.get('x-deny') === undefined;
+        },
+      });
+      const done = await post('done');
+      models.last.finish();
+      await done.body();
+      await post('running');
+      for (const route of [path, `${path}/stream`, `${path}/status`]) {
+        const [head, get] = await Promise.all(
+          ['HEAD', 'GET'].map(async (method) => {
+            const response = await fetch(`${url}/chat${route}`, {
+              method,
+              headers: { connection: 'close', ...headers },
+            });
+            await response.body?.cancel();
+            const {
+              date: _date,
+              'transfer-encoding': _encoding,
+              'content-length': _length,
+              ...rest
+            } = Object.fromEntries(response.headers);
+            return [response.status, rest];
+          }),
+        );
+        expect([route, head]).toEqual([route, get]);
+      }
+      expect(models.calls).toHaveLength(2);
+    });
+  });
+
+  test('the answer to HEAD of a run whose end the client has is the 204 of GET', async () => {
+    const { ask, post, models } = await site();
+    const stream = await post('r');
+    models.last.finish();
+    await stream.body();
+    expect((await ask('/r', { method: 'HEAD', headers: { 'last-event-id': stream.lastEventId } })).status).toBe(204);
   });
 
   test('a client that accepts no stream is answered 406', async () => {
@@ -446,8 +501,9 @@ describe('other requests', () => {
     ['GET', '/r/stop', 'POST, OPTIONS'],
   ])('%s %s is answered 405', async (method, path, allow) => {
     const { ask } = await site();
-    const { status, headers } = await ask(path, { method });
+    const { status, headers, text } = await ask(path, { method });
     expect([status, headers.get('allow')]).toEqual([405, allow]);
+    expect(text).toBe(`${method} is not allowed here. The allowed methods are ${allow}.\n`);
     expect((await ask(path, { method: 'OPTIONS' })).headers.get('allow')).toBe(allow);
   });
 
@@ -903,6 +959,100 @@ describe('the router in code', () => {
       await expect(chat.status(id as string)).rejects.toMatchObject({ code: 'ERR_SSE_ID' });
       await expect(chat.start(id as string, [])).rejects.toMatchObject({ code: 'ERR_SSE_ID' });
     }
+  });
+
+  const SOURCES: [string, (log: string[]) => { source: any; isReleased: () => boolean }][] = [
+    [
+      'Node readable',
+      () => {
+        const source = new Readable({ objectMode: true, read() {} });
+        return { source, isReleased: () => source.destroyed };
+      },
+    ],
+    [
+      'promise of a Node readable',
+      () => {
+        const source = new Readable({ objectMode: true, read() {} });
+        return { source: pause(5).then(() => source), isReleased: () => source.destroyed };
+      },
+    ],
+    [
+      'web stream',
+      (log) => ({
+        source: new ReadableStream({ cancel: () => void log.push('cancel') }),
+        isReleased: () => log.includes('cancel'),
+      }),
+    ],
+    [
+      'iterator',
+      (log) => {
+        const source = {
+          next: async () => new Promise<never>(() => {}),
+          return: async () => (log.push('return'), { done: true, value: undefined }),
+          [Symbol.asyncIterator]: () => source,
+        };
+        return { source, isReleased: () => log.includes('return') };
+      },
+    ],
+  ];
+
+  describe.each(SOURCES)('start() with a %s', (_name, make) => {
+    test('that joins a run releases it', async () => {
+      const { chat, post, models } = await site();
+      await post('r');
+      const { source, isReleased } = make([]);
+      expect(await chat.start('r', source)).toMatchObject({ status: 'running' });
+      await eventually(isReleased);
+      models.last.emit('x');
+      models.last.finish();
+      await until(async () => (await chat.status('r'))?.status === 'done');
+    });
+
+    test('that rejects, because the id is none, the store fails or the router is closed, releases it', async () => {
+      const { chat } = await site();
+      const bad = make([]);
+      await expect(chat.start('', bad.source)).rejects.toMatchObject({ code: 'ERR_SSE_ID' });
+      await eventually(bad.isReleased);
+      await chat.close();
+      const late = make([]);
+      await expect(chat.start('r', late.source)).rejects.toMatchObject({ code: 'ERR_SSE_CLOSED' });
+      await eventually(late.isReleased);
+      const store = Object.assign(memoryRuns(), { begin: async () => Promise.reject(new Error('no disk')) });
+      const failing = await site({ store });
+      const unstored = make([]);
+      await expect(failing.chat.start('r', unstored.source)).rejects.toThrow('no disk');
+      await eventually(unstored.isReleased);
+    });
+
+    test('that begins a run which is stopped before its source is asked releases it', async () => {
+      const { chat } = await site();
+      const { source, isReleased } = make([]);
+      const started = chat.start('r', source);
+      await Promise.all([started, chat.stop('r'), started.then(async () => chat.stop('r'))]);
+      await eventually(isReleased);
+    });
+
+    test('that a run iterates over does not release it, if it is passed again', async () => {
+      const { chat } = await site();
+      const { source, isReleased } = make([]);
+      await chat.start('r', source);
+      expect(await chat.start('r', source)).toMatchObject({ status: 'running' });
+      await expect(chat.start('', source)).rejects.toMatchObject({ code: 'ERR_SSE_ID' });
+      await pause(20);
+      expect(isReleased()).toBe(false);
+      await chat.stop('r');
+      await eventually(isReleased);
+    });
+  });
+
+  test('start() that joins a run calls no function, ignores what is no source, and handles a rejection', async () => {
+    const { chat, post } = await site();
+    await post('r');
+    const produce = jest.fn();
+    for (const source of [produce, undefined, 'text', 7, {}, Promise.reject(new Error('late'))])
+      expect(await chat.start('r', source as any)).toMatchObject({ status: 'running' });
+    await pause(20); // a rejection without a handler would fail this test
+    expect(produce).not.toHaveBeenCalled();
   });
 
   test('follow() yields the chunks of a run, and its end', async () => {

@@ -1,4 +1,4 @@
-# /etc/varnish/default.vcl. The Cache-Control header of the streams keeps them out of the cache.
+# /etc/varnish/default.vcl. The Cache-Control header of each answer of a router keeps it out of the cache.
 vcl 4.1;
 
 backend default {

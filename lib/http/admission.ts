@@ -19,6 +19,7 @@ import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { GzipTransport } from '../wire/gzip-transport.ts';
 import { onResponseClosed, ResponseTransport } from '../wire/response-transport.ts';
 import type { Transport } from '../wire/transport.ts';
+import { passError } from './express-error.ts';
 import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import { clientOf, paddingOf, queryOf } from './request-info.ts';
 import { sendEmpty, sendError, sendRetryLater, sendUnavailable } from './responses.ts';
@@ -79,16 +80,16 @@ export class Admission {
    */
   checkMethod(req: Request, res: Response, next: NextFunction, allowed: string): boolean {
     const { method } = req;
-    if (method !== 'OPTIONS' && allowed.split(', ').includes(method)) return true;
+    if (method !== 'OPTIONS' && hasMethod(allowed, method)) return true;
     res.setHeader('Allow', allowed);
     const { cors } = this.#settings;
-    if (method !== 'OPTIONS') sendError(res, 405, `${method} opens no stream here; ${allowed} may.`);
+    if (method !== 'OPTIONS') sendError(res, 405, `${method} is not allowed here. The allowed methods are ${allowed}.`);
     else if (cors?.preflightContinue) next();
     else sendEmpty(res, cors?.optionsSuccessStatus ?? 204);
     return false;
   }
 
-  /** Decides the head and the encoding of a stream. Answers HEAD, and a client that accepts no stream; then it returns `undefined`. */
+  /** Decides the head and the encoding of a stream. Answers a client that accepts no stream; then it returns `undefined`. */
   prepare(req: Request, res: Response, next: NextFunction): StreamRequest | undefined {
     const { accept } = req.headers;
     // A POST is served whatever it accepts: the clients of language models send `application/json`.
@@ -108,14 +109,19 @@ export class Admission {
       headers = this.#headers ?? this.#headersFor(req);
       gzip = this.#settings.compress && !headers.has('content-encoding') && accepts(req).encodings(['gzip']) === 'gzip';
     } catch (error) {
-      next(error);
+      passError(error, next, 'the function headers');
       return undefined;
     }
     if (gzip) headers = this.#gzipHeaders ?? this.#headersFor(req, GZIP_LAYER);
-    if (req.method !== 'HEAD') return { req, res, next, headers, gzip, query: queryOf(req) };
+    return { req, res, next, headers, gzip, query: queryOf(req) };
+  }
+
+  /** Answers HEAD with the head of the stream that a GET would get. Returns false for every other method. */
+  answerHead({ req, res, headers }: StreamRequest): boolean {
+    if (req.method !== 'HEAD') return false;
     headers.apply(res);
     res.end();
-    return undefined;
+    return true;
   }
 
   /** Checks what may change with every request: the limits, and the age. Answers a request that may have no stream. */
@@ -129,7 +135,7 @@ export class Admission {
       client = this.#clientKeyOf(req);
       maxAge = this.#maxAgeOf(req, res);
     } catch (error) {
-      next(error);
+      passError(error, next, 'limits.clientKey() or maxAge()');
       return undefined;
     }
     const limit = this.#host.isClosing ? 'shutdown' : this.#host.registry.limitReached(client);
@@ -226,6 +232,11 @@ export class Admission {
       cure: 'Check what it computes with.',
     });
   }
+}
+
+/** Whether a method is in a value of `Allow`. */
+export function hasMethod(allowed: string, method: string): boolean {
+  return allowed.split(', ').includes(method);
 }
 
 /** Whether a stream has its socket for itself. On HTTP/2 streams share a socket, and none waits for another. */

@@ -6,6 +6,7 @@
  */
 
 import type { Request } from 'express';
+import { invalid } from '../validation/validate.ts';
 import { pathOf } from './request-info.ts';
 
 /** What is read of Express' own objects. */
@@ -27,6 +28,13 @@ interface App {
   readonly _router?: Handle; // Express 4, where `router` throws
   readonly router: Handle;
   path(): string;
+}
+
+/** Checks that a function of the application has passed `next` on to a router. @param router Its name in the message. */
+export function checkNext(next: unknown, router: string): void {
+  if (typeof next === 'function') return;
+  const cure = `Pass on the one that your function has received: ${router}(req, res, next).`;
+  throw invalid('The argument next of the router', 'a function', next, { cure });
 }
 
 /** Whether a route calls the router: it is the route's handler, or a function of the application in the route calls it. */

@@ -8,9 +8,10 @@ import { endableIterator } from '../api/endable-iterator.ts';
 import { SubscriberGroup } from '../fanout/subscriber-groups.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { channelsIn } from '../options/channel-names.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { invalid, optionalSignal, rejectUnknownKeys } from '../validation/validate.ts';
 import { decodeBody, isDisconnect } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
+import { checkReadResult } from './journal-faults.ts';
 
 /** Which events `follow()` yields, and from where. */
 export interface FollowOptions {
@@ -53,9 +54,7 @@ export function follow(hub: Hub, options: FollowOptions = {}): AsyncIterableIter
   rejectUnknownKeys('option of follow()', options, KNOWN);
   const { after, signal } = options;
   if (after !== undefined) checkAfter(hub, after);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw invalid('signal', 'an AbortSignal', signal, { cure: 'Leave it out, or pass controller.signal.' });
-  }
+  optionalSignal('signal', signal);
   const channels = channelsIn(options, 'to', 'to follow every channel');
   // Without `to`, the iterator receives the events of every channel.
   const group = channels && new SubscriberGroup('', [...channels]);
@@ -85,6 +84,7 @@ async function* iterate(
   const stopped = (): boolean => hub.isClosed || signal.aborted;
   const head = await start;
   while (!hub.opener.isOpen && !stopped()) await hub.opener.whenOpen(); // oxlint-disable-line no-await-in-loop -- 10 s at a time
+  if (stopped()) return; // without a journal, no id is known to be foreign
   let id = after ?? head ?? ring.headId;
   if (!journal.isId(id)) {
     id = ring.headId;
@@ -134,11 +134,13 @@ async function readPage(
   after: string,
   stopped: () => boolean,
 ): Promise<readonly Entry[] | ResetReason | undefined> {
-  while (!stopped()) {
+  for (let isFirst = true; !stopped(); isFirst = false) {
     try {
-      const result = await hub.journal.read(after, PAGE_SIZE); // oxlint-disable-line no-await-in-loop -- the tries follow each other
+      const result = checkReadResult(await hub.journal.read(after, PAGE_SIZE)); // oxlint-disable-line no-await-in-loop -- the tries follow each other
       return result.ok ? result.entries : result.reason;
-    } catch {
+    } catch (error) {
+      // A journal that is down has reported its reason.
+      if (isFirst && hub.counters.journalUp) hub.report(error);
       // oxlint-disable-next-line no-await-in-loop -- the engine is down
       await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
     }

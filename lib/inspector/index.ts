@@ -6,6 +6,7 @@
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
 import { boolean, rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
+import { preventStoring } from '../http/responses.ts';
 import { sse, type SseRouter } from '../http/router.ts';
 import type { RunsRouter } from '../runs/api.ts';
 import { INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
@@ -78,6 +79,7 @@ function answerClientError(
   next: NextFunction,
 ): void {
   if (res.headersSent || error?.status === undefined || error.status < 400 || error.status > 499) return next(error);
+  preventStoring(res); // a path that cannot be decoded reaches no route, so the headers are not set
   res.status(error.status).json({ error: error.message });
 }
 
@@ -87,10 +89,14 @@ function checkArguments(
 ): { events: SseRouter; introspection: Introspection; publish: boolean } {
   const introspection = (events as { [INTROSPECT]?: Introspection } | null | undefined)?.[INTROSPECT];
   if (introspection === undefined) {
-    throw invalid('inspector(events): events', 'a router that sse() or runs() has returned', events);
+    throw invalid('inspector(events): events', 'a router that sse() or runs() has returned', events, {
+      cure: 'Pass the router itself, as in inspector(events).',
+    });
   }
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options);
+    throw invalid('inspector(events, options): options', 'an object such as { publish: true }', options, {
+      cure: 'Leave it out for { publish: false }.',
+    });
   }
   rejectUnknownKeys('option of inspector()', options, { publish: true });
   const publish = boolean('publish', (options as InspectorOptions).publish);

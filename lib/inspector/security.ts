@@ -21,6 +21,7 @@ const POLICY = [
 /** Sets the headers of the inspector's own responses, in place of those that helmet has set for the application's pages. */
 export function setSecurityHeaders(_req: Request, res: Response, next: NextFunction): void {
   res.set({
+    'Cache-Control': 'no-store', // the files of the page and the feed replace it
     'Content-Security-Policy': POLICY,
     'Cross-Origin-Resource-Policy': 'same-origin',
     'Referrer-Policy': 'no-referrer',

@@ -59,7 +59,10 @@ export interface Follower {
   rewind(id: string): void;
   /** Continues from this window: no id that the follower has is still in the log. */
   restart(window: JournalWindow, reason: ResetReason): void;
-  /** Receives whether the engine is available. An engine that is down is never a reason for a reset. */
+  /**
+   * Receives whether the engine is available. An engine that is down is never a reason for a reset. `error` is why it is down, or, of
+   * an available engine, why an entry of the log reaches no connection.
+   */
   status?(up: boolean, error?: Error): void;
   /** Receives that everything up to and including `id` has been trimmed. Only journals that notice it themselves call this. */
   trim?(id: string): void;
@@ -106,6 +109,9 @@ export interface Journal {
   compare(a: string, b: string): number;
   /** Whether a text has the form of an id of this journal. Checked before any text of a client reaches the engine. */
   isId(text: string): boolean;
-  /** Releases all resources. Followers receive nothing more; pending appends are rejected. Idempotent. */
+  /**
+   * Releases all resources. Followers receive nothing more. An append that was called before is stored, if the engine answers within
+   * a bounded time; otherwise it is rejected with `ERR_SSE_TIMEOUT`, before this resolves. Idempotent.
+   */
   close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 /*
  * The form of a chunk in a store: its event as it is sent, without an `id` line, and the chunk itself for `follow()`.
- * Invariant: the chunk is read as its JSON was when it was produced.
+ * Invariant: the chunk is read as its JSON was when it was produced. Only `{ data, event }` is read with its two keys in another order.
  * Invariant: in the common cases the event alone is stored, because the chunk follows from it.
  */
 

@@ -5,7 +5,7 @@
  */
 
 import { endableIterator } from '../api/endable-iterator.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { invalid, optionalSignal, rejectUnknownKeys } from '../validation/validate.ts';
 import type { RunEvent } from './api.ts';
 import { chunkOf } from './chunk-codec.ts';
 import type { RunFeed } from './run-feed.ts';
@@ -23,7 +23,8 @@ export interface FollowRunOptions {
 
 /** What an iteration uses of the hub. */
 interface Runs {
-  state(id: string, generation?: string): Promise<RunState | undefined>;
+  /** Pauses while the store does not answer. */
+  stateToFollow(id: string, generation?: string): Promise<RunState | undefined>;
   feed(state: RunState): RunFeed;
   /** Aborts when nothing more is delivered, because the store is closed. */
   readonly closed: AbortSignal;
@@ -35,13 +36,15 @@ const PAGE_SIZE = 256;
 
 /**
  * Iterates over a run, from its newest generation's first chunk, or from a position. It yields nothing for an unknown run.
- * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run
+ * @throws {SseTypeError} `ERR_SSE_ID` for what is no run id, and for an `after` that is no event id of this run; `ERR_SSE_OPTION` for what
+ * is no signal
  */
 export function followRun<C>(runs: Runs, id: string, options: FollowRunOptions): AsyncIterableIterator<RunEvent<C>> {
   rejectUnknownKeys('option of follow()', options, { after: true, signal: true });
   const { after, signal } = options;
   if (!isRunId(id)) throw invalid('The run id', RUN_ID_EXPECTATION, id, { code: 'ERR_SSE_ID' });
-  const position = after === undefined ? undefined : parseEventId(after);
+  optionalSignal('signal', signal);
+  const position = typeof after === 'string' ? parseEventId(after) : undefined;
   if (after !== undefined && position?.id !== id) {
     const cure = 'Use the id of a step that follow() has yielded, or leave it out.';
     throw invalid('after', 'an event id of this run', after, { code: 'ERR_SSE_ID', cure });
@@ -57,7 +60,8 @@ async function* iterate<C>(
 ): AsyncGenerator<RunEvent<C>, void> {
   if (position?.n === END_NUMBER) return;
   const stopped = (): boolean => signal.aborted; // a function: it changes while the iterator waits
-  const state = await runs.state(id, position?.generation);
+  const asked = runs.stateToFollow(id, position?.generation);
+  const state = await (runs.closed.aborted ? asked : untilAborted(asked, signal)); // after the close it rejects
   if (stopped()) return;
   if (state === undefined) {
     // The generation was dropped, and its end was not received.
@@ -72,7 +76,9 @@ async function* iterate<C>(
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {
-        const page: ChunkPage | undefined = await feed.read(n, PAGE_SIZE); // oxlint-disable-line no-await-in-loop -- pages follow each other
+        // oxlint-disable-next-line no-await-in-loop -- pages follow each other
+        const page: ChunkPage | undefined = await untilAborted(feed.read(n, PAGE_SIZE), signal);
+        if (stopped()) return;
         if (page === undefined || page.chunks.length === 0) return yield endOf(feed.run, lostState(feed.run));
         ({ chunks } = page);
       }
@@ -91,6 +97,16 @@ async function* iterate<C>(
   } finally {
     news.stop();
   }
+}
+
+/** Settles as the promise does, or resolves with nothing when the signal aborts: the store may not answer for as long as an outage takes. */
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => resolve(undefined);
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 /** The newest chunks of a feed, as far as they fit, and the wait for further ones. */

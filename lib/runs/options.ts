@@ -108,7 +108,7 @@ export interface RunsSettings<C = unknown> {
 export function checkRunsOptions<C>(options: RunsOptions<C>): RunsSettings<C> {
   rejectUnknownKeys('option of runs()', options, KNOWN_OPTIONS, { hints: CONNECTION_HINTS });
   const { id, again, allow, store, keep, maxBytes, lease, batch, stopUnread, wire, ...shared } = options;
-  const checkedWire = checkWire((wire ?? events()) as Wire<C>);
+  const checkedWire = checkWire((wire === undefined ? events() : wire) as Wire<C>);
   const settings = checkOptions({ ...shared, cors: withDefaults(shared.cors), controlEvents: false });
   const defaultAgain = isForUiMessages(checkedWire) ? 'replace' : 'join';
   return {
@@ -127,7 +127,7 @@ export function checkRunsOptions<C>(options: RunsOptions<C>): RunsSettings<C> {
         : oneOf('again', again, AGAIN, { cure: `Leave it out for '${defaultAgain}'.` }),
     allow: optionalFunction('allow', allow, { cure: 'Leave it out if the middleware in front decides.' }),
     keep: checkTime('keep', keep, DEFAULT_KEEP_MS),
-    maxBytes: positiveInteger('maxBytes', maxBytes ?? DEFAULT_MAX_BYTES, 'bytes', {
+    maxBytes: positiveInteger('maxBytes', maxBytes === undefined ? DEFAULT_MAX_BYTES : maxBytes, 'bytes', {
       cure: `Leave it out for ${DEFAULT_MAX_BYTES}.`,
     }),
     lease: checkLease(lease),
@@ -147,8 +147,8 @@ function isForUiMessages({ headers = {} }: Pick<Wire<unknown>, 'headers'>): bool
 function withDefaults(cors: RunsOptions<unknown>['cors']): RunsOptions<unknown>['cors'] {
   if (cors === true) return { methods: METHODS, exposedHeaders: EXPOSED_HEADERS };
   if (typeof cors !== 'object' || cors === null || Array.isArray(cors)) return cors;
-  const { methods = METHODS, exposedHeaders } = cors;
-  const exposed: unknown = exposedHeaders ?? [];
+  const { methods = METHODS, exposedHeaders = [] } = cors;
+  const exposed: unknown = exposedHeaders;
   const isList =
     typeof exposed === 'string' || (Array.isArray(exposed) && exposed.every((name) => typeof name === 'string'));
   // Whatever is no list of names is refused with the other options.

@@ -26,6 +26,8 @@ const CHUNK_OVERHEAD_BYTES = 64;
 const CHUNKS_PER_YIELD = 256;
 
 const SOURCE_CURE = 'Return an async generator, for example.';
+/** No result of a source is the same. */
+const WOKEN = Symbol('woken');
 
 type EndStatus = Exclude<RunStatus, 'running'>;
 
@@ -41,10 +43,16 @@ export interface ProductionHost<C> {
   /** Receives what is on record at the end. `stored` is the number of the last chunk that was reported as stored. */
   onEnd(run: RunKey, state: RunState, stored: number): void;
   report(error: unknown): void;
+  /** Reports an error of the store, once in an outage. */
+  reportStore(error: unknown): void;
 }
 
 /** Makes the source of a run. It is called at most once. */
-export type MakeSource<C> = (run: Run) => RunSource<C> | Promise<RunSource<C>>;
+export interface MakeSource<C> {
+  (run: Run): RunSource<C> | Promise<RunSource<C>>;
+  /** Releases a source that was made before. Called instead of the function, if the run does not iterate. */
+  readonly release?: () => void;
+}
 
 export class Production<C> {
   readonly run: RunKey;
@@ -88,13 +96,17 @@ export class Production<C> {
 
   /**
    * Starts to produce, in the next tick: readers of this process then follow before the first chunk is stored, so the log is not read
-   * back for them. If the run was stopped before that, the source is never made.
+   * back for them. If the run was stopped before that, the source is never made, and one that was made before is released.
    */
   begin(state: RunState, make: MakeSource<C>): void {
     this.#state = state;
-    if (!this.isProducing) return this.#schedule();
+    if (!this.isProducing) {
+      make.release?.();
+      return this.#schedule();
+    }
     setImmediate(() => {
       if (this.isProducing) void this.#produce(make);
+      else make.release?.();
     });
   }
 
@@ -127,12 +139,13 @@ export class Production<C> {
       for (let taken = 1; ; taken++) {
         const pending = iterator.next();
         const step = isPromiseLike(pending) ? await this.#orEnd(pending) : pending;
-        if (step === undefined || !this.isProducing) return;
-        if (step.done) {
+        if (step === WOKEN || !this.isProducing) return;
+        const { done, value } = iterator.check(step);
+        if (done) {
           this.#iterator = undefined;
           return this.#end('done');
         }
-        this.#accept(step.value as C, taken);
+        this.#accept(value as C, taken);
         while (this.isProducing && this.#isFull) await this.#orEnd(undefined);
         if (taken % CHUNKS_PER_YIELD === 0) await new Promise(setImmediate);
         if (!this.isProducing) return;
@@ -145,10 +158,10 @@ export class Production<C> {
     /* oxlint-enable no-await-in-loop */
   }
 
-  /** Resolves with the result of a promise, or with nothing as soon as the run ends or the store has taken the waiting chunks. */
-  async #orEnd<T>(promise: PromiseLike<T> | undefined): Promise<T | undefined> {
-    return new Promise<T | undefined>((resolve, reject) => {
-      this.#wake = () => (promise === undefined || !this.isProducing) && resolve(undefined);
+  /** Resolves with the result of a promise, or with WOKEN as soon as the run ends or the store has taken the waiting chunks. */
+  async #orEnd(promise: PromiseLike<unknown> | undefined): Promise<unknown> {
+    return new Promise<unknown>((resolve, reject) => {
+      this.#wake = () => (promise === undefined || !this.isProducing) && resolve(WOKEN);
       promise?.then(resolve, reject);
     });
   }
@@ -243,7 +256,7 @@ export class Production<C> {
     } catch (error) {
       this.#waiting = []; // what follows a missing chunk must not be stored
       this.#waitingBytes = 0;
-      if (this.isProducing) this.#host.report(error);
+      if (this.isProducing) this.#host.reportStore(error);
       this.#end('failed', 'The store has refused a chunk of the run.');
     } finally {
       this.#isAppending = false;
@@ -257,7 +270,7 @@ export class Production<C> {
     try {
       state = await this.#host.store.end(this.run, status);
     } catch (error) {
-      if ((error as { code?: unknown }).code !== 'ERR_SSE_CLOSED') this.#host.report(error);
+      this.#host.reportStore(error);
     }
     this.#hasEnded = true;
     // The log is not there: it was dropped, or the store has lost it, or it does not answer any more.

@@ -1,22 +1,26 @@
 /*
  * Answers the requests to a router of runs: start, read, stop, status.
  * Invariants: no request throws; errors go to Express, and their text to no client. A refused request starts no run. A run id is
- * checked before any function of the application or the store receives it.
+ * checked before any function of the application or the store receives it. If the store does not answer, or returns an error, the client
+ * is asked to try again; nothing is kept for a client that has disconnected.
  */
 
 import { randomUUID } from 'node:crypto';
 import type { NextFunction, Request, Response } from 'express';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
-import { SseError } from '../errors.ts';
-import { Admission, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { describe, SseError } from '../errors.ts';
+import { Admission, hasMethod, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { passError } from '../http/express-error.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
-import { sendEmpty, sendError } from '../http/responses.ts';
+import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
 import { handleRejection } from '../validation/validate.ts';
+import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
+import { hasChosenMethods, pathInRoute, unclearRoute } from './route-path.ts';
 import type { RunFeed } from './run-feed.ts';
 import {
   decodeRunId,
@@ -32,6 +36,7 @@ import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
 import { infoOf, lostState } from './run-state.ts';
 import { continuesAfter } from './feed-after.ts';
+import { closedError } from './bounded-runs.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';
@@ -56,6 +61,9 @@ export class RunRequests<C> {
   readonly origins: OriginCheck;
   readonly #parts: Parts<C>;
   readonly #admission: Admission;
+  readonly #pathsInRoutes = new WeakMap<Request, string>();
+  /** The requests that have a place within the limits and wait for the store. */
+  readonly #reserved = new Set<AbortController>();
 
   constructor(parts: Parts<C>) {
     this.#parts = parts;
@@ -64,12 +72,25 @@ export class RunRequests<C> {
     this.origins = new OriginCheck(connections.cors, (req, res, next) => this.#route(req, res, next));
   }
 
+  /** Notes whether a route of Express calls the router for a request, and which path the request then has. */
+  notePath(req: Request, isInRoute: boolean): void {
+    const path = isInRoute ? pathInRoute(req) : undefined;
+    if (path !== undefined) this.#pathsInRoutes.set(req, path);
+    else if (isInRoute) throw unclearRoute(req);
+    else this.#pathsInRoutes.delete(req); // a route may have passed the request on
+  }
+
   #route(req: Request, res: Response, next: NextFunction): void {
-    const [, first = '', second, ...more] = pathOf(req).replace(/\/$/, '').split('/');
-    const isFor = (methods: string): boolean => this.#admission.checkMethod(req, res, next, methods);
+    const pathOfRoute = this.#pathsInRoutes.get(req);
+    const [, first = '', second, ...more] = (pathOfRoute ?? pathOf(req)).replace(/\/$/, '').split('/');
+    const isFor = (methods: string): boolean => {
+      const isMistake = pathOfRoute !== undefined && !hasMethod(methods, req.method) && hasChosenMethods(req);
+      if (isMistake) next(unclearRoute(req));
+      return !isMistake && this.#admission.checkMethod(req, res, next, methods);
+    };
     const answer = (to: Answer): void => this.#answer(first, to, req, res, next);
     if (first === '' && second === undefined) {
-      if (isFor(START)) void this.#guard(this.#start(req, res, next), req, res, next);
+      if (isFor(START)) void this.#guard(this.#start(req, res, next), req, res, next, true);
     } else if (second === undefined) {
       if (isFor(READ_OR_STOP)) answer(req.method === 'DELETE' ? this.#stop : this.#read);
     } else if (more.length > 0) next();
@@ -84,12 +105,12 @@ export class RunRequests<C> {
 
   #answer(encoded: string, answer: Answer, req: Request, res: Response, next: NextFunction): void {
     const id = decodeRunId(encoded);
-    if (id !== undefined) void this.#guard(answer(id, req, res, next), req, res, next);
-    else sendError(res, 400, `The run id in the path must be ${RUN_ID_EXPECTATION}.`);
+    if (id !== undefined) void this.#guard(answer(id, req, res, next), req, res, next, answer === this.#read);
+    else sendError(res, 400, `The run id in the path must be ${RUN_ID_EXPECTATION}; received ${describe(encoded)}.`);
   }
 
   readonly #start = async (req: Request, res: Response, next: NextFunction): Promise<void> => {
-    const { settings, service, readers, produce } = this.#parts;
+    const { settings, service, produce } = this.#parts;
     const stream = this.#admission.prepare(req, res, next);
     if (stream === undefined) return;
     const position = this.#positionOf(req, stream.query);
@@ -98,19 +119,19 @@ export class RunRequests<C> {
     // `undefined`, as of a missing field, would be one run for all users.
     if (!isRunId(id)) {
       handleRejection(id);
-      return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
+      return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}; received ${describe(id)}.`);
     }
     if (!(await this.#isAllowed('start', id, req, res))) return;
+    const own = position?.id === id ? position : undefined;
+    if (own?.n === END_NUMBER) return this.#sendEnded(req, res);
     const admitted = this.#admit(stream);
     if (admitted === undefined) return;
-    // The call to the model may take long. Until then, the request has its place within the limits.
-    const release = readers.registry.reserve(admitted.client);
-    try {
-      if (position?.id === id) {
+    await this.#whileReserved(admitted, req, res, async (departed) => {
+      if (own !== undefined) {
         res.setHeader('Location', locationOf(req, id));
-        return await this.#resume(position, stream, admitted);
+        return this.#resume(own, stream, departed, admitted);
       }
-      const { started, feed } = await service.start(id, (run) => produce(run, req), settings.again);
+      const { started, feed } = await asked(service.start(id, (run) => produce(run, req), settings.again, departed));
       if (res.headersSent) return;
       res.setHeader('Location', locationOf(req, id));
       if (started || settings.again !== 'reject') this.#open(feed, 0, stream, admitted);
@@ -118,20 +139,29 @@ export class RunRequests<C> {
         res.setHeader('X-Run-Id', encodeRunId(id));
         sendError(res, 409, 'This run is running.');
       }
-    } finally {
-      release();
-    }
+    });
   };
 
   readonly #read: Answer = async (id, req, res, next) => {
     const stream = this.#admission.prepare(req, res, next);
     if (stream === undefined || !(await this.#isAllowed('read', id, req, res))) return;
     const position = this.#positionOf(req, stream.query);
-    if (position?.id === id) return this.#resume(position, stream);
-    const state = await this.#parts.service.state(id);
-    if (res.headersSent) return;
-    if (state === undefined) sendEmpty(res, 204);
-    else this.#openOrNothing(state, 0, stream);
+    const own = position?.id === id ? position : undefined;
+    if (own?.n === END_NUMBER) return this.#sendEnded(req, res);
+    const { service } = this.#parts;
+    const read = async (departed: AbortSignal, admitted?: Admitted): Promise<void> => {
+      if (own !== undefined) return this.#resume(own, stream, departed, admitted);
+      const state = await asked(service.state(id, undefined, departed));
+      if (res.headersSent) return;
+      if (state === undefined) sendEmpty(res, 204);
+      else this.#openOrNothing(state, 0, stream, admitted);
+    };
+    // The answer 204 needs no place within the limits. A request that waits for a store that does not answer has one.
+    if (service.isAnswering) return this.#whileConnected(req, res, read);
+    const admitted = this.#admit(stream);
+    if (admitted !== undefined) {
+      await this.#whileReserved(admitted, req, res, (departed) => read(departed, admitted));
+    }
   };
 
   readonly #stop: Answer = async (id, req, res) => {
@@ -139,26 +169,76 @@ export class RunRequests<C> {
     const position = this.#positionOf(req, queryOf(req));
     // A client that stops an answer which has ended meanwhile must not stop the next one.
     const generation = position?.id === id ? position.generation : undefined;
-    const wasRunning = await this.#parts.service.stop(id, generation);
-    if (!res.headersSent) sendEmpty(res, wasRunning ? 202 : 204);
+    await this.#whileConnected(req, res, async (departed) => {
+      const wasRunning = await asked(this.#parts.service.stop(id, generation, departed));
+      if (!res.headersSent) sendEmpty(res, wasRunning ? 202 : 204);
+    });
   };
 
   readonly #status: Answer = async (id, req, res) => {
     if (!(await this.#isAllowed('read', id, req, res))) return;
-    const state = await this.#parts.service.state(id);
-    if (res.headersSent) return;
-    res.setHeader('Cache-Control', 'no-store');
-    if (state === undefined) return sendError(res, 404, 'There is no such run.');
-    res.setHeader('Content-Type', 'application/json; charset=utf-8');
-    res.setHeader('X-Content-Type-Options', 'nosniff');
-    res.end(JSON.stringify(infoOf(state)));
+    await this.#whileConnected(req, res, async (departed) => {
+      const state = await asked(this.#parts.service.state(id, undefined, departed));
+      if (res.headersSent) return;
+      if (state === undefined) sendError(res, 404, 'There is no such run.');
+      else sendJson(res, infoOf(state));
+    });
   };
 
-  /** Continues after a position, in its own generation. */
-  async #resume(position: RunPosition, stream: StreamRequest, admitted?: Admitted): Promise<void> {
+  /** Answers every request that has a place within the limits and waits for the store: the router shuts down. */
+  refuseWaiting(): void {
+    for (const controller of this.#reserved) controller.abort(closedError('start'));
+  }
+
+  /** Calls `wait` with a signal that aborts when the client disconnects: nothing is kept for this client then. */
+  async #whileConnected(
+    req: Request,
+    res: Response,
+    wait: (departed: AbortSignal) => Promise<void>,
+    controller = new AbortController(),
+  ): Promise<void> {
+    const onClosed = (): void => controller.abort(CLIENT_DISCONNECTED);
+    if (isDisconnected(req, res)) onClosed(); // its 'close' event is not emitted again
+    onResponseClosed(res, req.socket, onClosed);
+    try {
+      await wait(controller.signal);
+    } finally {
+      offResponseClosed(res, req.socket, onClosed);
+    }
+  }
+
+  /** As {@link #whileConnected}, and the request has its place within the limits: the store, and the call of the model, may take long. */
+  async #whileReserved(
+    { client }: Admitted,
+    req: Request,
+    res: Response,
+    wait: (departed: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const release = this.#parts.readers.registry.reserve(client);
+    const controller = new AbortController();
+    this.#reserved.add(controller);
+    try {
+      await this.#whileConnected(req, res, wait, controller);
+    } finally {
+      this.#reserved.delete(controller);
+      release();
+    }
+  }
+
+  /** Answers a client that has received the end of its run. */
+  #sendEnded(req: Request, res: Response): void {
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
-    if (position.n === END_NUMBER) return sendEmpty(stream.res, 204);
-    const state = await this.#parts.service.state(position.id, position.generation);
+    if (!isDisconnected(req, res)) sendEmpty(res, 204);
+  }
+
+  /** Continues after a position, in its own generation. */
+  async #resume(
+    position: RunPosition,
+    stream: StreamRequest,
+    departed: AbortSignal,
+    admitted?: Admitted,
+  ): Promise<void> {
+    const state = await asked(this.#parts.service.state(position.id, position.generation, departed));
     if (stream.res.headersSent) return;
     if (state !== undefined) {
       const after = continuesAfter(position.n, state, this.#parts.service.feed(state));
@@ -188,8 +268,12 @@ export class RunRequests<C> {
   ): void {
     const { req, res } = stream;
     // The client may have disconnected while the store was asked. Its 'close' event is not emitted again.
-    if (res.destroyed || req.socket.destroyed) return;
-    const mayOpen = admitted ?? this.#admit(stream);
+    if (isDisconnected(req, res)) return;
+    if (req.method === 'HEAD') res.setHeader('X-Run-Id', encodeRunId(id));
+    if (this.#admission.answerHead(stream)) return; // it counts in no limit
+    // A GET is refused if the router was closed meanwhile. A POST has started its run, or its run has time to end.
+    const isAdmitted = admitted !== undefined && (req.method === 'POST' || !this.#parts.readers.isClosing);
+    const mayOpen = isAdmitted ? admitted : this.#admit(stream);
     if (mayOpen === undefined) return;
     res.setHeader('X-Run-Id', encodeRunId(id));
     this.#admission.connect(stream, mayOpen, '', (...args) => connect(this.#parts.readers, ...args));
@@ -219,18 +303,55 @@ export class RunRequests<C> {
     return this.#parts.settings.wire.control ? parseEventId(lastEventIdOf(req, query)) : undefined;
   }
 
-  /** Passes the error of an answer to Express. */
-  async #guard(answer: Promise<void>, req: Request, res: Response, next: NextFunction): Promise<void> {
+  /** Passes the error of an answer to Express. Answers a request itself that the store does not answer. */
+  async #guard(
+    answer: Promise<void>,
+    req: Request,
+    res: Response,
+    next: NextFunction,
+    isForStream: boolean,
+  ): Promise<void> {
     try {
       await answer;
     } catch (error) {
-      const { readers } = this.#parts;
-      const isClosed = readers.isClosing && error instanceof SseError && error.code === 'ERR_SSE_CLOSED';
-      if (res.headersSent) readers.report(error);
-      else if (isClosed) this.#admission.refuse(req, res, 503, 'closing', true);
-      else next(error || new Error('A function of the options threw or rejected without an error.')); // Express ignores next(undefined)
+      if (error instanceof Unanswered) this.#refuseUnanswered(error.cause, req, res, isForStream);
+      else if (res.headersSent) this.#parts.readers.report(error);
+      else passError(error, next, 'a function of the options');
     }
   }
+
+  /** Answers so that the client tries again: an error that a browser treats as final is never an answer for a stream. */
+  #refuseUnanswered(error: unknown, req: Request, res: Response, isForStream: boolean): void {
+    const { readers, service, settings } = this.#parts;
+    if (error === CLIENT_DISCONNECTED) return;
+    const isClosed = readers.isClosing && error instanceof SseError && error.code === 'ERR_SSE_CLOSED';
+    if (!isClosed) service.reportStore(error);
+    if (res.headersSent || isDisconnected(req, res)) return;
+    res.removeHeader('Location'); // there may be no such run
+    if (isClosed && isForStream) readers.counters.refused.shutdown++;
+    // A client that does not reconnect by itself would take an empty stream for an empty answer.
+    const mayReject = !isForStream || !settings.wire.control;
+    this.#admission.refuse(req, res, 503, isClosed ? 'closing' : 'not ready', mayReject);
+  }
+}
+
+/** The reason of the signal of a client that has disconnected. */
+const CLIENT_DISCONNECTED = new Error('The client has disconnected.');
+
+/** The store has not answered, or has answered with the error in `cause`. (Errors of the application's functions go to Express.) */
+class Unanswered extends Error {}
+
+/** @throws {Unanswered} by rejecting, instead of every error of a call of the store */
+async function asked<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (cause) {
+    throw new Unanswered('The store does not answer.', { cause });
+  }
+}
+
+function isDisconnected(req: Request, res: Response): boolean {
+  return res.destroyed || req.socket.destroyed;
 }
 
 /** Returns the path of a run, relative to the path of the request: so it is right behind a mount path and behind the prefix of a proxy. */

@@ -43,6 +43,11 @@ export interface NewRun extends RunKey {
   readonly lease: number;
   /** Milliseconds that the log stays readable after the end. */
   readonly keep: number;
+  /**
+   * Aborts when its caller does not wait any more. If the store has not asked its engine yet, it begins nothing and rejects with the
+   * reason. A store may ignore it.
+   */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The result of {@link RunStore.begin}: the generation that has begun, or the one that is running already. */

@@ -7,16 +7,18 @@
 
 import { SseError } from '../errors.ts';
 import { report } from '../diagnostics/error-reporter.ts';
+import { OutageReports } from '../diagnostics/outage-reports.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
 import { Opening } from '../journal/opening.ts';
-import type { RunEvent, RunInfo, Wire } from './api.ts';
+import type { RunEvent, Wire } from './api.ts';
 import { type FollowRunOptions, followRun } from './follow.ts';
 import { LogSource, type LogSourceHost, LogView } from './log-source.ts';
 import { type MakeSource, Production, type ProductionHost } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
 import type { BeginResult, NewRun, RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
-import { infoOf, lostState } from './run-state.ts';
+import { lostState } from './run-state.ts';
+import { closedError } from './bounded-runs.ts';
 
 /** A lease is renewed this many times before it expires, so that a late or failed renewal does not lose the run. */
 const RENEWALS_PER_LEASE = 3;
@@ -88,10 +90,13 @@ export class RunsHub<C> {
   #renewAt = Infinity;
   #isRenewing = false;
   #isNoting = false;
+  readonly #outages = new OutageReports((error) => this.#report(error));
   readonly #opening = new Opening(() => this.#open());
+  #isOpen = false;
   #isDown = false;
   #isClosing = false;
   #isCut = false;
+  #draining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   readonly #closed = new AbortController();
   /** Called when this process produces no run any more. */
@@ -117,8 +122,9 @@ export class RunsHub<C> {
       onStored: (run, first, chunks) => this.#onStored(run, first, chunks),
       onEnd: (run, state, stored) => this.#onEnd(run, state, stored),
       report: (error) => this.#report(error),
+      reportStore: (error) => this.reportStore(error),
     };
-    this.#opening.get().catch((error: unknown) => this.#report(error)); // each call tries again
+    this.#opening.get().catch((error: unknown) => this.reportStore(error)); // each call tries again
   }
 
   /** The number of runs that this process produces. */
@@ -131,6 +137,11 @@ export class RunsHub<C> {
     return this.#isClosing;
   }
 
+  /** Whether the store is open, and has not reported that its engine is unavailable. */
+  get isAnswering(): boolean {
+    return this.#isOpen && !this.#isDown;
+  }
+
   /** Aborts when the hub is closed, after the runs of this process have ended: feeds receive nothing more then. */
   get closed(): AbortSignal {
     return this.#closed.signal;
@@ -139,20 +150,22 @@ export class RunsHub<C> {
   /**
    * Begins a run, unless one with this id is running, and produces it in this process. Only then is `make` called, after the run has
    * begun in the store, and in a later tick: the caller then subscribes before the first chunk is stored.
+   * If `signal` aborts before the store has asked its engine, no run begins, and the call rejects with the reason. Afterwards the run may
+   * have begun, and another caller may have joined it, so it is produced.
    * @throws {SseError} `ERR_SSE_CLOSED`, by rejecting, once the hub closes
    */
-  async start(id: string, make: MakeSource<C>, again: NewRun['again']): Promise<StartedRun> {
-    this.#assertStarting();
-    await this.#opening.get();
-    this.#assertStarting();
+  async start(id: string, make: MakeSource<C>, again: NewRun['again'], signal?: AbortSignal): Promise<StartedRun> {
+    if (this.#isClosing) throw closedError('start');
     const { store, lease, keep } = this.#settings;
     const run: RunKey = { id, generation: newGeneration() };
     const name = nameOf(run);
     const production = new Production<C>(run, this.#productionHost);
-    this.#productions.set(name, production); // before it begins: a stop may arrive before the store's answer
+    this.#productions.set(name, production); // now: drain() waits for it, and a stop may arrive before the store's answer
     let result: BeginResult;
     try {
-      result = await store.begin({ ...run, again, lease, keep });
+      await this.#opening.get();
+      signal?.throwIfAborted();
+      result = await store.begin({ ...run, again, lease, keep, signal });
     } catch (error) {
       this.#removeProduction(name);
       throw error;
@@ -181,8 +194,16 @@ export class RunsHub<C> {
     return new LogView(this.#sourceHost, source);
   }
 
-  /** Returns the state of one generation, or of the newest one. */
-  async state(id: string, generation?: string): Promise<RunState | undefined> {
+  /** Returns the state of one generation, or of the newest one. If `signal` aborts before the store is open, the store is not asked. */
+  async state(id: string, generation?: string, signal?: AbortSignal): Promise<RunState | undefined> {
+    await this.#opening.get();
+    signal?.throwIfAborted();
+    return this.#settings.store.state(id, generation);
+  }
+
+  /** Returns the state of a run for an iteration, which pauses while the store does not answer. */
+  async stateToFollow(id: string, generation?: string): Promise<RunState | undefined> {
+    if (this.#closed.signal.aborted) throw closedError('follow');
     await this.#opening.get();
     return this.#settings.store.state(id, generation);
   }
@@ -192,16 +213,18 @@ export class RunsHub<C> {
     return followRun<C>(this, id, options);
   }
 
-  async status(id: string): Promise<RunInfo | undefined> {
-    const state = await this.state(id);
-    return state && infoOf(state);
-  }
-
   /**
    * Stops a run in whichever process it is produced. A run of this process is aborted at once, even if the store does not answer.
    * @returns whether it was running
    */
   async stop(id: string, generation?: string): Promise<boolean> {
+    const wasRunning = this.stopHere(id, generation);
+    await this.#opening.get();
+    return (await this.#settings.store.stop(id, generation)) || wasRunning;
+  }
+
+  /** Stops a run of this process at once, without a record in the store. @returns whether it was running */
+  stopHere(id: string, generation?: string): boolean {
     let wasRunning = false;
     for (const production of this.#productions.values()) {
       const { run } = production;
@@ -210,15 +233,18 @@ export class RunsHub<C> {
       wasRunning = true;
       production.stop();
     }
-    await this.#opening.get();
-    return (await this.#settings.store.stop(id, generation)) || wasRunning;
+    return wasRunning;
   }
 
   /**
    * Lets the runs of this process finish for `wait` milliseconds. Then they are cut and end as `lost`. From the call on, no run begins.
    * Afterwards every run of this process has ended, or its end cannot reach the store.
    */
-  async drain(wait = 0): Promise<void> {
+  drain(wait = 0): Promise<void> {
+    return (this.#draining ??= this.#drain(wait));
+  }
+
+  async #drain(wait: number): Promise<void> {
     this.#isClosing = true;
     if (wait > 0) await this.#idleWithin(wait);
     this.#isCut = true;
@@ -245,6 +271,8 @@ export class RunsHub<C> {
       onStop: (run: RunKey) => this.#productions.get(nameOf(run))?.stop(),
       onStatus: (up: boolean, error?: Error) => this.#onStatus(up, error),
     });
+    this.#isOpen = true;
+    this.#outages.clear();
     this.#settings.onStatus?.(true);
   }
 
@@ -252,15 +280,17 @@ export class RunsHub<C> {
     const wasDown = this.#isDown;
     this.#isDown = !up;
     this.#settings.onStatus?.(up);
-    if (!up && !wasDown && error !== undefined) this.#report(error);
+    if (up) this.#outages.clear();
+    else if (!wasDown && error !== undefined) this.#outages.add(error);
   }
 
-  #assertStarting(): void {
-    if (!this.#isClosing) return;
-    throw new SseError(
-      'ERR_SSE_CLOSED',
-      'start() must be called before the router of runs is closed; received a call after that. Start the run in another process.',
-    );
+  /**
+   * Reports an error of the store, once in an outage. An error that only means that a caller has stopped to wait is not reported.
+   */
+  reportStore(error: unknown): void {
+    const code = error instanceof SseError ? error.code : undefined;
+    if (code === 'ERR_SSE_CLOSED' || code === 'ERR_SSE_TIMEOUT' || code === 'ERR_SSE_QUEUE_FULL') return;
+    this.#outages.add(error);
   }
 
   #onStored(run: RunKey, first: number, chunks: readonly Uint8Array[]): void {
@@ -356,7 +386,7 @@ export class RunsHub<C> {
         else if (stopRequested || this.#isUnread(production, hasReaders)) production.stop();
       }
     } catch (error) {
-      if (!this.#isCut) this.#report(error);
+      if (!this.#isCut) this.reportStore(error);
     } finally {
       this.#isRenewing = false;
     }
@@ -378,7 +408,7 @@ export class RunsHub<C> {
     const { store } = this.#settings;
     store
       .noteReaders(runs, Math.ceil(this.#interval * NOTES_PER_VALIDITY))
-      .catch((error: unknown) => this.#isCut || this.#report(error))
+      .catch((error: unknown) => this.#isCut || this.reportStore(error))
       .finally(() => void (this.#isNoting = false));
   }
 
@@ -400,7 +430,7 @@ export class RunsHub<C> {
         if (source.hasSubscribers && source.ended === undefined) this.#timer.wakeAt(source.checkAt);
       }
     } catch (error) {
-      if (!this.#isCut) this.#report(error);
+      if (!this.#isCut) this.reportStore(error);
       source.checkAt = this.#timer.read() + this.#settings.lease;
     } finally {
       this.#checking.delete(source);

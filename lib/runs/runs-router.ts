@@ -6,18 +6,21 @@
 
 import express, { type RequestHandler as Middleware } from 'express';
 import { channels, INTROSPECT } from '../diagnostics/channels.ts';
+import { checkNext, isCalledByRoute } from '../http/express-route.ts';
 import { checkTime } from '../hub/shutdown.ts';
 import { claimStore } from '../journal/claim.ts';
 import { invalid, plainObject, rejectUnknownKeys } from '../validation/validate.ts';
 import type { Producer, RunsOptions, RunsRouter, RunsStats } from './api.ts';
 import { frameOf } from './chunk-codec.ts';
 import type { FollowRunOptions } from './follow.ts';
+import { GivenSources } from './given-source.ts';
 import { checkRunsOptions } from './options.ts';
 import { isRunId, RUN_ID_EXPECTATION } from './run-id.ts';
 import { introspection } from './run-introspection.ts';
 import { RunReaders } from './run-readers.ts';
 import { RunRequests } from './run-requests.ts';
 import type { ChunkReader } from './run-service.ts';
+import { BoundedRuns } from './bounded-runs.ts';
 import { RunsHub } from './runs-hub.ts';
 import { infoOf } from './run-state.ts';
 import { encodeEnd } from './wires.ts';
@@ -71,29 +74,34 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
     },
   };
   const readers = new RunReaders(settings.connections, codec, wire.control, router);
-  const requests = new RunRequests<C>({ settings, service: hub, readers, codec, produce });
+  const service = new BoundedRuns<C>(hub);
+  const requests = new RunRequests<C>({ settings, service, readers, codec, produce });
   router.use(function runsRouter(req, res, next) {
     requests.origins.handle(req, res, next);
   });
+  handleRoutes(router, requests);
+  const sources = new GivenSources<C>();
   let closing: Promise<void> | undefined;
   Object.defineProperties(router, {
     start: {
       value: async (id: unknown, source: unknown) => {
+        const make = sources.makerOf(source);
+        if (!isRunId(id)) make.release?.();
         checkRunId(id);
-        const make = (typeof source === 'function' ? source : () => source) as Parameters<typeof hub.start>[1];
-        return infoOf((await hub.start(id, make, 'join')).state);
+        return infoOf((await service.start(id, make, 'join')).state);
       },
     },
     stop: {
       value: async (id: unknown) => {
         checkRunId(id);
-        return hub.stop(id);
+        return service.stop(id);
       },
     },
     status: {
       value: async (id: unknown) => {
         checkRunId(id);
-        return hub.status(id);
+        const state = await service.state(id);
+        return state && infoOf(state);
       },
     },
     follow: { value: (id: string, how?: FollowRunOptions) => hub.follow(id, how) },
@@ -109,7 +117,7 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
       value: (how: { wait?: number } = {}) => {
         rejectUnknownKeys('option of close()', how, { wait: true });
         const wait = checkTime('wait', how.wait);
-        return (closing ??= shutDown(hub, readers, wait, wire.control).finally(release));
+        return (closing ??= shutDown({ hub, service, requests, readers }, wait, wire.control).finally(release));
       },
     },
     [INTROSPECT]: { value: introspection(readers) },
@@ -117,13 +125,42 @@ export function runs<C = string>(produce: Producer<C>, options: RunsOptions<C> =
   return router;
 }
 
+/** Lets a route of Express call the router, with the path that a mounted router would have. */
+function handleRoutes<C>(router: RunsRouter<C>, requests: RunRequests<C>): void {
+  const looping = router as RunsRouter<C> & { handle: Middleware };
+  const loop = looping.handle;
+  looping.handle = function handle(req, res, next) {
+    checkNext(next, 'chat');
+    try {
+      requests.notePath(req, isCalledByRoute(req, next, router as never));
+    } catch (error) {
+      return next(error);
+    }
+    return loop.call(router, req, res, next);
+  };
+}
+
+/** The parts of a router that its shutdown closes. */
+interface Parts<C> {
+  readonly hub: RunsHub<C>;
+  readonly service: BoundedRuns<C>;
+  readonly requests: RunRequests<C>;
+  readonly readers: RunReaders;
+}
+
 /** @param canReconnect Whether clients continue by themselves where another process can serve them. */
-async function shutDown<C>(hub: RunsHub<C>, readers: RunReaders, wait: number, canReconnect: boolean): Promise<void> {
+async function shutDown<C>(
+  { hub, service, requests, readers }: Parts<C>,
+  wait: number,
+  canReconnect: boolean,
+): Promise<void> {
   const start = performance.now();
   readers.isClosing = true;
   await hub.drain(wait);
+  requests.refuseWaiting(); // first: the readers are closed when no request has a place any more
   // A client that continues elsewhere does so at once; for another one, its answer may still end.
   await readers.close(canReconnect ? 0 : Math.max(0, wait - (performance.now() - start)));
+  service.close();
   await hub.close();
 }
 

@@ -33,7 +33,7 @@ const COLON = 58; // the first character of a comment line
 // [spec] CR and LF end a field. A NUL makes a client ignore an id, and Firefox then loses the next line as well.
 const UNSENDABLE = /[\r\n\0]/;
 /** Names of events that a page or the router itself would mistake: those of an EventSource, and of the control events. */
-const RESERVED_NAMES: ReadonlySet<string> = new Set(['error', 'open', 'end', 'reset', 'checkpoint']);
+export const RESERVED_NAMES: ReadonlySet<string> = new Set(['error', 'open', 'end', 'reset', 'checkpoint']);
 /** Printable ASCII without leading or trailing spaces. */
 const ID = /^(?:[!-~](?:[ -~]*[!-~])?)?$/;
 

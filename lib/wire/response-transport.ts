@@ -215,6 +215,7 @@ export class ResponseTransport implements Transport {
       'Retry-After': String(Math.ceil(retry / 1000)),
       'Content-Type': 'text/plain; charset=utf-8',
       'X-Content-Type-Options': 'nosniff',
+      'Cache-Control': 'no-store',
     };
     this.#inContext(() => this.#response.writeHead(503, headers).end('closing\n'));
   }
@@ -321,6 +322,12 @@ export function onResponseClosed(response: ServerResponse, socket: Socket, callb
   EventEmitter.prototype.on.call(response, 'close', callback);
   // A response that is queued behind another emits no 'close' for its client on Node 20 and 22.
   if (isQueued(response) || Object.hasOwn(response, 'emit')) socket.once('close', callback);
+}
+
+/** Removes a callback of {@link onResponseClosed}. */
+export function offResponseClosed(response: ServerResponse, socket: Socket, callback: () => void): void {
+  EventEmitter.prototype.off.call(response, 'close', callback);
+  socket.off('close', callback);
 }
 
 /** Whether this response is queued behind another one on the same socket (HTTP pipelining). */

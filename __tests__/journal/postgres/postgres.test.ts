@@ -59,6 +59,29 @@ async function clientOf(on: pg.Pool = pool): Promise<pg.PoolClient> {
   return client;
 }
 
+/** Replaces the function that publishes: without `body` by that of version 1. */
+function olderPublish(body?: string): string {
+  return `CREATE OR REPLACE FUNCTION ${table}_publish(event text, data text, channels text DEFAULT NULL, key text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql AS $body$${
+      body ??
+      `
+BEGIN
+  INSERT INTO ${table}_outbox (event, data, channels, key)
+  VALUES (event, coalesce(data, ''), channels, sha256(convert_to(key, 'UTF8')));
+END
+`
+    }$body$`;
+}
+
+/** The channels of an argument of the function. What is no list of channels is passed on as it is. */
+function parsed(channels: string): unknown {
+  try {
+    return JSON.parse(channels);
+  } catch {
+    return '';
+  }
+}
+
 const text = ({ id: _id, ...entry }: Entry): object => ({ ...entry, body: Buffer.from(entry.body).toString() });
 const rows = async (query: string): Promise<any[]> => (await pool.query(query)).rows;
 
@@ -135,6 +158,70 @@ describe('what SQL publishes', () => {
     await expect(publish(...args)).rejects.toThrow(message);
   });
 
+  test.each<[unknown[], string]>([
+    [[null, null], 'event or data must be a text; received NULL for both.'],
+    [['a\r\nb', 'x'], 'event must be a text without a line end; received the string "a\\r\\nb".'],
+    ...['error', 'open', 'end', 'reset', 'checkpoint'].map((name): [unknown[], string] => [
+      [name, 'x'],
+      "event must be a name other than 'error', 'open', 'end', 'reset' and 'checkpoint'; received the string " +
+        `"${name}".`,
+    ]),
+    [
+      ['x', 'x', '[""]'],
+      'channels must be a JSON array of strings, none of them empty; received the string "[\\"\\"]".',
+    ],
+    [['x', 'x', '["a", "" ]'], 'received the string "[\\"a\\", \\"\\" ]".'],
+    [['x', 'x', 'null'], 'received the string "null".'],
+    [['x', 'x', '["a'], '(invalid input syntax for type json).'],
+    [['x', 'x', ''], '(invalid input syntax for type json).'],
+    [['x', 'x', null, ''], 'key must be a text with at least one character; received the string "".'],
+  ])('the arguments %j are refused with the value and a cure, as broadcast() refuses them', async (args, message) => {
+    await opened();
+    await expect(publish(...args)).rejects.toMatchObject({
+      code: '22023',
+      message: expect.stringContaining(message),
+      hint: expect.stringMatching(/\.$/),
+    });
+    expect(await rows(`SELECT * FROM ${table}_outbox`)).toEqual([]);
+    const events = sse({ history: false });
+    const [event, data, channels, key] = args as (string | null)[];
+    const to = channels === undefined || channels === null ? {} : { to: parsed(channels) };
+    const broadcast = events.broadcast(
+      { ...(event !== null && { event }), ...(data !== null && { data }) } as { data: string },
+      { ...to, ...(key !== undefined && { key: key! }) } as object,
+    );
+    await expect(broadcast).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_SSE_/) });
+  });
+
+  test('an event that an older function has accepted, and that no client can receive, is reported to onError', async () => {
+    await opened();
+    await pool.query(olderPublish());
+    const errors: Error[] = [];
+    const events = sse({
+      history: postgresJournal(pool, { table, poll: 20 }),
+      onError: (error) => void errors.push(error as Error),
+    });
+    later(() => events.close());
+    const followed = events.follow({ signal: AbortSignal.timeout(30_000) });
+    await events.broadcast('first');
+    // The router has made the function new: the rows are those of the time before.
+    const insert = (values: string) =>
+      pool.query(`INSERT INTO ${table}_outbox (event, data, channels) VALUES ${values}`);
+    await insert(`('end', 'x', NULL), ('order', 'x', '[""]'), ('order', 'x', '[]'), ('order', 'last', '["", "a"]')`);
+    expect(await followed.next()).toMatchObject({ value: { data: 'first' } });
+    await eventually(() => errors.length === 2);
+    const id = (await rows(`SELECT n || '-' || tag AS id FROM ${table}_log WHERE event = 'end'`))[0].id as string;
+    expect(errors.map(({ message }) => message)).toEqual([
+      expect.stringContaining(
+        `the event the string "end" to the channels null (entry ${events.position.split('-')[0]}-${id})`,
+      ),
+      expect.stringContaining('the event the string "order" to the channels the string "[\\"\\"]"'),
+    ]);
+    expect(errors[0]).toMatchObject({ code: 'ERR_SSE_JOURNAL' });
+    expect(events.stats().journalUp).toBe(1);
+    await eventually(() => events.stats().ringEntries === 5);
+  });
+
   test('a row without a valid event cannot be inserted, and an entry with unreadable channels reaches no connection', async () => {
     const journal = await opened();
     const insert = (columns: string, values: string) =>
@@ -176,7 +263,7 @@ describe('what SQL publishes', () => {
       await client.query(`BEGIN; INSERT INTO ${table}_orders VALUES (1), (2); ${end}`);
     }
     await recorder.until(({ bodies }) => bodies.length === 4);
-    await pool.query(`SELECT ${table}_publish('end', '')`);
+    await pool.query(`SELECT ${table}_publish('last', '')`);
     await recorder.until(({ bodies }) => bodies.length > 4);
     expect(recorder.bodies.slice(0, -1)).toEqual([1, 2, 1, 2].map((id) => `event: order\ndata: {"id":${id}}\n\n`));
   });
@@ -530,6 +617,86 @@ describe('the tables', () => {
     expect(await rows(`SELECT relname FROM pg_class WHERE relname = '${table}_producer'`)).toEqual([]);
   });
 
+  const sourceOf = async (): Promise<string> =>
+    (await rows(`SELECT prosrc FROM pg_proc WHERE proname = '${table}_publish'`))[0].prosrc;
+
+  test('an older function that publishes is replaced, with its rights; one of a newer version is not', async () => {
+    await opened();
+    const current = await sourceOf();
+    await pool.query(`CREATE ROLE ${table}_worker; REVOKE ALL ON FUNCTION ${table}_publish FROM PUBLIC;
+      GRANT EXECUTE ON FUNCTION ${table}_publish TO ${table}_worker`);
+    await pool.query(olderPublish());
+    await Promise.all([opened(), opened(), opened()]);
+    expect(await sourceOf()).toBe(current);
+    expect(
+      await rows(
+        `SELECT has_function_privilege('${table}_worker', '${table}_publish(text, text, text, text)', 'EXECUTE') AS may`,
+      ),
+    ).toEqual([{ may: true }]);
+    const newer = current.replace(/-- version \d+/, '-- version 1000');
+    await pool.query(olderPublish(newer));
+    await opened();
+    expect(await sourceOf()).toBe(newer);
+  });
+
+  test('a role that does not own an older function runs the journal with it', async () => {
+    await opened();
+    await pool.query(olderPublish());
+    const older = await sourceOf();
+    await pool.query(`CREATE ROLE ${table}_app LOGIN; GRANT CREATE ON SCHEMA public TO ${table}_app;
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ${table}_log, ${table}_outbox, ${table}_state, ${table}_producer TO ${table}_app`);
+    const own = new pg.Pool({ connectionString: server.url.replace('postgres@', `${table}_app@`) });
+    undo.push(() => own.end());
+    undo.push(() => pool.query(`REVOKE CREATE ON SCHEMA public FROM ${table}_app`));
+    await (await opened({}, own)).append({ body: frame('x') });
+    expect(await sourceOf()).toBe(older);
+  });
+
+  // A name that ends a literal, an identifier or a body, or that has a meaning in format() or a regular expression.
+  const NAMES = [
+    "it's",
+    'a"b',
+    '$sse$',
+    '$sse$ $sse1$',
+    'Ünï ☃',
+    ' a  b ',
+    '%s %I',
+    '-- version 9',
+    'a;b/*',
+    '(.*)$1',
+    'x'.repeat(63),
+  ];
+
+  test.each(NAMES)('may be in the schema %j, made by the journal or by a migration by hand', async (schema) => {
+    const names = namesOf(schema, table);
+    const quoted = names.schema;
+    undo.push(() => pool.query(`DROP SCHEMA ${quoted} CASCADE`));
+    await (await opened({ schema })).close();
+    const made = await rows(`SELECT proname FROM pg_proc WHERE proname LIKE '${table}%'`);
+    expect(made).toHaveLength(4);
+    await pool.query(`DROP SCHEMA ${quoted} CASCADE; CREATE SCHEMA ${quoted}`);
+    for (const statement of tableStatements(names)) await pool.query(statement);
+    for (const { create } of functionStatements(names)) await pool.query(create);
+    await pool.query(`CREATE ROLE ${table}_app LOGIN; GRANT USAGE ON SCHEMA ${quoted} TO ${table}_app;
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ${names.log}, ${names.outbox}, ${names.state}, ${names.producer} TO ${table}_app`);
+    const own = new pg.Pool({ connectionString: server.url.replace('postgres@', `${table}_app@`) });
+    undo.push(() => own.end());
+    const [journal, other] = [await opened({ schema, maxLength: 100 }, own), await opened({ schema }, own)];
+    const recorder = await following(other);
+    for (let n = 0; n < 70; n++) await journal.append({ body: frame(`${n}`), key: `${n}` });
+    const client = await clientOf(own);
+    await client.query('BEGIN');
+    await journal.within!(client).append({ body: frame('within') });
+    await client.query('COMMIT');
+    await client.query(`SELECT ${names.publish}('x', 'in SQL')`);
+    await expect(client.query(`SELECT ${names.publish}('end', '')`)).rejects.toMatchObject({ code: '22023' });
+    await recorder.until(({ bodies }) => bodies.length === 72);
+    await own.query(`SELECT ${names.trim}(5, NULL, NULL)`);
+    await pool.query(`DELETE FROM ${names.state}`);
+    const append = `SELECT ${names.append}('p', 0, '[]', '', false, 10, NULL, 10)`;
+    await expect(own.query(append)).rejects.toMatchObject({ message: `the row of ${names.state} is missing` });
+  });
+
   test('a role that may not create gets the cure; with the documented rights it runs a journal, and one right publishes', async () => {
     await pool.query(`CREATE ROLE ${table}_app LOGIN; CREATE ROLE ${table}_worker LOGIN`);
     const asRole = (role: string): pg.Pool => {
@@ -611,11 +778,15 @@ describe('options', () => {
 
   test.each<[object, RegExp]>([
     [{ tabel: 'x' }, /tabel/],
-    [{ table: '' }, /table must be/],
+    [{ table: '' }, /table must be a name of 1 to 40 .*received the string ""/],
+    [{ table: '1a' }, /table must be .* that does not begin with a digit; received the string "1a"/],
     [{ table: 'Sse' }, /table must be/],
     [{ table: 'a'.repeat(41) }, /table must be/],
     [{ table: 7 }, /table must be/],
-    [{ schema: '' }, /schema must be/],
+    [{ schema: '' }, /schema must be a name of 1 to 63 bytes without .*received the string ""\. Leave it out/],
+    [{ schema: 'é'.repeat(32) }, /schema must be a name of 1 to 63 bytes/],
+    [{ schema: 'a\\b' }, /schema must be/],
+    [{ schema: null }, /schema must be .*received null/],
     [{ schema: 'a?b' }, /schema must be/],
     [{ schema: 'a:b' }, /schema must be/],
     [{ listen: true }, /listen must be/],

@@ -162,6 +162,15 @@ describe('leases', () => {
   });
 });
 
+test('a run whose caller stops to wait before it is in a transaction never begins; runs of the same transaction do', async () => {
+  const store = await opened();
+  const signal = AbortSignal.abort(new Error('the caller has left'));
+  const [abandoned, begun] = [store.begin({ ...newRun('g'), signal }), store.begin({ ...newRun('g'), id: 'b' })];
+  await expect(abandoned).rejects.toThrow('the caller has left');
+  expect(await begun).toMatchObject({ started: true });
+  expect(await store.state('a')).toBeUndefined();
+});
+
 test('an append that leaves a gap is refused, and ends the run as lost', async () => {
   const store = await opened();
   const run = { id: 'a', generation: 'g' };

@@ -89,8 +89,13 @@ test('a pool or an option that is not valid is refused with its cure', () => {
   expect(() => postgresRuns({} as never)).toThrow(
     'postgresRuns: pool must be a Pool of the npm package pg, version 8 or later; received an object of Object.',
   );
+  expect(() => postgresRuns(pool, { schema: '' })).toThrow(
+    'postgresRuns: schema must be a name of 1 to 63 bytes without NUL; received the string "". Leave it out for the first schema of the search path.',
+  );
   for (const options of [
     { table: 'A' },
+    { schema: 'x'.repeat(64) },
+    { schema: null },
     { schema: '' },
     { poll: 0 },
     { poll: Infinity },
@@ -118,6 +123,28 @@ test('a role without the right to create uses tables that a migration has made',
   expect(await store.begin(newRun())).toMatchObject({ started: true });
   expect(await store.append(newRun(), 1, [chunk(1)])).toBe('stored');
 });
+
+// A name that ends a literal, an identifier or a body, or that has a meaning in format() or a regular expression.
+test.each(["it's", 'a"b', '$sse$', 'Ünï ☃', ' a  b ', 'a\\b', '%s %I', 'a?b:c', 'x'.repeat(63)])(
+  'runs may be in the schema %j, made by the store or by a migration by hand',
+  async (schema) => {
+    const names = runNames(schema, table);
+    later(() => server.query(`DROP SCHEMA ${names.schema} CASCADE`));
+    await (await opened(server, { schema })).close();
+    expect(await server.query(`SELECT proname FROM pg_proc WHERE proname LIKE '${table}%'`)).toHaveLength(3);
+    await server.query(`DROP SCHEMA ${names.schema} CASCADE; CREATE SCHEMA ${names.schema}`);
+    for (const statement of runTableStatements(names)) await server.query(statement);
+    for (const { create } of runFunctionStatements(names)) await server.query(create);
+    const [store, other] = [await opened(server, { schema }), await opened(server, { schema })];
+    expect(await store.begin(newRun())).toMatchObject({ started: true });
+    const { received, end } = followed(other);
+    expect(await store.append(newRun(), 1, [chunk(1), chunk(2)])).toBe('stored');
+    await store.end(newRun(), 'done');
+    expect(await end).toMatchObject({ status: 'done' });
+    expect(received).toEqual(['1', '2']);
+    expect(await server.query(`SELECT ${names.trim}(0) AS more`)).toEqual([{ more: false }]);
+  },
+);
 
 test('a database that does not exist is reported, not waited for', async () => {
   const store = postgresRuns(poolOn(server, { database: 'missing' }), { table });
@@ -311,6 +338,38 @@ describe('an outage', () => {
       expect(run.received).toEqual(producedTexts(run.stored()));
     },
   );
+
+  test('is reported once, with the store, a code, the cure and the cause; a run whose caller stops to wait never begins', async () => {
+    const own = await ownServer();
+    const onStatus = jest.fn<void, [boolean, Error?]>();
+    const store = postgresRuns(poolOn(own), { table });
+    later(() => store.close());
+    await store.open({ onStop() {}, onStatus });
+    await store.begin(newRun());
+    onStatus.mockClear();
+    await own.kill();
+    await sleep(300); // for every connection to notice it: a begin that was sent may have been executed
+    const controller = new AbortController();
+    const begun = store.begin({ ...newRun(), id: 'other', signal: controller.signal });
+    begun.catch(() => {});
+    await sleep(500); // several attempts to connect
+    expect(onStatus.mock.calls).toEqual([
+      [
+        false,
+        expect.objectContaining({
+          code: 'ERR_SSE_JOURNAL',
+          message: expect.stringMatching(/^postgresRuns: Postgres cannot be reached: .+\. Check that Postgres runs/),
+          cause: expect.objectContaining({ message: expect.any(String) }),
+        }),
+      ],
+    ]);
+    controller.abort(new Error('the caller has left'));
+    await own.start();
+    await expect(begun).rejects.toThrow('the caller has left');
+    expect(await store.state('other')).toBeUndefined();
+    while (onStatus.mock.calls.length < 2) await sleep(10);
+    expect(onStatus).toHaveBeenLastCalledWith(true);
+  });
 
   test('a run whose producer ends during an outage is lost within two leases after it', async () => {
     const own = await ownServer();

@@ -134,6 +134,38 @@ describe.each(kinds)('over $name', (kind) => {
     expect(recorder.texts).toEqual(numbers(1, n));
   });
 
+  test('an outage is reported once, with the store, a code, the cure and the cause; a run whose caller stops to wait never begins', async () => {
+    const redis = await server('--appendonly', 'yes');
+    const onStatus = jest.fn<void, [boolean, Error?]>();
+    const store = await storeOn(redis, { onStop() {}, onStatus });
+    await begin(store);
+    onStatus.mockClear();
+    await redis.kill();
+    await sleep(300); // for every connection to notice it: a begin that was sent may have been executed
+    const controller = new AbortController();
+    const { signal } = controller;
+    const other: RunKey = { id: 'other', generation: 'g1' };
+    const begun = store.begin({ ...other, again: 'join', lease: LEASE_MS, keep: KEEP_MS, signal });
+    begun.catch(() => {});
+    await sleep(500); // several attempts to connect
+    expect(onStatus.mock.calls).toEqual([
+      [
+        false,
+        expect.objectContaining({
+          code: 'ERR_SSE_JOURNAL',
+          message: expect.stringMatching(/^redisRuns: Redis cannot be reached: .+\. Check that Redis runs/),
+          cause: expect.objectContaining({ message: expect.any(String) }),
+        }),
+      ],
+    ]);
+    controller.abort(new Error('the caller has left'));
+    await redis.start();
+    await expect(begun).rejects.toThrow('the caller has left');
+    expect(await store.state(other.id)).toBeUndefined();
+    while (onStatus.mock.calls.length < 2) await sleep(10);
+    expect(onStatus).toHaveBeenLastCalledWith(true, undefined);
+  });
+
   test('Redis is frozen for longer than a lease: a process that was frozen with it does not end the run', async () => {
     const redis = await server();
     const [store, reader] = [await storeOn(redis), await storeOn(redis)];

@@ -4,7 +4,7 @@
  * Invariant: each row becomes an entry with its id, usable or not, so no follower misses an id.
  */
 import { createHash } from 'node:crypto';
-import { SseError } from '../../errors.ts';
+import { describe, SseError } from '../../errors.ts';
 import type { Entry, NewEntry } from '../journal.ts';
 import { checkBody } from '../journal-limits.ts';
 import { encodeMessage, serializeDefault } from '../../wire/event-stream.ts';
@@ -51,14 +51,37 @@ export function encodeEntry({ to, except, body, key }: NewEntry, maxEntryBytes: 
   return { channels, excepted, key: key === undefined ? undefined : sha256(key), body, size };
 }
 
-/** Returns the entry of a row. With channels or data that cannot be read, the entry reaches no connection rather than all. */
-export function entryOfRow(epoch: string, [n, tag, channels, excepted, event, data, hexBody]: LogRow): Entry {
+/**
+ * Returns the entry of a row. With channels or data that cannot be read, the entry reaches no connection rather than all.
+ * @param onUnsendable - receives an error for a row that SQL has published and that reaches no connection
+ */
+export function entryOfRow(
+  epoch: string,
+  [n, tag, channels, excepted, event, data, hexBody]: LogRow,
+  onUnsendable?: (error: SseError) => void,
+): Entry {
   const id = formatLogId(epoch, Number(n), tag);
   const to = channels === null ? undefined : parseChannels(channels);
   const except = excepted === null ? undefined : parseChannels(excepted);
   const body = hexBody === null ? encodeEvent(event, data) : Buffer.from(hexBody, 'hex');
-  if (to === null || except === null || body === undefined) return { id, to: [], body: EMPTY };
+  if (to === null || except === null || body === undefined) {
+    onUnsendable?.(unsendable(id, event, channels));
+    return { id, to: [], body: EMPTY };
+  }
+  // The function of an older version accepts empty names. No connection can join such a channel.
+  if (hexBody === null && to !== undefined && to.length > 0 && to.every((channel) => channel === '')) {
+    onUnsendable?.(unsendable(id, event, channels));
+  }
   return { id, ...(to && { to }), ...(except && { except }), body };
+}
+
+function unsendable(id: string, event: string | null, channels: string | null): SseError {
+  const received = `the event ${describe(event)} to the channels ${describe(channels)} (entry ${id})`;
+  return new SseError(
+    'ERR_SSE_JOURNAL',
+    `An event that SQL publishes must have a name and channels that broadcast() accepts; received ${received}, which no client ` +
+      'receives. Publish it with another name or other channels.',
+  );
 }
 
 function sha256(key: string): Uint8Array {

@@ -3,6 +3,7 @@
  * Invariant: an entry is delivered only if the entry before it was in the log in the same snapshot.
  * Invariant: a failure of the connection is reported as down, and never as a reset.
  */
+import type { SseError } from '../../errors.ts';
 import type { Follower, ResetReason } from '../journal.ts';
 import { isLogId } from './log-id.ts';
 import type { LogReader } from './log-reader.ts';
@@ -82,7 +83,12 @@ export class LogFollower {
         continue;
       }
       const size = this.#reader.pageSize();
-      const { reason, entries, hasOutbox, first, floor } = await this.#reader.page(connection, this.#cursor, size);
+      const { reason, entries, hasOutbox, first, floor } = await this.#reader.page(
+        connection,
+        this.#cursor,
+        size,
+        this.#onUnsendable,
+      );
       if (this.#stopped) return;
       if (hasOutbox) this.#onOutbox();
       if (reason !== undefined) {
@@ -138,6 +144,11 @@ export class LogFollower {
     this.#cursor = window.entries.at(-1)?.id ?? window.floor;
     this.#follower.restart(window, reason);
   }
+
+  /** Reports an event that the function of an older version has accepted. The journal is up, because it has read that event. */
+  readonly #onUnsendable = (error: SseError): void => {
+    if (!this.#stopped) this.#follower.status?.(true, error);
+  };
 
   #setUp(up: boolean, error?: Error): void {
     if (this.#stopped || this.#isUp === up) return;

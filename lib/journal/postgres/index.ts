@@ -17,6 +17,7 @@ import { ConnectionSource, type PostgresPool } from './pool.ts';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
 import { Producer, type ProducerLimits } from './producer.ts';
 import { LARGEST_ENTRY_BYTES, type Names, namesOf, schemaObjects } from './schema.ts';
+import { checkSchemaName } from './schema-name.ts';
 import { ensureSchema } from './schema-setup.ts';
 import { Session } from './session.ts';
 
@@ -32,7 +33,7 @@ export interface PostgresJournalOptions {
    */
   readonly table?: string;
   /**
-   * The schema of the tables. It is created if it is missing.
+   * The schema of the tables, a name of at most 63 bytes without `?`, `:` and `\`. It is created if it is missing.
    * @defaultValue the first schema of the search path (`current_schema()`)
    */
   readonly schema?: string;
@@ -132,17 +133,18 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
   limits.keyAge = limits.keyAge === Infinity ? Infinity : Math.min(limits.keyAge, LONGEST_MS);
   limits.maxEntryBytes = Math.min(limits.maxEntryBytes, LARGEST_ENTRY_BYTES);
   limits.poll = Math.min(limits.poll, MAX_TIMER_MS);
-  const { table = DEFAULT_TABLE, schema, listen } = options;
+  const { table = DEFAULT_TABLE, listen } = options;
   if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid('postgresJournal: table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, {
-      cure: 'Leave it out for sse.',
-    });
+    throw invalid(
+      'postgresJournal: table',
+      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
+      table,
+      {
+        cure: 'Leave it out for sse.',
+      },
+    );
   }
-  if (schema !== undefined && !isSchemaName(schema)) {
-    throw invalid('postgresJournal: schema', 'a name without ?, :, \\ and NUL', schema, {
-      cure: 'Leave it out for the first schema of the search path.',
-    });
-  }
+  const schema = checkSchemaName('postgresJournal', options.schema, EXCLUDED);
   const writer = new ConnectionSource(pool, 'postgresJournal: pool');
   if (listen !== undefined && listen !== false && (typeof listen !== 'object' || listen === null)) {
     throw invalid('postgresJournal: listen', 'false or a pool', listen, {
@@ -154,9 +156,7 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
 }
 
 /** Query builders take `?` and `:name` for parameters, and the names are part of statements that they run. */
-function isSchemaName(name: unknown): name is string {
-  return typeof name === 'string' && name !== '' && !/[?:\\\0]/.test(name);
-}
+const EXCLUDED = { pattern: /[?:\\\0]/, list: '?, :, \\ and NUL' };
 
 interface Place {
   readonly reader: ConnectionSource;
@@ -310,7 +310,7 @@ class PostgresJournal implements Journal {
     this.#outbox.close();
     for (const following of this.#followers) following.stop();
     this.#followers.clear();
-    await this.#producer.close(this.#closed);
+    await this.#producer.close();
     this.#writing.close(this.#closed);
     this.#reading.close(this.#closed);
   }
@@ -351,7 +351,7 @@ class PostgresJournal implements Journal {
 async function currentSchema(connection: PostgresConnection): Promise<string> {
   const [row] = await connection.query('SELECT current_schema()');
   const name = row?.[0];
-  if (isSchemaName(name)) return name;
+  if (name && !EXCLUDED.pattern.test(name)) return name;
   const reason = name
     ? `the schema ${JSON.stringify(name)} has a character that query builders replace`
     : 'the search path names no schema';

@@ -4,6 +4,7 @@
  * is missing.
  * Invariant: a page, the begin of the log and the check of the position come from one snapshot of the database.
  */
+import type { SseError } from '../../errors.ts';
 import type { Entry, JournalWindow, ReadResult } from '../journal.ts';
 import { entryOfRow, type LogRow } from './entry-columns.ts';
 import { formatLogId, isLogId, parseLogId } from './log-id.ts';
@@ -58,8 +59,13 @@ export class LogReader {
     );
   }
 
-  /** At most `limit` entries after a position, and whether that position is good. */
-  async page(connection: PostgresConnection, after: string, limit: number): Promise<Page> {
+  /** At most `limit` entries after a position, and whether that position is good. `onUnsendable`: see {@link entryOfRow}. */
+  async page(
+    connection: PostgresConnection,
+    after: string,
+    limit: number,
+    onUnsendable?: (error: SseError) => void,
+  ): Promise<Page> {
     const { n, tag, epoch } = parseLogId(after);
     const { log, outbox, state } = this.#names();
     const text = (position: string, most: string): string =>
@@ -79,7 +85,7 @@ export class LogReader {
         : text(position, most),
     );
     const header = this.#headerIn(rows);
-    const entries = this.#entriesIn(rows, header.epoch);
+    const entries = this.#entriesIn(rows, header.epoch, onUnsendable);
     let reason: 'lost' | 'unknown' | undefined;
     if (epoch !== header.epoch) reason = 'unknown';
     else if (n < header.first - 1) reason = 'lost';
@@ -184,9 +190,14 @@ export class LogReader {
     };
   }
 
-  #entriesIn(rows: readonly (readonly (string | null)[])[], epoch: string): Entry[] {
+  #entriesIn(
+    rows: readonly (readonly (string | null)[])[],
+    epoch: string,
+    onUnsendable?: (error: SseError) => void,
+  ): Entry[] {
     const entries: Entry[] = [];
-    for (const row of rows) if (row[0] !== HEADER) entries.push(entryOfRow(epoch, row as unknown as LogRow));
+    for (const row of rows)
+      if (row[0] !== HEADER) entries.push(entryOfRow(epoch, row as unknown as LogRow, onUnsendable));
     if (entries.length === 0) return entries;
     // The mean follows at once when entries grow, slowly when they shrink.
     const mean = entries.reduce((sum, entry) => sum + entry.body.byteLength, 0) / entries.length;

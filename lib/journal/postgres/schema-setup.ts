@@ -1,6 +1,7 @@
 /*
  * Creates the tables and functions of this package where they are missing.
- * Invariant: only open() creates, and only what is missing. A follower that created tables while a dump is restored would make the
+ * Invariant: only open() creates, and only what is missing, or a function of a lower version. A process of an older version never
+ * replaces a function of a newer one. A follower that created tables while a dump is restored would make the
  * restore fail in the middle.
  */
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
@@ -8,6 +9,14 @@ import { quoteText } from './sql-text.ts';
 
 /** SQLSTATE of our own: a table or the state row is missing. */
 export const STATE_MISSING = 'SSE01';
+
+/** One function: its quoted name, and the statement that creates it. */
+export interface FunctionStatement {
+  readonly name: string;
+  readonly create: string;
+  /** Of a function whose name has no number. `create` replaces a lower version, whose body has no {@link versionLine} or a lower one. */
+  readonly version?: number;
+}
 
 /** What belongs together in one schema. Names are quoted, except `schemaName`. */
 export interface SchemaObjects {
@@ -17,9 +26,14 @@ export interface SchemaObjects {
   readonly lock: string;
   readonly tables: readonly string[];
   readonly tableStatements: readonly string[];
-  readonly functions: readonly { readonly name: string; readonly create: string }[];
+  readonly functions: readonly FunctionStatement[];
   /** Rejects if the tables are there but are not complete. */
   readonly check?: (connection: PostgresConnection) => Promise<void>;
+}
+
+/** The first line in the body of a function with a version. */
+export function versionLine(version: number): string {
+  return `-- version ${version}`;
 }
 
 /**
@@ -81,7 +95,8 @@ async function missingObjects(
       (name) => `EXISTS (SELECT FROM pg_class WHERE relname = ${unquoted(name)} AND relnamespace = ${schema})`,
     ),
     ...functions.map(
-      ({ name }) => `EXISTS (SELECT FROM pg_proc WHERE proname = ${unquoted(name)} AND pronamespace = ${schema})`,
+      ({ name, version }) =>
+        `EXISTS (SELECT FROM pg_proc WHERE proname = ${unquoted(name)} AND pronamespace = ${schema}${isCurrent(version)})`,
     ),
   ];
   const [row = []] = await connection.query(`SELECT ${exists.join(', ')}`);
@@ -96,4 +111,15 @@ async function missingObjects(
     tables: missing,
     functions: functions.filter((_, i) => row[tables.length + i] !== 't').map(({ create }) => create),
   };
+}
+
+/**
+ * The condition that a function need not be replaced: it has this version or a higher one, or this role may not replace it. A role
+ * without that right runs the journal with the older function, as with tables that another role has made.
+ */
+function isCurrent(version: number | undefined): string {
+  if (version === undefined) return '';
+  const found = "CAST(substring(prosrc FROM '^[[:space:]]*-- version ([0-9]{1,9})') AS integer)";
+  const mayReplace = "pg_has_role(proowner, 'USAGE') AND has_schema_privilege(pronamespace, 'CREATE')";
+  return ` AND (coalesce(${found}, 1) >= ${version} OR NOT (${mayReplace}))`;
 }

@@ -3,8 +3,9 @@
  */
 import { createHash } from 'node:crypto';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
-import { type SchemaObjects, STATE_MISSING } from './schema-setup.ts';
-import { hexBytes, quoteName } from './sql-text.ts';
+import { RESERVED_NAMES } from '../../wire/event-stream.ts';
+import { type FunctionStatement, type SchemaObjects, STATE_MISSING, versionLine } from './schema-setup.ts';
+import { hexBytes, quoteBody, quoteName, quoteText } from './sql-text.ts';
 
 /** The class of all advisory locks of this package, 'sse!': the second key of a lock names the log. */
 const LOCK_CLASS = 0x73736521;
@@ -18,6 +19,14 @@ const TRIM_ROWS = 2000;
 const TRIM_EVERY = 64;
 /** The largest entry that the outbox takes. */
 export const LARGEST_ENTRY_BYTES = 16 * 1024 * 1024;
+
+/**
+ * The version of the function that publishes. It has no number in its name, so a higher one replaces a lower one: raise it with each
+ * change of the function. Version 1 has no line with its version.
+ */
+const PUBLISH_VERSION = 2;
+/** The event names that `broadcast()` refuses. */
+const RESERVED = [...RESERVED_NAMES].map((name) => `'${name}'`).join(', ');
 
 /** The epoch and the tag of a new log, both random, and that it begins with entry 1. */
 const STATE_VALUES =
@@ -118,14 +127,13 @@ export function tableStatements(names: Names): string[] {
  * A key is looked up by a scalar subquery, which is one index lookup for each row. NOT EXISTS may be planned as a join that reads
  * the whole log for each move.
  */
-export function functionStatements(names: Names): { readonly name: string; readonly create: string }[] {
+export function functionStatements(names: Names): FunctionStatement[] {
   const { log, outbox, state, producer, append, cut, trim, publish, lock } = names;
   return [
     {
       name: cut,
       create: `CREATE FUNCTION ${cut}(max_length double precision, max_age double precision) RETURNS boolean
-LANGUAGE plpgsql AS $sse$
-DECLARE
+LANGUAGE plpgsql AS ${quoteBody(`DECLARE
   v_first bigint;
   v_head bigint;
   v_to bigint;
@@ -161,28 +169,24 @@ BEGIN
   DELETE FROM ${log} l WHERE l.n < v_to;
   UPDATE ${state} SET first = v_to, tag = v_tag;
   RETURN v_to = v_first + ${TRIM_ROWS};
-END
-$sse$`,
+END`)}`,
     },
     {
       name: trim,
       create: `CREATE FUNCTION ${trim}(max_length double precision, max_age double precision, producer_age double precision) RETURNS boolean
-LANGUAGE plpgsql AS $sse$
-BEGIN
+LANGUAGE plpgsql AS ${quoteBody(`BEGIN
   IF NOT pg_try_advisory_xact_lock(${lock}) THEN
     RETURN false;
   END IF;
   DELETE FROM ${producer} p WHERE p.at < clock_timestamp() - make_interval(secs => producer_age / 1000);
   RETURN ${cut}(max_length, max_age);
-END
-$sse$`,
+END`)}`,
     },
     {
       name: append,
       create: `CREATE FUNCTION ${append}(producer_id text, group_seq bigint, entries json, bodies bytea, keyed boolean,
   max_length double precision, max_age double precision, key_age double precision) RETURNS text
-LANGUAGE plpgsql AS $sse$
-DECLARE
+LANGUAGE plpgsql AS ${quoteBody(`DECLARE
   v_epoch text;
   v_first bigint;
   v_head bigint;
@@ -201,7 +205,7 @@ BEGIN
   PERFORM pg_advisory_xact_lock(${lock});
   SELECT s.epoch, s.first INTO v_epoch, v_first FROM ${state} s;
   IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = '${STATE_MISSING}', MESSAGE = 'the row of ${state} is missing';
+    RAISE EXCEPTION USING ERRCODE = '${STATE_MISSING}', MESSAGE = ${quoteText(`the row of ${state} is missing`)};
   END IF;
   IF group_seq > 0 THEN
     SELECT p.seq, p.ids INTO v_seq, v_ids FROM ${producer} p WHERE p.id = producer_id;
@@ -273,29 +277,55 @@ BEGIN
     PERFORM ${cut}(max_length, max_age);
   END IF;
   RETURN v_epoch || '|' || (v_head - v_start) || '|0|' || coalesce(array_to_string(v_ids, ','), '');
-END
-$sse$`,
+END`)}`,
     },
     {
       name: publish,
-      create: `CREATE FUNCTION ${publish}(event text, data text, channels text DEFAULT NULL, key text DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql SECURITY INVOKER AS $sse$
+      // Processes of a version before run beside this one, and their check finds this function too: it has the same arguments.
+      version: PUBLISH_VERSION,
+      create: `CREATE OR REPLACE FUNCTION ${publish}(event text, data text, channels text DEFAULT NULL, key text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SECURITY INVOKER AS ${quoteBody(`${versionLine(PUBLISH_VERSION)}
+DECLARE
+  v_channels json;
+  v_syntax text;
 BEGIN
+  IF event IS NULL AND data IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+      MESSAGE = 'event or data must be a text; received NULL for both.', HINT = 'Pass '''' as the data of an event without content.';
+  END IF;
+  IF event ~ '[\\r\\n]' THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+      MESSAGE = concat('event must be a text without a line end; received the string ', to_json(left(event, 60)), '.'),
+      HINT = 'Pass the lines as data.';
+  END IF;
+  IF event IN (${RESERVED}) THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+      MESSAGE = concat('event must be a name other than ''error'', ''open'', ''end'', ''reset'' and ''checkpoint''; received the string ',
+        to_json(event), '.'),
+      HINT = 'Use another name. The function refuses these names also for a router with controlEvents: false.';
+  END IF;
   IF channels IS NOT NULL THEN
-    IF json_typeof(CAST(channels AS json)) <> 'array'
-      OR EXISTS (SELECT FROM json_array_elements(CAST(channels AS json)) e WHERE json_typeof(e.value) <> 'string') THEN
+    BEGIN
+      v_channels := CAST(channels AS json);
+    EXCEPTION WHEN invalid_text_representation THEN
+      v_syntax := SQLERRM;
+    END;
+    IF (CASE json_typeof(v_channels) WHEN 'array' THEN
+      EXISTS (SELECT FROM json_array_elements(v_channels) e WHERE json_typeof(e.value) <> 'string' OR CAST(e.value AS text) = '""')
+      ELSE true END) THEN
       RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-        MESSAGE = 'channels must be a JSON array of strings', HINT = 'Pass ''["room:7"]'', or NULL for everyone.';
+        MESSAGE = concat('channels must be a JSON array of strings, none of them empty; received the string ',
+          to_json(left(channels, 60)), coalesce(' (' || v_syntax || ')', ''), '.'),
+        HINT = 'Pass ''["room:7"]'', or NULL for every connection.';
     END IF;
   END IF;
-  IF event IN ('error', 'open') OR event ~ '[\\r\\n]' THEN
+  IF key = '' THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-      MESSAGE = 'event must not contain a line end, and must not be ''error'' or ''open''', HINT = 'Use another event name.';
+      MESSAGE = 'key must be a text with at least one character; received the string "".', HINT = 'Pass NULL for an event without a key.';
   END IF;
   INSERT INTO ${outbox} (event, data, channels, key)
   VALUES (event, coalesce(data, ''), channels, sha256(convert_to(key, 'UTF8')));
-END
-$sse$`,
+END`)}`,
     },
   ];
 }

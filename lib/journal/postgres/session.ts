@@ -195,11 +195,13 @@ export function journalError(what: 'refused' | 'cannot be reached', cause: Error
 }
 
 /** `owner`: the function that the application has called. */
-function postgresError(owner: string, what: 'refused' | 'cannot be reached', cause: Error): SseError {
+export function postgresError(owner: string, what: 'refused' | 'cannot be reached', cause: Error): SseError {
   const { code } = cause as { code?: string };
-  const cure =
-    code === '42501'
-      ? '. Grant the rights in docs/postgres.md, or run its statements as a role that may create tables'
-      : '';
+  let cure = '';
+  if (code === '42501') {
+    cure = '. Grant the rights in docs/postgres.md, or run its statements as a role that may create tables';
+  } else if (what === 'cannot be reached') {
+    cure = '. Check that Postgres runs, and the network in between. This process keeps trying to connect.';
+  }
   return new SseError('ERR_SSE_JOURNAL', `${owner}: Postgres ${what}: ${cause.message}${cure}`, { cause });
 }

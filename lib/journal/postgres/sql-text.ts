@@ -13,6 +13,13 @@ export function quoteText(text: string): string {
   return `E'${text.split('\\').join('\\\\').split("'").join("''")}'`;
 }
 
+/** The body of a function, in dollar quotes. The names of tables are in it, and a name may contain any delimiter. */
+export function quoteBody(body: string): string {
+  let tag = 'sse';
+  for (let n = 1; body.includes(`$${tag}`); n++) tag = `sse${n}`;
+  return `$${tag}$\n${body}\n$${tag}$`;
+}
+
 /**
  * Bytes as an expression without backslashes, `?` and `:`: query builders take `?`, `:name` and `$1` for parameters.
  */

@@ -126,6 +126,12 @@ function withTimeout<T>(client: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
+/** Returns the cure for a key that is not possible, or not with the prefix of the client. */
+export function keyCure({ keyPrefix }: Pick<ClientAdapter, 'keyPrefix'>, defaultKey: string): string {
+  const cure = `Leave key out for ${defaultKey}.`;
+  return keyPrefix === '' ? cure : `The client's keyPrefix ${JSON.stringify(keyPrefix)} is added in front. ${cure}`;
+}
+
 function checkKeyPrefix(prefix: unknown, owner: string): string {
   if (prefix === undefined || prefix === null) return '';
   if (typeof prefix === 'string') return prefix;

@@ -234,5 +234,9 @@ export function journalError(
   cause: Error,
   owner = 'redisJournal',
 ): SseError {
-  return new SseError('ERR_SSE_JOURNAL', `${owner}: Redis ${problem}: ${cause.message}`, { cause });
+  const cure =
+    problem === 'cannot be reached'
+      ? '. Check that Redis runs, and the network in between. This process keeps trying to connect.'
+      : '';
+  return new SseError('ERR_SSE_JOURNAL', `${owner}: Redis ${problem}: ${cause.message}${cure}`, { cause });
 }

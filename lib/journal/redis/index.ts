@@ -8,7 +8,7 @@ import { SseError } from '../../errors.ts';
 import type { Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../journal.ts';
 import { invalid, MAX_TIMER_MS } from '../../validation/validate.ts';
 import { Trimmer, warn, warnAboutSettings } from './maintenance.ts';
-import { adapterFor, type ClientAdapter, type IORedis, type NodeRedisClient } from './clients.ts';
+import { adapterFor, keyCure, type ClientAdapter, type IORedis, type NodeRedisClient } from './clients.ts';
 import { StreamFollower } from './follower.ts';
 import { CommandConnection } from './command-connection.ts';
 import { Producer, type ProducerLimits } from './producer.ts';
@@ -111,17 +111,12 @@ export function redisJournal(client: IORedis | NodeRedisClient, options: RedisJo
   const limits = checkJournalLimits('redisJournal', options, LIMITS, ['key']);
   limits.keyAge = Math.min(limits.keyAge, MAX_EXPIRY_MS);
   const { key = DEFAULT_KEY } = options;
-  const log = adapter.keyPrefix + key;
-  const keyPrefix = typeof key === 'string' && key !== '' ? keyPrefixFor(log) : undefined;
+  const log = typeof key === 'string' && key !== '' ? adapter.keyPrefix + key : '';
+  const keyPrefix = log === '' ? undefined : keyPrefixFor(log);
   if (keyPrefix === undefined) {
-    throw invalid(
-      'redisJournal: key',
-      'a non-empty string without braces, or with one {hash tag}',
-      key,
-      adapter.keyPrefix === ''
-        ? {}
-        : { cure: `The client's keyPrefix ${JSON.stringify(adapter.keyPrefix)} is added in front.` },
-    );
+    throw invalid('redisJournal: key', 'a non-empty string without braces, or with one {hash tag}', key, {
+      cure: keyCure(adapter, DEFAULT_KEY),
+    });
   }
   return new RedisJournal(adapter, log, keyPrefix, limits) satisfies Journal;
 }
@@ -235,7 +230,7 @@ class RedisJournal implements Journal {
     this.#trimmer.stop();
     for (const follower of this.#followers) follower.stop();
     this.#followers.clear();
-    await this.#producer.close(this.#closed);
+    await this.#producer.close();
     this.#commands.close(this.#closed);
   }
 }

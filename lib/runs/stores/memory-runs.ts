@@ -168,8 +168,9 @@ class MemoryRunStore implements RunStore {
     this.#listener = listener;
   }
 
-  async begin({ id, generation, again, lease, keep }: NewRun): Promise<BeginResult> {
+  async begin({ id, generation, again, lease, keep, signal }: NewRun): Promise<BeginResult> {
     this.#assertOpen();
+    signal?.throwIfAborted();
     await this.#logs.settled(id);
     this.#assertOpen();
     const current = this.#logs.find(id); // again: of concurrent calls, another may have begun a generation meanwhile

@@ -114,10 +114,12 @@ class LmdbRuns implements RunStore {
     const newest = this.#find(run.id);
     if (newest) await this.#endIfExpired(newest);
     const result = await this.#run((database, now) => {
+      if (run.signal?.aborted) return undefined; // it has waited for the lock; an exception would undo the other steps
       const begun = database.begin(run, this.#process, now);
       this.#trim(database, now);
       return begun;
     });
+    if (result === undefined) throw run.signal!.reason;
     const { id, generation } = result.state;
     if (result.started) this.#produced.set(keyOf(run), { id, generation });
     return result;
@@ -386,6 +388,6 @@ class LmdbRuns implements RunStore {
   #reportStatus(error?: Error): void {
     if (this.#isDown === (error !== undefined)) return;
     this.#isDown = error !== undefined;
-    this.#listener?.onStatus?.(!this.#isDown, error);
+    this.#listener?.onStatus?.(!this.#isDown, error && journalError(this.#path, error, 'lmdbRuns'));
   }
 }

@@ -11,8 +11,9 @@ import { Notifications } from '../../../journal/postgres/notifications.ts';
 import { Opening } from '../../../journal/opening.ts';
 import { ConnectionSource, type PostgresPool } from '../../../journal/postgres/pool.ts';
 import { type PostgresConnection, PostgresError, type Row } from '../../../journal/postgres/postgres-connection.ts';
+import { checkSchemaName } from '../../../journal/postgres/schema-name.ts';
 import { ensureSchema } from '../../../journal/postgres/schema-setup.ts';
-import { Session } from '../../../journal/postgres/session.ts';
+import { postgresError, Session } from '../../../journal/postgres/session.ts';
 import { hexBytes } from '../../../journal/postgres/sql-text.ts';
 import { invalid, rejectUnknownKeys } from '../../../validation/validate.ts';
 import type {
@@ -42,7 +43,7 @@ export interface PostgresRunsOptions {
    */
   readonly table?: string;
   /**
-   * The schema of the tables. It is created if it is missing.
+   * The schema of the tables, a name of at most 63 bytes. It is created if it is missing.
    * @defaultValue the first schema of the search path (`current_schema()`)
    */
   readonly schema?: string;
@@ -60,6 +61,8 @@ export interface PostgresRunsOptions {
   readonly poll?: number;
 }
 
+/** The function that the application calls; errors begin with it. */
+const OWNER = 'postgresRuns';
 const DEFAULT_POLL_MS = 50;
 const LISTENING_POLL_MS = 1000; // between two looks while LISTEN works: a notification may be lost
 const MAX_POLL_MS = 60_000;
@@ -90,17 +93,18 @@ const TRANSACTION =
  */
 export function postgresRuns(pool: PostgresPool, options: PostgresRunsOptions = {}): RunStore {
   rejectUnknownKeys('option of postgresRuns()', options, { table: true, schema: true, listen: true, poll: true });
-  const { table = 'sse', schema, listen, poll = DEFAULT_POLL_MS } = options;
+  const { table = 'sse', listen, poll = DEFAULT_POLL_MS } = options;
   if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid('postgresRuns: table', 'a name of at most 40 of the characters a-z, 0-9 and _', table, {
-      cure: 'Leave it out for sse.',
-    });
+    throw invalid(
+      'postgresRuns: table',
+      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
+      table,
+      {
+        cure: 'Leave it out for sse.',
+      },
+    );
   }
-  if (schema !== undefined && (typeof schema !== 'string' || schema === '' || schema.includes('\0'))) {
-    throw invalid('postgresRuns: schema', 'a name without NUL', schema, {
-      cure: 'Leave it out for the first schema of the search path.',
-    });
-  }
+  const schema = checkSchemaName('postgresRuns', options.schema, { pattern: /\0/, list: 'NUL' });
   if (typeof poll !== 'number' || !(poll > 0) || poll > MAX_POLL_MS) {
     throw invalid('postgresRuns: poll', `a number of milliseconds above 0, at most ${MAX_POLL_MS}`, poll, {
       cure: `Leave it out for ${DEFAULT_POLL_MS}.`,
@@ -157,7 +161,8 @@ class PostgresRuns implements RunStore {
   #isTrimming = false;
   /** When a connection was last disturbed: lost, refused, slow, or made again. A first connection at once is no disturbance. */
   #disturbedAt = -Infinity;
-  #isDown = false;
+  /** The sessions that have lost their connection. */
+  readonly #down = new Set<Session>();
   #isReconnecting = false; // an attempt to connect came before
 
   constructor(place: Place) {
@@ -176,18 +181,19 @@ class PostgresRuns implements RunStore {
       {
         connect: (signal) => this.#connectReader(signal),
         onConnect: () => this.#onConnect(),
-        onClose: () => this.#onDisconnect(),
+        onClose: () => this.#onDisconnect(this.#reading),
       },
       Infinity,
-      'postgresRuns',
+      OWNER,
     );
     this.#writing = new Session(
       {
         connect: (signal) => this.#connectWriter(signal),
-        onClose: () => this.#noteDisturbance(),
+        onConnect: () => this.#noteUp(this.#writing),
+        onClose: () => this.#onDisconnect(this.#writing),
       },
       Infinity,
-      'postgresRuns',
+      OWNER,
     );
     this.#announcer = new Announcer({
       prefix: () => this.#notifications.payload,
@@ -216,17 +222,23 @@ class PostgresRuns implements RunStore {
 
   async begin(run: NewRun): Promise<BeginResult> {
     await this.#open();
-    const { id, generation, again, lease, keep } = run;
+    const { id, generation, again, lease, keep, signal } = run;
     const key = keyOf(run);
     /* oxlint-disable no-await-in-loop -- only if the run that is joined is dropped meanwhile */
     for (;;) {
       const newest = await this.#row(this.#newest(id));
       if (newest) await this.#endIfExpired(newest);
       const { begin } = this.#names!;
-      const [found] = await this.#write(
-        `SELECT b.key, b.replaced FROM ${begin}(${keyList([key])}, ${idText(id)}, '${generation}', '${again}', ${lease}, ${keep}, '${this.#producer}') b`,
-      );
-      const [current, replaced] = found!;
+      const text = `SELECT b.key, b.replaced FROM ${begin}(${keyList([key])}, ${idText(id)}, '${generation}', '${again}', ${lease}, ${keep}, '${this.#producer}') b`;
+      let isSent = false;
+      const send = async (connection: PostgresConnection): Promise<Row[]> => {
+        if (!isSent && signal?.aborted) return []; // it has waited for a connection
+        isSent = true;
+        return connection.query(TRANSACTION + text);
+      };
+      const [found] = await this.#timed(() => this.#writing.run(send));
+      if (found === undefined) throw signal!.reason;
+      const [current, replaced] = found;
       const started = current === key;
       if (started) this.#produced.set(key, { id, generation });
       if (replaced) this.#onChanged([replaced]);
@@ -492,16 +504,20 @@ class PostgresRuns implements RunStore {
 
   #onConnect(): void {
     this.#reader.onNews(); // notifications may have been lost
-    if (!this.#isDown) return;
-    this.#isDown = false;
-    this.#listener?.onStatus?.(true);
+    this.#noteUp(this.#reading);
   }
 
-  #onDisconnect(): void {
+  #noteUp(session: Session): void {
+    if (this.#down.delete(session) && this.#down.size === 0) this.#listener?.onStatus?.(true);
+  }
+
+  #onDisconnect(session: Session): void {
     this.#noteDisturbance();
-    if (this.#isDown || this.#closed) return;
-    this.#isDown = true;
-    this.#listener?.onStatus?.(false, this.#reading.failure);
+    if (this.#closed) return;
+    this.#down.add(session);
+    if (this.#down.size > 1) return; // reported
+    const cause = session.failure ?? new Error('the connection was closed');
+    this.#listener?.onStatus?.(false, postgresError(OWNER, 'cannot be reached', cause));
   }
 
   async #connectReader(signal: AbortSignal): Promise<PostgresConnection> {

@@ -5,8 +5,8 @@
  */
 import { createHash } from 'node:crypto';
 import { SCHEMA_LOCK_CLASS } from '../../../journal/postgres/schema.ts';
-import type { SchemaObjects } from '../../../journal/postgres/schema-setup.ts';
-import { quoteName } from '../../../journal/postgres/sql-text.ts';
+import type { FunctionStatement, SchemaObjects } from '../../../journal/postgres/schema-setup.ts';
+import { quoteBody, quoteName } from '../../../journal/postgres/sql-text.ts';
 
 /** Chunks that one call of `trim` removes: some 20 ms. */
 const TRIM_CHUNKS = 2000;
@@ -98,13 +98,7 @@ export function runTableStatements({ run, chunk }: RunNames): string[] {
 }
 
 /** The functions: each with its name. */
-export function runFunctionStatements({
-  run,
-  chunk,
-  begin,
-  append,
-  trim,
-}: RunNames): { readonly name: string; readonly create: string }[] {
+export function runFunctionStatements({ run, chunk, begin, append, trim }: RunNames): FunctionStatement[] {
   const ms = (column: string): string => `make_interval(secs => ${column} / 1000)`;
   return [
     {
@@ -112,8 +106,7 @@ export function runFunctionStatements({
       // A call that is sent again after a lost reply finds its own run.
       create: `CREATE FUNCTION ${begin}(run_key uuid, run_id bytea, run_generation text, again text, lease_ms double precision,
   keep_ms double precision, run_producer text, OUT key uuid, OUT replaced uuid)
-LANGUAGE plpgsql AS $sse$
-DECLARE
+LANGUAGE plpgsql AS ${quoteBody(`DECLARE
   v_now timestamptz;
 BEGIN
   LOOP
@@ -139,15 +132,13 @@ BEGIN
       RETURN;
     END IF;
   END LOOP;
-END
-$sse$`,
+END`)}`,
     },
     {
       name: append,
       // Each item is one append. It was stored by an earlier attempt if the log ends with it already.
       create: `CREATE FUNCTION ${append}(items json, bodies bytea) RETURNS text
-LANGUAGE plpgsql AS $sse$
-DECLARE
+LANGUAGE plpgsql AS ${quoteBody(`DECLARE
   v_item record;
   v_chunks bigint;
   v_status text;
@@ -177,15 +168,13 @@ BEGIN
     END IF;
   END LOOP;
   RETURN v_results;
-END
-$sse$`,
+END`)}`,
     },
     {
       name: trim,
       // `quiet_ms`: the caller's connection has been undisturbed for so long, so that producers had the time to renew.
       create: `CREATE FUNCTION ${trim}(quiet_ms double precision) RETURNS boolean
-LANGUAGE plpgsql AS $sse$
-DECLARE
+LANGUAGE plpgsql AS ${quoteBody(`DECLARE
   v_run record;
   v_now timestamptz := clock_timestamp();
   v_left bigint := ${TRIM_CHUNKS};
@@ -209,8 +198,7 @@ BEGIN
     DELETE FROM ${run} r WHERE r.key = v_run.key;
   END LOOP;
   RETURN EXISTS (SELECT FROM ${run} r WHERE r.expires <= v_now);
-END
-$sse$`,
+END`)}`,
     },
   ];
 }

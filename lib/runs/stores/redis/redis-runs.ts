@@ -7,8 +7,14 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { SseError } from '../../../errors.ts';
 import { invalid, rejectUnknownKeys } from '../../../validation/validate.ts';
-import { adapterFor, type ClientAdapter, type IORedis, type NodeRedisClient } from '../../../journal/redis/clients.ts';
-import type { CommandConnection } from '../../../journal/redis/command-connection.ts';
+import {
+  adapterFor,
+  keyCure,
+  type ClientAdapter,
+  type IORedis,
+  type NodeRedisClient,
+} from '../../../journal/redis/clients.ts';
+import { type CommandConnection, journalError } from '../../../journal/redis/command-connection.ts';
 import { Opening } from '../../../journal/opening.ts';
 import { readSettings, warn } from '../../../journal/redis/maintenance.ts';
 import type { Arg, RedisConnection } from '../../../journal/redis/redis-connection.ts';
@@ -43,6 +49,8 @@ export interface RedisRunsOptions {
   readonly key?: string;
 }
 
+/** The function that the application calls; errors begin with it. */
+const OWNER = 'redisRuns';
 const DEFAULT_KEY = 'sse:runs';
 const NAME_BYTES = 9; // 72 random bits: no two processes have one wake stream
 const WAKE_LENGTH = '100';
@@ -87,14 +95,9 @@ export function redisRuns(client: IORedis | NodeRedisClient, options: RedisRunsO
   rejectUnknownKeys('option of redisRuns()', options, { key: true });
   const { key = DEFAULT_KEY } = options;
   if (typeof key !== 'string' || key === '' || !isKeyPrefix(adapter.keyPrefix + key)) {
-    throw invalid(
-      'redisRuns: key',
-      'a non-empty string without braces, or with one {hash tag}',
-      key,
-      adapter.keyPrefix === ''
-        ? {}
-        : { cure: `The client's keyPrefix ${JSON.stringify(adapter.keyPrefix)} is added in front.` },
-    );
+    throw invalid('redisRuns: key', 'a non-empty string without braces, or with one {hash tag}', key, {
+      cure: keyCure(adapter, DEFAULT_KEY),
+    });
   }
   return new RedisRuns(adapter, new RunKeys(adapter.keyPrefix + key));
 }
@@ -158,7 +161,7 @@ class RedisRuns implements RunStore {
     }
   }
 
-  async #begin({ id, generation, again, lease, keep }: NewRun, own: OwnRun): Promise<BeginResult> {
+  async #begin({ id, generation, again, lease, keep, signal }: NewRun, own: OwnRun): Promise<BeginResult> {
     const { keys, commands, run } = own;
     const wake = `${this.#home.bucket}:${this.#home.name}`;
     let previous: RunKey | undefined;
@@ -167,7 +170,10 @@ class RedisRuns implements RunStore {
     for (;;) {
       const old = previous && this.#keys.of(previous);
       let since = now();
-      const [reply, time] = await commands.run((connection) => {
+      let isSent = false; // a reply that begins nothing is followed by another attempt
+      const replies = await commands.run(async (connection) => {
+        if (!isSent && signal?.aborted) return undefined; // it has waited for a connection
+        isSent = true;
         since = now();
         own.connection = connection;
         const allKeys = [keys.newest, keys.meta, keys.log, ...(old ? [old.meta, old.log] : [])];
@@ -176,6 +182,8 @@ class RedisRuns implements RunStore {
         const values = [generation, lease, keep, again, wake, previous?.generation ?? '', mayEnd];
         return Promise.all([connection.command(this.#script(BEGIN, allKeys, values)), connection.command(['TIME'])]);
       });
+      if (replies === undefined) throw signal!.reason;
+      const [reply, time] = replies;
       this.#stalls.onReply(commands, since, parseTime(time));
       const [what, value] = toList(reply);
       const outcome = toText(what);
@@ -537,7 +545,8 @@ class RedisRuns implements RunStore {
     const isUp = this.#down.size === 0;
     if (isUp === this.#isUp) return;
     this.#isUp = isUp;
-    this.#listener?.onStatus?.(isUp, error);
+    const cause = error ?? new Error('the connection was closed');
+    this.#listener?.onStatus?.(isUp, isUp ? undefined : journalError('cannot be reached', cause, OWNER));
   }
 }
 
