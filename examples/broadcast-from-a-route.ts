@@ -16,8 +16,8 @@ const events = sse();
 app.use('/events', events);
 
 app.post('/orders', express.json(), async (req, res) => {
-  const id = await events.broadcast({ event: 'order', data: req.body });
-  res.status(201).json({ id });
+  if (req.body?.item === undefined) return void res.sendStatus(400);
+  res.status(201).json({ id: await events.broadcast({ event: 'order', data: req.body }) });
 });
 // #endregion readme
 // #endregion docs

@@ -2,7 +2,6 @@
  * What the two examples with several servers share: a page that lists the events and counts missing ones, a route that
  * broadcasts a note, and a route that kills the server that receives the request. They listen on the loopback interface only.
  */
-import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import type { SseRouter } from '../lib/index.ts';
@@ -32,7 +31,6 @@ export async function serve(events: SseRouter, port: number | string): Promise<n
   }, 1000);
   const server = app.listen(Number(port), '127.0.0.1');
   server.once('close', () => process.connected && process.disconnect()); // the channel to the parent would keep the process alive
-  await once(server, 'listening');
   await running(server, async () => {
     clearInterval(ticking);
     await events.close();

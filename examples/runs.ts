@@ -16,7 +16,7 @@ import { runs } from '../lib/runs/index.ts';
 const app = express();
 // #region readme
 const answers = runs((run, req) => complete(req.body.prompt, run.signal), {
-  id: (req) => req.body.id, // the page made it, so it can ask for the answer again
+  id: (req) => req.body?.id, // the page made it, so it can ask for the answer again
 });
 app.use('/answers', express.json(), answers);
 // #endregion readme

@@ -13,7 +13,7 @@ import { sse } from '../lib/index.ts';
 // #region readme
 const answers = sse(
   async function* (conn, req) {
-    for await (const token of complete(req.body.prompt, conn.signal)) yield { event: 'token', data: token };
+    for await (const token of complete(req.body?.prompt ?? '', conn.signal)) yield { event: 'token', data: token };
   },
   { methods: ['POST'], history: false },
 );

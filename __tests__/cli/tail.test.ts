@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
@@ -74,6 +75,19 @@ describe('the output', () => {
     });
   });
 
+  it('contains no character that controls a terminal or changes the direction of text, with --json neither', async () => {
+    const controls = '\u0007\u007F\u009B2J\u061C\u200E\u202E\u2028\u2066';
+    const isRaw = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/; // oxlint-disable-line no-control-regex
+    await withServer(sends(`event: e${controls}\nid: i${controls}\ndata: ${controls}\n\n`), async (url) => {
+      const text = await tail(['tail', url, '--until', '1']);
+      expect(text.out).not.toMatch(isRaw);
+      expect(text.out).toContain(' \\x07\\x7f\\x9b2J\\u061c\\u200e\\u202e\\u2028\\u2066\n');
+      const { out } = await tail(['tail', url, '--until', '1', '--json']);
+      expect(out).not.toMatch(isRaw);
+      expect(JSON.parse(out)).toMatchObject({ event: `e${controls}`, id: `i${controls}`, data: controls });
+    });
+  });
+
   it('contains heartbeats with --heartbeats', async () => {
     await withServer(sends(body), async (url) => {
       const { out } = await tail(['tail', url, '--until', '1', '--heartbeats']);
@@ -116,6 +130,31 @@ describe('the output', () => {
       expect((await tail(['tail', url, '--until', '1'])).out).toContain('message small');
       expect(requests[0]!.headers['accept-encoding']).toContain('gzip');
     });
+  });
+});
+
+it('reads no more while the reader of the output does not, and continues later', async () => {
+  const EVENTS = 20_000;
+  const event = `data: ${'x'.repeat(1000)}\n\n`;
+  await withServer(sends(event.repeat(EVENTS)), async (url) => {
+    const output = new EventEmitter();
+    let [printed, printedWhileFull] = [0, 0];
+    const write = (): boolean => {
+      printed++;
+      if (printed === 1) {
+        setTimeout(() => {
+          printedWhileFull = printed;
+          output.emit('drain');
+        }, 100);
+      }
+      return printed > 1;
+    };
+    const stdout = Object.assign(output, { write });
+    const stderr = { write: () => true };
+    const { signal } = new AbortController();
+    expect(await run(['tail', url, '--until', String(EVENTS)], { stdout, stderr, env: {}, signal })).toBe(0);
+    expect(printed).toBe(EVENTS);
+    expect(printedWhileFull).toBeLessThan(200); // the events of one chunk
   });
 });
 
@@ -172,6 +211,38 @@ describe('the request', () => {
       });
     });
   });
+});
+
+describe('a redirect', () => {
+  it('is printed without the password of the address', async () => {
+    const redirects = (req: IncomingMessage, res: ServerResponse): void => {
+      if (req.url === '/events') res.writeHead(302, { Location: '/there' }).end();
+      else sends('data: x\n\n')(req, res);
+    };
+    await withServer(redirects, async (url, requests) => {
+      const address = url.replace('//', '//joe:secret@');
+      const { code, err } = await tail(['tail', address, '--until', '1']);
+      expect(code).toBe(0);
+      expect(err).toContain(`redirected to ${url.replace('/events', '/there')}\n`);
+      expect(err).not.toContain('secret');
+      expect(requests[1]!.headers.authorization).toMatch(/^Basic /);
+    });
+  });
+
+  it.each([[undefined], [''], ['ftp://a/b'], ['http://us%ZZer@a/'], ['http://']])(
+    'is none with the Location %j: the response is shown, and a POST is sent once',
+    async (location) => {
+      const answers = (_req: IncomingMessage, res: ServerResponse): void =>
+        void res.writeHead(308, location === undefined ? {} : { Location: location }).end('moved');
+      await withServer(answers, async (url, requests) => {
+        const { code, err } = await tail(['tail', url, '--post', '{}']);
+        expect(code).toBe(3);
+        expect(err).not.toContain('redirected');
+        expect(err).toContain('wrong: status 308');
+        expect(requests).toHaveLength(1);
+      });
+    },
+  );
 });
 
 describe('reconnecting', () => {
@@ -231,6 +302,23 @@ describe('reconnecting', () => {
       expect((await tail(['tail', url, '--no-reconnect', '--until', '2'])).code).toBe(1);
     });
   });
+
+  it('does not happen after a POST, which is sent once', async () => {
+    const answers = (req: IncomingMessage, res: ServerResponse): void => {
+      sends('retry: 10\ndata: x\n\n')(req, res);
+      if (req.url === '/events') res.end();
+      else setImmediate(() => req.socket.destroy());
+    };
+    await withServer(answers, async (url, requests) => {
+      const ended = await tail(['tail', url, '--post', '{}', '--timeout', '5']);
+      expect(ended.code).toBe(0);
+      expect(ended.err).toContain('ended by the server; a POST is not sent again\n');
+      const broken = await tail(['tail', `${url}/broken`, '--post', '', '--until', '2', '--timeout', '5']);
+      expect(broken.code).toBe(1);
+      expect(broken.err).toContain('the connection broke; a POST is not sent again\n');
+      expect(requests.map(({ method }) => method)).toEqual(['POST', 'POST']);
+    });
+  });
 });
 
 describe('the exit code', () => {
@@ -250,6 +338,16 @@ describe('the exit code', () => {
       ['tail', 'a', '-H', 'X: 漢'],
       'The value of --header X must be Latin-1 text without control characters; received "漢".',
     ],
+    [
+      ['tail', 'a', '--last-event-id', 'a\nb'],
+      '--last-event-id must be text without control characters; received "a\\nb".',
+    ],
+    [
+      ['tail', 'http://us%ZZer:secret@a'],
+      'The user and password of the URL must be percent-encoded UTF-8, in which % itself is %25; received "http://***@a".',
+    ],
+    [['tail', 'ftp://joe:secret@a'], 'The URL must be http: or https:; received "ftp://***@a".'],
+    [['tail', 'joe:se cret@a b'], 'The URL must be valid, as in http://localhost:3000/events; received "***@a b".'],
   ])('is 2 for the arguments %j', async (args, message) => {
     const { code, out, err } = await tail(args);
     expect([code, out]).toEqual([2, '']);
@@ -261,6 +359,23 @@ describe('the exit code', () => {
     const { code, out } = await tail(['--help']);
     expect(code).toBe(0);
     expect(out).toContain('Exit codes');
+  });
+
+  it('is 0 with the version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(await tail(['--version'])).toEqual({ code: 0, out: `${version}\n`, err: '' });
+  });
+
+  it('is 4 if no response has come before the time is up', async () => {
+    await withServer(
+      () => {},
+      async (url) => {
+        const { code, err } = await tail(['tail', url, '--timeout', '0.1']);
+        expect(code).toBe(4);
+        expect(err).toContain('no response');
+        expect((await tail(['tail', url, '--timeout', '0.1', '--until', '1'])).code).toBe(4);
+      },
+    );
   });
 
   it('is 3 if a browser would give up, and the output shows the response', async () => {
@@ -324,17 +439,29 @@ describe('--doctor', () => {
     });
   });
 
-  it('names the proxy if a burst comes after a silence', async () => {
+  it('gives a hint about a burst that comes after a silence, and reports no fault: the events may be those of one tick', async () => {
+    const broadcasts = (req: IncomingMessage, res: ServerResponse): void => {
+      sends('id: 1\ndata: x\n\n')(req, res);
+      setTimeout(() => res.write('data: x\n\n'.repeat(4)), 1100);
+    };
+    await withServer(broadcasts, async (url) => {
+      const { code, err } = await doctor(url, '1.4');
+      expect(code).toBe(0);
+      expect(err).toMatch(
+        /note: a burst after a silence, once: no byte for 1\.\d s, then 4 events \(36 bytes\) at once\n {2}If the application does not send/,
+      );
+    });
+  });
+
+  it('names the proxy if heartbeats arrive together', async () => {
     const buffers = (req: IncomingMessage, res: ServerResponse): void => {
       sends('id: 1\ndata: x\n\n', { ...GOOD, Via: '1.1 varnish (Varnish/7.1)' })(req, res);
-      setTimeout(() => res.write('data: x\n\n'.repeat(4)), 1100);
+      setTimeout(() => res.write('data: x\n\n:\n:\ndata: x\n\n'), 1100);
     };
     await withServer(buffers, async (url) => {
       const { code, err } = await doctor(url, '1.4');
       expect(code).toBe(5);
-      expect(err).toMatch(
-        /wrong: a burst after a silence, once: no byte for 1\.\d s, then 4 events \(36 bytes\) at once/,
-      );
+      expect(err).toContain('wrong: several heartbeats came at once');
       expect(err).toContain('Varnish (via: 1.1 varnish (Varnish/7.1)): switch do_gzip off');
     });
   });

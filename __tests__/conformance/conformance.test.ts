@@ -1,6 +1,7 @@
-import { conformance } from '../../lib/conformance/index.ts';
+import { conformance, runStoreConformance } from '../../lib/conformance/index.ts';
 import type { Entry, Follower, Journal, NewEntry, ReadResult, JournalWindow } from '../../lib/journal/journal.ts';
 import { memoryJournal } from '../../lib/journal/memory-journal.ts';
+import { memoryRuns } from '../../lib/runs/stores/memory-runs.ts';
 
 describe('the journal in memory', () => {
   for (const { name, run } of conformance(() => ({ journal: memoryJournal() }))) test(name, run);
@@ -328,4 +329,127 @@ describe('the suite fails for a journal that', () => {
 
 test('the suite passes for a journal that delegates every call to a correct one', async () => {
   for (const { run } of conformance(() => ({ journal: new Delegate() }))) await run();
+});
+
+describe('the end of a case', () => {
+  /** A harness whose journal and its second handle record their closes; `journal` overrides methods of the first one. */
+  const recorded = (journal: Partial<Journal>, harness: { reopen?: () => Journal } = {}) => {
+    const released: string[] = [];
+    const handle = (name: string, methods: Partial<Journal>): Journal =>
+      Object.assign(new Delegate(), {
+        close: async () => {
+          released.push(name);
+          throw new Error(`${name} does not close`);
+        },
+        ...methods,
+      });
+    const make = () => ({
+      journal: handle('journal', journal),
+      reopen: () => handle('other', {}),
+      cleanup: () => void released.push('cleanup'),
+      ...harness,
+    });
+    return { released, run: () => conformance(make)[0]!.run() };
+  };
+  const fails = (message: string) => async () => {
+    throw new Error(message);
+  };
+
+  test('the error of the case is reported, and every journal is closed, if a close fails as well', async () => {
+    const { released, run } = recorded({ append: fails('the defect'), window: fails('the defect') });
+    await expect(run()).rejects.toThrow('the defect');
+    expect(released).toEqual(['journal', 'other', 'cleanup']);
+  });
+
+  test('a close that fails is an error of the case', async () => {
+    const { released, run } = recorded({});
+    await expect(run()).rejects.toThrow('does not close');
+    expect(released).toEqual(['journal', 'other', 'cleanup']);
+  });
+
+  test('what was opened is closed if a handle cannot be opened', async () => {
+    const first = recorded({ open: fails('cannot open') });
+    await expect(first.run()).rejects.toThrow('cannot open');
+    expect(first.released).toEqual(['cleanup']);
+    const second = recorded(
+      {},
+      {
+        reopen: () => {
+          throw new Error('cannot reopen');
+        },
+      },
+    );
+    await expect(second.run()).rejects.toThrow('cannot reopen');
+    expect(second.released).toEqual(['journal', 'cleanup']);
+  });
+
+  test('the same holds for a store of runs', async () => {
+    const released: string[] = [];
+    const store = memoryRuns();
+    Object.assign(store, {
+      begin: fails('the defect'),
+      close: async () => {
+        released.push('store');
+        throw new Error('the store does not close');
+      },
+    });
+    const [first] = runStoreConformance(() => ({ store, cleanup: () => void released.push('cleanup') }));
+    await expect(first!.run()).rejects.toThrow('the defect');
+    expect(released).toEqual(['store', 'cleanup']);
+  });
+});
+
+describe('the arguments of the suites', () => {
+  test.each<[unknown, unknown, string]>([
+    [
+      undefined,
+      undefined,
+      'The first argument of conformance() must be a function that returns a harness; received undefined. Pass a function, as in conformance(() => ({ journal: myJournal() })).',
+    ],
+    [() => {}, { patinece: 1 }, 'Did you mean patience?'],
+    [
+      () => {},
+      null,
+      'The second argument of conformance() must be a plain object such as { patience: 5000 }; received null.',
+    ],
+    [
+      () => {},
+      { patience: -1 },
+      'patience must be an integer from 1 to 2147483647 (milliseconds); received the number -1.',
+    ],
+    [() => {}, { patience: 'x' }, 'received the string "x". Leave it out for 5,000 milliseconds.'],
+  ])('%p and %p are refused at once', (make, options, message) => {
+    const call = () => conformance(make as never, options as never);
+    expect(call).toThrow(message);
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_SSE_OPTION' }));
+    const callForRuns = () => runStoreConformance(make as never, options as never);
+    expect(callForRuns).toThrow(message.replaceAll('conformance()', 'runStoreConformance()').split(' Pass')[0]);
+  });
+
+  test.each<[unknown, string]>([
+    [
+      undefined,
+      'The harness that the function returns must be an object with a journal; received undefined. Return an object such as { journal: … }.',
+    ],
+    [
+      {},
+      'journal of the harness must be a journal with the methods open, append, window, read, follow, compare, isId, close; received undefined. Return it as { journal: … }.',
+    ],
+    [
+      { journal: { open() {}, append() {} } },
+      'received an object of Object. Add window, read, follow, compare, isId, close.',
+    ],
+    [
+      { journal: memoryJournal(), reopen: () => 7 },
+      'The journal that reopen() returns must be a journal with the methods',
+    ],
+  ])('the harness %p is refused by its case', async (harness, message) => {
+    await expect(conformance((() => harness) as never)[0]!.run()).rejects.toThrow(message);
+  });
+
+  test('a harness without a store is refused by its case', async () => {
+    await expect(runStoreConformance((() => ({ journal: 1 })) as never)[0]!.run()).rejects.toThrow(
+      'store of the harness must be a store with the methods open, begin,',
+    );
+  });
 });

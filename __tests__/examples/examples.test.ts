@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clear, listen, post, read, run, start } from './example-process.ts';
@@ -26,6 +28,23 @@ test('broadcast-from-a-route: every client receives a posted order, with the id 
   const { id } = (await answer.json()) as { id: string };
   for (const { next } of readers) expect(await next()).toEqual({ event: 'order', data: '{"item":"tea"}', id });
   expect((await example.stop()).code).toBe(0);
+});
+
+test('broadcast-from-a-route: an order without a JSON body is answered with 400', async () => {
+  const example = await start('broadcast-from-a-route.ts');
+  for (const init of [{}, { body: 'tea' }, { body: '{}', headers: { 'Content-Type': 'application/json' } }])
+    expect((await fetch(`${example.url}/orders`, { method: 'POST', ...init })).status).toBe(400);
+  expect((await example.stop()).code).toBe(0);
+});
+
+test('an example whose port is in use prints the cure, and no stack', async () => {
+  const server = createServer().listen(0);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const { code, output } = await run('broadcast-from-a-route.ts', { PORT: String(port) });
+  server.close();
+  const command = `PORT=${port + 1000} npx tsx examples/broadcast-from-a-route.ts`;
+  expect([code, output]).toEqual([1, `Port ${port} is in use. Choose another: ${command}\n`]);
 });
 
 describe('private-channels', () => {
@@ -88,6 +107,14 @@ describe('token-stream', () => {
     expect(tokens.join('')).toBe(second);
     await example.prints(/finished after 18 tokens/);
     expect((await fetch(`${example.url}/answers`)).status).toBe(405);
+    expect((await example.stop()).code).toBe(0);
+  });
+
+  test('a request without a JSON body receives an answer, not a failure', async () => {
+    const example = await start('token-stream.ts', { TEXT: text });
+    const answer = await fetch(`${example.url}/answers`, { method: 'POST' });
+    expect(answer.status).toBe(200);
+    await answer.body?.cancel();
     expect((await example.stop()).code).toBe(0);
   });
 

@@ -40,6 +40,16 @@ describe('runs', () => {
     expect((await example.stop()).code).toBe(0);
   });
 
+  test('a request without a JSON body is answered with 400 and the reason', async () => {
+    const example = await start('runs.ts', { TEXT });
+    const response = await fetch(`${example.url}/answers`, { method: 'POST' });
+    expect([response.status, await response.text()]).toEqual([
+      400,
+      expect.stringMatching(/^The run id of this request must be a string .*; received undefined\.\n$/),
+    ]);
+    expect((await example.stop()).code).toBe(0);
+  });
+
   test('DELETE stops an answer', async () => {
     const example = await start('runs.ts', { TEXT });
     const reader = await ask(`${example.url}/answers`, { id: 'a1', prompt: 'heartbeats' });

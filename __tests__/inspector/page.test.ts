@@ -191,6 +191,25 @@ test('a connection can be selected by keyboard and ended, and its secrets are no
   expect(problems).toEqual([]);
 });
 
+test('characters that change the direction of text are shown as escapes, also in tooltips', async () => {
+  const { events, page, problems, read, until } = await openPage();
+  const [evil, shown] = ['\u202Egpj.exe\u2066', String.raw`\u202egpj.exe\u2066`];
+  await read(encodeURIComponent(evil), { 'user-agent': 'x', 'last-event-id': Buffer.from(evil).toString('latin1') });
+  await until('#channels li:first-child', /gpj/);
+  await events.broadcast({ event: evil, data: `a\u0007\n${evil}\u2028` }, { to: evil });
+  await until('#entries .name', /gpj/);
+  await page.locator('#rows tr').first().click();
+  await until('#one-figures', /gpj/);
+  expect(await page.locator('#entries .name').first().textContent()).toBe(shown);
+  expect(await page.locator('#entries pre').first().textContent()).toBe(String.raw`a\u0007` + `\n${shown}\\u2028`);
+  const everything = (await page.evaluate(
+    `[document.body.textContent, ...[...document.querySelectorAll('[title]')].map((one) => one.title)].join('')`,
+  )) as string;
+  expect(everything).toContain(shown);
+  expect(everything).not.toMatch(/[\u2028-\u202e\u2066-\u2069]/);
+  expect(problems).toEqual([]);
+});
+
 test('connections are shown in pages', async () => {
   const { events, page, problems, read, until } = await openPage();
   for (let n = 0; n < 27; n++) await read('a'); // one by one: their order counts

@@ -3,9 +3,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { AggregatorRegistry, Registry, register } from 'prom-client';
+import { AggregatorRegistry, Counter, Registry, register } from 'prom-client';
 import { sse, type SseRouter } from '../../lib/index.ts';
 import { metrics } from '../../lib/metrics/index.ts';
+import { runs } from '../../lib/runs/index.ts';
 import { channels } from '../../lib/diagnostics/channels.ts';
 import { clear, start } from '../examples/example-process.ts';
 import { eventually } from '../fixtures/http.ts';
@@ -19,6 +20,12 @@ function registryOf(...routers: [SseRouter, string?][]): Registry {
   later(() => registry.clear());
   for (const [events, router] of routers) metrics(events, registry, router === undefined ? {} : { router });
   return registry;
+}
+
+function routerOf(): SseRouter {
+  const events = sse();
+  later(() => events.close());
+  return events;
 }
 
 /** The samples of a scrape: `name{labels}` to value. */
@@ -228,6 +235,49 @@ test("prom-client's global registry is the default", async () => {
   later(() => register.clear());
   metrics(events);
   expect(await register.metrics()).toContain('\nsse_connections 1\n');
+});
+
+describe('a registry that has a metric of the same name', () => {
+  test('is refused before anything is added, at each call', async () => {
+    const registry = registryOf();
+    registry.registerMetric(new Counter({ name: 'sse_connections_opened_total', help: 'x', registers: [] }));
+    registry.registerMetric(new Counter({ name: 'sse_hand_out_duration_seconds', help: 'x', registers: [] }));
+    const events = routerOf();
+    for (let call = 1; call <= 2; call++) {
+      expect(() => metrics(events, registry)).toThrow(
+        'metrics(events, registry): registry must have no metric with a name of this package; received one that has sse_connections_opened_total, sse_hand_out_duration_seconds. Rename or remove that metric, or pass another Registry.',
+      );
+      expect(codeOf(() => metrics(events, registry))).toBe('ERR_SSE_OPTION');
+    }
+    expect((await registry.getMetricsAsJSON()).map(({ name }) => name)).toEqual([
+      'sse_connections_opened_total',
+      'sse_hand_out_duration_seconds',
+    ]);
+  });
+
+  test('is refused for a router of runs too, and keeps the other router', async () => {
+    const events = routerOf();
+    const registry = registryOf([events, 'events']);
+    registry.registerMetric(new Counter({ name: 'sse_runs', help: 'x', registers: [] }));
+    const answers = runs(async function* () {});
+    later(() => answers.close());
+    const before = (await registry.getMetricsAsJSON()).length;
+    for (let call = 1; call <= 2; call++)
+      expect(() => metrics(answers, registry, { router: 'runs' })).toThrow('received one that has sse_runs. Rename');
+    expect((await registry.getMetricsAsJSON()).length).toBe(before);
+    expect((await scrape(registry)).get('sse_connections{router="events"}')).toBe(0);
+  });
+});
+
+test('a call that throws keeps the closed router, whose metrics the next call removes', async () => {
+  const [one, two, three] = [routerOf(), routerOf(), routerOf()];
+  const registry = registryOf([one, 'one'], [two, 'two']);
+  await one.close();
+  expect(() => metrics(three, registry, { router: 'two' })).toThrow('the name of another router');
+  metrics(three, registry, { router: 'three' });
+  const names = [...(await scrape(registry)).keys()];
+  expect(names.filter((name) => name.includes('router="one"'))).toEqual([]);
+  expect(names).toContain('sse_journal_append_duration_seconds_count{router="three"}');
 });
 
 test('arguments are checked at once', () => {

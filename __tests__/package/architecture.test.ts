@@ -35,7 +35,7 @@ const RULES: Readonly<Record<string, string>> = {
   'journal/lmdb': 'journal wire/event-stream runs/stores node:* npm:lmdb',
   'journal/postgres': 'journal wire/event-stream runs/stores node:*',
   'journal/redis': 'journal wire/event-stream runs/stores node:*',
-  conformance: 'type:journal/journal type:runs/run-store node:*',
+  conformance: 'validation type:journal/journal type:runs/run-store node:*',
   runs: 'api wire options fanout diagnostics connection hub http journal/claim journal/deque journal/opening runs/stores/memory-runs node:* npm:express type:journal/journal',
   'runs/stores': 'runs journal journal/lmdb journal/postgres journal/redis node:* type:npm:lmdb',
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal type:runs/api',

@@ -699,6 +699,21 @@ describe('the end of a process', () => {
     await closed;
   });
 
+  test.each([
+    ['is lost if there is no wait for it', 0, 'lost'],
+    ['is produced within the wait', 60_000, 'done'],
+  ])('a run that was started in the same tick, before the store was open, %s', async (_name, wait, status) => {
+    const logs = new MemoryRunLogs();
+    const [one, other] = [hubOn(logs), hubOn(logs)];
+    const starting = one.hub.start('a', () => ['x'], 'join');
+    const closing = one.hub.close({ wait });
+    const { started, state } = await starting;
+    await closing;
+    expect(started).toBe(true);
+    expect((await other.hub.state('a', state.generation))?.status).toBe(status);
+    expect(one.errors).toEqual([]);
+  });
+
   test('a run that begins while the process ends is lost at once', async () => {
     const one = hubOn();
     await one.hub.state('a'); // the store is open

@@ -244,12 +244,106 @@ describe('missing events', () => {
       ['/', { header: {} }],
       'The name of each option of connect() must be one of method, headers, body, lastEventId, timeout; received the string "header". Did you mean headers?',
     ],
+    [
+      'a timeout that is no number',
+      ['/', { timeout: '5' }],
+      'timeout must be a number of milliseconds that is not negative; received the string "5".',
+    ],
+    ['a negative timeout', ['/', { timeout: -1 }], 'received the number -1. Leave it out for the default.'],
+    [
+      'Headers',
+      ['/', { headers: new Headers({ cookie: 'a=1' }) }],
+      'headers must be a plain object such as { cookie: … }; received an object of Headers. Convert Headers with Object.fromEntries(headers).',
+    ],
+    [
+      'null for the headers',
+      ['/', { headers: null }],
+      'headers must be a plain object such as { cookie: … }; received null.',
+    ],
+    [
+      'a last event id that is no text',
+      ['/', { lastEventId: 7 }],
+      'lastEventId must be a string; received the number 7.',
+    ],
+    ['a method that is no text', ['/', { method: 7 }], 'method must be a string; received the number 7.'],
+    [
+      'form fields as the body',
+      ['/', { body: new URLSearchParams('a=1') }],
+      "body must be text, a Uint8Array, or a value that JSON represents; received an object of URLSearchParams. Pass String(body), with the header 'content-type'",
+    ],
+    ...[
+      new FormData(),
+      new Map(),
+      new ArrayBuffer(1),
+      new DataView(new ArrayBuffer(1)),
+      new Blob(['x']),
+      Promise.resolve(),
+      () => {},
+      1n,
+    ].map((body): [string, unknown[], string] => [
+      `${Object.prototype.toString.call(body)} as the body`,
+      ['/', { body }],
+      'Pass text or bytes, with their content type in headers.',
+    ]),
   ])('refuses %s', async (_what, args, message) => {
     let requests = 0;
     const call = connect(() => requests++, ...(args as [string]));
     await expect(call).rejects.toThrow(message);
     await expect(call).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_OPTION' });
     expect(requests).toBe(0);
+  });
+
+  it.each([
+    [undefined, 'http(s) URL as text; received undefined. Pass the app itself'],
+    [null, 'received null. Pass the app itself'],
+    [{}, 'received an object of Object. Pass the app itself'],
+    [new URL('http://localhost/'), 'received an object of URL. Pass its href.'],
+    ['localhost:3000', 'received the string "localhost:3000". Did you mean http://localhost:3000?'],
+    ['localhost:3000/events', 'Did you mean http://localhost:3000/events?'],
+    ['http://', 'received the string "http://".'],
+    ['/events', 'received the string "/events".'],
+  ])('refuses the target %p', async (target, message) => {
+    const call = connect(target as never);
+    await expect(call).rejects.toThrow(message);
+    await expect(call).rejects.toThrow(
+      'The first argument of connect() must be an app, a router, a listener, a server',
+    );
+    await expect(call).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_OPTION' });
+  });
+
+  it('refuses waits that would pass, or fail, without a check', async () => {
+    const stream = await connect(sends('data: 1\n\n'));
+    await stream.next();
+    await expect(stream.until((async () => false) as never)).rejects.toThrow(
+      'The result of the condition of until() must be true or false; received an object of Promise. Pass a function without async',
+    );
+    await expect(stream.until('x' as never)).rejects.toThrow(
+      'The condition of until() must be a function; received the string "x".',
+    );
+    for (const count of ['x', NaN, -1, 1.5, undefined]) {
+      await expect(stream.take(count as never)).rejects.toThrow(
+        'The first argument of take() must be a whole number of events that is not negative; received',
+      );
+    }
+    expect(await stream.take(0)).toEqual([]);
+    for (const name of [null, /x/, ['a']])
+      await expect(stream.next(name as never)).rejects.toThrow(
+        'The first argument of next() must be the name of an event',
+      );
+    const waits = [
+      stream.next('a', 'x' as never),
+      stream.next(NaN),
+      stream.take(1, -1),
+      stream.until(() => false, null as never),
+      stream.body('x' as never),
+    ];
+    for (const wait of await Promise.allSettled(waits))
+      expect(wait).toMatchObject({
+        reason: { code: 'ERR_SSE_OPTION', message: expect.stringMatching(/^timeout must be/) },
+      });
+    await expect(stream.reconnect({ headers: new Headers() } as never)).rejects.toThrow(
+      'received an object of Headers',
+    );
   });
 
   it('refuses to reconnect with a position for the options', async () => {

@@ -20,7 +20,7 @@ import { runs } from '../../lib/runs/index.ts';
 const data = process.env.DATA ?? join(tmpdir(), 'sse-router-chat');
 const lease = Number(process.env.LEASE ?? 10_000);
 const answers = runs((run, req) => complete(req.body.prompt, run.signal, 'section'), {
-  id: (req) => req.body.id, // the page makes it
+  id: (req) => req.body?.id, // the page makes it
   store: lmdbRuns(join(data, 'answers')),
   lease,
 });

@@ -75,6 +75,11 @@ async function stop(code: number): Promise<void> {
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0));
 
 await Promise.all([startServer(), startServer()]);
+balancer.once('error', (error: NodeJS.ErrnoException) => {
+  const isInUse = error.code === 'EADDRINUSE';
+  console.error(isInUse ? 'The port is in use. Choose another: PORT=4000 npm run example:many-machines' : error);
+  void stop(1);
+});
 balancer.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
   console.log(`REDIS_URL=${redis.url}`);
   console.log(`listening on http://localhost:${(balancer.address() as AddressInfo).port}`);

@@ -7,7 +7,6 @@
  *   WATCH=~/notes npm start      watches this folder
  */
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createRequire } from 'node:module';
@@ -18,7 +17,7 @@ import cors from 'cors';
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
 import { browserClient } from '../browser-client.ts';
-import { closeServer } from '../running.ts';
+import { closeServer, listening } from '../running.ts';
 import { makeFeed, readerOf } from './feed.ts';
 import { watchFolder } from './folder.ts';
 import { watchMachine } from './machine.ts';
@@ -32,8 +31,8 @@ const client = await browserClient();
 // The ports come first, because each origin needs the address of the other.
 const port = Number(process.env.PORT ?? 3000);
 const absence = Number(process.env.ABSENCE ?? 8000); // ms that the Disconnect button keeps a stream away
-const near = await listening(port);
-const far = await listening(port && port + 1);
+const near = await listenAt(port);
+const far = await listenAt(port && port + 1);
 const nearOrigin = originOf(near);
 const farOrigin = originOf(far);
 
@@ -81,7 +80,7 @@ const unwatchMachine = watchMachine(feed.measure, feed.publish);
 const unwatchFolder = await watchFolder(folder, feed.publish);
 
 console.log(`listening on ${nearOrigin}
-the same feed from another origin: ${farOrigin}
+the same feed from another origin: ${farOrigin}${port ? ' (PORT + 1)' : ''}
 the raw stream: curl -N ${nearOrigin}/events
 watching ${folder}`);
 
@@ -137,15 +136,9 @@ function identify(...[req, res, next]: Parameters<RequestHandler>): void {
   next();
 }
 
-async function listening(at: number): Promise<Server> {
+async function listenAt(at: number): Promise<Server> {
   const server = createServer().listen(at);
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    console.error(`Port ${at} is in use. Choose another: PORT=${at + 1000} npm start`);
-    process.exit(1);
-  }
+  await listening(server, 'npm start');
   return server;
 }
 

@@ -36,6 +36,7 @@ Events go to standard output, everything else to standard error.
 Options
   -H, --header 'Name: value'  send this header; repeatable
       --post BODY             POST this body; as JSON if it is JSON and no Content-Type is given
+                              (sent once: stops when the stream ends, because a POST may have an effect each time)
       --last-event-id ID      start after this event
       --json                  one JSON object a line: time, event, id, lastEventId, data
       --heartbeats            show comments as well
@@ -44,6 +45,7 @@ Options
       --no-reconnect          stop when the stream ends
       --doctor                report at the end which proxy buffers and what is wrong with the response
                               (watches for ${DOCTOR_SECONDS} seconds unless --until or --timeout is given)
+      --version               show the version
   -h, --help                  show this
 
 Exit codes
@@ -51,17 +53,18 @@ Exit codes
   1    --until was not reached: the time was up, or the stream is over
   2    the command line is not valid
   3    the answer is not an event stream: a browser would give up here
-  4    no connection
+  4    no connection, or no response before the time of --timeout
   5    --doctor found something wrong
   130  interrupted (143 when terminated)
 
 NO_COLOR is respected; without a terminal there is no colour either.
 `;
 
-/** Returns the settings of a command line; `undefined` if it asks for help. */
-export function parseArguments(args: readonly string[]): Settings | undefined {
+/** Returns the settings of a command line, or what it asks for instead. */
+export function parseArguments(args: readonly string[]): Settings | 'help' | 'version' {
   const { values, positionals } = split(args);
-  if (values.help) return undefined;
+  if (values.help) return 'help';
+  if (values.version) return 'version';
   const [command, address, ...more] = positionals;
   if (command === undefined) throw new UsageError('No command was given.');
   if (command !== 'tail') throw invalid('The command', 'tail', command);
@@ -75,7 +78,7 @@ export function parseArguments(args: readonly string[]): Settings | undefined {
     url: parseUrl(address),
     headers: parseHeaders(values.header ?? []),
     post: values.post,
-    lastEventId: values['last-event-id'] ?? '',
+    lastEventId: parseLastEventId(values['last-event-id'] ?? ''),
     json,
     heartbeats,
     doctor,
@@ -101,6 +104,7 @@ function split(args: readonly string[]) {
         'no-reconnect': { type: 'boolean' },
         doctor: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
+        version: { type: 'boolean' },
       },
     });
   } catch (error) {
@@ -117,10 +121,29 @@ function parseNumber(option: string, text: string): number {
 function parseUrl(text: string): URL {
   // `localhost:3000/events` alone would be a URL whose scheme is "localhost".
   const address = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? text : `http://${text}`;
-  if (!URL.canParse(address)) throw invalid('The URL', 'valid, as in http://localhost:3000/events', text);
+  const shown = text.replace(/^([^/]*\/\/)?[^/]*@/, '$1***@'); // the output of a command may be kept where passwords must not be
+  if (!URL.canParse(address)) throw invalid('The URL', 'valid, as in http://localhost:3000/events', shown);
   const url = new URL(address);
-  if (!/^https?:$/.test(url.protocol)) throw invalid('The URL', 'http: or https:', text);
+  if (!/^https?:$/.test(url.protocol)) throw invalid('The URL', 'http: or https:', shown);
+  if (!hasValidCredentials(url))
+    throw invalid('The user and password of the URL', 'percent-encoded UTF-8, in which % itself is %25', shown);
   return url;
+}
+
+/** Whether the user and password of a URL can be decoded, as the header `Authorization` needs them. */
+export function hasValidCredentials({ username, password }: URL): boolean {
+  try {
+    decodeURIComponent(username + password);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function parseLastEventId(id: string): string {
+  // oxlint-disable-next-line no-control-regex
+  if (/[\x00-\x08\x0a-\x1f\x7f]/.test(id)) throw invalid('--last-event-id', 'text without control characters', id);
+  return id;
 }
 
 function parseHeaders(lines: readonly string[]): Record<string, string> {

@@ -3,6 +3,7 @@
  * Outputs, environment variables and the signal to stop are passed in.
  * Invariant: `run` settles with an exit code that HELP lists, whatever happens, and leaves nothing open.
  */
+import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { types } from 'node:util';
 import type { ParsedEvent } from '../http-client/event-reader.ts';
@@ -48,14 +49,26 @@ export async function run(args: readonly string[], environment: Environment): Pr
   const { stdout, stderr, env } = environment;
   try {
     const settings = parseArguments(args);
-    if (settings !== undefined) return await new Tail(settings, environment).run();
-    new Printer(stdout, stderr, { json: false, env }).help(HELP);
+    if (typeof settings === 'object') return await new Tail(settings, environment).run();
+    new Printer(stdout, stderr, { json: false, env }).help(settings === 'help' ? HELP : `${readVersion()}\n`);
     return OK;
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     stderr.write(`sse-router: ${error.message}\n${USAGE}\nTry sse-router --help.\n`);
     return USAGE_ERROR;
   }
+}
+
+/** Returns the version of the package, from the `package.json` that is the nearest one above this file with a version. */
+function readVersion(): string {
+  for (let folder = new URL('..', import.meta.url), below = ''; folder.href !== below;) {
+    const file = new URL('package.json', folder);
+    const { version } = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { version?: string }) : {};
+    if (version !== undefined) return version;
+    below = folder.href;
+    folder = new URL('..', folder);
+  }
+  return 'unknown';
 }
 
 class Tail implements TailListener {
@@ -69,6 +82,7 @@ class Tail implements TailListener {
   #retry = DEFAULT_RETRY_MS;
   #failures = 0;
   #hasConnected = false;
+  #hasResponse = false;
   #lastConnection: TailConnection | undefined;
 
   constructor(settings: Settings, { stdout, stderr, env, signal }: Environment) {
@@ -94,12 +108,15 @@ class Tail implements TailListener {
   }
 
   onRedirect(to: URL): void {
-    this.#printer.message(`redirected to ${to.href}`);
+    const shown = new URL(to);
+    shown.username = shown.password = '';
+    this.#printer.message(`redirected to ${shown.href}`);
   }
 
   onHead(head: ResponseHead, { milestones }: ArrivalLog): void {
     const type = head.headers['content-type'] ?? 'no content type';
     const [connected, received] = [milestones.connected ?? 0, milestones.head ?? 0].map(formatDuration);
+    this.#hasResponse = true;
     this.#printer.message(`${head.status} ${type}, connected after ${connected}, head after ${received}`);
     for (const finding of diagnoseHead(head)) this.#addFinding(finding);
   }
@@ -116,6 +133,10 @@ class Tail implements TailListener {
 
   onRetry(milliseconds: number): void {
     this.#retry = milliseconds;
+  }
+
+  get drained(): Promise<void> | undefined {
+    return this.#printer.drained;
   }
 
   async #loop(): Promise<number> {
@@ -151,8 +172,12 @@ class Tail implements TailListener {
     this.#failures = outcome.kind === 'no-response' ? this.#failures + 1 : 0;
     this.#hasConnected = true;
     if (outcome.kind === 'no-content') this.#printer.message('204: the server ends the stream for good');
-    else if (this.#settings.reconnect) return undefined;
-    else this.#printer.message(outcome.kind === 'ended' ? 'ended by the server' : 'the connection broke');
+    else {
+      const { reconnect, post } = this.#settings;
+      if (reconnect && post === undefined) return undefined;
+      const end = outcome.kind === 'ended' ? 'ended by the server' : 'the connection broke';
+      this.#printer.message(reconnect ? `${end}; a POST is not sent again` : end);
+    }
     return this.#settings.until === Infinity ? OK : NOT_REACHED;
   }
 
@@ -171,6 +196,10 @@ class Tail implements TailListener {
   #exitCodeOfSignal(): number {
     const reason = String(this.#signal.reason);
     if (reason === 'until') return OK;
+    if (reason === 'time' && !this.#hasResponse) {
+      this.#printer.message('no response', 'red');
+      return NO_CONNECTION;
+    }
     if (reason === 'time') return this.#settings.until === Infinity ? OK : NOT_REACHED;
     return SIGNAL_CODES[reason] ?? NOT_REACHED;
   }
@@ -188,7 +217,8 @@ class Tail implements TailListener {
     for (const finding of this.#findings.values()) this.#printer.finding(finding);
     const isWrong = [...this.#findings.values()].some(({ level }) => level === 'wrong');
     if (this.#findings.size === 0 && code <= NOT_REACHED) this.#printer.message('no problems found', 'green');
-    return isWrong && code <= NOT_REACHED ? FOUND_WRONG : code;
+    const isUnanswered = code === NO_CONNECTION && this.#signal.reason === 'time'; // a finding too
+    return isWrong && (code <= NOT_REACHED || isUnanswered) ? FOUND_WRONG : code;
   }
 
   #reportConnection({ headers }: ResponseHead, { milestones, events, bytes }: ArrivalLog): void {

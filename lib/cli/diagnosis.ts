@@ -18,6 +18,8 @@ export interface Finding {
 const PROXY_TIMEOUT_MS = 60_000;
 /** A user notices a delay longer than this. */
 const SLOW_MS = 1000;
+/** An event that comes in two pieces once may be due to a lost packet. */
+const MIN_CUT_EVENTS = 2;
 
 /** Returns everything that is wrong with the head alone. */
 export function diagnoseHead({ status, headers }: ResponseHead): Finding[] {
@@ -53,6 +55,8 @@ export function diagnose(head: ResponseHead, arrivals: ArrivalLog, now: number):
   const { milestones, events } = arrivals;
   const buffering = bufferingOf(arrivals);
   if (buffering !== undefined) findings.push(wrong(buffering, bufferingCure(head.headers)));
+  const burst = burstOf(arrivals);
+  if (burst !== undefined && buffering === undefined) findings.push(note(burst, burstCure(head.headers)));
   const encoding = head.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
     const isStuck =
@@ -93,29 +97,37 @@ export function diagnoseNoResponse(waited: number): Finding {
   return wrong(`no answer within ${formatDuration(waited)}`, cure);
 }
 
-/** Returns how the arrivals show that something buffers; `undefined` if they do not. */
-function bufferingOf({ bunchedHeartbeats, bursts, largestBurst, openingBurst }: ArrivalLog): string | undefined {
+/** Returns how the arrivals prove that something buffers; `undefined` if they do not. */
+function bufferingOf({ bunchedHeartbeats, cutEvents }: ArrivalLog): string | undefined {
+  if (bunchedHeartbeats > 0) return 'several heartbeats came at once';
+  if (cutEvents < MIN_CUT_EVENTS) return undefined;
+  return `events came in pieces, ${cutEvents} times: several events and a part of one, then the rest of it after a silence`;
+}
+
+/** Returns the burst that may come from a buffer, or from an application that sends several events in one tick. */
+function burstOf({ bursts, largestBurst, openingBurst }: ArrivalLog): string | undefined {
   if (largestBurst !== undefined) {
     const { silence, events, bytes } = largestBurst;
     const count = bursts === 1 ? 'once' : `${bursts} times`;
     return `a burst after a silence, ${count}: no byte for ${formatDuration(silence)}, then ${events} events (${bytes} bytes) at once`;
   }
-  if (bunchedHeartbeats > 0) return 'several heartbeats came at once';
-  if (openingBurst !== undefined) {
-    const { silence, events, bytes } = openingBurst;
-    return `no byte for ${formatDuration(silence)}, then ${events} events (${bytes} bytes) with the opening`;
-  }
-  return undefined;
+  if (openingBurst === undefined) return undefined;
+  const { silence, events, bytes } = openingBurst;
+  return `no byte for ${formatDuration(silence)}, then ${events} events (${bytes} bytes) with the opening`;
+}
+
+function burstCure(headers: IncomingHttpHeaders): string {
+  return `If the application does not send these events at the same moment, something buffers. ${curesOf(headers)}`;
 }
 
 function bufferingCure(headers: IncomingHttpHeaders): string {
+  return `Something between server and client buffers. ${curesOf(headers)}`;
+}
+
+function curesOf(headers: IncomingHttpHeaders): string {
   const cures = detectProxies(headers).map(({ name, header, cure }) => `${name} (${header}): ${cure}`);
-  if (cures.length === 0) {
-    cures.push(
-      'No header names a proxy: look for compression without a flush in the server itself, or an HAProxy (option http-no-delay)',
-    );
-  }
-  return `Something between server and client buffers. ${cures.join(' · ')}`;
+  if (cures.length > 0) return cures.join(' · ');
+  return 'No header names a proxy: look for compression without a flush in the server itself, or an HAProxy (option http-no-delay)';
 }
 
 function diagnoseType(type: string | undefined): Finding[] {

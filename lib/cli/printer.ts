@@ -1,6 +1,7 @@
 /*
  * Formats events and messages for a terminal or a pipe.
  * Invariant: data from a server cannot control the terminal.
+ * Invariant: what a full output has not taken is reported to the caller, which then reads no more.
  * Invariant: standard output contains only events (and the help, if asked for).
  */
 import type { ParsedEvent } from '../http-client/event-reader.ts';
@@ -8,7 +9,9 @@ import type { Finding } from './diagnosis.ts';
 
 /** An output such as `process.stdout`. */
 export interface Output {
+  /** Returns `false` if the output is full. It then emits `drain` as soon as it is not. */
   write(text: string): unknown;
+  once?(event: 'drain', listener: () => void): unknown;
   readonly isTTY?: boolean;
 }
 
@@ -21,6 +24,7 @@ export class Printer {
   readonly #err: Output;
   readonly #json: boolean;
   readonly #isPlain: boolean;
+  #drained: Promise<void> | undefined;
 
   constructor(
     out: Output,
@@ -34,6 +38,11 @@ export class Printer {
     this.#isPlain = Boolean(options.env['NO_COLOR']) || options.env['TERM'] === 'dumb';
   }
 
+  /** Resolves when standard output accepts more; `undefined` if it does now. */
+  get drained(): Promise<void> | undefined {
+    return this.#drained;
+  }
+
   /** Prints an event. */
   event({ event, id, data, lastEventId }: ParsedEvent, time: Date): void {
     if (this.#json) return this.#object({ time: time.toISOString(), event, id, lastEventId, data });
@@ -41,13 +50,13 @@ export class Printer {
     const number = id === undefined ? '' : ` ${this.#paint(this.#out, 'blue', `#${visible(id)}`)}`;
     const start = `${this.#paint(this.#out, 'dim', timeOfDay(time))} ${name}${number}`;
     const lines = data.split('\n').map(visible);
-    this.#out.write(lines.length === 1 ? `${start} ${lines[0]}\n` : `${[start, ...lines].join('\n  ')}\n`);
+    this.#write(lines.length === 1 ? `${start} ${lines[0]}\n` : `${[start, ...lines].join('\n  ')}\n`);
   }
 
   /** Prints a comment. */
   comment(text: string, time: Date): void {
     if (this.#json) return this.#object({ time: time.toISOString(), comment: text });
-    this.#out.write(`${this.#paint(this.#out, 'dim', `${timeOfDay(time)} :${visible(text)}`)}\n`);
+    this.#write(`${this.#paint(this.#out, 'dim', `${timeOfDay(time)} :${visible(text)}`)}\n`);
   }
 
   /** Prints a message about the connection, on standard error. */
@@ -67,7 +76,15 @@ export class Printer {
   }
 
   #object(value: object): void {
-    this.#out.write(`${JSON.stringify(value)}\n`);
+    this.#write(`${JSON.stringify(value).replace(CONTROLS, escapeUnicode)}\n`); // JSON escapes only C0
+  }
+
+  #write(text: string): void {
+    const { once } = this.#out;
+    if (this.#out.write(text) !== false || once === undefined) return;
+    this.#drained ??= new Promise<void>((resolve) => once.call(this.#out, 'drain', resolve)).then(() => {
+      this.#drained = undefined;
+    });
   }
 
   #paint(output: Output, style: Style, text: string): string {
@@ -82,10 +99,22 @@ function timeOfDay(time: Date): string {
   return `${hours}:${minutes}:${seconds}.${String(time.getMilliseconds()).padStart(3, '0')}`;
 }
 
-/** Escapes control characters except tabs: an event must not be able to clear the screen or to set its title. */
+/**
+ * The characters that control a terminal: C0 except the tab, DEL, C1, and those that change the direction of text, with which
+ * a line can show other text than it contains.
+ */
+// oxlint-disable-next-line no-control-regex
+const CONTROLS = /[\x00-\x08\x0A-\x1F\x7F-\x9F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/g;
+
+/** Escapes control characters: an event must not be able to clear the screen or to set its title. */
 function visible(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text.replace(/[\x00-\x08\x0A-\x1F\x7F-\x9F]/g, (character) => {
-    return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
+  return text.replace(CONTROLS, (character) => {
+    const code = character.charCodeAt(0);
+    return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : escapeUnicode(character);
   });
+}
+
+/** The escape of JSON. */
+function escapeUnicode(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

@@ -1,5 +1,6 @@
 /*
  * One connection to the server: sends the request as a browser does, follows redirects, reads the stream and records the times.
+ * Invariant: while the listener accepts nothing, the connection reads nothing, so the server is slowed down and no memory grows.
  * Invariant: `run()` settles once, when nothing of the connection is left open, and never rejects.
  */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
@@ -8,6 +9,7 @@ import { types } from 'node:util';
 import { readBody } from '../http-client/body.ts';
 import { EventReader, type ParsedEvent } from '../http-client/event-reader.ts';
 import { isEventStream, sendRequest } from '../http-client/request.ts';
+import { hasValidCredentials } from './arguments.ts';
 import { ArrivalLog } from './arrival-log.ts';
 
 /** The request of one connection. */
@@ -32,6 +34,8 @@ export interface TailListener {
   onEvent(event: ParsedEvent): void;
   onComment(text: string): void;
   onRetry(milliseconds: number): void;
+  /** Resolves when the listener accepts more; `undefined` if it does now. */
+  readonly drained: Promise<void> | undefined;
 }
 
 /** How a connection ended. */
@@ -162,8 +166,9 @@ export class TailConnection {
       readBody(response, {
         onChunk: (bytes) => {
           if (isStream) {
-            this.arrivals.chunk(this.now(), bytes.length);
+            this.arrivals.chunk(this.now(), bytes);
             this.#reader.feed(bytes);
+            this.#pauseIfFull(response);
             return;
           }
           text = (text + decoder.decode(bytes, { stream: true })).slice(0, MAX_TEXT_LENGTH);
@@ -174,6 +179,17 @@ export class TailConnection {
       });
     });
   }
+
+  #pauseIfFull(response: IncomingMessage): void {
+    const { drained } = this.#listener;
+    if (drained === undefined || response.isPaused()) return;
+    response.pause();
+    this.arrivals.pause();
+    void drained.then(() => {
+      this.arrivals.resume(this.now());
+      response.resume();
+    });
+  }
 }
 
 interface Redirect {
@@ -181,10 +197,14 @@ interface Redirect {
   readonly status: number;
 }
 
+/** Returns where a response redirects to; `undefined` if it does not, or to no address that this command can request. */
 function redirectOf({ statusCode = 0, headers }: IncomingMessage, from: URL): Redirect | undefined {
   const { location = '' } = headers;
-  if (![301, 302, 303, 307, 308].includes(statusCode) || !URL.canParse(location, from.href)) return undefined;
-  return { location: new URL(location, from), status: statusCode };
+  if (![301, 302, 303, 307, 308].includes(statusCode)) return undefined;
+  if (location === '' || !URL.canParse(location, from.href)) return undefined; // '' would be the address of the request
+  const target = new URL(location, from);
+  if (!/^https?:$/.test(target.protocol) || !hasValidCredentials(target)) return undefined;
+  return { location: target, status: statusCode };
 }
 
 function withoutSecrets({ ...headers }: Record<string, string>): Record<string, string> {

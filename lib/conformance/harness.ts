@@ -1,9 +1,10 @@
 /*
  * The context of one case: a journal, a second handle on its log, and followers that record what they receive.
- * Invariant: every journal that is opened here is closed at the end of the case, whether the case passed or not.
+ * Invariant: every journal that is opened here is a resource of the case, so it is closed at its end, whether it passed or not.
  */
 import { AssertionError, deepStrictEqual, ok } from 'node:assert/strict';
 import type { Entry, Follower, Journal, NewEntry, ResetReason, JournalWindow } from '../journal/journal.ts';
+import { type CaseResources, checkHandle, checkHarness } from './case-resources.ts';
 import type { Harness } from './index.ts';
 
 const MAX_FILL = 11_000;
@@ -82,28 +83,34 @@ export interface CaseContext {
   readonly recorder: () => Recorder;
   /** Trims `id` and all entries before it. */
   readonly trim: (id: string) => Promise<void>;
-  readonly end: () => Promise<void>;
 }
 
+const METHODS: readonly (keyof Journal)[] = ['open', 'append', 'window', 'read', 'follow', 'compare', 'isId', 'close'];
+
 /** Creates the context of a case, with all handles open. */
-export async function createContext(make: () => Harness | Promise<Harness>, timeoutMs: number): Promise<CaseContext> {
-  const harness = await make();
+export async function createContext(
+  make: () => Harness | Promise<Harness>,
+  timeoutMs: number,
+  resources: CaseResources,
+): Promise<CaseContext> {
+  const makeHarness = async (): Promise<Harness> => {
+    const harness = await make();
+    if (typeof harness === 'object' && harness !== null) resources.addCleanup(harness);
+    checkHarness(harness, 'journal', METHODS);
+    await resources.open(harness.journal, () => harness.journal.open());
+    return harness;
+  };
+  const harness = await makeHarness();
   const { journal } = harness;
-  const journals = new Set([journal]);
-  const harnesses = [harness];
-  await journal.open();
   const other = (await harness.reopen?.()) ?? journal;
-  journals.add(other);
-  await other.open();
+  checkHandle('The journal that reopen() returns', other, 'journal', METHODS);
+  await resources.open(other, () => other.open());
   return {
     journal,
     other,
     shared: other !== journal,
     async foreignId(head) {
-      const unrelated = await make();
-      harnesses.push(unrelated);
-      journals.add(unrelated.journal);
-      await unrelated.journal.open();
+      const unrelated = await makeHarness();
       for (let n = 0; n < 1000; n++) {
         const id = await unrelated.journal.append(entryOf('foreign'));
         if (journal.compare(id, head) > 0) return id;
@@ -112,10 +119,6 @@ export async function createContext(make: () => Harness | Promise<Harness>, time
     },
     recorder: () => new Recorder(timeoutMs),
     trim: async (id) => (harness.trim ? harness.trim(id) : fillUntilTrimmed(journal, id)),
-    async end() {
-      for (const each of journals) await each.close();
-      for (const each of harnesses) await each.cleanup?.();
-    },
   };
 }
 

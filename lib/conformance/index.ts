@@ -5,6 +5,7 @@
  */
 import type { Journal } from '../journal/journal.ts';
 import { appendCases } from './append-cases.ts';
+import { patienceOf, runCase } from './case-resources.ts';
 import { followCases } from './follow-cases.ts';
 import { readCases } from './read-cases.ts';
 import { type CaseContext, createContext } from './harness.ts';
@@ -57,7 +58,7 @@ export interface ConformanceOptions {
  * ```
  */
 export function conformance(make: () => Harness | Promise<Harness>, options: ConformanceOptions = {}): Case[] {
-  const timeoutMs = options.patience ?? 5000;
+  const timeoutMs = patienceOf('conformance', '() => ({ journal: myJournal() })', make, options);
   const cases: Record<string, (context: CaseContext) => Promise<void>> = {
     ...appendCases,
     ...readCases,
@@ -65,13 +66,6 @@ export function conformance(make: () => Harness | Promise<Harness>, options: Con
   };
   return Object.entries(cases).map(([name, check]) => ({
     name,
-    run: async () => {
-      const context = await createContext(make, timeoutMs);
-      try {
-        await check(context);
-      } finally {
-        await context.end();
-      }
-    },
+    run: () => runCase(async (resources) => check(await createContext(make, timeoutMs, resources))),
   }));
 }

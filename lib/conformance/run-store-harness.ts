@@ -1,9 +1,10 @@
 /*
  * The context of one case for stores of runs: a store, a second handle on its runs, and followers that record what they receive.
- * Invariant: every store that is opened here is closed at the end of the case, whether the case passed or not.
+ * Invariant: every store that is opened here is a resource of the case, so it is closed at its end, whether it passed or not.
  */
 import { AssertionError, deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
 import type { NewRun, RunFollower, RunKey, RunState, RunStore, RunStoreListener } from '../runs/run-store.ts';
+import { type CaseResources, checkHandle, checkHarness } from './case-resources.ts';
 import type { RunStoreHarness } from './run-stores.ts';
 
 const POLL_MS = 20;
@@ -100,20 +101,37 @@ export interface RunCaseContext {
   readonly recorder: () => RunRecorder;
   /** Polls until `condition` resolves with true; rejects if it does not in time. */
   readonly eventually: (condition: () => boolean | Promise<boolean>, what: string) => Promise<void>;
-  readonly end: () => Promise<void>;
 }
+
+const METHODS: readonly (keyof RunStore)[] = [
+  'open',
+  'begin',
+  'append',
+  'end',
+  'renew',
+  'stop',
+  'state',
+  'read',
+  'follow',
+  'noteReaders',
+  'close',
+];
 
 /** Creates the context of a case, with both handles open. */
 export async function createRunContext(
   make: () => RunStoreHarness | Promise<RunStoreHarness>,
   timeoutMs: number,
+  resources: CaseResources,
 ): Promise<RunCaseContext> {
   const harness = await make();
+  if (typeof harness === 'object' && harness !== null) resources.addCleanup(harness);
+  checkHarness(harness, 'store', METHODS);
   const { store } = harness;
   const [stops, otherStops] = [new StopRecorder(), new StopRecorder()];
-  await store.open(stops);
+  await resources.open(store, () => store.open(stops));
   const other = (await harness.reopen?.()) ?? store;
-  if (other !== store) await other.open(otherStops);
+  checkHandle('The store that reopen() returns', other, 'store', METHODS);
+  if (other !== store) await resources.open(other, () => other.open(otherStops));
   return {
     store,
     other,
@@ -129,10 +147,6 @@ export async function createRunContext(
         // oxlint-disable-next-line no-await-in-loop
         await new Promise((resolve) => void setTimeout(resolve, POLL_MS));
       }
-    },
-    async end() {
-      for (const each of new Set([store, other])) await each.close();
-      await harness.cleanup?.();
     },
   };
 }

@@ -5,6 +5,7 @@
  */
 import type { RunStore } from '../runs/run-store.ts';
 import type { Case, ConformanceOptions } from './index.ts';
+import { patienceOf, runCase } from './case-resources.ts';
 import { runBeginCases } from './run-begin-cases.ts';
 import { runEndCases } from './run-end-cases.ts';
 import { runFollowCases } from './run-follow-cases.ts';
@@ -40,7 +41,7 @@ export function runStoreConformance(
   make: () => RunStoreHarness | Promise<RunStoreHarness>,
   options: ConformanceOptions = {},
 ): Case[] {
-  const timeoutMs = options.patience ?? 5000;
+  const timeoutMs = patienceOf('runStoreConformance', '() => ({ store: myRuns() })', make, options);
   const cases: Record<string, (context: RunCaseContext) => Promise<void>> = {
     ...runBeginCases,
     ...runLogCases,
@@ -49,13 +50,6 @@ export function runStoreConformance(
   };
   return Object.entries(cases).map(([name, check]) => ({
     name,
-    run: async () => {
-      const context = await createRunContext(make, timeoutMs);
-      try {
-        await check(context);
-      } finally {
-        await context.end();
-      }
-    },
+    run: () => runCase(async (resources) => check(await createRunContext(make, timeoutMs, resources))),
   }));
 }

@@ -6,6 +6,7 @@
  */
 
 import { Counter, Gauge, register, type Histogram, type Registry } from 'prom-client';
+import { SseTypeError } from '../errors.ts';
 import { rejectUnknownKeys, invalid } from '../validation/validate.ts';
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import { channels, INTROSPECT, type Introspection } from '../diagnostics/channels.ts';
@@ -31,7 +32,8 @@ export interface MetricsOptions {
  * ```
  * A router that is closed stays in the registry until `metrics()` adds another one, which may have the same name.
  * @param registry - prom-client's global registry by default
- * @throws {SseTypeError} `ERR_SSE_OPTION` if an argument is not a router or a registry, or if the registry has this router already.
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if an argument is not a router or a registry, or if the registry has this
+ * router or a metric of one of these names already. The registry is then unchanged.
  */
 export function metrics<E extends EventMap = AnyEvents, S = Record<string, unknown>>(
   events: SseRouter<E, S> | RunsRouter<unknown>,
@@ -39,28 +41,47 @@ export function metrics<E extends EventMap = AnyEvents, S = Record<string, unkno
   options: MetricsOptions = {},
 ): void {
   checkArguments(events, registry, options);
-  const routers = RegisteredRouters.of(registry) ?? addMetrics(registry);
+  const isNew = RegisteredRouters.of(registry) === undefined;
+  const routers = RegisteredRouters.of(registry) ?? new RegisteredRouters(registry);
+  const router = events as unknown as SseRouter;
   const hasRuns = (events as { [INTROSPECT]?: Introspection })[INTROSPECT]?.runs !== undefined;
-  if (hasRuns && registry.getSingleMetric(RUN_GAUGES[0]!.name) === undefined) {
+  const needsRunMetrics = hasRuns && !routers.hasRunMetrics;
+  // Every check comes before the first change: a call that throws leaves the registry as it was.
+  routers.check(router, options.router);
+  if (isNew) checkNames(registry, [...namesOf(GAUGES, COUNTERS), ...HISTOGRAM_NAMES]);
+  if (needsRunMetrics) checkNames(registry, namesOf(RUN_GAUGES, RUN_COUNTERS));
+  if (isNew) {
+    addDefinitions(routers, registry, GAUGES, COUNTERS);
+    addHistograms(routers, registry, channels);
+  }
+  if (needsRunMetrics) {
     addDefinitions(routers, registry, RUN_GAUGES, RUN_COUNTERS);
+    routers.hasRunMetrics = true;
   }
   const removed = routers.removeClosed();
-  const labels = routers.add(events as unknown as SseRouter, options.router);
+  const labels = routers.add(router, options.router);
   for (const name of HISTOGRAM_NAMES) {
-    const histogram = registry.getSingleMetric(name) as Histogram;
-    for (const closed of removed) histogram.remove(closed);
-    histogram.zero(labels); // a rate needs a first sample to start from
+    const histogram = registry.getSingleMetric(name) as Histogram | undefined; // the application may have removed it
+    for (const closed of removed) histogram?.remove(closed);
+    histogram?.zero(labels); // a rate needs a first sample to start from
   }
 }
 
-/** Adds the metrics to a registry, once for all of its routers. They read the routers at each scrape. */
-function addMetrics(registry: Registry): RegisteredRouters {
-  const routers = new RegisteredRouters(registry);
-  addDefinitions(routers, registry, GAUGES, COUNTERS);
-  addHistograms(routers, registry, channels);
-  return routers;
+function namesOf(...definitions: readonly (readonly MetricDefinition[])[]): string[] {
+  return definitions.flat().map(({ name }) => name);
 }
 
+/** Checks that a registry has none of these metrics, before the first of them is registered. */
+function checkNames(registry: Registry, names: readonly string[]): void {
+  const taken = names.filter((name) => registry.getSingleMetric(name) !== undefined);
+  if (taken.length === 0) return;
+  throw new SseTypeError(
+    'ERR_SSE_OPTION',
+    `metrics(events, registry): registry must have no metric with a name of this package; received one that has ${taken.join(', ')}. Rename or remove that metric, or pass another Registry.`,
+  );
+}
+
+/** Adds metrics to a registry, once for all of its routers. They read the routers at each scrape. */
 function addDefinitions(
   routers: RegisteredRouters,
   registry: Registry,

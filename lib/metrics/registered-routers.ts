@@ -30,6 +30,8 @@ function isClosing(events: SseRouter): boolean {
 export class RegisteredRouters {
   readonly #registry: Registry;
   readonly #routers = new Map<object, RegisteredRouter>();
+  /** Whether the registry has the metrics that only routers of runs need. */
+  hasRunMetrics = false;
   #stats: readonly { labels: Labels; stats: SseStats }[] | undefined;
 
   constructor(registry: Registry) {
@@ -59,9 +61,10 @@ export class RegisteredRouters {
     return closed.map(({ labels }) => labels);
   }
 
-  /** Adds a router and returns its labels. */
-  add(events: SseRouter, name: string | undefined): Labels {
-    const registered = this.#routers.get(events);
+  /** Checks that a router can be added under this name after {@link removeClosed}. Changes nothing. */
+  check(events: SseRouter, name: string | undefined): void {
+    const open = [...this.#routers.values()].filter((router) => !isClosing(router.events));
+    const registered = open.find((router) => router.events === events);
     if (registered !== undefined) {
       const { router } = registered.labels;
       const label = router === undefined ? '' : ` as ${JSON.stringify(router)}`;
@@ -70,7 +73,7 @@ export class RegisteredRouters {
         `metrics(events, registry): events must be a router that is not in this registry; received one that it has already${label}. Call metrics() once for each router.`,
       );
     }
-    const names = [...this.#routers.values()].map(({ labels }) => labels.router);
+    const names = open.map(({ labels }) => labels.router);
     if (name !== undefined && names.includes(name)) {
       throw new SseTypeError(
         'ERR_SSE_OPTION',
@@ -83,6 +86,10 @@ export class RegisteredRouters {
         "metrics(events, registry): each router must have a name if its registry has more than one; received a router without one. Give each a name, as in metrics(events, registry, { router: 'feed' }).",
       );
     }
+  }
+
+  /** Adds a router that {@link check} has accepted and returns its labels. */
+  add(events: SseRouter, name: string | undefined): Labels {
     const labels = name === undefined ? {} : { router: name };
     this.#routers.set(events, { events, labels });
     return labels;

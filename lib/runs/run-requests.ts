@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import type { NextFunction, Request, Response } from 'express';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
-import { SseError } from '../errors.ts';
+import { describe, SseError } from '../errors.ts';
 import { Admission, hasMethod, type Admitted, type StreamRequest } from '../http/admission.ts';
 import { passError } from '../http/express-error.ts';
 import { OriginCheck } from '../http/origin-check.ts';
@@ -106,7 +106,7 @@ export class RunRequests<C> {
   #answer(encoded: string, answer: Answer, req: Request, res: Response, next: NextFunction): void {
     const id = decodeRunId(encoded);
     if (id !== undefined) void this.#guard(answer(id, req, res, next), req, res, next, answer === this.#read);
-    else sendError(res, 400, `The run id in the path must be ${RUN_ID_EXPECTATION}.`);
+    else sendError(res, 400, `The run id in the path must be ${RUN_ID_EXPECTATION}; received ${describe(encoded)}.`);
   }
 
   readonly #start = async (req: Request, res: Response, next: NextFunction): Promise<void> => {
@@ -119,7 +119,7 @@ export class RunRequests<C> {
     // `undefined`, as of a missing field, would be one run for all users.
     if (!isRunId(id)) {
       handleRejection(id);
-      return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}.`);
+      return sendError(res, 400, `The run id of this request must be ${RUN_ID_EXPECTATION}; received ${describe(id)}.`);
     }
     if (!(await this.#isAllowed('start', id, req, res))) return;
     const own = position?.id === id ? position : undefined;

@@ -156,16 +156,15 @@ export class RunsHub<C> {
    */
   async start(id: string, make: MakeSource<C>, again: NewRun['again'], signal?: AbortSignal): Promise<StartedRun> {
     if (this.#isClosing) throw closedError('start');
-    await this.#opening.get();
-    if (this.#isClosing) throw closedError('start');
-    signal?.throwIfAborted();
     const { store, lease, keep } = this.#settings;
     const run: RunKey = { id, generation: newGeneration() };
     const name = nameOf(run);
     const production = new Production<C>(run, this.#productionHost);
-    this.#productions.set(name, production); // before it begins: a stop may arrive before the store's answer
+    this.#productions.set(name, production); // now: drain() waits for it, and a stop may arrive before the store's answer
     let result: BeginResult;
     try {
+      await this.#opening.get();
+      signal?.throwIfAborted();
       result = await store.begin({ ...run, again, lease, keep, signal });
     } catch (error) {
       this.#removeProduction(name);

@@ -4,8 +4,8 @@
  */
 import type { Socket } from 'node:net';
 import { types } from 'node:util';
-import { type RequestBody, sendRequest } from '../http-client/request.ts';
-import { invalid, rejectUnknownKeys } from '../validation/validate.ts';
+import { sendRequest } from '../http-client/request.ts';
+import { checkOptions, checkPath, checkTarget, encodeBody } from './arguments.ts';
 import { type ConnectTarget, TargetServer } from './target-server.ts';
 import { TestStream } from './test-stream.ts';
 import { fakeTimerHint, startDeadline } from './waiter.ts';
@@ -18,7 +18,7 @@ export interface ConnectOptions {
   method?: string;
   /** Sent besides `Accept: text/event-stream` and `Cache-Control: no-cache`, which they replace; `undefined` removes one. */
   headers?: Record<string, string | readonly string[] | undefined>;
-  /** Text and bytes are sent unchanged, any other value as JSON with its content type. */
+  /** Text and bytes are sent unchanged, any other value as JSON with its content type. A value that JSON loses is an error. */
   body?: unknown;
   /** Sent as `Last-Event-ID`, in UTF-8 as browsers send it; `''` sends none. */
   lastEventId?: string;
@@ -29,14 +29,6 @@ export interface ConnectOptions {
    */
   timeout?: number;
 }
-
-const KNOWN_OPTIONS: Record<keyof Required<ConnectOptions>, true> = {
-  method: true,
-  headers: true,
-  body: true,
-  lastEventId: true,
-  timeout: true,
-};
 
 /** Long enough for a busy machine; short enough to fail before the test runner does, whose message shows nothing of the stream. */
 const DEFAULT_TIMEOUT_MS = 2000;
@@ -56,7 +48,7 @@ const DEFAULT_TIMEOUT_MS = 2000;
  * @param path - path and query, `'/'` by default; with a URL, relative to it
  * @returns the stream, as soon as the head of the response has arrived, whatever its status
  * @throws Error if there is no connection, or no response within `timeout` milliseconds
- * @throws {SseTypeError} `ERR_SSE_OPTION` if the path is no string, or an option is unknown
+ * @throws {SseTypeError} `ERR_SSE_OPTION` if the target is none of these, the path is no string, or an option is not valid
  * @example
  * const stream = await connect(app, '/events', { lastEventId: '7' });
  * expect(await stream.next()).toMatchObject({ event: 'message', data: 'hello' });
@@ -64,22 +56,15 @@ const DEFAULT_TIMEOUT_MS = 2000;
  *
  * const signedIn = await connect(app, '/events', { headers: { cookie: 'session=7' } }); // options are the third argument
  */
-export function connect<Events = Record<string, any>>(
+export async function connect<Events = Record<string, any>>(
   target: ConnectTarget,
   path?: string,
   options: ConnectOptions = {},
 ): Promise<TestStream<Events>> {
+  checkTarget(target);
+  checkPath(path);
+  checkOptions(options);
   return open<Events>(new TargetServer(target), path, options);
-}
-
-/** Checks what no compiler has checked: an ignored option would give a stream without events, not an error. */
-function checkArguments(path: unknown, options: ConnectOptions): void {
-  if (path !== undefined && typeof path !== 'string') {
-    throw invalid('The second argument of connect()', 'a path', path, {
-      cure: 'Pass options third: connect(target, path, options).',
-    });
-  }
-  rejectUnknownKeys('option of connect()', options, KNOWN_OPTIONS);
 }
 
 async function open<Events>(
@@ -87,7 +72,6 @@ async function open<Events>(
   path: string | undefined,
   options: ConnectOptions,
 ): Promise<TestStream<Events>> {
-  checkArguments(path, options);
   const { headers = {}, lastEventId = '', timeout = DEFAULT_TIMEOUT_MS } = options;
   const body = encodeBody(options.body);
   const method = options.method ?? (body === undefined ? 'GET' : 'POST');
@@ -117,7 +101,7 @@ async function open<Events>(
             timeout,
             release: () => server.release(ports),
             reopen: async (position, changes) => {
-              rejectUnknownKeys('option of connect()', changes, KNOWN_OPTIONS); // before the merge spreads a string into its characters
+              checkOptions(changes); // before the merge spreads a string into its characters
               return open<Events>(server, path, mergeOptions(options, { lastEventId: position, ...changes }));
             },
           });
@@ -130,13 +114,6 @@ async function open<Events>(
   } finally {
     cancelDeadline();
   }
-}
-
-function encodeBody(body: unknown): RequestBody | undefined {
-  if (body === undefined) return undefined;
-  if (body instanceof Uint8Array) return { bytes: body, contentType: undefined };
-  if (typeof body === 'string') return { bytes: Buffer.from(body), contentType: undefined };
-  return { bytes: Buffer.from(JSON.stringify(body)), contentType: 'application/json' };
 }
 
 function mergeOptions(options: ConnectOptions, changes: ConnectOptions): ConnectOptions {

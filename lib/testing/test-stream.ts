@@ -8,6 +8,8 @@ import type { Socket } from 'node:net';
 import { readBody } from '../http-client/body.ts';
 import { EventReader } from '../http-client/event-reader.ts';
 import { isEventStream } from '../http-client/request.ts';
+import { invalid } from '../validation/validate.ts';
+import { checkCount, checkResult, checkTimeout } from './arguments.ts';
 import type { ConnectOptions } from './connect.ts';
 import { ReceivedEvent, type TestEvent } from './event.ts';
 import { failureMessage } from './failure-message.ts';
@@ -118,7 +120,13 @@ export class TestStream<Events = Record<string, any>> {
   next(timeout?: number): Promise<TestEvent<Events>>;
   next<Name extends keyof Events & string>(name: Name, timeout?: number): Promise<TestEvent<Pick<Events, Name>>>;
   async next(first?: string | number, second?: number): Promise<TestEvent<Events>> {
+    if (first !== undefined && typeof first !== 'string' && typeof first !== 'number') {
+      throw invalid('The first argument of next()', 'the name of an event or a number of milliseconds', first, {
+        cure: "Pass a name, as in next('order'), or nothing for the next event of any name.",
+      });
+    }
     const [name, timeout = this.#parts.timeout] = typeof first === 'string' ? [first, second] : [undefined, first];
+    checkTimeout(timeout);
     const event = await this.#waiter.wait(() => this.#take(name), timeout);
     if (event === undefined)
       throw this.#failure(name === undefined ? 'an event' : `an event ${JSON.stringify(name)}`, timeout);
@@ -127,6 +135,8 @@ export class TestStream<Events = Record<string, any>> {
 
   /** Returns the next `count` events. The timeout applies to each of them. */
   async take(count: number, timeout: number = this.#parts.timeout): Promise<TestEvent<Events>[]> {
+    checkCount(count);
+    checkTimeout(timeout);
     const events: TestEvent<Events>[] = [];
     // One after the other on purpose: each has the full time.
     while (events.length < count) events.push(await this.next(timeout));
@@ -134,12 +144,19 @@ export class TestStream<Events = Record<string, any>> {
   }
 
   /**
-   * Waits until a condition is true, such as `() => stream.comments.length === 2`. It is evaluated whenever bytes arrive.
+   * Waits until a condition is true, such as `() => stream.comments.length === 2`. It is evaluated whenever bytes arrive, and must
+   * not be asynchronous.
    *
    * @throws Error if it is not true within `timeout` milliseconds or the stream is over; the message shows what was received.
    */
   async until(condition: (stream: this) => boolean, timeout: number = this.#parts.timeout): Promise<void> {
-    const isMet = await this.#waiter.wait(() => condition(this) || undefined, timeout);
+    if (typeof condition !== 'function') {
+      throw invalid('The condition of until()', 'a function', condition, {
+        cure: 'Pass a function, as in until(() => stream.comments.length === 2).',
+      });
+    }
+    checkTimeout(timeout);
+    const isMet = await this.#waiter.wait(() => checkResult(condition(this)) || undefined, timeout);
     if (isMet === undefined) throw this.#failure(String(condition), timeout);
   }
 
@@ -160,6 +177,7 @@ export class TestStream<Events = Record<string, any>> {
    * @throws Error if it does not end within `timeout` milliseconds, or if the connection breaks.
    */
   async body(timeout: number = this.#parts.timeout): Promise<string> {
+    checkTimeout(timeout);
     const outcome = await this.#waiter.wait(() => this.#outcome, timeout);
     if (outcome === undefined || outcome === 'cut') throw this.#failure('the end of the stream', timeout);
     return this.text;

@@ -49,14 +49,29 @@ function age(ms) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** Sets the text of an element if it is not the same already. */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/**
+ * Control characters, and those that change the direction of the text after them: with these, a name or an event could make
+ * the page show other text than it contains. The line end and the tab are not among them.
+ */
+// oxlint-disable-next-line no-control-regex
+const CONTROLS = /[\0-\x08\x0B-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069]/g;
+
+/** Escapes {@link CONTROLS}. Everything that a client or an application has named passes through here before it is shown. */
+function visible(text) {
+  return text.replace(CONTROLS, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-function createElement(name, props = {}, ...children) {
+/** Sets the text of an element if it is not the same already. */
+function setText(element, text) {
+  const shown = visible(text);
+  if (element.textContent !== shown) element.textContent = shown;
+}
+
+function createElement(name, { textContent, title, ...props } = {}, ...children) {
   const element = Object.assign(document.createElement(name), props);
-  element.append(...children);
+  if (title !== undefined) element.title = visible(title);
+  if (textContent !== undefined) element.textContent = visible(textContent);
+  element.append(...children.map((child) => (typeof child === 'string' ? visible(child) : child)));
   return element;
 }
 
@@ -320,7 +335,7 @@ function showFigures(all) {
       const dd = row.lastChild;
       setText(dd, text);
       row.className = [zero && 'zero', bad && 'bad', id && 'id'].filter(Boolean).join(' ');
-      if (id || title) dd.title = title || text;
+      if (id || title) dd.title = visible(title || text);
     }
   }
 }
@@ -359,7 +374,7 @@ function showChannels({ top }) {
       );
     const button = list.children[index].firstChild;
     button.dataset.channel = name;
-    button.title = name;
+    button.title = visible(name);
     button.setAttribute('aria-pressed', String(view.channel === name));
     button.firstChild.className = 'name';
     setText(button.firstChild, name);
@@ -405,9 +420,9 @@ function showConnections({ total, offset, rows: list }) {
     setText(cells[2], connection.queued === 0 ? '–' : bytes(connection.queued));
     const channels = connection.channels.join(', ') + (connection.more ? ` and ${connection.more} more` : '');
     setText(cells[3], channels || '–');
-    cells[3].title = channels;
+    cells[3].title = visible(channels);
     setText(cells[4], connection.lastId || '–');
-    cells[4].title = connection.lastId;
+    cells[4].title = visible(connection.lastId);
     row.className = connection.behind ? 'behind' : '';
     if ($('rows').children[index] !== row) $('rows').insertBefore(row, $('rows').children[index] ?? null);
   }
