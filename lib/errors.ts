@@ -21,13 +21,13 @@ export type SseErrorCode =
   | 'ERR_SSE_DATA' // push, broadcast: the data cannot be written as text
   | 'ERR_SSE_COMMENT' // comment: the argument is not a string
   | 'ERR_SSE_CHANNEL' // join, leave, broadcast: a channel name is not a non-empty string
-  | 'ERR_SSE_SOURCE' // pushAll: the argument cannot be iterated
+  | 'ERR_SSE_SOURCE' // pushAll, a handler's result, snapshot: the value cannot be iterated, or its iterator is none
   | 'ERR_SSE_HEADERS_SENT' // the application sent the response head before the stream opened
-  | 'ERR_SSE_CLOSED' // the router or the journal is closed
-  | 'ERR_SSE_QUEUE_FULL' // journal: too many appends wait for the engine; nothing was stored
-  | 'ERR_SSE_TIMEOUT' // journal: the engine did not answer in time; the entry may or may not be stored
+  | 'ERR_SSE_CLOSED' // the router, the journal or the store of runs is closed
+  | 'ERR_SSE_QUEUE_FULL' // journal, runs: too many calls wait for the engine; nothing was stored
+  | 'ERR_SSE_TIMEOUT' // journal, runs: the engine did not answer in time; whether the call takes effect is unknown. Or snapshot or recheck.check did not settle
   | 'ERR_SSE_TOO_LARGE' // journal: the entry is larger than the engine accepts; nothing was stored
-  | 'ERR_SSE_JOURNAL'; // journal: the engine refused, is damaged or cannot be reached
+  | 'ERR_SSE_JOURNAL'; // journal, runs: the engine refused, is damaged or cannot be reached
 
 /** An error that no argument caused. `code` is stable; `cause` is the engine's or Node's own error, where there is one. */
 export class SseError extends Error {
@@ -63,5 +63,12 @@ export function describe(value: unknown): string {
   if (typeof value === 'bigint') return `the bigint ${value}n`;
   if (typeof value === 'function') return `the function ${value.name || '(anonymous)'}`;
   if (typeof value === 'symbol') return 'a symbol';
-  return Array.isArray(value) ? 'an array' : `an object of ${(value as object).constructor?.name ?? 'no class'}`;
+  return Array.isArray(value) ? 'an array' : `an object of ${classOf(value as object)}`;
+}
+
+/** Returns the name of an object's class. The constructor of a generator has an empty name: the tag of the generator names it. */
+function classOf(value: { [Symbol.toStringTag]?: unknown }): string {
+  const { name } = value.constructor ?? {};
+  if (typeof name === 'string' && name !== '') return name;
+  return String(value[Symbol.toStringTag] ?? 'no class');
 }

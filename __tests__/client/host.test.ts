@@ -154,25 +154,28 @@ describe('a late tab', () => {
     expect(server.exchanges[0]!.lastEventId).toBe('7');
   });
 
-  test('without ids gets all that the host keeps, and live events only beyond that', async () => {
-    const { world, first, exchange, exchanges } = await open('data: a\n\ndata: b\n\n');
-    await eventually(() => first.seen.length === 2);
-    expect(world.tab('late').seen).toEqual(['a', 'b']);
-    (await exchange(1)).write('data: x\n\n'.repeat(1000));
-    await eventually(() => first.seen.length === 1002);
-    const later = world.tab('later');
-    expect(later.all).toEqual(['(open)']);
+  test.each([1, 2, 1001])('without ids gets live events only, after %d events', async (count) => {
+    const { world, first, exchange, exchanges } = await open('data: x\n\n'.repeat(count));
+    await eventually(() => first.seen.length === count);
+    const late = world.tab('late');
     (await exchange(1)).write('data: y\n\n');
-    await eventually(() => later.seen.length === 1);
+    await eventually(() => late.seen.length === 1);
+    expect(late.all).toEqual(['(open)', 'y']);
     expect(exchanges).toHaveLength(1);
+  });
+
+  test('gets all, if only the first events have no ids', async () => {
+    const { world, first } = await open(`data: a\n\n${event(1)}`);
+    await eventually(() => first.seen.length === 2);
+    expect(world.tab('late').seen).toEqual(['a', '1']);
   });
 
   test('of a stream without ids gets nothing of an earlier opening', async () => {
     const { world, first, exchange } = await open('retry: 5\ndata: a\n\n');
     (await exchange(1)).end();
-    (await exchange(2)).open('data: b\n\n');
+    (await exchange(2)).open(event(1));
     await eventually(() => first.seen.length === 2);
-    expect(world.tab('late').seen).toEqual(['b']);
+    expect(world.tab('late').seen).toEqual(['1']);
   });
 
   test('gets what the host keeps after a retry with an id', async () => {
@@ -225,6 +228,21 @@ describe('the second stream', () => {
     expect(first.seen).toEqual(numbers(1, 1005));
     expect(late.seen).toEqual(['snapshot', '1002', '1003', '1004', '1005']);
     expect(exchanges).toHaveLength(2);
+  });
+
+  test('takes over only if it is not refused', async () => {
+    const { world, first, late, firstExchange, second, exchange } = await overflown();
+    second.open(`retry: 1\n${events(1001, 1003)}`).end();
+    (await exchange(3)).answer(403);
+    await eventually(() => late.status === 'refused');
+    firstExchange.write(event(1002));
+    await eventually(() => first.seen.length === 1002);
+    await pause(20);
+    expect([first.status, first.errors, firstExchange.isClosed]).toEqual(['open', [], false]);
+    world.host.act('late', 'reconnect', false);
+    (await exchange(4)).open(event(1004));
+    await eventually(() => first.seen.length === 1004 && firstExchange.isClosed);
+    expect(first.seen).toEqual(numbers(1, 1004));
   });
 
   test('takes over where it is ahead as well', async () => {
@@ -450,6 +468,19 @@ describe('headers', () => {
     expect(server.exchanges).toHaveLength(3);
     expect(asked).toEqual(['a', 'a', 'b']);
     expect(first.errors).toEqual(['refused 401', 'refused 401']);
+    expect(second.all).toEqual(['(connecting)', '(refused)']); // its own attempt, not the earlier one
+    expect(second.errors).toEqual(['refused 401']);
+  });
+
+  test('a tab that joins after a refusal is never shown the refusal, if its attempt succeeds', async () => {
+    const server = await scriptedServer((one, number) => (number === 1 ? one.answer(403) : one.open('data: a\n\n')));
+    const world = new World(server.url);
+    const first = world.tab('a');
+    await eventually(() => first.status === 'refused');
+    const second = world.tab('b');
+    await eventually(() => second.seen.length === 1 && first.seen.length === 1);
+    expect(second.all).toEqual(['(connecting)', '(open)', 'a']);
+    expect(second.errors).toEqual([]);
   });
 
   test('without a function, a 401 is refused at once', async () => {
@@ -493,6 +524,17 @@ describe('states', () => {
     next.host.act('heir', 'reconnect', false);
     expect((await exchange(2)).lastEventId).toBe('1');
     expect(heir.place.isOver).toBe(false);
+  });
+
+  test.each([
+    ['without ids', 'data: a\n\n', ''],
+    ['without events', '', ''],
+    ['at the position of the end', events(1, 3), '3'],
+  ])('a late tab shows an end: %s', async (_what, text, id) => {
+    const { world, first, exchange } = await open(text);
+    (await exchange(1)).write('event: end\nid: sse-router:end\ndata\n\n').end();
+    await eventually(() => first.status === 'ended');
+    expect(world.tab('late', { id }).all).toEqual(['', '(ended)']);
   });
 
   test('reconnect and wake are for the stream of the tab', async () => {

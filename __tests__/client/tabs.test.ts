@@ -1,6 +1,7 @@
 /*
  * Shared tabs in a real Chromium: one stream, whatever becomes of the tabs.
  */
+import type { Response } from 'express';
 import type { Browser } from 'playwright-core';
 import { launchChromium } from '../fixtures/chromium.ts';
 import { eventually, pause } from '../fixtures/http.ts';
@@ -147,6 +148,26 @@ describe.each(MODES)('by %s', (mode) => {
     expect(events.size).toBe(1);
   });
 
+  test('a late tab of a stream without ids gets live events only', async () => {
+    const answers: Response[] = [];
+    const { tab } = await site(browser, mode, {
+      before(_req, res) {
+        answers.push(res);
+        res.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
+      },
+    });
+    const first = await tab();
+    await first.until(({ status }) => status === 'open');
+    answers[0]!.write('data: snapshot\n\ndata: one\n\n');
+    await first.until(({ events: all }) => all.length === 2);
+    const late = await tab();
+    await late.until(({ status }) => status === 'open');
+    answers[0]!.write('data: two\n\n');
+    expect(dataOf(await late.until(({ events: all }) => all.length > 0))).toEqual(['two']);
+    expect(dataOf(await first.until(({ events: all }) => all.length > 2))).toEqual(['snapshot', 'one', 'two']);
+    expect(answers).toHaveLength(1);
+  });
+
   test('a late tab that the log does not reach gets a second stream with a snapshot; then there is one again', async () => {
     const { events, tab, requests } = await site(browser, mode, {
       snapshot: () => ({ event: 'snapshot', data: 'state' }),
@@ -212,6 +233,33 @@ describe.each(MODES)('by %s', (mode) => {
     await pause(200);
     expect(dataOf(await tabs[1]!.look())).toEqual(['1', 'reset', 'end']);
     expect(events.size).toBe(0);
+  });
+
+  test('a loop in a late tab of a refused stream receives events, if its attempt succeeds, else a StreamError', async () => {
+    let isAllowed = false;
+    const { tab, events } = await site(browser, mode, {
+      before: (_req, res, next) => (isAllowed ? next() : res.sendStatus(403)),
+    });
+    const first = await tab();
+    await first.until(({ status }) => status === 'refused');
+    const loop = `globalThis.looped = (async () => {
+      try {
+        for await (const { data } of stream) return data;
+      } catch (error) {
+        return [error instanceof Error, error.code, error.status];
+      }
+    })()`;
+    const second = await tab();
+    await second.run(`${loop}, undefined`);
+    expect(await second.run('looped')).toEqual([true, 'refused', 403]);
+    expect((await second.look()).statuses).toEqual(['connecting', 'refused']);
+    isAllowed = true;
+    const third = await tab();
+    await third.run(`${loop}, undefined`);
+    await third.until(({ status }) => status === 'open');
+    await events.broadcast('x');
+    expect(await third.run('looped')).toBe('x');
+    expect(await third.look()).toMatchObject({ statuses: ['connecting', 'open'], errors: [] });
   });
 
   test('headers come from the newest tab, at every connect; a blocked one costs a second', async () => {
@@ -281,6 +329,78 @@ describe('a worker that does not start', () => {
   });
 });
 
+describe('a browser that denies', () => {
+  const REJECTED = "() => Promise.reject(new DOMException('denied', 'SecurityError'))";
+  const THROWN = "() => { throw new DOMException('denied', 'SecurityError') }";
+  const SILENT = '() => new Promise(() => {})';
+  const request = (how: string): string => `LockManager.prototype.request = ${how};`;
+  const query = (how: string): string => `LockManager.prototype.query = ${how};`;
+  const channel = (how: string): string => `window.BroadcastChannel = ${how};`;
+  const worker = (how: string): string => `window.SharedWorker = ${how};`;
+  const NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined });";
+  /** Denies only the lock of the stream, not that of the tab. */
+  const NO_LEADER = `{
+    const { request } = LockManager.prototype;
+    LockManager.prototype.request = function (name, ...rest) {
+      return / 0\\.\\d+$/.test(name) ? request.call(this, name, ...rest) : Promise.reject(new DOMException('denied', 'SecurityError'));
+    };
+  }`;
+  const FUNCTION_THROWN = "function () { throw new DOMException('denied', 'SecurityError') }";
+
+  test.each([
+    ['locks, by a rejection', 1, request(REJECTED)],
+    ['locks, by an exception', 1, request(THROWN)],
+    ['locks, without an answer', 1, request(SILENT)],
+    ['locks, which are missing', 1, NO_LOCKS],
+    ['the list of locks, by a rejection', 1, query(REJECTED)],
+    ['the list of locks, by an exception', 1, query(THROWN)],
+    ['the list of locks, without an answer', 1, query(SILENT)],
+    ['workers, by an exception', 1, worker(FUNCTION_THROWN)],
+    ['workers, without an answer', 1, worker('function () { return { port: new MessageChannel().port1 } }')],
+    ['locks and workers, by exceptions', 2, request(THROWN) + worker(FUNCTION_THROWN)],
+    ['locks without an answer, and workers, which are missing', 2, `${request(SILENT)} delete window.SharedWorker;`],
+    ['workers and channels, which are missing', 2, 'delete window.SharedWorker; delete window.BroadcastChannel;'],
+    ['workers and channels, by exceptions', 2, worker(FUNCTION_THROWN) + channel(FUNCTION_THROWN)],
+    ['workers and the lock of a leader', 2, `delete window.SharedWorker; ${NO_LEADER}`],
+  ])('%s: two tabs receive every event over %d streams', async (_what, streams, script) => {
+    const { events, tab, complaints } = await site(browser, 'worker', { script });
+    const tabs = [await tab(), await tab()];
+    for (const one of tabs) await one.until(({ status }) => status === 'open', 8000);
+    await pause(50); // a host that takes a tab for crashed would drop it now
+    expect(events.size).toBe(streams);
+    await events.broadcast('x');
+    for (const one of tabs) {
+      const seen = await one.until(({ events: all }) => all.length > 0);
+      expect([dataOf(seen), seen.errors, seen.statuses]).toEqual([['x'], [], ['connecting', 'open']]);
+    }
+    for (const one of tabs) await one.run('act("close")');
+    await eventually(() => events.size === 0);
+    expect(complaints.filter((text) => !text.includes('the shared worker failed'))).toEqual([]);
+  });
+
+  test('everything, in a sandbox without an origin: each tab has its own stream', async () => {
+    const { events, tab } = await site(browser, 'worker', { cors: true });
+    const tabs = [
+      await tab(undefined, '?csp=sandbox allow-scripts'),
+      await tab(undefined, '?csp=sandbox allow-scripts'),
+    ];
+    expect(await tabs[0]!.run('origin')).toBe('null');
+    for (const one of tabs) await one.until(({ status }) => status === 'open');
+    expect(events.size).toBe(2);
+    await tabs[0]!.run('act("close")');
+    await eventually(() => events.size === 1);
+  });
+
+  test('locks without an answer: a stream that is closed meanwhile stays closed', async () => {
+    const { events, tab, requests } = await site(browser, 'worker', { script: request(SILENT) });
+    const one = await tab();
+    await pause(20);
+    await one.run('act("close")');
+    await pause(3200);
+    expect([(await one.look()).statuses, requests.length, events.size]).toEqual([['connecting', 'closed'], 0, 0]);
+  });
+});
+
 test('without a secure context, tabs share by the worker, and a tab that is closed is gone', async () => {
   const here = await site(browser, 'worker', { isSecure: false });
   const { events } = here;
@@ -306,6 +426,24 @@ test('without workers and a secure context, each tab has its own stream', async 
   await eventually(() => here.events.size === 1);
 });
 
+test('the options of the first tab apply as long as the stream has a tab', async () => {
+  const { tab, requests, conns } = await site(browser, 'worker');
+  const other = await tab({ key: 'other' }); // keeps the worker
+  await other.until(({ status }) => status === 'open');
+  await other.run("document.cookie = 'a=1'");
+  const first = await tab({ key: '', options: { credentials: 'omit' } });
+  await first.until(({ status }) => status === 'open');
+  const second = await tab();
+  await second.until(({ status }) => status === 'open');
+  conns[1]!.close({ retry: 20 });
+  await eventually(() => requests.length === 3);
+  for (const one of [first, second]) await one.run('act("close")');
+  await eventually(() => conns[2]!.readyState === 'closed');
+  await second.follow();
+  await second.until(({ status }) => status === 'open');
+  expect(requests.map(({ headers }) => headers.cookie)).toEqual([undefined, undefined, undefined, 'a=1']);
+});
+
 test('two streams of one page share as well, and `fetch` selects Web Locks', async () => {
   const { events, tab } = await site(browser, 'worker');
   const one = await tab();
@@ -326,6 +464,26 @@ test('two streams of one page share as well, and `fetch` selects Web Locks', asy
   expect(await one.run('used')).toBe(true);
   const { held } = await one.run<{ held: { name: string }[] }>('navigator.locks.query()');
   expect(held.filter(({ name }) => /^sse-router\/1 {2}http\S+$/.test(name))).toHaveLength(1);
+});
+
+test('a leader that closes while it waits for headers, or while a late tab joins, causes no exception', async () => {
+  const { tab, complaints, requests } = await site(browser, 'locks', { before: (_req, res) => res.sendStatus(403) });
+  const slow = await tab({ key: 'slow' });
+  await slow.run(`{
+    globalThis.slow = connect('/events', { tabs: shared({ key: '' }), headers: () => new Promise(() => {}) });
+    slow.onStatus(() => {});
+  }`);
+  await pause(100);
+  await slow.run('slow.close()');
+  const first = await tab({ key: 'first' });
+  await first.until(({ status }) => status === 'refused');
+  await first.run(`stream.onStatus((status) => status === 'connecting' && stream.close()), undefined`);
+  const second = await tab({ key: 'first' });
+  await second.until(({ status }) => status === 'refused');
+  expect((await first.look()).status).toBe('closed');
+  await pause(1000); // then the question for the headers would be repeated
+  expect(requests).toHaveLength(3);
+  expect(complaints.filter((text) => !text.includes('403'))).toEqual([]);
 });
 
 test('a fifth stream of the origin is warned of, once', async () => {

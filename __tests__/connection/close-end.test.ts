@@ -162,6 +162,33 @@ describe('end()', () => {
     expect(events.stats()).toMatchObject({ opened: 0, connecting: 0 });
   });
 
+  test.each<[string, SseOptions, 'GET' | 'POST']>([
+    ['controlEvents: false', { controlEvents: false }, 'GET'],
+    ['controlEvents: false and a snapshot', { controlEvents: false, snapshot: () => 'state' }, 'GET'],
+    ['POST alone among its methods', { methods: ['POST'] }, 'POST'],
+  ])('a router that never sends `end` (%s) passes its id on to the handler', async (_case, options, method) => {
+    const ids: string[] = [];
+    const { url } = await site((conn) => {
+      ids.push(conn.lastEventId);
+      conn.push('x');
+      conn.end();
+    }, options);
+    const headers = { 'last-event-id': 'sse-router:end' };
+    const answer = await ask(url, { method, headers });
+    expect(answer).toMatchObject({ status: 200, text: expect.stringContaining('data: x\n\n') });
+    expect(answer.text).not.toContain('reset');
+    expect(ids).toEqual(['sse-router:end']);
+    expect((await ask(url, { method: 'HEAD', headers })).status).toBe(method === 'GET' ? 200 : 405);
+  });
+
+  test('with history: false and control events, the answer is the 204: the router does send `end`', async () => {
+    const { conns, url } = await site(() => {}, { history: false });
+    for (const method of ['GET', 'HEAD']) {
+      expect((await ask(url, { method, headers: { 'last-event-id': 'sse-router:end' } })).status).toBe(204);
+    }
+    expect(conns).toHaveLength(0);
+  });
+
   test('an allowed origin can read the 204', async () => {
     const { url } = await site(() => {}, { cors: { origin: 'https://a.example', credentials: true } });
     const answer = await ask(url, { headers: { 'last-event-id': 'sse-router:end', origin: 'https://a.example' } });

@@ -21,6 +21,7 @@ import {
   overOf,
   tick,
 } from '../fixtures/support.ts';
+import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
 import { ask, eventually, pause, Raw } from '../fixtures/http.ts';
 
 /** Delays a request, in the tests of clients that disconnect meanwhile. */
@@ -185,6 +186,82 @@ describe('maxAge', () => {
     await eventually(() => events.size === 0);
     await eventually(() => socket.destroyed);
     expect(await overOf(conn)).toBe('expired');
+  });
+});
+
+describe('limits while the journal is not open', () => {
+  /** A router whose journal opens when the test says so. */
+  async function waitingSite(limits: NonNullable<SseOptions['limits']>, more: SseOptions = {}) {
+    const { pass, open } = gate();
+    const { journal } = journalWithFollower();
+    const openJournal = journal.open.bind(journal);
+    journal.open = () => pass.then(openJournal);
+    const events = sse((conn) => void conn.push('x'), { history: journal, limits, ...more });
+    later(() => events.close());
+    later(open);
+    const app = appOf(events);
+    app.set('trust proxy', true);
+    const { port, url } = await listening(app);
+    const connecting = (count: number) => eventually(() => events.stats().connecting === count);
+    return { events, port, url, open, connecting };
+  }
+
+  test('requests that wait for it count, and the next one is refused at once', async () => {
+    const { events, port, url, open, connecting } = await waitingSite({ connections: 2 });
+    const waiting = [new Raw(port).get('/events'), new Raw(port).get('/events')];
+    await connecting(2);
+    expect((await ask(url)).text).toMatch(/^: full\nretry: \d+\n$/);
+    expect(events.stats()).toMatchObject({ connections: 0, connecting: 2, refused: { connections: 1 } });
+    open();
+    for (const raw of waiting) await raw.until('data: x');
+    expect(events.stats()).toMatchObject({ connections: 2, connecting: 0 });
+    expect((await ask(url)).text).toContain(': full');
+  });
+
+  test('they count for their client', async () => {
+    const { port, open, connecting } = await waitingSite({ perClient: 1 });
+    const from = (ip: string): Raw => new Raw(port).get('/events', `X-Forwarded-For: ${ip}`);
+    const first = from('192.0.2.1');
+    await connecting(1);
+    await from('192.0.2.1').until('too many connections of one client');
+    const other = from('192.0.2.2');
+    await connecting(2);
+    open();
+    await Promise.all([first.until('data: x'), other.until('data: x')]);
+  });
+
+  test('a client that disconnects meanwhile makes way at once', async () => {
+    const { events, port, open, connecting } = await waitingSite({ connections: 1 });
+    const first = new Raw(port).get('/events');
+    await connecting(1);
+    first.socket.destroy();
+    await connecting(0);
+    const second = new Raw(port).get('/events');
+    await connecting(1);
+    open();
+    await second.until('data: x');
+    expect(events.stats()).toMatchObject({ connections: 1, connecting: 0, refused: { connections: 0 } });
+  });
+
+  test('close() does not wait for them', async () => {
+    const { events, port, connecting } = await waitingSite({ connections: 1 });
+    const raw = new Raw(port).get('/events');
+    await connecting(1);
+    const start = performance.now();
+    await events.close();
+    expect(performance.now() - start).toBeLessThan(5000);
+    await raw.until('retry: ');
+    await connecting(0);
+  });
+
+  test('the age of a stream is that of its opening', async () => {
+    const ages = [60_000, 0];
+    const { port, open, connecting } = await waitingSite({ connections: 1 }, { maxAge: () => ages.shift()! });
+    const raw = new Raw(port).get('/events');
+    await connecting(1);
+    open();
+    await raw.until('\r\n0\r\n'); // the end of the body
+    expect(raw.text).not.toContain('data: x'); // it has expired
   });
 });
 

@@ -172,6 +172,65 @@ describe('a source', () => {
     },
   );
 
+  test.each<[string, unknown, string]>([
+    ['whose iterator is none', { [Symbol.asyncIterator]: () => undefined }, 'received undefined'],
+    ['whose iterator has no next()', { [Symbol.iterator]: () => ({}) }, 'received an object of Object'],
+    ['whose next() returns a number', { [Symbol.iterator]: () => ({ next: () => 5 }) }, 'received the number 5'],
+    ['whose next() returns nothing', { [Symbol.iterator]: () => ({ next: () => {} }) }, 'received undefined'],
+    [
+      'whose next() resolves with nothing',
+      { [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve() }) },
+      'received undefined',
+    ],
+    [
+      'whose reader gives nothing',
+      { getReader: () => ({ read: () => Promise.resolve(), cancel: () => Promise.resolve() }) },
+      'received undefined',
+    ],
+  ])('%s has failed', async (_case, source, received) => {
+    const { conn } = await opened();
+    const pushed = conn.pushAll(source as AnySource);
+    await expect(pushed).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_SSE_SOURCE' });
+    await expect(pushed).rejects.toThrow(`; ${received}. Correct its`);
+  });
+
+  test('that fails so after its first items ends an answer without the end event, and is released', async () => {
+    const errors: unknown[] = [];
+    let released = 0;
+    const gone = gate();
+    const items = ['a', 'b'];
+    const source = {
+      [Symbol.asyncIterator]: () => ({
+        next: async () => {
+          if (items.length > 0) return { done: false, value: items.shift() };
+          await gone.pass;
+          return undefined;
+        },
+        return: async () => void released++,
+      }),
+    };
+    const { stream } = await opened(() => source, { onError: (error) => void errors.push(error) });
+    await stream.take(2); // the stream has opened
+    gone.open();
+    await stream.closed;
+    expect(stream.events.map(({ event }) => event)).toEqual(['message', 'message']);
+    expect(errors).toEqual([expect.objectContaining({ code: 'ERR_SSE_SOURCE' })]);
+    expect(String(errors[0])).toContain('The result of the handler must be an iterable');
+    expect(released).toBe(1);
+  });
+
+  test('that is a fallback of an undefined async iterator is read', async () => {
+    const source = {
+      [Symbol.asyncIterator]: undefined,
+      *[Symbol.iterator]() {
+        yield 'a';
+      },
+    };
+    const { stream, conn } = await opened(() => {}, BARE);
+    await conn.pushAll(source as AnySource);
+    expect(await stream.next()).toMatchObject({ data: 'a' });
+  });
+
   test('makes pushAll resolve at its end, and the stream stays open', async () => {
     const { stream, conn } = await opened(() => {}, BARE);
     expect(await conn.pushAll(['a', 'b'])).toBeUndefined();

@@ -2,9 +2,13 @@
  * Snapshots: the application's state for clients that are fresh or cannot be resumed, at an exact position and without a gap.
  */
 
+import { Readable } from 'node:stream';
+import { ReadableStream } from 'node:stream/web';
 import express from 'express';
-import { type AnyEvents, memoryJournal, sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { type AnyEvents, memoryJournal, sse, type SseError, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect, type TestEvent, type TestStream } from '../../lib/testing/index.ts';
+import { journalWithFollower } from '../fixtures/journal-with-follower.ts';
+import { another, codeOf, fakeClock, opened, overOf, tick } from '../fixtures/support.ts';
 
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -361,5 +365,126 @@ describe('a snapshot that fails', () => {
     const stream = await visit();
     expect(await stream.closed).toBe('end');
     expect(onError.mock.calls[0][0]).toMatchObject({ code: 'ERR_SSE_FIELD' });
+  });
+});
+
+describe('a snapshot that never settles', () => {
+  test.each([false, 15_000] as const)(
+    'closes the connection after 30 s, so that its client returns (heartbeat: %p)',
+    async (heartbeat) => {
+      fakeClock();
+      const errors: [SseError, string | undefined][] = [];
+      const snapshots = [new Promise<string>(() => {}), 'state'];
+      const { app, conn, events, stream } = await opened(() => {}, {
+        heartbeat,
+        snapshot: () => snapshots.shift()!,
+        onError: (error, of) => void errors.push([error as SseError, of?.id]),
+      });
+      await events.broadcast('live');
+      await jest.advanceTimersByTimeAsync(29_000);
+      expect(conn.readyState).toBe('open');
+      await jest.advanceTimersByTimeAsync(1200);
+      expect(conn.signal.reason).toBe('error');
+      expect(await stream.closed).toBe('end');
+      expect(stream.text).not.toContain('live'); // no event precedes the state
+      expect(errors.map(([{ code, message }, id]) => [code, message.split(';')[0], id])).toEqual([
+        ['ERR_SSE_TIMEOUT', 'snapshot() must settle within 30000 ms', conn.id],
+      ]);
+      const returned = await another(app, '/events', { lastEventId: stream.lastEventId });
+      expect(await returned.next()).toMatchObject({ data: 'state' });
+    },
+  );
+
+  test('has its 30 s anew when the log has lost writes and it is called again', async () => {
+    fakeClock();
+    const answers: ((state: string) => void)[] = [];
+    const { journal, follower } = journalWithFollower();
+    const snapshot = (): Promise<string> => new Promise((resolve) => answers.push(resolve));
+    const { app, events, stream } = await opened(() => {}, {
+      heartbeat: false,
+      history: journal,
+      snapshot,
+      onError: () => {},
+    });
+    const first = await events.broadcast('1');
+    await events.broadcast('2');
+    answers[0]!('state');
+    await stream.take(3);
+    const waiting = await another(app);
+    const conn = [...events.connections].at(-1)!;
+    await jest.advanceTimersByTimeAsync(20_000);
+    follower().rewind(first);
+    await tick();
+    expect(answers.length).toBeGreaterThan(2);
+    answers[1]!('outdated');
+    await jest.advanceTimersByTimeAsync(25_000);
+    expect(conn.readyState).toBe('open');
+    await jest.advanceTimersByTimeAsync(6000);
+    expect(conn.signal.reason).toBe('error');
+    expect(await waiting.closed).toBe('end');
+    expect(waiting.text).not.toContain('outdated');
+  });
+
+  test('is the only one that is closed: a snapshot that settles in time is sent', async () => {
+    fakeClock();
+    const errors: unknown[] = [];
+    const { conn, stream } = await opened(() => {}, {
+      snapshot: () => new Promise((resolve) => setTimeout(resolve, 29_000, 'state')),
+      onError: (error) => void errors.push(error),
+    });
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(await stream.next()).toMatchObject({ data: 'state' });
+    expect(conn.readyState).toBe('open');
+    expect(errors).toEqual([]);
+  });
+
+  test('of a connection that has closed reports nothing', async () => {
+    fakeClock();
+    const errors: unknown[] = [];
+    const { conn } = await opened(() => {}, {
+      heartbeat: false,
+      snapshot: () => new Promise(() => {}),
+      onError: (error) => void errors.push(error),
+    });
+    conn.end();
+    await jest.advanceTimersByTimeAsync(40_000);
+    expect(conn.signal.reason).toBe('end');
+    expect(errors).toEqual([]);
+  });
+});
+
+describe('an asynchronous iterable as a snapshot', () => {
+  test('of an async generator function is refused by sse()', () => {
+    const snapshot = async function* () {
+      yield 'a';
+    };
+    expect(codeOf(() => sse({ snapshot: snapshot as never }))).toBe('ERR_SSE_OPTION');
+    expect(() => sse({ snapshot: snapshot as never })).toThrow(
+      /^The result of snapshot must be a message, .*; received the function snapshot\. .* collects the messages in an array/,
+    );
+  });
+
+  test.each<[string, () => unknown, string]>([
+    [
+      'an async generator',
+      () =>
+        (async function* () {
+          yield 'a';
+        })(),
+      'an object of AsyncGenerator',
+    ],
+    ['a web stream', () => new ReadableStream(), 'an object of ReadableStream'],
+    ['a promise of an async iterable', async () => Readable.from(['a']), 'an object of Readable'],
+    ['bytes', () => Buffer.from('a'), 'an object of Buffer'],
+  ])('as a result (%s) closes the connection, and onError receives the cure', async (_case, snapshot, received) => {
+    const errors: unknown[] = [];
+    const { conn } = await opened(() => {}, {
+      snapshot: snapshot as never,
+      onError: (error) => void errors.push(error),
+    });
+    expect(await overOf(conn)).toBe('error');
+    expect(errors).toEqual([expect.objectContaining({ code: 'ERR_SSE_SOURCE' })]);
+    expect(String(errors[0])).toContain(`The result of snapshot() must be a message, a string, an array`);
+    expect(String(errors[0])).toContain(`; received ${received}. Instead of an async generator, use`);
   });
 });

@@ -155,6 +155,15 @@ describe.each(EXPRESSES)('%s: before the opening', (_name, make) => {
     expect(passed).toEqual([expect.any(Error)]);
   });
 
+  test('bytes as the result of a handler are refused by their own name', async () => {
+    const { app, passed } = appWithErrors(() => Buffer.from('x'), make);
+    expect((await another(app)).status).toBe(500);
+    expect(String(passed[0])).toContain(
+      'The result of the handler must be a generator, an array or a readable stream; received',
+    );
+    expect(String(passed[0])).not.toContain('pushAll');
+  });
+
   test('an error with a status is answered with this status', async () => {
     const events = sse(() => {
       throw Object.assign(new Error('unauthorized'), { status: 401 });

@@ -1,5 +1,5 @@
 import type { Request } from 'express';
-import { sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
+import { memoryJournal, sse, type SseOptions, type SseRouter } from '../../lib/index.ts';
 import { connect } from '../../lib/testing/index.ts';
 import { type AnyHandler, EXPRESSES, later } from '../fixtures/support.ts';
 import { ask, clock, eventually, pause, Raw, serve, type Site } from '../fixtures/http.ts';
@@ -440,5 +440,69 @@ describe.each(EXPRESSES)('%s', (_, make) => {
     for (const event of ['close', 'drain', 'error', 'data', 'end']) {
       expect(socket.listenerCount(event)).toBeLessThan(6); // no listener of an earlier request is left
     }
+  });
+});
+
+describe('before the journal is open', () => {
+  async function unopened(limits: SseOptions['limits'] = {}): Promise<Site & { events: SseRouter; open: () => void }> {
+    const journal = memoryJournal();
+    const open = journal.open.bind(journal);
+    let resume = (): void => {};
+    journal.open = async () => {
+      await new Promise<void>((resolve) => (resume = resolve));
+      await open();
+    };
+    const events = sse(() => {}, { history: journal, limits, methods: ['GET', 'POST'] });
+    later(() => events.close());
+    const site = await serve((app) => app.use('/events', events));
+    return { ...site, events, open: () => resume() };
+  }
+
+  test('a request that waits has a place within the limits, until its client disconnects', async () => {
+    const { port, events, open } = await unopened({ connections: 2 });
+    const waiting = [new Raw(port).get('/events'), new Raw(port).get('/events')];
+    await pause(50);
+    const third = new Raw(port).get('/events');
+    await third.until(RETRY_LATER);
+    expect(events.stats().refused.connections).toBe(1);
+    waiting[0]!.socket.destroy();
+    await pause(50);
+    const fourth = new Raw(port).get('/events');
+    await pause(50);
+    expect([waiting[1]!.text, fourth.text]).toEqual(['', '']);
+    open();
+    await Promise.all([waiting[1]!.until('retry: '), fourth.until('retry: ')]);
+    expect(events.size).toBe(2);
+  });
+
+  test('close() answers the requests that wait, and settles', async () => {
+    const { port, events } = await unopened();
+    const get = new Raw(port).get('/events');
+    const post = new Raw(port).send('POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
+    await pause(50);
+    await events.close();
+    await get.until(RETRY_LATER);
+    await post.until(/^HTTP\/1\.1 503 [^]*\r\nRetry-After: \d\r\n/i);
+  });
+
+  test('a journal that fails to open at each attempt is reported once, until its cause changes', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    const journal = memoryJournal();
+    let cause = 'wrong password';
+    let attempts = 0;
+    journal.open = async () => {
+      attempts++;
+      throw new Error(cause);
+    };
+    const errors: unknown[] = [];
+    const events = sse({ history: journal, onError: (error) => void errors.push(error) });
+    later(() => events.close());
+    await jest.advanceTimersByTimeAsync(20_000);
+    expect(attempts).toBeGreaterThan(5);
+    expect(errors.map(String)).toEqual(['Error: wrong password']);
+    cause = 'no permission';
+    await jest.advanceTimersByTimeAsync(20_000);
+    expect(errors.map(String)).toEqual(['Error: wrong password', 'Error: no permission']);
+    jest.useRealTimers();
   });
 });

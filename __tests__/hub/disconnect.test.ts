@@ -70,6 +70,41 @@ test('a connection that is still connecting ends, whether it has joined the chan
   expect(await again.next()).toMatchObject({ data: 'fresh' });
 });
 
+test.each([
+  ['10,000 channels: its own are open to it', 10_000, 'open'],
+  [
+    'more channels than are kept: the oldest are dropped, so it ends with the first that it joins',
+    10_001,
+    'disconnect',
+  ],
+])('a connection that is still connecting while disconnects end %s', async (_name, count, expected) => {
+  let go!: () => void;
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  const conns: Connection[] = [];
+  const events = sse(
+    async (conn) => {
+      conns.push(conn);
+      if (conns.length === 1) await gate;
+      conn.join('other');
+    },
+    { heartbeat: false },
+  );
+  later(() => events.close());
+  const app = appOf(events);
+  const opening = connect(app, '/events');
+  while (conns.length < 1) await tick();
+  const names = Array.from({ length: count }, (_, n) => `user:${n}`);
+  await events.disconnect({ to: names.slice(0, 5000), end: true });
+  await events.disconnect({ to: names.slice(5000) });
+  await another(app); // it was admitted after the disconnects
+  go();
+  const stream = await opening;
+  later(() => stream.close());
+  await events.broadcast('on', { to: 'other' });
+  expect(conns.map(({ signal, readyState }) => signal.reason ?? readyState)).toEqual([expected, 'open']);
+  if (expected === 'disconnect') expect(await stream.body()).not.toContain('event: end');
+});
+
 test('a channel that is joined after the opening is live, so an earlier disconnect does not apply', async () => {
   const { events, stream, conn } = await opened();
   await stream.next();

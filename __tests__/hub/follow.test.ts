@@ -134,6 +134,18 @@ test('a log that lost writes yields a reset', async () => {
   expect(await take(iterator, 1)).toEqual([{ type: 'reset', reason: 'unknown', id: kept }]);
 });
 
+test.each([{ after: 'an-id' }, {}])(
+  'follow(%j) of a router that closes before its journal is open ends without an event',
+  async (options) => {
+    const journal: Journal = { ...journalWithFollower().journal, open: () => new Promise(() => {}) };
+    const events = sse({ history: journal });
+    const next = events.follow(options).next();
+    await tick();
+    await events.close();
+    expect(await next).toEqual({ done: true, value: undefined });
+  },
+);
+
 test('works before the journal is open, and with history: false', async () => {
   const early = sse();
   later(() => early.close());

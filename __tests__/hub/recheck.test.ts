@@ -3,23 +3,45 @@
  */
 
 import type { Connection, SseError } from '../../lib/index.ts';
-import { another, appOf, codeOf, fakeClock, later, opened, overOf } from '../fixtures/support.ts';
+import { collectGarbage } from '../fixtures/garbage.ts';
+import { another, appOf, codeOf, dialled, fakeClock, later, listening, opened, overOf } from '../fixtures/support.ts';
 import { sse } from '../../lib/index.ts';
 
-test('a check that returns or resolves with false closes the connection as expired, any other value does not', async () => {
+test('a check that returns or resolves with false closes the connection as expired, true does not', async () => {
   const answers = new Map<Connection, unknown>();
   const checked = new Set<Connection>();
   const check = (conn: Connection) => (checked.add(conn), answers.get(conn)) as boolean;
   const { events, app } = await opened((conn) => conn.open(), { recheck: { every: 50, check } });
-  for (let n = 0; n < 4; n++) await another(app);
+  for (let n = 0; n < 3; n++) await another(app);
   const conns = [...events.connections];
-  [true, Promise.resolve(true), undefined, false, Promise.resolve(false)].forEach((answer, n) =>
-    answers.set(conns[n]!, answer),
-  );
-  expect(await Promise.all([overOf(conns[3]!), overOf(conns[4]!)])).toEqual(['expired', 'expired']);
+  [true, Promise.resolve(true), false, Promise.resolve(false)].forEach((answer, n) => answers.set(conns[n]!, answer));
+  expect(await Promise.all([overOf(conns[2]!), overOf(conns[3]!)])).toEqual(['expired', 'expired']);
   checked.clear();
-  while (checked.size < 3) await new Promise((resolve) => setTimeout(resolve, 10));
-  expect([...events.connections]).toEqual(conns.slice(0, 3));
+  while (checked.size < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect([...events.connections]).toEqual(conns.slice(0, 2));
+});
+
+test.each<[unknown, string]>([
+  [undefined, 'undefined'],
+  [null, 'null'],
+  [0, 'the number 0'],
+  ['', 'the string ""'],
+  [1, 'the number 1'],
+  ['false', 'the string "false"'],
+  [{ active: false }, 'an object of Object'],
+])('a check that gives %p, which is no boolean, closes the connection with an error', async (answer, described) => {
+  for (const result of [answer, Promise.resolve(answer)]) {
+    const errors: [unknown, unknown][] = [];
+    const { conn } = await opened((one) => one.open(), {
+      recheck: { every: 20, check: () => result as boolean },
+      onError: (error, of) => void errors.push([error, of]),
+    });
+    expect(await overOf(conn)).toBe('error');
+    const message = `The result of recheck.check() must be true or false; received ${described}. Return a comparison`;
+    expect(errors).toEqual([
+      [expect.objectContaining({ code: 'ERR_SSE_OPTION', message: expect.stringContaining(message) }), conn],
+    ]);
+  }
 });
 
 test('a check that throws or rejects closes the connection with an error, which goes to onError once', async () => {
@@ -28,17 +50,17 @@ test('a check that throws or rejects closes the connection with an error, which 
     if (conn.state['throws']) throw new Error('thrown');
     return Promise.reject(new Error('rejected'));
   };
-  let calls = 0;
+  const conns: Connection[] = [];
   const throwsFirst = (conn: Connection): void => {
-    conn.state['throws'] = calls++ === 0;
+    conn.state['throws'] = conns.push(conn) === 1;
     conn.open();
   };
-  const { events, app } = await opened(throwsFirst, {
+  const { app } = await opened(throwsFirst, {
     recheck: { every: 30, check },
     onError: (error, conn) => void errors.push(`${(error as Error).message} ${conn !== undefined}`),
   });
   await another(app);
-  expect(await Promise.all([...events.connections].map(overOf))).toEqual(['error', 'error']);
+  expect(await Promise.all(conns.map(overOf))).toEqual(['error', 'error']);
   expect(errors.toSorted()).toEqual(['rejected true', 'thrown true']);
 });
 
@@ -83,6 +105,44 @@ test('a check that never settles closes the connection after 30 s', async () => 
   await jest.advanceTimersByTimeAsync(33_000);
   expect(conn.signal.reason).toBe('error');
   expect(errors.map(({ code }) => code)).toEqual(['ERR_SSE_TIMEOUT']);
+});
+
+describe('keeps no connection in memory that has ended', () => {
+  test.each<[string, () => Promise<boolean>]>([
+    ['a round that has not reached its end', () => Promise.resolve(true)],
+    ['checks that never settle', () => new Promise(() => {})],
+  ])('with %s', async (_, answer) => {
+    let checks = 0;
+    const ended: WeakRef<Connection>[] = [];
+    const events = sse(
+      (conn) => {
+        ended.push(new WeakRef(conn));
+        conn.open();
+      },
+      { heartbeat: false, recheck: { every: 20_000, check: () => (checks++, answer()) } },
+    );
+    later(() => events.close());
+    const { port } = await listening(appOf(events));
+    const openAll = async (count: number) => {
+      const sockets = await Promise.all(Array.from({ length: count }, () => dialled(port)));
+      while (events.size < count) await new Promise((resolve) => setTimeout(resolve, 5));
+      return () => sockets.forEach((socket) => socket.destroy());
+    };
+    const closeFirst = await openAll(150);
+    while (checks === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    closeFirst();
+    for (let n = 0; n < 12; n++) {
+      while (events.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      const close = await openAll(50);
+      close();
+    }
+    while (events.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 50)); // the sockets close on the server's side
+    await collectGarbage();
+    expect(ended).toHaveLength(750);
+    // The checks that run keep theirs, and the last batch may have bytes on their way.
+    expect(ended.filter((conn) => conn.deref() !== undefined).length).toBeLessThan(checks + 60);
+  });
 });
 
 describe('maxAge as a function', () => {

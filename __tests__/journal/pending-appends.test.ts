@@ -202,28 +202,33 @@ describe('the limits', () => {
 });
 
 describe('close()', () => {
-  test('rejects unsent entries at once, and waits for the replies to sent ones', async () => {
+  test('waits for the replies to sent entries, and for unsent ones, which the producer still sends', async () => {
     const { pending, add, send, outcomes } = producer();
     add('sent');
     add('unsent');
     const sent = send();
     let isClosed = false;
-    const closed = pending.close(CLOSED, 'before the end').then(() => (isClosed = true));
+    const closed = pending.close('before the end').then(() => (isClosed = true));
     await nextTick();
-    expect([isClosed, outcomes]).toEqual([false, [['unsent', 'ERR_SSE_CLOSED', 'closed']]]);
+    expect([isClosed, outcomes]).toEqual([false, []]);
     pending.resolve(sent, '1-1');
+    pending.resolve(send(), '1-2');
     await closed;
-    expect(outcomes.slice(1)).toEqual([['sent', '1-1']]);
+    expect(outcomes).toEqual([
+      ['sent', '1-1'],
+      ['unsent', '1-2'],
+    ]);
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test('ends after a second without replies', async () => {
+  test('ends after a second, and each error states whether the entry may be in the log', async () => {
     const { pending, add, send, outcomes } = producer({ wait: 5000 });
     add('no reply');
     add('not stored');
+    add('unsent');
     send();
     const sent = send();
-    const closed = pending.close(CLOSED, 'before the end');
+    const closed = pending.close('before the end');
     sent.maybeStored = false; // the engine has reported it meanwhile
     await advance(999);
     expect(outcomes).toEqual([]);
@@ -231,14 +236,16 @@ describe('close()', () => {
     await closed;
     expect(outcomes).toEqual([
       ['no reply', 'ERR_SSE_TIMEOUT', UNKNOWN.replace('within 100 ms', 'before the end')],
-      ['not stored', 'ERR_SSE_CLOSED', 'closed'],
+      ['not stored', 'ERR_SSE_TIMEOUT', NOT_STORED.replace('within 100 ms', 'before the end')],
+      ['unsent', 'ERR_SSE_TIMEOUT', NOT_STORED.replace('within 100 ms', 'before the end')],
     ]);
     expect(jest.getTimerCount()).toBe(0);
+    expect(pending.take()).toBeUndefined();
   });
 
   test('ends at once if no append is pending', async () => {
     const { pending } = producer();
-    await pending.close(CLOSED, 'before the end');
+    await pending.close('before the end');
     expect(jest.getTimerCount()).toBe(0);
   });
 });

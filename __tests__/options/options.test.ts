@@ -247,6 +247,19 @@ describe('the name of an option that does not exist', () => {
   });
 });
 
+test('a short name that resembles a known one only by its length is answered without a guess', async () => {
+  const events = sse();
+  const { message } = thrownBy(() => sse({ retry: { min: 1, max: 2, x: 1 } } as never));
+  expect(message).toBe(
+    'The name of each part of retry must be min or max; received the string "x". Correct the name, or leave it out.',
+  );
+  expect(thrownBy(() => events.follow({ x: 1 } as never)).message).not.toContain('Did you mean');
+  expect(thrownBy(() => events.follow({ singal: 1 } as never)).message).toContain('Did you mean signal?');
+  await expect(events.disconnect({ x: 1 } as never)).rejects.toThrow('Correct the name, or leave it out.');
+  await expect(events.disconnect(undefined as never)).rejects.toThrow(/received undefined\. Pass such an object\.$/);
+  await events.close();
+});
+
 test('broadcast() answers the name of an event as its second argument with the form of a message', async () => {
   const events = sse();
   const error = await events.broadcast('x', 'order' as never).catch((reason: Error) => reason);

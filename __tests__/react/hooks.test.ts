@@ -119,6 +119,42 @@ test('new dependencies close the stream and open another; unmounting closes it',
   expect(await page.evaluate('made.every(({ status }) => status === "closed")')).toBe(true);
 });
 
+test.each([
+  ['new dependencies', "setUrl('/other')"],
+  ['new dependencies in a transition', "startTransition(() => setUrl('/other'))"],
+])('with %s, no frame shows the events of the previous stream', async (_what, change) => {
+  const { events, page, complaints, until } = await scene();
+  await until('#status', 'open');
+  await events.broadcast({ event: 'item', data: 'secret' });
+  await until('#list', 'secret');
+  await page.evaluate(change);
+  await page.waitForFunction("made[2]?.status === 'open'");
+  await events.broadcast({ event: 'item', data: 'b' });
+  await until('#list', 'b');
+  await until('#newest', 'b');
+  const frames = (await page.evaluate('frames')) as string[];
+  expect(frames).toContain('/events list secret');
+  expect(frames.filter((frame) => frame.startsWith('/other'))).toEqual(
+    expect.arrayContaining(['/other list ', '/other list b', '/other newest none', '/other newest b']),
+  );
+  expect(frames.filter((frame) => /^\/other.*secret/.test(frame))).toEqual([]);
+  expect(complaints.filter((text) => !text.includes('404'))).toEqual([]);
+});
+
+test('useEvents begins afresh with every other stream, also with one that it has had before', async () => {
+  const { events, page, until } = await scene();
+  await page.evaluate("setThere(false); setPicked('/events?a')");
+  await until('#picked', 'open: ');
+  await events.broadcast({ event: 'item', data: 'a' });
+  await until('#picked', 'open: a');
+  await page.evaluate("setPicked('/events?b')");
+  await until('#picked', 'open: ');
+  await page.evaluate("setPicked('/events?a')");
+  await until('#picked', 'open: ');
+  await events.broadcast({ event: 'item', data: 'b' });
+  await until('#picked', 'open: b');
+});
+
 test('a reset reaches the reducer', async () => {
   const { events, conns, until } = await scene({ history: { size: 1 } });
   await until('#status', 'open');

@@ -127,6 +127,11 @@ describe('a run', () => {
       'The result of the producer of the run "a" must be a generator, an array or a readable stream; received the number 7.',
     ],
     [
+      'has an iterator whose next() resolves with nothing',
+      () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve() }) }),
+      'The result of the producer of the run "a" must be an iterable whose next() gives { done, value }; received undefined.',
+    ],
+    [
       'throws after a chunk',
       function* () {
         yield 'x';
@@ -692,6 +697,21 @@ describe('the end of a process', () => {
     await pass(2100);
     expect([isClosed, signal().aborted]).toEqual([true, true]);
     await closed;
+  });
+
+  test.each([
+    ['is lost if there is no wait for it', 0, 'lost'],
+    ['is produced within the wait', 60_000, 'done'],
+  ])('a run that was started in the same tick, before the store was open, %s', async (_name, wait, status) => {
+    const logs = new MemoryRunLogs();
+    const [one, other] = [hubOn(logs), hubOn(logs)];
+    const starting = one.hub.start('a', () => ['x'], 'join');
+    const closing = one.hub.close({ wait });
+    const { started, state } = await starting;
+    await closing;
+    expect(started).toBe(true);
+    expect((await other.hub.state('a', state.generation))?.status).toBe(status);
+    expect(one.errors).toEqual([]);
   });
 
   test('a run that begins while the process ends is lost at once', async () => {

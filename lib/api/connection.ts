@@ -18,6 +18,7 @@ import type { Source } from './source.ts';
  * - `expired`: the stream reached its `maxAge`, or its `recheck` returned false.
  * - `shutdown`: the router was closed.
  * - `error`: the handler, its iterable, the snapshot or the response threw an error, or the journal did not answer for 30 seconds.
+ *   `recheck` and `snapshot` have 30 seconds to settle.
  */
 export type CloseReason = 'client' | 'handler' | 'end' | 'disconnect' | 'slow' | 'expired' | 'shutdown' | 'error';
 
@@ -91,7 +92,8 @@ export interface Connection<E extends EventMap = AnyEvents, S = Record<string, u
    * ```
    * @returns A promise that resolves when the source is exhausted or the connection has closed. It rejects with the source's own
    * error, and with the errors of {@link Connection.push}.
-   * @throws {SseTypeError} `ERR_SSE_SOURCE`, by rejecting, for an argument that cannot be iterated.
+   * @throws {SseTypeError} `ERR_SSE_SOURCE`, by rejecting, for an argument that cannot be iterated, and for an iterator whose `next()`
+   * gives no `{ done, value }`.
    */
   pushAll(source: Source<E>): Promise<void>;
   /**

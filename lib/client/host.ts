@@ -85,6 +85,8 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
   }
 
   function serve(member: Member, tab: Tab, line: Line, n: number): void {
+    // A newcomer triggers one attempt: it must be shown this attempt, and no refusal of an earlier one.
+    if (line.status === 'refused') line.source!.reconnect();
     send(tab, 'follow', member.key, line.term, n, line.log.after(n)!, line.status);
     member.line = line;
     member.key = line.term;
@@ -93,21 +95,22 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
   /** Finds a line that goes on after the place of a member, or opens one. */
   function settle(member: Member, tab: Tab): void {
     const { id, n, term } = member.place;
-    for (const line of lines.toReversed()) {
-      const isNumbered = term && (term === line.term || (term === line.was && n <= line.base));
-      const from = isNumbered ? n : line.log.find(id);
-      if (line.log.after(from!)) return serve(member, tab, line, from!);
-    }
-    const [line] = lines;
-    if (line && !line.log.id && !id) serve(member, tab, line, line.log.n);
-    else if (lines.length < 2) open(member, tab);
+    let from: number | undefined;
+    const line = lines.findLast(({ log, term: own, was, base }) => {
+      const isNumbered = term && (term === own || (term === was && n <= base));
+      // By its id, if the log does not reach back to its number: the answer of the server to this id would be the same.
+      from = isNumbered && log.after(n) ? n : log.find(id);
+      return from! >= 0;
+    });
+    if (line) serve(member, tab, line, from!);
+    else if (!lines[1]) open(member, tab);
   }
 
-  /** Moves the older tabs to the second line once an event after its opening has arrived on both. */
+  /** Moves the older tabs to the second line once an event after its opening has arrived on both, unless it is refused. */
   function merge(): void {
     const [old, young] = lines;
     const n = young?.log.find(old!.log.id);
-    if (young && n! > young.base && old!.log.id !== young.opening) {
+    if (young && n! > young.base && young.status !== 'refused' && old!.log.id !== young.opening) {
       members.forEach((member, tab) => member.line === old && serve(member, tab, young, n!));
       sweep();
     }
@@ -115,8 +118,7 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
 
   /** Closes the lines without members; a tab that has waited for this can then have one. */
   function sweep(): void {
-    const used = [...members.values()].map(({ line }) => line);
-    lines = lines.filter((line) => used.includes(line) || line.source!.close());
+    lines = lines.filter((line) => [...members.values()].some((one) => one.line === line) || line.source!.close());
     members.forEach((member, tab) => member.line || settle(member, tab));
   }
 
@@ -134,7 +136,6 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
       members.set(tab, member);
       settle(member, tab);
       sweep();
-      if (member.line?.status === 'refused') member.line.source!.reconnect();
     },
     leave,
     act: (tab, what, isOnline) => members.get(tab)?.line?.source![what](isOnline),

@@ -11,7 +11,10 @@ import { call } from './messages.ts';
 import type { Transport } from './shared-tabs.ts';
 import type { TabLink } from './tab-link.ts';
 
-/** Joins the tabs of this name. `tab` is the name of the lock that this tab holds. */
+/**
+ * Joins the tabs of this name. `tab` is the name of the lock that this tab holds. Calls `onRefused` if the browser refuses the lock
+ * of the stream.
+ */
 export function joinLeader(
   name: string,
   url: string,
@@ -19,6 +22,7 @@ export function joinLeader(
   place: Place,
   link: TabLink,
   tab: string,
+  onRefused: () => void,
 ): Transport {
   const { locks } = navigator;
   const channel = new BroadcastChannel(name);
@@ -51,6 +55,8 @@ export function joinLeader(
 
   /** Calls a method of one tab or of all, this one included. */
   function send(to: string | undefined, method: string, ...args: unknown[]): void {
+    // A closed channel throws. The host may still send: the question for headers is repeated after a second.
+    if (!candidacy) return;
     channel.postMessage([to, method, ...args]);
     if (!to || to === tab) call(inTab, method, ...args);
   }
@@ -71,8 +77,9 @@ export function joinLeader(
       const [other] = args;
       const isNew = method === 'join' && !host.members.has(other);
       call(host, method, ...args);
-      // The lock of a tab is free when the tab has crashed.
-      if (isNew) locks.request(other, { signal: candidacy!.signal }, () => host?.leave(other)).catch(() => {});
+      // The lock of a tab is free when the tab has crashed. A listener of this tab may have closed the stream meanwhile.
+      if (isNew && candidacy)
+        locks.request(other, { signal: candidacy.signal }, () => host?.leave(other)).catch(() => {});
     }
   };
 
@@ -95,7 +102,7 @@ export function joinLeader(
     candidacy?.abort();
     const own = (candidacy = new AbortController());
     const { signal } = own;
-    const lead = (): Promise<void> => {
+    const lead = (): Promise<unknown> => {
       begin = () => {
         if (host) return;
         host = makeHost(url, settings, send, link.log);
@@ -107,16 +114,19 @@ export function joinLeader(
         channel.postMessage([undefined, 'hello', tab, place.term, place.n]);
         setTimeout(() => begin?.(), 50);
       } else begin();
-      return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
+      return new Promise((resolve) => signal.addEventListener('abort', resolve));
     };
-    locks.request(name, steal ? { steal } : { signal }, lead).catch(() => {
+    locks.request(name, steal ? { steal } : { signal }, lead).catch((error) => {
       if (own !== candidacy) return;
+      if (error.name !== 'AbortError') return onRefused();
       stepDown(); // another tab has stolen the lock
       link.join();
       compete();
     });
   }
 
+  stepDown();
+  compete();
   const pulse = setInterval(() => {
     if (host || document.hidden) misses = 0;
     else if (misses++ < 2) post('ping');
@@ -125,9 +135,6 @@ export function joinLeader(
       compete(true);
     }
   }, 250);
-
-  stepDown();
-  compete();
   return {
     post,
     stop() {

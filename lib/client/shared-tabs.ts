@@ -1,10 +1,11 @@
 /*
  * One stream for all tabs: how a tab reaches the host of the stream.
  * The host runs in a shared worker. Without one, Web Locks select a tab that hosts. Without locks, the tab has its own stream.
+ * Each of these APIs may be missing, throw, reject or never answer, for example in a sandbox or a third-party frame.
  */
 
 import type { Tabs } from './event-stream.ts';
-import { openHttp } from './http-source.ts';
+import { type HttpSource, openHttp } from './http-source.ts';
 import { joinLeader } from './leader.ts';
 import { headersOf } from './request-headers.ts';
 import { call } from './messages.ts';
@@ -50,49 +51,51 @@ export function shared({ key, worker }: SharedOptions): Tabs {
     key,
     check({ method }) {
       if (method === 'POST')
-        throw new TypeError('method must be GET with tabs; received POST. A POST belongs to one tab.');
+        throw new TypeError('method must be GET with tabs; received POST. Leave tabs out for a POST.');
     },
     join(url, options, place, ...listener) {
-      const { locks } = navigator;
       const name = `sse-router/1 ${key} ${url}`;
       const lock = `${name} ${Math.random()}`;
-      const { credentials, silence, retry } = options;
-      const settings = { init: { credentials }, silence, retry };
+      const { credentials, silence, retry, fetch } = options;
+      const settings = { init: { credentials }, silence, retry, fetch };
       const life = new AbortController();
       const { signal } = life;
+      /** The browser's locks, once this tab holds its own: the host sees by it that the tab has crashed. */
+      let locks: LockManager | undefined;
       let transport: Transport | undefined;
       const link: TabLink = makeLink(place, options, (...message) => transport?.post(...message), listener);
 
       function useWorker(): void {
         transport?.stop();
-        const fail = (): void => {
-          if (transport !== own) return;
-          own.stop();
-          warn('the shared worker does not start; a tab hosts the stream.');
-          useLeader();
-        };
-        // Half the time twice: after a long block of the page, a single timer would be due before the message of the worker.
-        let timer = setTimeout(() => (timer = setTimeout(fail, 1_500)), 1_500);
         let port: MessagePort | undefined;
-        const own: Transport = {
+        const stopTimer = startTimer(fail);
+        const own: Transport = (transport = {
           post: (...message) => port!.postMessage(message),
           stop() {
-            clearTimeout(timer);
+            stopTimer();
             port?.close();
           },
-        };
-        transport = own;
+        });
+
+        function fail(): void {
+          if (transport !== own) return;
+          own.stop();
+          warn('the shared worker failed.');
+          useLeader();
+        }
+
         try {
           const started = startWorker(worker);
           started.onerror = fail;
           port = started.port;
           port.onmessage = ({ data: [method, ...args] }) => {
-            clearTimeout(timer);
+            stopTimer();
             call(link, method, ...args);
           };
           // The lock is free when the worker has crashed.
-          link.lock = (workerLock) => void locks.request(workerLock, { signal }, useWorker).catch(() => {});
-          port.postMessage([name, url, settings, lock]);
+          link.lock = (workerLock) => void locks?.request(workerLock, { signal }, useWorker).catch(() => {});
+          // No lock has a name that begins with a hyphen: the worker must not acquire a lock that the tab does not hold.
+          port.postMessage([name, url, settings, locks ? lock : '-']);
           link.join();
         } catch {
           fail();
@@ -100,36 +103,51 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       }
 
       function useLeader(): void {
-        if (locks) {
-          transport = joinLeader(name, url, { ...settings, fetch: options.fetch }, place, link, lock);
+        if (!locks) return useOwn();
+        try {
+          transport = joinLeader(name, url, settings, place, link, lock, useOwn);
           link.join();
-        } else {
-          const own = openHttp(
-            url,
-            { ...settings, fetch: options.fetch, from: place.id, headers: () => headersOf(options) },
-            ...listener,
-          );
-          transport = { post: (_method, what, ...args) => call(own, what as string, ...args), stop: () => own.close() };
+        } catch {
+          useOwn(); // there is no BroadcastChannel, or it is forbidden
         }
       }
 
-      function start(): void {
-        if (options.fetch || !globalThis.SharedWorker) useLeader();
+      function useOwn(): void {
+        transport?.stop();
+        // oxlint-disable-next-line prefer-const -- a listener of the first status may close the stream before it is assigned
+        let own: HttpSource | undefined;
+        transport = { post: (_method, what, ...args) => call(own, what as string, ...args), stop: () => own?.close() };
+        own = openHttp(url, { ...settings, from: place.id, headers: () => headersOf(options) }, ...listener);
+        if (signal.aborted) own.close();
+        delete place.term; // from now on, the numbers of the shared stream do not count the events of this tab
+      }
+
+      /** Begins, once: with the lock of this tab or, where locks do not work, without. */
+      function begin(held?: LockManager): void {
+        if (transport || signal.aborted) return;
+        locks = held;
+        if (fetch || !globalThis.SharedWorker) useLeader();
         else useWorker();
       }
 
-      if (locks) {
-        // Held as long as the tab has a part in the stream: the host sees by it that the tab has crashed.
-        const held = async (): Promise<void> => {
-          start();
-          const { held } = await locks.query();
-          const streams = held!.map((one) => /^(sse-router\/1 .*) 0\.\d+$/.exec(one.name!)?.[1]).filter(Boolean);
+      async function hold(): Promise<void> {
+        begin(navigator.locks);
+        try {
+          const { held } = await locks!.query();
+          const streams = held!.flatMap(({ name }) => /^sse-router\/1 .* (?=0\.\d+$)/.exec(name!) ?? []);
           if (new Set(streams).size > 4)
             warn('more than 4 streams; over HTTP/1.1 a browser has 6 connections to a server.');
-          return new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
-        };
-        locks.request(lock, { signal }, held).catch(() => {});
-      } else start();
+        } catch {
+          // Only a warning depends on it.
+        }
+        // Not if it comes too late: the tab has begun without a lock, or has closed the stream.
+        if (locks && !signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      }
+
+      // Where storage is blocked or the origin is opaque, a request for a lock throws, is rejected, or has no answer.
+      // A page that is rendered in advance gets the answer when it is shown.
+      startTimer(() => (document as { prerendering?: boolean }).prerendering || begin());
+      (async () => navigator.locks.request(lock, { signal }, hold))().catch(() => begin());
       listener[1]('connecting');
       return {
         reconnect: () => transport?.post('act', 'reconnect'),
@@ -143,6 +161,13 @@ export function shared({ key, worker }: SharedOptions): Tabs {
       };
     },
   };
+}
+
+/** Calls `act` after 3 s, unless the function that it returns is called before. */
+function startTimer(act: () => void): () => void {
+  // Half the time twice: after a long block of the page, a single timer would be due before the answer.
+  let timer = setTimeout(() => (timer = setTimeout(act, 1_500)), 1_500);
+  return () => clearTimeout(timer);
 }
 
 function startWorker(worker: SharedOptions['worker']): SharedWorker {

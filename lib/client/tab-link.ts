@@ -9,7 +9,7 @@ import type { TabMethods } from './messages.ts';
 import { headersOf } from './request-headers.ts';
 import type { Frame, SourceListener } from './source.ts';
 
-export interface TabLink extends TabMethods {
+export interface TabLink extends Omit<TabMethods, 'lock'>, Partial<Pick<TabMethods, 'lock'>> {
   /** The newest frames that the tab has had, if it keeps them. */
   log?: FrameLog | undefined;
   /** Asks to follow the stream after the tab's place. */
@@ -41,7 +41,6 @@ export function makeLink(
       key = Math.random();
       post('join', place, key);
     },
-    lock() {},
     follow(given, term, n, frames, status) {
       if (given !== key) return; // an answer that comes too late
       key = place.term = term;

@@ -147,6 +147,15 @@ export const appendCases: Record<string, (context: CaseContext) => Promise<void>
     deepStrictEqual(idsOf((await journal.window(10)).entries), ids);
   },
 
+  'close stores the appends that were called before it': async ({ journal, other, shared }) => {
+    const floor = await headOf(journal);
+    const appended = Promise.all(Array.from({ length: 50 }, (_, n) => journal.append(entryOf(`${n}`))));
+    appended.catch(() => {}); // awaited below
+    await journal.close();
+    const ids = await appended;
+    if (shared) deepStrictEqual(idsOf(await entriesAfter(other, floor)), ids, 'the log after the close');
+  },
+
   'close is idempotent; a closed journal rejects appends and delivers nothing': async ({
     journal,
     other,

@@ -17,6 +17,12 @@ import type { ServerConnection } from './server-connection.ts';
  */
 export type Completion = 'growing' | 'whole' | 'cut';
 
+/** The connections that wait for a snapshot: it must settle in time. */
+interface PendingSnapshotList {
+  add(connection: ServerConnection): void;
+  remove(connection: ServerConnection): void;
+}
+
 export interface ConnectionHost {
   readonly settings: Settings;
   readonly journal: Journal;
@@ -59,6 +65,8 @@ export interface ConnectionHost {
     add(connection: ServerConnection): void;
     remove(connection: ServerConnection): void;
   };
+  /** `undefined` without the option `snapshot`. */
+  readonly pendingSnapshots: PendingSnapshotList | undefined;
   onOpened(connection: ServerConnection): void;
   onClosed(connection: ServerConnection, reason: CloseReason): void;
   /** Called instead of {@link onOpened} if the connection was closed before it opened. */

@@ -15,6 +15,7 @@ import { describe, SseTypeError } from '../errors.ts';
 import { ReadOnlySet } from '../fanout/read-only-set.ts';
 import type { Entry, ResetReason } from '../journal/journal.ts';
 import { checkChannels } from '../options/channel-names.ts';
+import { invalidSnapshot } from '../options/snapshot.ts';
 import { DEFAULT_RETRY, randomDelay } from '../options/delay-range.ts';
 import { rejectUnknownKeys } from '../validation/validate.ts';
 import {
@@ -53,7 +54,7 @@ import {
 } from './delivery.ts';
 import type { ConnectionHost } from './host.ts';
 import { Outbox } from './outbox.ts';
-import { pipeSource } from './push-source.ts';
+import { pipeSource, type SourceTexts } from './push-source.ts';
 import { hasIdOfThisLog, foreignId, getsPositions, readsFromLog, locate, preamble, rewind } from './resume.ts';
 import { type Closing, type ConnectionRequest, ConnectionState } from './state.ts';
 
@@ -131,11 +132,20 @@ export class ServerConnection extends ConnectionState implements Connection {
     return this.#enqueue(text);
   }
 
-  async pushAll(source: unknown): Promise<void> {
+  pushAll(source: unknown): Promise<void> {
+    return this.#pipe(source, { name: 'The source of pushAll()', cure: 'Use push() for one message.' });
+  }
+
+  /** Pushes everything that the handler has returned, as {@link pushAll} does. */
+  pushResult(source: unknown): Promise<void> {
+    return this.#pipe(source, { name: 'The result of the handler', cure: 'Use conn.push() for one message.' });
+  }
+
+  async #pipe(source: unknown, texts: SourceTexts): Promise<void> {
     const { producers } = this.host;
     producers.add(this);
     try {
-      await pipeSource(this as Connection, source, this.#closeSignal);
+      await pipeSource(this as Connection, source, this.#closeSignal, texts);
     } finally {
       producers.remove(this);
     }
@@ -402,8 +412,9 @@ export class ServerConnection extends ConnectionState implements Connection {
 
   /** Starts at the head, with the application's snapshot if there is one. */
   #startAtHead(reason: ResetReason | undefined, lastEventId: string): void {
-    const { ring, replayer, settings } = this.host;
+    const { ring, replayer, settings, pendingSnapshots } = this.host;
     replayer.remove(this);
+    pendingSnapshots?.remove(this);
     this.membership = undefined;
     this.source = 'ring';
     this.cursor = ring.head;
@@ -422,8 +433,13 @@ export class ServerConnection extends ConnectionState implements Connection {
     try {
       const snapshot = this.#snapshot();
       if (typeof snapshot !== 'string') {
+        if (!this.isClosed) pendingSnapshots?.add(this); // a close has a deadline of its own
         snapshot
-          .then((text) => isCurrent() && write(text))
+          .then((text) => {
+            if (!isCurrent()) return;
+            pendingSnapshots?.remove(this);
+            write(text);
+          })
           .then(undefined, (error: unknown) => isCurrent() && this.closeWithError(error));
       } else if (isCurrent()) write(snapshot); // the function may have ended the connection
     } catch (error) {
@@ -454,8 +470,10 @@ export class ServerConnection extends ConnectionState implements Connection {
   #encodeAll(snapshot: unknown): string {
     if (snapshot === undefined || snapshot === null) return '';
     if (typeof snapshot === 'string' || !isSource(snapshot)) return this.#encode(snapshot);
+    if (ArrayBuffer.isView(snapshot) || !(Symbol.iterator in snapshot))
+      throw invalidSnapshot('The result of snapshot()', snapshot);
     let text = '';
-    for (const message of snapshot as Iterable<unknown>) text += this.#encode(message);
+    for (const message of snapshot) text += this.#encode(message);
     return text;
   }
 

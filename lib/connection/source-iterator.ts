@@ -1,14 +1,28 @@
 /*
  * One way to iterate over every kind of source: generators, arrays, Node readables and web streams.
- * Invariant: releasing a source never throws, and nothing waits for it.
+ * Invariants: releasing a source never throws, and nothing waits for it. A source that breaks the protocol of iterators has failed, and is
+ * never taken for one that has ended.
  */
 
-import { describe, SseTypeError } from '../errors.ts';
+import type { SseTypeError } from '../errors.ts';
+import { invalid } from '../validation/validate.ts';
 
 export interface SourceIterator {
-  next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>;
+  /** Returns what the source's own iterator returns: perhaps no result, so {@link check} receives it next. */
+  next(): unknown;
+  /** Returns a settled result of {@link next}. @throws {SseTypeError} `ERR_SSE_SOURCE` if it is no result of an iterator */
+  check(step: unknown): IteratorResult<unknown>;
   /** Releases the source. It is never awaited: a generator that waits for something does not react. */
   release(): void;
+}
+
+type Unchecked = Omit<SourceIterator, 'check'>;
+
+/** What a source may have. The application may have written it, so any of these may be anything. */
+interface AnySource {
+  readonly getReader?: unknown;
+  readonly [Symbol.asyncIterator]?: unknown;
+  readonly [Symbol.iterator]?: unknown;
 }
 
 /**
@@ -17,26 +31,35 @@ export interface SourceIterator {
  * @throws {SseTypeError} `ERR_SSE_SOURCE` for what cannot be iterated
  */
 export function iterate(source: unknown, name: string, cure: string): SourceIterator {
+  const fail = (expectation: string, value: unknown, advice: string): SseTypeError =>
+    invalid(name, expectation, value, { code: 'ERR_SSE_SOURCE', cure: advice });
+  const check = (step: unknown): IteratorResult<unknown> => {
+    if (typeof step === 'object' && step !== null) return step as IteratorResult<unknown>;
+    throw fail('an iterable whose next() gives { done, value }', step, 'Correct its next(), or use a generator.');
+  };
   if (typeof source === 'object' && source !== null && !ArrayBuffer.isView(source)) {
-    if ('getReader' in source) return fromReader((source as ReadableStream<unknown>).getReader());
-    if (Symbol.asyncIterator in source)
-      return fromIterator((source as AsyncIterable<unknown>)[Symbol.asyncIterator](), source);
-    if (Symbol.iterator in source) return fromIterator((source as Iterable<unknown>)[Symbol.iterator](), source);
+    const { getReader, [Symbol.asyncIterator]: iterateAsync, [Symbol.iterator]: iterateSync } = source as AnySource;
+    if (typeof getReader === 'function') {
+      return { ...fromReader(getReader.call(source) as ReadableStreamDefaultReader<unknown>), check };
+    }
+    const method = iterateAsync ?? iterateSync;
+    if (typeof method === 'function') {
+      const iterator = method.call(source) as Iterator<unknown> | undefined;
+      if (typeof iterator?.next === 'function') return { ...fromIterator(iterator, source), check };
+      throw fail('an iterable whose iterator has a next()', iterator, 'Correct its iterator, or use a generator.');
+    }
   }
-  throw new SseTypeError(
-    'ERR_SSE_SOURCE',
-    `${name} must be a generator, an array or a readable stream; received ${describe(source)}. ${cure}`,
-  );
+  throw fail('a generator, an array or a readable stream', source, cure);
 }
 
-function fromReader(reader: ReadableStreamDefaultReader<unknown>): SourceIterator {
+function fromReader(reader: ReadableStreamDefaultReader<unknown>): Unchecked {
   return {
-    next: () => reader.read() as Promise<IteratorResult<unknown>>,
+    next: () => reader.read(),
     release: () => void reader.cancel().catch(ignore),
   };
 }
 
-function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, source: object): SourceIterator {
+function fromIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>, source: object): Unchecked {
   return {
     next: () => iterator.next(),
     release: () => {

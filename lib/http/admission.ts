@@ -19,6 +19,7 @@ import { invalid, MAX_TIMER_MS } from '../validation/validate.ts';
 import { GzipTransport } from '../wire/gzip-transport.ts';
 import { onResponseClosed, ResponseTransport } from '../wire/response-transport.ts';
 import type { Transport } from '../wire/transport.ts';
+import { passError } from './express-error.ts';
 import { HeaderSet, type HeaderLayer } from './header-set.ts';
 import { clientOf, paddingOf, queryOf } from './request-info.ts';
 import { sendEmpty, sendError, sendRetryLater, sendUnavailable } from './responses.ts';
@@ -108,7 +109,7 @@ export class Admission {
       headers = this.#headers ?? this.#headersFor(req);
       gzip = this.#settings.compress && !headers.has('content-encoding') && accepts(req).encodings(['gzip']) === 'gzip';
     } catch (error) {
-      next(error);
+      passError(error, next, 'the function headers');
       return undefined;
     }
     if (gzip) headers = this.#gzipHeaders ?? this.#headersFor(req, GZIP_LAYER);
@@ -134,7 +135,7 @@ export class Admission {
       client = this.#clientKeyOf(req);
       maxAge = this.#maxAgeOf(req, res);
     } catch (error) {
-      next(error);
+      passError(error, next, 'limits.clientKey() or maxAge()');
       return undefined;
     }
     const limit = this.#host.isClosing ? 'shutdown' : this.#host.registry.limitReached(client);

@@ -8,6 +8,7 @@ import type { CorsOptions } from 'cors';
 import type { NextFunction, Request, Response } from 'express';
 import { SseError } from '../errors.ts';
 import { CorsPolicy, type CorsResult } from './cors.ts';
+import { passError } from './express-error.ts';
 import { pathOf } from './request-info.ts';
 import { sendError } from './responses.ts';
 
@@ -62,7 +63,7 @@ export class OriginCheck {
 
   #onResult(result: CorsResult, req: Request, res: Response, next: NextFunction): void {
     if (res.headersSent) return; // the application has answered during an asynchronous check of the origin
-    if (typeof result === 'object') next(result.error);
+    if (typeof result === 'object') passError(result.error, next, 'cors.origin()');
     else if (result === 'pass') this.#handle(req, res, next);
     else sendError(res, 403, FOREIGN_ORIGIN);
   }

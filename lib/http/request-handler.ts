@@ -12,7 +12,9 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from '../hub/hub.ts';
 import { HEADERS, type Settings } from '../options/options.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
+import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import { Admission, type StreamRequest } from './admission.ts';
+import { passError } from './express-error.ts';
 import { OriginCheck } from './origin-check.ts';
 import { lastEventIdOf } from './request-info.ts';
 import { sendEmpty } from './responses.ts';
@@ -28,10 +30,13 @@ export class RequestHandler {
   readonly #handler: ConnectionHandler | undefined;
   readonly #admission: Admission;
   readonly #allowedMethods: string;
+  /** Whether the router sends the event `end`. Without it, every last event id is the application's. */
+  readonly #sendsEnd: boolean;
 
   constructor(hub: Hub, settings: Settings, handler: ConnectionHandler | undefined) {
     this.#hub = hub;
     this.#handler = handler;
+    this.#sendsEnd = settings.controlEvents;
     this.#admission = new Admission(hub, settings, HEADERS);
     this.origins = new OriginCheck(settings.cors, (req, res, next) => this.#handle(req, res, next));
     const get = settings.methods.includes('GET') ? ['GET', 'HEAD'] : [];
@@ -40,22 +45,32 @@ export class RequestHandler {
 
   /** Answers a request whose origin may read the stream, with a stream if it may have one. */
   #handle(req: Request, res: Response, next: NextFunction): void {
-    const { opener } = this.#hub;
     if (!this.#admission.checkMethod(req, res, next, this.#allowedMethods)) return;
     const stream = this.#admission.prepare(req, res, next);
     if (stream === undefined) return;
     const lastEventId = lastEventIdOf(req, stream.query);
     // [spec] "a client can be told to stop reconnecting using the HTTP 204 No Content response code"
-    if (lastEventId === END_EVENT_ID) sendEmpty(res, 204);
+    if (lastEventId === END_EVENT_ID && this.#sendsEnd) sendEmpty(res, 204);
     else if (this.#admission.answerHead(stream)) return;
-    else if (opener.isOpen) this.#open(stream, lastEventId);
-    else {
-      void opener.whenOpen().then((isOpen) => {
-        if (res.headersSent) return;
-        if (isOpen) this.#open(stream, lastEventId);
-        else this.#admission.refuse(req, res, 503, 'not ready');
-      });
-    }
+    else if (this.#hub.opener.isOpen) this.#open(stream, lastEventId);
+    else void this.#openLater(stream, lastEventId);
+  }
+
+  /** Opens a stream when the journal is open. Until then, its request has its place within the limits, until its client disconnects. */
+  async #openLater(stream: StreamRequest, lastEventId: string): Promise<void> {
+    const { req, res } = stream;
+    const admitted = this.#admission.admit(stream);
+    if (admitted === undefined) return;
+    const release = this.#hub.registry.reserve(admitted.client);
+    const departed = new AbortController();
+    const onClosed = (): void => departed.abort();
+    onResponseClosed(res, req.socket, onClosed);
+    const isOpen = await this.#hub.opener.whenOpen(departed.signal);
+    offResponseClosed(res, req.socket, onClosed);
+    release();
+    if (res.headersSent || departed.signal.aborted) return;
+    if (isOpen) this.#open(stream, lastEventId);
+    else this.#admission.refuse(req, res, 503, 'not ready');
   }
 
   #open(stream: StreamRequest, lastEventId: string): void {
@@ -97,7 +112,7 @@ export class RequestHandler {
       conn.open();
       return;
     }
-    conn.pushAll(result).then(
+    conn.pushResult(result).then(
       () => conn.end(),
       (error: unknown) => this.#onHandlerFailed(error, conn, next),
     );
@@ -107,7 +122,7 @@ export class RequestHandler {
   #onHandlerFailed(error: unknown, conn: ServerConnection, next: NextFunction): void {
     if (conn.isUnopened) {
       conn.abandon('error');
-      next(error || new Error('The handler threw or rejected without an error.')); // Express ignores next(undefined)
+      passError(error, next, 'the handler');
     } else if (conn.readyState !== 'closed') conn.closeWithError(error);
     else if (!isAbortReason(error)) this.#hub.report(error, conn);
   }

@@ -21,6 +21,7 @@ import type {
   Message,
 } from '../api/message.ts';
 import { checkOptions, type SseOptions } from '../options/options.ts';
+import { passError } from './express-error.ts';
 import { checkNext, isCalledByRoute } from './express-route.ts';
 import { pathOf } from './request-info.ts';
 import { claimJournal } from '../journal/claim.ts';
@@ -143,7 +144,8 @@ export interface SseRouter<E extends EventMap = AnyEvents, S = Record<string, un
   stats(): SseStats;
   /**
    * Ends every stream within `over` milliseconds (default 0: at once), each with its own `retry`. A handler, generator or `pushAll`
-   * that is still running has `wait` milliseconds to finish its answer (default 0). New requests are answered so that their clients
+   * that is still running has `wait` milliseconds to finish its answer (default 0). What was broadcast before is stored and reaches the
+   * streams first, if the engine of the journal answers within a second. New requests are answered so that their clients
    * try again later: a POST with 503. Resolves when no stream is left and the journal is closed. Every call returns the same promise.
    */
   close(options?: { over?: number; wait?: number }): Promise<void>;
@@ -254,7 +256,7 @@ function handleRequests(router: Router, open: Middleware): void {
     try {
       return open(req, res, next);
     } catch (error) {
-      return next(error); // as the loop does
+      return passError(error, next, 'cors.origin()'); // as the loop does
     }
   };
 }

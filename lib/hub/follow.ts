@@ -11,6 +11,7 @@ import { channelsIn } from '../options/channel-names.ts';
 import { invalid, optionalSignal, rejectUnknownKeys } from '../validation/validate.ts';
 import { decodeBody, isDisconnect } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
+import { checkReadResult } from './journal-faults.ts';
 
 /** Which events `follow()` yields, and from where. */
 export interface FollowOptions {
@@ -83,6 +84,7 @@ async function* iterate(
   const stopped = (): boolean => hub.isClosed || signal.aborted;
   const head = await start;
   while (!hub.opener.isOpen && !stopped()) await hub.opener.whenOpen(); // oxlint-disable-line no-await-in-loop -- 10 s at a time
+  if (stopped()) return; // without a journal, no id is known to be foreign
   let id = after ?? head ?? ring.headId;
   if (!journal.isId(id)) {
     id = ring.headId;
@@ -132,11 +134,13 @@ async function readPage(
   after: string,
   stopped: () => boolean,
 ): Promise<readonly Entry[] | ResetReason | undefined> {
-  while (!stopped()) {
+  for (let isFirst = true; !stopped(); isFirst = false) {
     try {
-      const result = await hub.journal.read(after, PAGE_SIZE); // oxlint-disable-line no-await-in-loop -- the tries follow each other
+      const result = checkReadResult(await hub.journal.read(after, PAGE_SIZE)); // oxlint-disable-line no-await-in-loop -- the tries follow each other
       return result.ok ? result.entries : result.reason;
-    } catch {
+    } catch (error) {
+      // A journal that is down has reported its reason.
+      if (isFirst && hub.counters.journalUp) hub.report(error);
       // oxlint-disable-next-line no-await-in-loop -- the engine is down
       await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
     }

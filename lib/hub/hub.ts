@@ -19,9 +19,12 @@ import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../jo
 import type { Settings } from '../options/options.ts';
 import { isDisconnect } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
+import { AppendTracker } from './append-tracker.ts';
 import { Disconnects, forRing, windowForRing } from './disconnects.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { brokenContract } from './journal-faults.ts';
 import { JournalOpener } from './journal-opener.ts';
+import { PendingSnapshots } from './pending-snapshots.ts';
 import { Rechecker } from './rechecker.ts';
 import { Producers } from './producers.ts';
 import { Registry } from './registry.ts';
@@ -34,6 +37,9 @@ const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
 
 /** The time over which connections close after a restart of the journal. */
 const RESTART_SPREAD_MS = 5000;
+
+/** How long the router waits for close() of its journal. The journal in LMDB may take 10 s. */
+const JOURNAL_CLOSE_TIMEOUT_MS = 15_000;
 
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
@@ -48,7 +54,9 @@ export class Hub implements ConnectionHost, Follower {
   readonly timer: SweepTimer;
   readonly registry: Registry;
   readonly disconnects: Disconnects;
+  readonly appends: AppendTracker;
   readonly rechecker: Rechecker | undefined;
+  readonly pendingSnapshots: PendingSnapshots | undefined;
   readonly producers = new Producers();
   readonly counters = new Counters();
   /** The value of `router` in diagnostics messages. */
@@ -62,7 +70,7 @@ export class Hub implements ConnectionHost, Follower {
   #unfollow: (() => void) | undefined;
   #hasWarnedOfLateJoin = false;
   #hasWarnedOfHeldBack = false;
-  /** Wake the iterators of follow(). */
+  /** Resolve the promises of {@link whenAppended}. */
   readonly #appendWaiters = new Set<() => void>();
 
   constructor(settings: Settings, ringLimits: RingLimits = RING_LIMITS) {
@@ -72,12 +80,14 @@ export class Hub implements ConnectionHost, Follower {
     this.opener = new JournalOpener(journal, (error) => this.report(error));
     this.ring = new Ring(ringLimits, (a, b) => journal.compare(a, b));
     this.packets = new PacketCache(this.ring, sendsPositions);
-    this.timer = new SweepTimer((now) => this.registry.sweep(now, this.replayer.expire(now)));
+    this.timer = new SweepTimer((now) => this.registry.sweep(now, this.#expire(now)));
     this.registry = new Registry(limits, this.counters, this.timer);
     this.dispatcher = new Dispatcher(this, (entries, ms) => this.#onDispatched(entries, ms));
     this.replayer = new Replayer(this);
     this.disconnects = new Disconnects(this);
-    this.rechecker = settings.recheck && new Rechecker(settings.recheck, this.registry);
+    this.appends = new AppendTracker(this);
+    this.pendingSnapshots = settings.snapshot && new PendingSnapshots(this.timer);
+    this.rechecker = settings.recheck && new Rechecker(settings.recheck);
   }
 
   /** The id to put into a page before its state is loaded; '' before the journal is open, and without history. */
@@ -85,15 +95,23 @@ export class Hub implements ConnectionHost, Follower {
     return this.settings.resumable && this.opener.isOpen ? this.ring.headId : '';
   }
 
-  /** Opens the journal and follows it. */
-  async open(): Promise<void> {
-    const window = await this.opener.open(RING_LIMITS.entries);
-    if (window === undefined) return;
+  /** Opens the journal and follows it. Never rejects: what the journal throws goes to `onError`. */
+  open(): Promise<void> {
+    return this.opener.open(RING_LIMITS.entries, (window) => this.#follow(window));
+  }
+
+  #follow(window: JournalWindow): void {
     this.ring.fill(windowForRing(window));
     this.dispatcher.resetTo(this.ring.head);
     this.counters.journalUp = true;
-    this.#unfollow = this.journal.follow(this.ring.headId, this);
-    this.opener.markOpen();
+    try {
+      const unfollow: unknown = this.journal.follow(this.ring.headId, this);
+      if (typeof unfollow === 'function') this.#unfollow = unfollow as () => void;
+      else this.report(brokenContract('The result of follow()', 'a function', unfollow));
+    } catch (error) {
+      this.counters.journalUp = false;
+      throw error;
+    }
   }
 
   /** Closes the journal and stops everything that would still run. */
@@ -101,12 +119,34 @@ export class Hub implements ConnectionHost, Follower {
     this.isClosed = true;
     this.opener.stop();
     this.rechecker?.close();
-    this.#wakeIterators();
-    this.#unfollow?.();
+    this.wake();
+    try {
+      this.#unfollow?.();
+    } catch (error) {
+      this.report(error);
+    }
     this.replayer.close();
     this.timer.stop();
     this.counters.journalUp = false;
-    await this.journal.close();
+    await this.#closeJournal();
+  }
+
+  /** Never rejects: a shutdown continues although the journal fails. */
+  async #closeJournal(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const message = `The journal did not close within ${JOURNAL_CLOSE_TIMEOUT_MS} ms, so close() of the router no longer waits. Check the journal's engine.`;
+        reject(new SseError('ERR_SSE_TIMEOUT', message));
+      }, JOURNAL_CLOSE_TIMEOUT_MS);
+    });
+    try {
+      await Promise.race([this.journal.close(), timeout]);
+    } catch (error) {
+      this.report(error);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Makes a connection of a request, at the head as it is now. */
@@ -151,7 +191,7 @@ export class Hub implements ConnectionHost, Follower {
     }
     this.dispatcher.onAppended(bytes);
     this.replayer.onAppended();
-    this.#wakeIterators();
+    this.wake();
   }
 
   known(): Iterable<string> {
@@ -173,8 +213,9 @@ export class Hub implements ConnectionHost, Follower {
     this.packets.clear();
     this.dispatcher.resetTo(Math.min(this.dispatcher.dispatchedUpTo, n));
     this.disconnects.onRewind(n);
+    this.appends.onEntriesLost();
     for (const connection of connections) connection.onJournalRewind(n, removed);
-    this.#wakeIterators();
+    this.wake();
   }
 
   restart(window: JournalWindow, reason: ResetReason): void {
@@ -184,6 +225,7 @@ export class Hub implements ConnectionHost, Follower {
     this.ring.fill(windowForRing(window));
     this.packets.clear();
     this.dispatcher.resetTo(this.ring.head);
+    this.appends.onEntriesLost();
     const before = this.ring.head - window.entries.length;
     for (const [index, entry] of window.entries.entries()) {
       const isMissed = isDisconnect(entry.body) && this.journal.compare(entry.id, previousHead) > 0;
@@ -193,7 +235,7 @@ export class Hub implements ConnectionHost, Follower {
       if (connection.isClosed) connection.closeWithoutRest();
       else connection.onJournalRestart(reason);
     }
-    this.#wakeIterators();
+    this.wake();
     // Entries that the process has not seen may have been disconnects: every client is authorised anew.
     void spreadCloses([...this.registry.all()], RESTART_SPREAD_MS, (connection) => connection.beginClose('disconnect'));
   }
@@ -211,12 +253,15 @@ export class Hub implements ConnectionHost, Follower {
 
   onOpened(connection: ServerConnection): void {
     this.registry.markOpened(connection);
+    this.rechecker?.add(connection);
     publish(channels.open, this.router, connection);
     this.timer.wakeAt(connection.onSweep(this.timer.now));
   }
 
   onClosed(connection: ServerConnection, reason: CloseReason): void {
     this.groups.remove(connection, connection.group!);
+    this.rechecker?.remove(connection);
+    this.pendingSnapshots?.remove(connection);
     if (this.registry.markClosed(connection, reason)) publish(channels.close, this.router, connection, reason);
   }
 
@@ -248,7 +293,7 @@ export class Hub implements ConnectionHost, Follower {
     warnOfHeldBack();
   }
 
-  /** Resolves when the ring has changed, when the hub closes, or when the signal aborts. */
+  /** Resolves when the ring has changed, when {@link wake} is called, when the hub closes, or when the signal aborts. */
   whenAppended(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve) => {
       if (this.isClosed || signal?.aborted) return resolve();
@@ -262,8 +307,14 @@ export class Hub implements ConnectionHost, Follower {
     });
   }
 
-  #wakeIterators(): void {
+  /** Resolves the promises of {@link whenAppended}. */
+  wake(): void {
     for (const wake of this.#appendWaiters) wake();
+  }
+
+  /** Closes the connections that have waited too long for the journal or for a snapshot. @returns when to call this again */
+  #expire(now: number): number {
+    return Math.min(this.replayer.expire(now), this.pendingSnapshots?.expire(now) ?? Infinity);
   }
 
   #onDispatched(entries: number, ms: number): void {

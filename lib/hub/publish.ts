@@ -1,5 +1,6 @@
 /*
  * `broadcast()`: a message becomes an entry of the log, at once or with a transaction of the application.
+ * Invariant: an append that was called before `close()` is known to the shutdown, which waits for it.
  * Invariant: a message is encoded once, and before anything is stored.
  */
 
@@ -12,6 +13,7 @@ import type { Settings } from '../options/options.ts';
 import { boolean, invalid, nonEmptyString, rejectUnknownKeys, type Hints } from '../validation/validate.ts';
 import { disconnectBody, encodeMessage, idLine } from '../wire/event-stream.ts';
 import type { Hub } from './hub.ts';
+import { brokenContract } from './journal-faults.ts';
 
 const KNOWN: Record<keyof Required<BroadcastOptions>, true> = { to: true, except: true, key: true };
 const FIELD = 'It is a field of the message: broadcast({ event, data, retry }, { to }).';
@@ -35,17 +37,25 @@ const HINTS: Hints = {
  */
 export async function broadcast(hub: Hub, message: unknown, options?: BroadcastOptions): Promise<string> {
   const { id, entry } = toEntry(message, options, hub.settings); // at once: later changes of the message have no effect
-  // An entry is appended in a microtask, in every state of the journal: what the caller does next in the tick precedes it.
-  await (hub.opener.isOpen ? undefined : journalIsOpen(hub, 'broadcast'));
-  const start = channels.broadcast.hasSubscribers ? performance.now() : undefined;
+  if (hub.isClosed) throw routerClosed('broadcast');
+  hub.appends.begin();
   try {
-    const position = await hub.journal.append(entry);
+    // An entry is appended in a microtask, in every state of the journal: what the caller does next in the tick precedes it.
+    await (hub.opener.isOpen ? undefined : journalIsOpen(hub, 'broadcast'));
+    const start = channels.broadcast.hasSubscribers ? performance.now() : undefined;
+    const position = checkPosition(await hub.journal.append(entry));
+    hub.appends.onStored(position, entry.key !== undefined);
     hub.counters.broadcasts++;
     if (start !== undefined) publishStored(hub, position, entry, performance.now() - start);
     return hub.settings.resumable ? position : id;
-  } catch (error) {
-    throw appendError(hub, 'broadcast', error);
+  } finally {
+    hub.appends.end();
   }
+}
+
+function checkPosition(position: unknown): string {
+  if (typeof position === 'string') return position;
+  throw brokenContract('The result of append()', 'the id of the entry', position);
 }
 
 function publishStored({ router }: Hub, id: string, { to, except, body }: NewEntry, ms: number): void {
@@ -57,7 +67,7 @@ function publishStored({ router }: Hub, id: string, { to, except, body }: NewEnt
  * @throws {SseTypeError} `ERR_SSE_OPTION` for a journal without transactions, and for what is no transaction.
  */
 export function broadcastWithin(
-  { journal, settings, counters }: Hub,
+  { journal, settings, counters, appends }: Hub,
   transaction: unknown,
 ): (message: unknown, options?: BroadcastOptions) => Promise<void> {
   if (journal.within === undefined) {
@@ -68,14 +78,20 @@ export function broadcastWithin(
   }
   const joined = journal.within(transaction);
   return async (message, options) => {
-    await joined.append(toEntry(message, options, settings).entry);
-    counters.broadcasts++;
+    const { entry } = toEntry(message, options, settings);
+    appends.begin();
+    try {
+      await joined.append(entry);
+      counters.broadcasts++;
+    } finally {
+      appends.end();
+    }
   };
 }
 
 /** Appends a disconnect to the log. Resolves with its id once the log has it. @throws {SseTypeError} by rejecting, for invalid options */
 export async function disconnect(hub: Hub, options: unknown): Promise<string> {
-  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true });
+  rejectUnknownKeys('option of disconnect()', options as object, { to: true, end: true }, { isRequired: true });
   const { to, end } = options as { to?: unknown; end?: unknown };
   const channels = channelsOf(to);
   if (channels === undefined) {
@@ -85,34 +101,35 @@ export async function disconnect(hub: Hub, options: unknown): Promise<string> {
     });
   }
   const isFinal = boolean('end', end);
-  await journalIsOpen(hub, 'disconnect');
+  if (hub.isClosed) throw routerClosed('disconnect');
+  hub.appends.begin();
   try {
-    return await hub.journal.append({ to: channels, body: disconnectBody(isFinal) });
-  } catch (error) {
-    throw appendError(hub, 'disconnect', error);
+    await journalIsOpen(hub, 'disconnect');
+    const position = checkPosition(await hub.journal.append({ to: channels, body: disconnectBody(isFinal) }));
+    hub.appends.onStored(position, false);
+    return position;
+  } finally {
+    hub.appends.end();
   }
 }
 
-async function journalIsOpen({ opener, isClosing }: Hub, call: string): Promise<void> {
+async function journalIsOpen({ opener }: Hub, call: string): Promise<void> {
   if (opener.isOpen || (await opener.whenOpen())) return;
-  if (isClosing) throw routerClosed(call);
-  throw new SseError(
-    'ERR_SSE_JOURNAL',
-    'The journal could not be opened in time, so nothing was stored. onError, or a warning of the process, has the reason.',
-  );
-}
-
-/** Returns the error of an append: the journal's own, unless the journal is closed because the router is. */
-function appendError({ isClosing }: Hub, call: string, error: unknown): unknown {
-  return isClosing && (error as { code?: unknown }).code === 'ERR_SSE_CLOSED' ? routerClosed(call, error) : error;
+  const reason = 'onError, or a warning of the process, has the reason.';
+  if (opener.isStopped) {
+    throw new SseError(
+      'ERR_SSE_CLOSED',
+      `The router was closed before its journal was open, so ${call}() has stored nothing. ${reason}`,
+    );
+  }
+  throw new SseError('ERR_SSE_JOURNAL', `The journal could not be opened in time, so nothing was stored. ${reason}`);
 }
 
 /** Returns the error for a call to a closed router. A timer that ignores its promise ends the process with this text. */
-function routerClosed(call: string, cause?: unknown): SseError {
+function routerClosed(call: string): SseError {
   return new SseError(
     'ERR_SSE_CLOSED',
     `${call}() must be called before events.close() has closed the router; received a call after that, so nothing was stored. Stop what calls it first, for example with clearInterval(), then call events.close().`,
-    { cause },
   );
 }
 

@@ -1,7 +1,7 @@
 /*
  * The option `recheck`: calls the application's check for every open connection, about once per `every`.
  * Invariants: one timer serves all connections; the checks are spread evenly over `every`; a bounded number of them runs at once; a
- * connection whose check fails is closed.
+ * connection whose check fails is closed; a connection that has ended is kept only while its check runs.
  */
 
 import type { Connection } from '../api/connection.ts';
@@ -9,7 +9,7 @@ import { isPromiseLike } from '../api/source.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import { SseError } from '../errors.ts';
 import type { Settings } from '../options/options.ts';
-import type { Registry } from './registry.ts';
+import { invalid } from '../validation/validate.ts';
 
 /** How many checks may run at the same time: each may be a query to the application's database. */
 const MAX_RUNNING = 64;
@@ -18,30 +18,43 @@ const CHECK_TIMEOUT_MS = 30_000;
 /** How often the timer fires in one `every`, if that is not more often than once per {@link MIN_INTERVAL_MS}. */
 const STEPS = 1000;
 const MIN_INTERVAL_MS = 20;
+const CURE = { cure: 'Return a comparison, for example: (await users.get(conn.state.user))?.active === true.' };
 
 export class Rechecker {
-  readonly #registry: Registry;
   readonly #every: number;
   readonly #check: (connection: Connection) => unknown;
   readonly #timer: NodeJS.Timeout;
-  /** The connections that are still to be checked in this round. (A Set's iterator continues although the Set changes.) */
-  #round: Iterator<ServerConnection> | undefined;
+  /**
+   * The open connections, those that have not been checked for the longest time first. (No iterator is kept between two steps: V8 keeps
+   * every table that the Set has had since the iterator's last step, with the connections that were in it.)
+   */
+  readonly #waiting = new Set<ServerConnection>();
   /** How many checks are due: a fraction remains for the next step. */
   #due = 0;
   #lastStepAt = performance.now();
   /** The running checks, oldest first, and when each began. */
   readonly #running = new Map<ServerConnection, number>();
 
-  constructor({ every, check }: NonNullable<Settings['recheck']>, registry: Registry) {
+  constructor({ every, check }: NonNullable<Settings['recheck']>) {
     this.#every = every;
     this.#check = check;
-    this.#registry = registry;
     const interval = Math.max(MIN_INTERVAL_MS, Math.floor(every / STEPS));
     this.#timer = setInterval(() => this.#step(), Math.min(interval, every)).unref();
   }
 
+  /** Checks a connection that has opened, until it closes. */
+  add(connection: ServerConnection): void {
+    this.#waiting.add(connection);
+  }
+
+  /** The connection has closed. */
+  remove(connection: ServerConnection): void {
+    this.#waiting.delete(connection);
+  }
+
   close(): void {
     clearInterval(this.#timer);
+    this.#waiting.clear();
     this.#running.clear();
   }
 
@@ -50,16 +63,13 @@ export class Rechecker {
     const share = Math.min(1, (now - this.#lastStepAt) / this.#every);
     this.#lastStepAt = now;
     this.#expire(now);
-    this.#due = Math.min(this.#due + share * this.#registry.open.size, this.#registry.open.size);
-    while (this.#due >= 1 && this.#running.size < MAX_RUNNING) {
-      const step = (this.#round ??= this.#registry.open.values()).next();
-      if (step.done) {
-        this.#round = undefined;
-        if (this.#registry.open.size === 0) return;
-        continue;
-      }
+    this.#due = Math.min(this.#due + share * this.#waiting.size, this.#waiting.size);
+    for (const connection of this.#waiting) {
+      if (this.#due < 1 || this.#running.size >= MAX_RUNNING) return;
       this.#due--;
-      if (!this.#running.has(step.value)) this.#run(step.value, now);
+      this.#waiting.delete(connection);
+      this.#waiting.add(connection); // at the end
+      if (!this.#running.has(connection)) this.#run(connection, now);
     }
   }
 
@@ -80,7 +90,11 @@ export class Rechecker {
   }
 
   #settle(connection: ServerConnection, isAllowed: unknown): void {
-    if (isAllowed === false) connection.beginClose('expired');
+    if (isAllowed === true) return;
+    if (isAllowed === false) return connection.beginClose('expired');
+    // For example `undefined`, for a user that no longer exists: what is no permission must not keep a stream open.
+    if (!connection.isClosed)
+      connection.closeWithError(invalid('The result of recheck.check()', 'true or false', isAllowed, CURE));
   }
 
   /** Closes the connections whose check does not settle. */

@@ -53,7 +53,8 @@ export class Registry {
   get gauges(): { connections: number; connecting: number; behind: number; bufferedBytes: number } {
     let bufferedBytes = 0;
     for (const connection of this.#behind) bufferedBytes += connection.bufferedBytes;
-    return { connections: this.open.size, connecting: this.#connecting.size, behind: this.#behind.size, bufferedBytes };
+    const connecting = this.#connecting.size + this.#reserved;
+    return { connections: this.open.size, connecting, behind: this.#behind.size, bufferedBytes };
   }
 
   /** The connection that has been connecting for the longest time. */

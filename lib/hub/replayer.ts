@@ -11,6 +11,7 @@ import type { Ring } from '../fanout/ring.ts';
 import type { Entry, Journal, ReadResult } from '../journal/journal.ts';
 import { MAX_WRITE_BYTES } from '../wire/packet.ts';
 import { forRing } from './disconnects.ts';
+import { checkReadResult } from './journal-faults.ts';
 import { ReplayBatch } from './replay-batch.ts';
 import type { SweepTimer } from './sweep-timer.ts';
 
@@ -48,6 +49,7 @@ export class Replayer {
   readonly #replaying = new Set<ServerConnection>();
   /** Every connection that waits or replays, and since when. */
   readonly #since = new Map<ServerConnection, number>();
+  #readError: unknown; // of the last read that failed
   #isScanning = false;
   #yieldedAt = 0; // when the event loop last ran
   #answeredAt = 0; // when the engine last answered the scan: the timer's milliseconds
@@ -97,7 +99,8 @@ export class Replayer {
     for (const [connection, since] of this.#since) {
       // While the scan gets answers, its connections do not time out, however long the log is. A connection that is ahead of this process does not wait for the scan.
       const silentSince = connection.source === 'ahead' ? since : Math.max(since, this.#answeredAt);
-      if (now - silentSince >= ANSWER_TIMEOUT_MS) connection.closeWithError(new SseError('ERR_SSE_TIMEOUT', message));
+      if (now - silentSince >= ANSWER_TIMEOUT_MS)
+        connection.closeWithError(new SseError('ERR_SSE_TIMEOUT', message, { cause: this.#readError }));
     }
     return this.size > 0 ? now + CHECK_INTERVAL_MS : Infinity;
   }
@@ -137,22 +140,33 @@ export class Replayer {
   #continueInRing(connection: ServerConnection): void {
     const { ring, journal } = this.#parts;
     const { cursorId } = connection;
-    const n = ring.find(cursorId);
-    if (n === undefined && journal.compare(ring.headId, cursorId) < 0) return; // still ahead
-    this.#forget(connection);
-    // Neither in the ring nor ahead of it: the ring has passed the id without having it.
-    guarded(connection, () => (n === undefined ? connection.resumeAfter(cursorId) : connection.continueInRing(n)));
+    guarded(connection, () => {
+      const n = ring.find(cursorId);
+      if (n === undefined && journal.compare(ring.headId, cursorId) < 0) return; // still ahead
+      this.#forget(connection);
+      // Neither in the ring nor ahead of it: the ring has passed the id without having it.
+      if (n === undefined) connection.resumeAfter(cursorId);
+      else connection.continueInRing(n);
+    });
   }
 
   async #scan(): Promise<void> {
     this.#isScanning = true;
     while (this.#queued.size > 0 && !this.#isClosed) {
       const start = performance.now();
-      await this.#scanOnce();
+      await this.#scanOnce().catch((error: unknown) => this.#onScanFailed(error));
       const pause = Math.min(performance.now() - start, MAX_GATHER_MS);
       if (this.#queued.size > 0 && pause >= 1) await new Promise((resolve) => setTimeout(resolve, pause).unref());
     }
     this.#isScanning = false;
+  }
+
+  /** The journal's `compare()` threw, or an entry of it is none: closes the connections of the scan, whose clients reconnect. */
+  #onScanFailed(error: unknown): void {
+    const connections = [...[...this.#queued.values()].flatMap((waiting) => [...waiting]), ...this.#replaying];
+    this.#queued.clear();
+    for (const connection of connections) this.#forget(connection);
+    for (const connection of connections) guarded(connection, () => connection.closeWithError(error));
   }
 
   /** Reads the log once, from the oldest id in the queue to where the ring begins. */
@@ -254,8 +268,9 @@ export class Replayer {
   async #read(after: string, limit: number, isNeeded: () => boolean): Promise<ReadResult | undefined> {
     while (isNeeded() && !this.#isClosed) {
       try {
-        return await this.#parts.journal.read(after, limit);
-      } catch {
+        return checkReadResult(await this.#parts.journal.read(after, limit));
+      } catch (error) {
+        this.#readError = error;
         // The engine does not answer. The connections stay open; expire() closes those that wait too long.
         await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS).unref());
       }

@@ -1,5 +1,6 @@
 /*
  * `close()` of a router: no more admissions; every stream ends within a time, each with its own delay for the reconnect.
+ * Invariant: what was broadcast before it reaches the log and the open streams, if the engine answers within a second.
  * Invariant: it settles when no stream is left, and a client that does not read cannot delay it for more than a second.
  */
 
@@ -9,6 +10,9 @@ import { retryLine } from '../wire/event-stream.ts';
 import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from './hub.ts';
 import { spreadCloses } from './spread-closes.ts';
+
+/** How long the shutdown waits in all for appends: before the streams end, and after the last one has ended. */
+const APPEND_TIMEOUT_MS = 1000;
 
 /** Checks an option of `close()`: milliseconds, default 0. @throws {SseTypeError} `ERR_SSE_OPTION` */
 export function checkTime(name: 'over' | 'wait', value: unknown): number {
@@ -22,8 +26,9 @@ export function checkTime(name: 'over' | 'wait', value: unknown): number {
  * after `wait` milliseconds.
  */
 export async function shutDown(hub: Hub, over: number, wait: number): Promise<void> {
-  const { registry, producers, settings } = hub;
+  const { registry, producers, settings, appends } = hub;
   hub.isClosing = true;
+  hub.opener.refuseRequests(); // they have places: the registry would not become empty
   const empty = registry.whenEmpty(); // the shutdown does not wait for clients that disconnect by themselves
   const start = performance.now();
   const unfinished = new Set<ServerConnection>();
@@ -34,7 +39,14 @@ export async function shutDown(hub: Hub, over: number, wait: number): Promise<vo
   producers.onIdle = (connection) => {
     if (unfinished.has(connection)) close(connection);
   };
-  const timer = setTimeout(() => void spreadCloses([...unfinished], 0, close), wait).unref();
+  // The streams end with what was broadcast before. Without that they end at once, in this tick.
+  const settled = appends.settle(APPEND_TIMEOUT_MS, registry.admitted > 0);
+  if (settled !== undefined) await settled;
+  const appendTimeLeft = Math.max(0, APPEND_TIMEOUT_MS - (performance.now() - start));
+  const timer = setTimeout(
+    () => void spreadCloses([...unfinished], 0, close),
+    Math.max(0, start + wait - performance.now()),
+  ).unref();
   const closeOrWait = (connection: ServerConnection): void => {
     if (performance.now() - start < wait && producers.has(connection)) unfinished.add(connection);
     else close(connection);
@@ -43,5 +55,6 @@ export async function shutDown(hub: Hub, over: number, wait: number): Promise<vo
   await spreadCloses(connections, over, closeOrWait, empty);
   await empty;
   clearTimeout(timer);
+  await appends.settle(appendTimeLeft, false); // a broadcast while the streams end is stored, too
   await hub.close();
 }

@@ -109,6 +109,9 @@ export interface Journal {
   compare(a: string, b: string): number;
   /** Whether a text has the form of an id of this journal. Checked before any text of a client reaches the engine. */
   isId(text: string): boolean;
-  /** Releases all resources. Followers receive nothing more; pending appends are rejected. Idempotent. */
+  /**
+   * Releases all resources. Followers receive nothing more. An append that was called before is stored, if the engine answers within
+   * a bounded time; otherwise it is rejected with `ERR_SSE_TIMEOUT`, before this resolves. Idempotent.
+   */
   close(): Promise<void>;
 }

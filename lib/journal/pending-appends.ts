@@ -6,6 +6,7 @@
  * Invariant: replies that have arrived are read before appends expire. After a pause of this process, they wait in the socket.
  * Invariant: an append that expires in the queue is never sent.
  * Invariant: the error of a timeout states whether the entry may be in the log.
+ * Invariant: an append that was added before the close is sent and settled as any other, for as long as the close waits.
  * Invariant: a settled append keeps no entry in memory, although the queue or the producer may still refer to the append.
  */
 import { SseError } from '../errors.ts';
@@ -32,7 +33,7 @@ export interface PendingAppend<E> {
   settled: boolean;
 }
 
-const CLOSE_TIMEOUT_MS = 1000; // for replies that are on their way when the journal is closed
+const CLOSE_TIMEOUT_MS = 1000; // for appends that were called before the journal was closed
 
 /** The pending appends of one producer, which takes them from the queue, sends them, and reports their outcomes. */
 export class PendingAppends<E> {
@@ -113,11 +114,10 @@ export class PendingAppends<E> {
   }
 
   /**
-   * Rejects unsent entries at once. A sent entry may be in the log already: waits for its reply, at most a second.
-   * `when`: the end of the wait, for the error of entries without a reply.
+   * Waits until every append is settled, at most a second: the producer still sends what is in the queue. Then rejects the others.
+   * `when`: the end of the wait, for the errors of these. The caller adds no append after this call.
    */
-  async close(error: SseError, when: string): Promise<void> {
-    for (const append of this.#unsettled) if (!append.maybeStored) this.#settle(append, error);
+  async close(when: string): Promise<void> {
     if (this.#unsettled.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
@@ -125,9 +125,7 @@ export class PendingAppends<E> {
       });
     }
     clearTimeout(this.#timer);
-    for (const append of this.#unsettled) {
-      this.#settle(append, append.maybeStored ? this.#timeoutError(when) : error);
-    }
+    for (const append of this.#unsettled) this.#settle(append, this.#timeoutError(when, append.maybeStored));
   }
 
   #settle(append: PendingAppend<E>, error: Error | undefined, id = ''): void {
@@ -165,7 +163,7 @@ export class PendingAppends<E> {
     if (!append.settled) this.#settle(append, this.#timeoutError(`within ${this.#limits.wait} ms`, append.maybeStored));
   }
 
-  #timeoutError(when: string, maybeStored = true): SseError {
+  #timeoutError(when: string, maybeStored: boolean): SseError {
     const outcome = maybeStored
       ? 'The outcome is unknown, the entry may be in the log. With a key, it is safe to append it again.'
       : 'The entry was not stored. Append it again.';

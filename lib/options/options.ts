@@ -25,6 +25,7 @@ import type { Journal } from '../journal/journal.ts';
 import { memoryJournal, memoryJournalOfHistory, type MemoryJournalOptions } from '../journal/memory-journal.ts';
 import type { AnyEvents, EventMap, Snapshot } from '../api/message.ts';
 import type { Connection } from '../api/connection.ts';
+import { checkSnapshot } from './snapshot.ts';
 import { DEFAULT_RETRY, checkDelayRange, type DelayRange } from './delay-range.ts';
 
 /**
@@ -37,6 +38,7 @@ export type HeaderValues = Record<string, string | readonly string[] | undefined
 export interface Limits {
   /**
    * The largest number of connections, those that are still connecting included: an integer from 1 to 2147483647, or `Infinity`.
+   * A request that waits for the journal to open counts, too.
    * @defaultValue none
    */
   connections?: number | undefined;
@@ -46,7 +48,8 @@ export interface Limits {
    */
   perClient?: number | undefined;
   /**
-   * Returns the key under which a request is counted for `perClient`. If it throws, or returns neither a string nor a number, the
+   * Returns the key under which a request is counted for `perClient`: once per request, and twice if the request waits for the
+   * journal to open. If it throws, or returns neither a string nor a number, the
    * error goes to Express.
    * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
    * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
@@ -127,7 +130,7 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * Returns the state for a client that is new or cannot be resumed. It is called at an exact position of the log: everything that
    * is broadcast later follows the state. The state may contain some of these events already: let the page apply them by the ids of
-   * their items. If it throws or rejects, the error goes to `onError` and the connection closes.
+   * their items. If it throws, rejects, or does not settle within 30 seconds, the error goes to `onError` and the connection closes.
    * @defaultValue none
    */
   snapshot?: ((conn: Connection<E, S>, req: Request) => Snapshot<E> | Promise<Snapshot<E>>) | undefined;
@@ -157,8 +160,8 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * Checks the permission of each open connection again, about every `every` milliseconds (an integer from 1 to 2147483647). One
    * timer spreads the checks evenly, and at most 64 run at the same time. If `check` returns or resolves with false, the connection
-   * closes with the reason `expired`. If it throws, rejects, or does not settle within 30 seconds, the connection closes with the
-   * reason `error`, and the error goes to `onError`.
+   * closes with the reason `expired`. If it throws, rejects, gives a value that is no boolean, or does not settle within 30 seconds,
+   * the connection closes with the reason `error`, and the error goes to `onError`.
    * @defaultValue none
    */
   recheck?:
@@ -305,9 +308,7 @@ export function checkOptions<E extends EventMap, S>(options: SseOptions<E, S>): 
     controlEvents,
     retry: retry === false ? undefined : checkDelayRange('retry', retry, 'Leave it out for 2000 to 5000.'),
     heartbeat: checkHeartbeat(heartbeat),
-    snapshot: optionalFunction('snapshot', options.snapshot, {
-      cure: 'It returns the state: snapshot: () => ({ data: … }).',
-    }) as Settings['snapshot'],
+    snapshot: checkSnapshot(options.snapshot) as Settings['snapshot'],
     maxBuffered: positiveInteger('maxBuffered', maxBuffered, 'bytes', {
       cure: `Leave it out for ${DEFAULT_MAX_BUFFERED_BYTES}.`,
     }),

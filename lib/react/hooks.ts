@@ -10,6 +10,12 @@ import type { ObservedStream } from '../client/connect.ts';
 
 type Observed = EventStream & ObservedStream;
 
+/** A state, and the stream whose events have led to it. */
+interface Reduced<S> {
+  readonly stream: unknown;
+  readonly state: S;
+}
+
 const nothing = (): void => {};
 
 /**
@@ -25,15 +31,17 @@ export function useStream<E extends EventMap = AnyEvents>(
   make: () => EventStream<E>,
   deps: readonly unknown[],
 ): EventStream<E> | undefined {
-  const [stream, setStream] = useState<EventStream<E>>();
+  const [made, setMade] = useState<{ stream: EventStream<E>; deps: readonly unknown[] }>();
   useEffect(() => {
-    const made = make();
-    setStream(made);
+    const stream = make();
+    setMade({ stream, deps });
     return () => {
-      setStream(undefined);
-      made.close();
+      setMade(undefined);
+      stream.close();
     };
   }, deps);
+  // The effect runs after the first frame with other dependencies: this frame must not show what belongs to the old ones.
+  const stream = made?.deps.every((dep, index) => Object.is(dep, deps[index])) ? made.stream : undefined;
   // In the commit in which the components below add their listeners: an event is for all of them.
   useEffect(() => stream?.onStatus(nothing), [stream]);
   return stream;
@@ -49,18 +57,29 @@ export function useEvent<E extends EventMap, K extends EventName<E>>(
   return useSyncExternalStore(subscribe, newest, nothing as () => undefined);
 }
 
-/** Reduces the events that arrive after the component is mounted, whatever their name, to a state. */
+/**
+ * Reduces the events that arrive after the component is mounted, whatever their name, to a state. With another stream, the state
+ * is `initial` again.
+ */
 export function useEvents<E extends EventMap, S>(
   stream: EventStream<E> | undefined,
   reduce: (state: S, event: StreamEvent<E>) => S,
   initial: S,
 ): S {
-  const [state, dispatch] = useReducer(reduce, initial);
-  useEffect(
-    () => (stream as Observed | undefined)?.on('', (_data, event) => dispatch(event as StreamEvent<E>)),
-    [stream],
-  );
-  return state;
+  /** Of the stream `from`: applies an event or, without one, begins afresh. */
+  function step(was: Reduced<S>, [from, event]: [from: unknown, event?: StreamEvent]): Reduced<S> {
+    if (!event) return { stream: from, state: initial };
+    if (was.stream !== from) return was;
+    const state = reduce(was.state, event as StreamEvent<E>);
+    return Object.is(state, was.state) ? was : { stream: from, state };
+  }
+
+  const [{ stream: current, state }, dispatch] = useReducer(step, { stream, state: initial });
+  // During the render, so that no frame shows the events of the previous stream: React renders again before it shows anything.
+  const isNew = current !== stream;
+  if (isNew) dispatch([stream]);
+  useEffect(() => (stream as Observed | undefined)?.on('', (_data, event) => dispatch([stream, event])), [stream]);
+  return isNew ? initial : state;
 }
 
 /** Returns the status of the stream: `idle` as long as there is none. */

@@ -96,6 +96,8 @@ export interface RunsRouter<C> extends Router {
   /**
    * Starts a run without a request: from a worker, a queue or a cron job. Joins it if it is running. If the run is joined, or the call
    * rejects, a function is not called and any other source is released: pass a function to be able to call again.
+   * @throws {SseError} by rejecting: `ERR_SSE_TIMEOUT` if the store does not answer within ten seconds, as `stop()` and `status()` do;
+   * `ERR_SSE_QUEUE_FULL`, `ERR_SSE_JOURNAL`, and `ERR_SSE_CLOSED` from `close()` on
    */
   start(id: string, source: RunSource<C> | ((run: Run) => RunSource<C> | Promise<RunSource<C>>)): Promise<RunInfo>;
   /**
@@ -103,7 +105,7 @@ export interface RunsRouter<C> extends Router {
    * and `close()` of the router end the iteration.
    */
   follow(id: string, options?: { after?: string; signal?: AbortSignal }): AsyncIterableIterator<RunEvent<C>>;
-  /** Stops a run in whichever process it runs. @returns Whether it was running. */
+  /** Stops a run in whichever process it runs. For a run of this process it does not wait for the store. @returns Whether it was running. */
   stop(id: string): Promise<boolean>;
   status(id: string): Promise<RunInfo | undefined>;
   /** The open connections of this process: its readers. */
@@ -114,7 +116,7 @@ export interface RunsRouter<C> extends Router {
   readonly cors: Middleware;
   /**
    * For a deployment: new POSTs get 503 with `Retry-After`. Running runs have `wait` milliseconds to finish (default 0); then they are
-   * cut and end as `lost`. Resolves when no stream is left and the store is closed.
+   * cut and end as `lost`. Resolves when no stream is left and the store is closed. A store that does not answer delays it by 2 s.
    */
   close(options?: { wait?: number }): Promise<void>;
 }

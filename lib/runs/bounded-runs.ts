@@ -60,7 +60,7 @@ export class BoundedRuns<C> implements RunService<C> {
    */
   async stop(id: string, generation?: string, departed?: AbortSignal): Promise<boolean> {
     const wasRunning = this.#hub.stopHere(id, generation);
-    const stopped = this.#wait('stop', () => this.#hub.stop(id, generation), departed);
+    const stopped = this.#wait('stop', () => this.#hub.stop(id, generation), departed?.aborted ? undefined : departed);
     if (!wasRunning) return stopped;
     // The record follows. Another process may produce a newer generation.
     stopped.catch((error: unknown) => this.#hub.reportStore(error));

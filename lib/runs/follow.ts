@@ -60,7 +60,8 @@ async function* iterate<C>(
 ): AsyncGenerator<RunEvent<C>, void> {
   if (position?.n === END_NUMBER) return;
   const stopped = (): boolean => signal.aborted; // a function: it changes while the iterator waits
-  const state = await runs.stateToFollow(id, position?.generation);
+  const asked = runs.stateToFollow(id, position?.generation);
+  const state = await (runs.closed.aborted ? asked : untilAborted(asked, signal)); // after the close it rejects
   if (stopped()) return;
   if (state === undefined) {
     // The generation was dropped, and its end was not received.
@@ -75,7 +76,9 @@ async function* iterate<C>(
     while (!stopped()) {
       let chunks: readonly Uint8Array[] | undefined = news.take(n);
       if (chunks === undefined && n < feed.position) {
-        const page: ChunkPage | undefined = await feed.read(n, PAGE_SIZE); // oxlint-disable-line no-await-in-loop -- pages follow each other
+        // oxlint-disable-next-line no-await-in-loop -- pages follow each other
+        const page: ChunkPage | undefined = await untilAborted(feed.read(n, PAGE_SIZE), signal);
+        if (stopped()) return;
         if (page === undefined || page.chunks.length === 0) return yield endOf(feed.run, lostState(feed.run));
         ({ chunks } = page);
       }
@@ -94,6 +97,16 @@ async function* iterate<C>(
   } finally {
     news.stop();
   }
+}
+
+/** Settles as the promise does, or resolves with nothing when the signal aborts: the store may not answer for as long as an outage takes. */
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => resolve(undefined);
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 /** The newest chunks of a feed, as far as they fit, and the wait for further ones. */

@@ -26,6 +26,8 @@ const CHUNK_OVERHEAD_BYTES = 64;
 const CHUNKS_PER_YIELD = 256;
 
 const SOURCE_CURE = 'Return an async generator, for example.';
+/** No result of a source is the same. */
+const WOKEN = Symbol('woken');
 
 type EndStatus = Exclude<RunStatus, 'running'>;
 
@@ -137,12 +139,13 @@ export class Production<C> {
       for (let taken = 1; ; taken++) {
         const pending = iterator.next();
         const step = isPromiseLike(pending) ? await this.#orEnd(pending) : pending;
-        if (step === undefined || !this.isProducing) return;
-        if (step.done) {
+        if (step === WOKEN || !this.isProducing) return;
+        const { done, value } = iterator.check(step);
+        if (done) {
           this.#iterator = undefined;
           return this.#end('done');
         }
-        this.#accept(step.value as C, taken);
+        this.#accept(value as C, taken);
         while (this.isProducing && this.#isFull) await this.#orEnd(undefined);
         if (taken % CHUNKS_PER_YIELD === 0) await new Promise(setImmediate);
         if (!this.isProducing) return;
@@ -155,10 +158,10 @@ export class Production<C> {
     /* oxlint-enable no-await-in-loop */
   }
 
-  /** Resolves with the result of a promise, or with nothing as soon as the run ends or the store has taken the waiting chunks. */
-  async #orEnd<T>(promise: PromiseLike<T> | undefined): Promise<T | undefined> {
-    return new Promise<T | undefined>((resolve, reject) => {
-      this.#wake = () => (promise === undefined || !this.isProducing) && resolve(undefined);
+  /** Resolves with the result of a promise, or with WOKEN as soon as the run ends or the store has taken the waiting chunks. */
+  async #orEnd(promise: PromiseLike<unknown> | undefined): Promise<unknown> {
+    return new Promise<unknown>((resolve, reject) => {
+      this.#wake = () => (promise === undefined || !this.isProducing) && resolve(WOKEN);
       promise?.then(resolve, reject);
     });
   }

@@ -51,6 +51,7 @@ export interface SharedParts {
 
 export class RunLog implements ConnectionHost {
   completion: Completion = 'growing';
+  readonly pendingSnapshots = undefined;
   readonly feed: RunFeed;
   readonly settings: Settings;
   readonly journal: RunJournal;

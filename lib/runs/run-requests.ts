@@ -1,7 +1,8 @@
 /*
  * Answers the requests to a router of runs: start, read, stop, status.
  * Invariants: no request throws; errors go to Express, and their text to no client. A refused request starts no run. A run id is
- * checked before any function of the application or the store receives it.
+ * checked before any function of the application or the store receives it. If the store does not answer, or returns an error, the client
+ * is asked to try again; nothing is kept for a client that has disconnected.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -10,6 +11,7 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { ConnectionRequest } from '../connection/state.ts';
 import { describe, SseError } from '../errors.ts';
 import { Admission, hasMethod, type Admitted, type StreamRequest } from '../http/admission.ts';
+import { passError } from '../http/express-error.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
@@ -195,8 +197,8 @@ export class RunRequests<C> {
     wait: (departed: AbortSignal) => Promise<void>,
     controller = new AbortController(),
   ): Promise<void> {
-    if (isDisconnected(req, res)) return; // its 'close' event is not emitted again
     const onClosed = (): void => controller.abort(CLIENT_DISCONNECTED);
+    if (isDisconnected(req, res)) onClosed(); // its 'close' event is not emitted again
     onResponseClosed(res, req.socket, onClosed);
     try {
       await wait(controller.signal);
@@ -314,7 +316,7 @@ export class RunRequests<C> {
     } catch (error) {
       if (error instanceof Unanswered) this.#refuseUnanswered(error.cause, req, res, isForStream);
       else if (res.headersSent) this.#parts.readers.report(error);
-      else next(error || new Error('A function of the options threw or rejected without an error.')); // Express ignores next(undefined)
+      else passError(error, next, 'a function of the options');
     }
   }
 

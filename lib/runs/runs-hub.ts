@@ -156,16 +156,15 @@ export class RunsHub<C> {
    */
   async start(id: string, make: MakeSource<C>, again: NewRun['again'], signal?: AbortSignal): Promise<StartedRun> {
     if (this.#isClosing) throw closedError('start');
-    await this.#opening.get();
-    if (this.#isClosing) throw closedError('start');
-    signal?.throwIfAborted();
     const { store, lease, keep } = this.#settings;
     const run: RunKey = { id, generation: newGeneration() };
     const name = nameOf(run);
     const production = new Production<C>(run, this.#productionHost);
-    this.#productions.set(name, production); // before it begins: a stop may arrive before the store's answer
+    this.#productions.set(name, production); // now: drain() waits for it, and a stop may arrive before the store's answer
     let result: BeginResult;
     try {
+      await this.#opening.get();
+      signal?.throwIfAborted();
       result = await store.begin({ ...run, again, lease, keep, signal });
     } catch (error) {
       this.#removeProduction(name);
@@ -205,13 +204,8 @@ export class RunsHub<C> {
   /** Returns the state of a run for an iteration, which pauses while the store does not answer. */
   async stateToFollow(id: string, generation?: string): Promise<RunState | undefined> {
     if (this.#closed.signal.aborted) throw closedError('follow');
-    try {
-      await this.#opening.get();
-      return await this.#settings.store.state(id, generation);
-    } catch (error) {
-      if (this.#closed.signal.aborted) return undefined; // close() ends iterations without an error
-      throw error;
-    }
+    await this.#opening.get();
+    return this.#settings.store.state(id, generation);
   }
 
   /** Iterates over a run: see `RunsRouter.follow()`. @throws {SseTypeError} at once, for invalid arguments */

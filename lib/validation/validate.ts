@@ -50,7 +50,8 @@ export type Hints = Readonly<Record<string, string>>;
  * object, so it would be ignored in silence.
  * @param kind - what one key is, in the singular: `option`, `option of close()`
  * @param names - an object whose keys are the known names
- * @param details - `hints` are the cures for some names, and `otherwise` is the cure for a name that resembles no known one
+ * @param details - `hints` are the cures for some names, `otherwise` is the cure for a name that resembles no known one, and
+ * `isRequired` is whether the object may not be left out
  * @throws {SseTypeError} `code`
  */
 export function rejectUnknownKeys(
@@ -61,11 +62,17 @@ export function rejectUnknownKeys(
     code = 'ERR_SSE_OPTION',
     otherwise,
     hints = {},
-  }: { readonly code?: SseErrorCode; readonly otherwise?: string; readonly hints?: Hints } = {},
+    isRequired = false,
+  }: {
+    readonly code?: SseErrorCode;
+    readonly otherwise?: string;
+    readonly hints?: Hints;
+    readonly isRequired?: boolean;
+  } = {},
 ): void {
   const known = Object.keys(names);
   if (!isPlainObject(given)) {
-    const cure = 'Pass such an object, or leave it out.';
+    const cure = isRequired ? 'Pass such an object.' : 'Pass such an object, or leave it out.';
     throw invalid(`Every ${kind}`, `in a plain object such as { ${known[0]}: … }`, given, { code, cure });
   }
   for (const name of Object.keys(given)) {
@@ -154,13 +161,16 @@ function isPlainObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !(Symbol.iterator in value);
 }
 
-/** Returns the known name with the fewest edits, if they are at most two, or a third of the letters where that is more. */
+/**
+ * Returns the known name with the fewest edits, if they are at most two, or a third of the letters where that is more. They must be fewer
+ * than half of the letters of the longer name: `x` resembles `to` and `max` only by its length.
+ */
 function nearestName(name: string, names: readonly string[]): string | undefined {
   let nearest: string | undefined;
   let fewestEdits = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of names) {
     const edits = editDistance(name.toLowerCase(), candidate.toLowerCase());
-    if (edits < fewestEdits) {
+    if (edits < fewestEdits && edits * 2 < Math.max(name.length, candidate.length)) {
       fewestEdits = edits;
       nearest = candidate;
     }

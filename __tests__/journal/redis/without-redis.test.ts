@@ -4,7 +4,6 @@
 import { expectTypeOf } from 'expect-type';
 import { Cluster, Redis } from 'ioredis';
 import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
-import { SseError } from '../../../lib/errors.ts';
 import { adapterFor } from '../../../lib/journal/redis/clients.ts';
 import { type IORedis, type NodeRedisClient, redisJournal } from '../../../lib/journal/redis/index.ts';
 import {
@@ -271,7 +270,7 @@ describe('a settled entry is no longer referenced', () => {
     await settled;
     await collectGarbage();
     const referenced = bodies.filter((body) => body.deref() !== undefined).length;
-    await producer.close(new SseError('ERR_SSE_CLOSED', 'closed'));
+    await producer.close();
     return referenced;
   }
 

@@ -348,6 +348,7 @@ describe('an outage', () => {
     await store.begin(newRun());
     onStatus.mockClear();
     await own.kill();
+    await sleep(300); // for every connection to notice it: a begin that was sent may have been executed
     const controller = new AbortController();
     const begun = store.begin({ ...newRun(), id: 'other', signal: controller.signal });
     begun.catch(() => {});

@@ -141,6 +141,7 @@ describe.each(kinds)('over $name', (kind) => {
     await begin(store);
     onStatus.mockClear();
     await redis.kill();
+    await sleep(300); // for every connection to notice it: a begin that was sent may have been executed
     const controller = new AbortController();
     const { signal } = controller;
     const other: RunKey = { id: 'other', generation: 'g1' };

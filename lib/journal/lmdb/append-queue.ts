@@ -1,5 +1,6 @@
 /*
  * The appends that are not on disk yet. One transaction runs at a time; it stores all appends that arrived during the previous one.
+ * Invariant: an append that was called before close() is stored as any other, for as long as the close waits.
  * Invariant: an append resolves when the entry is on disk, or it rejects. Only after `ERR_SSE_TIMEOUT` may the outcome be unknown.
  *
  * `PendingAppends` of the other journals is a different concept: it settles each append on its own, by a timer for its deadline. Here
@@ -64,13 +65,14 @@ export class AppendQueue {
     this.#start();
   }
 
-  /** Rejects the appends that are in no transaction yet, and waits for the running transaction. */
+  /** Waits until every append is stored or rejected. The caller adds no append after this call. */
   async close(): Promise<void> {
-    this.#reject(
-      this.#waiting,
-      new SseError('ERR_SSE_CLOSED', 'This journal was closed before the entry was stored. Create a new one.'),
-    );
     await this.#running;
+  }
+
+  /** Rejects every append: the close does not wait any longer. What is in no transaction by now is never stored. */
+  abandon(): void {
+    this.#rejectOlderThan(0, 'before the journal was closed');
   }
 
   #start(): void {
@@ -122,9 +124,14 @@ export class AppendQueue {
   }
 
   #rejectExpired(): void {
-    const problem = `lmdbJournal: no commit within ${APPEND_TIMEOUT_MS} ms`;
+    this.#rejectOlderThan(APPEND_TIMEOUT_MS, `within ${APPEND_TIMEOUT_MS} ms`);
+  }
+
+  /** `when`: the end of the wait, for the errors. */
+  #rejectOlderThan(ms: number, when: string): void {
+    const problem = `lmdbJournal: no commit ${when}`;
     const cause = 'Another process holds the lock, or the disk does not respond.';
-    const expiry = performance.now() - APPEND_TIMEOUT_MS;
+    const expiry = performance.now() - ms;
     // The transaction returns the ids of all its appends together, so they are rejected together.
     if (this.#inTransaction.some(({ since }) => since <= expiry)) {
       this.#reject(

@@ -148,8 +148,6 @@ class LmdbJournal implements Journal {
   async #close(): Promise<void> {
     this.#followers.clear();
     clearInterval(this.#timer);
-    this.#wakeFile?.close();
-    this.#wakeFile = undefined;
     const closed = this.#appends.close().then(async () => {
       const store = this.#store;
       this.#store = undefined;
@@ -159,6 +157,9 @@ class LmdbJournal implements Journal {
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, APPEND_TIMEOUT_MS)));
     await Promise.race([closed, timeout]).finally(() => clearTimeout(timer));
+    this.#appends.abandon();
+    this.#wakeFile?.close(); // the appends of the close have signalled the other processes
+    this.#wakeFile = undefined;
   }
 
   #ensureStore(): Store {

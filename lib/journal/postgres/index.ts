@@ -310,7 +310,7 @@ class PostgresJournal implements Journal {
     this.#outbox.close();
     for (const following of this.#followers) following.stop();
     this.#followers.clear();
-    await this.#producer.close(this.#closed);
+    await this.#producer.close();
     this.#writing.close(this.#closed);
     this.#reading.close(this.#closed);
   }

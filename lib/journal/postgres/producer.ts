@@ -4,7 +4,6 @@
  * and the server stores a number once.
  */
 import { randomBytes } from 'node:crypto';
-import type { SseError } from '../../errors.ts';
 import type { NewEntry } from '../journal.ts';
 import { type PendingAppend, PendingAppends, type PendingLimits } from '../pending-appends.ts';
 import { type EncodedEntry, encodeEntry } from './entry-columns.ts';
@@ -106,8 +105,8 @@ export class Producer {
   }
 
   /** Closes as {@link PendingAppends.close}. */
-  async close(error: SseError): Promise<void> {
-    await this.#pending.close(error, 'before it was closed');
+  async close(): Promise<void> {
+    await this.#pending.close('before the journal was closed');
     this.#movePending = false;
   }
 

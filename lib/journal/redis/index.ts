@@ -230,7 +230,7 @@ class RedisJournal implements Journal {
     this.#trimmer.stop();
     for (const follower of this.#followers) follower.stop();
     this.#followers.clear();
-    await this.#producer.close(this.#closed);
+    await this.#producer.close();
     this.#commands.close(this.#closed);
   }
 }

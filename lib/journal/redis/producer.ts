@@ -4,7 +4,6 @@
  * connection, in the order of seq. #retries: to be sent again, in the order of seq.
  */
 import { randomBytes } from 'node:crypto';
-import type { SseError } from '../../errors.ts';
 import type { NewEntry } from '../journal.ts';
 import { type PendingAppend, PendingAppends, type PendingLimits } from '../pending-appends.ts';
 import { entryFields } from './entry-fields.ts';
@@ -77,8 +76,8 @@ export class Producer implements ConnectionListener {
   }
 
   /** Closes as {@link PendingAppends.close}. */
-  close(error: SseError): Promise<void> {
-    return this.#pending.close(error, 'before the journal was closed');
+  close(): Promise<void> {
+    return this.#pending.close('before the journal was closed');
   }
 
   /** Sends all unsettled entries again in order, before any new one. */
