@@ -371,8 +371,8 @@ export const mutants = [
   {
     name: 'runs: a run begins although its caller no longer waits',
     file: 'runs/runs-hub.ts',
-    from: '    signal?.throwIfAborted();\n    const { store, lease, keep }',
-    to: '    const { store, lease, keep }',
+    from: '      signal?.throwIfAborted();\n      result = await store.begin(',
+    to: '      result = await store.begin(',
     test: 'runs/unavailable.test.ts',
     part: 'costs no call of the model',
   },

@@ -81,7 +81,7 @@ export class Printer {
 
   #write(text: string): void {
     const out = this.#out;
-    if (out.write(text) !== false || !('once' in out)) return;
+    if (out.write(text) !== false || out.once === undefined) return;
     this.#drained ??= new Promise<void>((resolve) => out.once?.('drain', resolve)).then(() => {
       this.#drained = undefined;
     });
