@@ -70,5 +70,6 @@ export function describe(value: unknown): string {
 function classOf(value: { [Symbol.toStringTag]?: unknown }): string {
   const { name } = value.constructor ?? {};
   if (typeof name === 'string' && name !== '') return name;
-  return String(value[Symbol.toStringTag] ?? 'no class');
+  const tag = value[Symbol.toStringTag];
+  return typeof tag === 'string' ? tag : 'no class';
 }

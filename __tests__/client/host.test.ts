@@ -526,6 +526,17 @@ describe('states', () => {
     expect(heir.place.isOver).toBe(false);
   });
 
+  test.each([
+    ['without ids', 'data: a\n\n', ''],
+    ['without events', '', ''],
+    ['at the position of the end', events(1, 3), '3'],
+  ])('a late tab shows an end: %s', async (_what, text, id) => {
+    const { world, first, exchange } = await open(text);
+    (await exchange(1)).write('event: end\nid: sse-router:end\ndata\n\n').end();
+    await eventually(() => first.status === 'ended');
+    expect(world.tab('late', { id }).all).toEqual(['', '(ended)']);
+  });
+
   test('reconnect and wake are for the stream of the tab', async () => {
     const { world, exchange, first } = await open(event(1));
     await eventually(() => first.seen.length === 1);

@@ -2,6 +2,7 @@
  * sse-router/inspector without a browser: the page, its event stream, its secrets, its protection and its actions.
  */
 import { readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import cors from 'cors';
 import express, { type Express } from 'express';
@@ -9,9 +10,11 @@ import helmet from 'helmet';
 import { sse, type Connection, type SseRouter } from '../../lib/index.ts';
 import { ASSETS } from '../../lib/inspector/assets/index.ts';
 import { inspector, type InspectorOptions } from '../../lib/inspector/index.ts';
-import { listing } from '../../lib/inspector/listing.ts';
+import { channelCounts, listing, matchingConnections } from '../../lib/inspector/listing.ts';
 import { redactHeaders, redactId, redactUrl } from '../../lib/inspector/redaction.ts';
+import { SlicedQueue } from '../../lib/inspector/sliced-queue.ts';
 import { Throttle } from '../../lib/inspector/throttle.ts';
+import { viewOf } from '../../lib/inspector/view-query.ts';
 import { channels, type Introspection } from '../../lib/diagnostics/channels.ts';
 import type { TestStream } from '../../lib/testing/index.ts';
 import { clear, start } from '../examples/example-process.ts';
@@ -54,6 +57,14 @@ async function inspected(
         headers: { 'content-type': 'application/json', origin: url, ...init.headers },
       }),
   };
+}
+
+/** Runs work without interruptions. */
+function resultOf<T>(work: Generator<void, T, void>): T {
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+  }
 }
 
 /** Returns the data of the next event with this name. */
@@ -258,8 +269,12 @@ describe('the feed', () => {
         return { id: `c-${n}`, channels, bufferedBytes: n === 7777 ? 1 : 0, request } as unknown as Connection;
       }),
     );
-    const view = { channel: (name: string) => name === 'all', name: undefined, page: 0, selected: '' };
-    const page = listing(connections, { describe } as unknown as Introspection, { ...view, order: 'queued' });
+    const view = viewOf({ url: '/?channel=all&order=queued' } as IncomingMessage);
+    const page = listing(
+      resultOf(matchingConnections(connections, view)),
+      { describe } as unknown as Introspection,
+      view,
+    );
     expect([page.total, page.rows.length, page.rows[0]!.id]).toEqual([10_000, 25, 'c-7777']);
     expect(describe).toHaveBeenCalledTimes(25);
   });
@@ -289,12 +304,84 @@ describe('the throttle', () => {
     let now = 5000;
     jest.spyOn(performance, 'now').mockImplementation(() => now);
     const throttle = new Throttle();
-    const work = jest.fn(() => (now += 30));
-    expect(throttle.run(work)).toBe(5030);
+    expect(throttle.isDue).toBe(true);
+    now += 30;
+    throttle.record(30);
     now += 2999;
-    expect(throttle.run(work)).toBeUndefined();
+    expect(throttle.isDue).toBe(false);
     now += 1;
-    expect(throttle.run(work)).toBe(8060);
+    expect(throttle.isDue).toBe(true);
+  });
+});
+
+describe('work on all connections', () => {
+  test('runs in slices, between which the event loop runs, and one after the other', async () => {
+    let now = 0;
+    jest.spyOn(performance, 'now').mockImplementation(() => now);
+    const queue = new SlicedQueue();
+    const order: string[] = [];
+    const work = function* (name: string, steps: number): Generator<void, void, void> {
+      for (let n = 0; n < steps; n++) {
+        order.push(name);
+        now += 2;
+        yield;
+      }
+    };
+    const times: number[] = [];
+    queue.add(work('a', 1), (ms) => times.push(ms)); // fits into the first slice
+    expect(times).toEqual([2]);
+    queue.add(work('b', 3), (ms) => times.push(ms));
+    queue.add(work('c', 1), (ms) => times.push(ms));
+    expect(order.join('')).toBe('abb');
+    setImmediate(() => order.push('|'));
+    await eventually(() => times.length === 3);
+    expect(order.join('')).toMatch(/^abb\|?bc/);
+    expect(times).toEqual([2, 6, 2]);
+    queue.add(work('d', 9), () => order.push('done'));
+    queue.clear();
+    await new Promise((resolve) => void setImmediate(resolve));
+    expect(order.filter((name) => name === 'd' || name === 'done')).toEqual(['d', 'd']);
+  });
+
+  test('lists and counts can be interrupted after a few connections', () => {
+    const connections = new Set(
+      Array.from({ length: 5000 }, (_, n) => {
+        const channels = new Set(Array.from({ length: 20 }, (_each, m) => `user:${n}:${m}`));
+        return { channels, bufferedBytes: n === 4000 ? 5 : 0 } as unknown as Connection;
+      }),
+    );
+    const all = viewOf({ url: '/?channel=user:*&order=queued' } as IncomingMessage);
+    const works = [matchingConnections(connections, all), channelCounts(connections)];
+    for (const work of works) expect([...work].length).toBeGreaterThan(70);
+    expect(resultOf(matchingConnections(connections, all))[0]).toBe([...connections][4000]);
+    const { none, top } = resultOf(
+      channelCounts(
+        new Set([
+          ...connections,
+          { channels: new Set(['user:7:7', 'b', 'a']) },
+          { channels: new Set() },
+        ] as Connection[]),
+      ),
+    );
+    expect(none).toBe(1);
+    expect(top.length).toBe(16);
+    expect(top.slice(0, 4)).toEqual([
+      ['user:7:7', 2],
+      ['a', 1],
+      ['b', 1],
+      ['user:0:0', 1],
+    ]);
+  });
+
+  test('is done once for all viewers of one list, and each receives its page', async () => {
+    const { app, view } = await inspected();
+    for (let n = 0; n < 30; n++) await another(app, '/events?join=a');
+    const first = await view('?channel=a&order=queued');
+    await nextData(first, 'connections');
+    const second = await view('?channel=a&order=queued&page=1');
+    expect(await nextData(second, 'connections')).toMatchObject({ total: 30, offset: 25, rows: { length: 5 } });
+    expect(await nextData(first, 'connections')).toMatchObject({ total: 30, offset: 0, rows: { length: 25 } });
+    expect(await nextData(second, 'connections')).toMatchObject({ total: 30, offset: 25, rows: { length: 5 } });
   });
 });
 

@@ -80,9 +80,9 @@ export class Printer {
   }
 
   #write(text: string): void {
-    const { once } = this.#out;
-    if (this.#out.write(text) !== false || once === undefined) return;
-    this.#drained ??= new Promise<void>((resolve) => once.call(this.#out, 'drain', resolve)).then(() => {
+    const out = this.#out;
+    if (out.write(text) !== false || out.once === undefined) return;
+    this.#drained ??= new Promise<void>((resolve) => out.once?.('drain', resolve)).then(() => {
       this.#drained = undefined;
     });
   }

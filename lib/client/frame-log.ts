@@ -14,7 +14,8 @@ export interface FrameLog {
   after(n: number): Frame[] | undefined;
   /**
    * The number of the frame before the log, if the log begins at this position, otherwise of the newest frame at this position. If
-   * no frame has an id, the position `''` is that of the newest frame: it does not show what a tab has had.
+   * no frame has an id, the position `''` is that of the newest frame: it does not show what a tab has had. An `end` is a state of
+   * the stream: it comes after every position.
    */
   find(id: string): number | undefined;
 }
@@ -49,8 +50,9 @@ export function makeLog(id: string, n: number): FrameLog {
       return index >= 0 && from <= log.n ? frames.slice(index) : undefined;
     },
     find(wanted) {
-      const index = wanted === start && log.id ? -1 : frames.findLastIndex((frame) => frame.id === wanted);
-      return wanted === start || index >= 0 ? log.n - frames.length + index + 1 : undefined;
+      const index =
+        wanted === start && log.id ? -1 : frames.findLastIndex((frame) => frame.id === wanted && !frame.isEnd);
+      return index >= 0 || wanted === start ? log.n - frames.length + index + 1 : undefined;
     },
   };
   return log;

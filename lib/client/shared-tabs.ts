@@ -51,7 +51,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
     key,
     check({ method }) {
       if (method === 'POST')
-        throw new TypeError('method must be GET with tabs; received POST. A POST belongs to one tab.');
+        throw new TypeError('method must be GET with tabs; received POST. Leave tabs out for a POST.');
     },
     join(url, options, place, ...listener) {
       const name = `sse-router/1 ${key} ${url}`;

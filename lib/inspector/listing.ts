@@ -1,13 +1,15 @@
 /*
  * The connections, one page at a time, and the details of one connection.
  * Invariant: all connections may be counted, but only those of one page are described.
+ * Invariant: what walks over all connections, or over all channels, yields after each part of it, so that it can be interrupted.
  */
 
 import type { Request } from 'express';
 import type { Connection } from '../api/connection.ts';
 import type { Introspection } from '../diagnostics/channels.ts';
 import { redactHeaders, redactId, redactUrl } from './redaction.ts';
-import type { Filter, Order, View } from './view-query.ts';
+import type { Work } from './sliced-queue.ts';
+import type { Filter, View } from './view-query.ts';
 
 const ROWS_PER_PAGE = 25;
 const MAX_CHANNELS_PER_ROW = 4;
@@ -23,12 +25,12 @@ export interface Listing {
   readonly rows: readonly ReturnType<typeof rowOf>[];
 }
 
-/** Returns the page of connections that a viewer asks for. */
-export function listing(connections: ReadonlySet<Connection>, introspection: Introspection, view: View): Listing {
-  const matching = sorted(
-    view.channel === undefined ? [...connections] : membersOf(connections, view.channel),
-    view.order,
-  );
+/** How many connections are processed without an interruption, and how many channels. */
+const CONNECTIONS_PER_STEP = 64;
+const CHANNELS_PER_STEP = 2048;
+
+/** Returns a page of connections, from all that match the view. */
+export function listing(matching: readonly Connection[], introspection: Introspection, view: View): Listing {
   const lastPage = Math.max(0, Math.ceil(matching.length / ROWS_PER_PAGE) - 1);
   const offset = Math.min(view.page, lastPage) * ROWS_PER_PAGE;
   return {
@@ -38,20 +40,41 @@ export function listing(connections: ReadonlySet<Connection>, introspection: Int
   };
 }
 
-function membersOf(connections: ReadonlySet<Connection>, channel: Filter): Connection[] {
-  const matches = new Map<ReadonlySet<string>, boolean>(); // members of the same channels share one set
-  return [...connections].filter(({ channels }) => {
-    let isMatch = matches.get(channels);
-    if (isMatch === undefined) matches.set(channels, (isMatch = [...channels].some(channel)));
-    return isMatch;
-  });
+/** Returns the connections that match a view, in its order. */
+export function* matchingConnections(
+  connections: ReadonlySet<Connection>,
+  { channel, order }: Pick<View, 'channel' | 'order'>,
+): Work<readonly Connection[]> {
+  const matching = channel === undefined ? [...connections] : yield* membersOf(connections, channel);
+  if (order === 'newest') return matching.reverse();
+  if (order === 'oldest') return matching; // the order of a Set
+  return yield* byQueuedBytes(matching);
 }
 
-function sorted(connections: Connection[], order: Order): Connection[] {
-  if (order === 'newest') return connections.toReversed();
-  if (order === 'oldest') return connections; // the order of a Set
-  const queued = new Map(connections.map((connection) => [connection, connection.bufferedBytes]));
-  return connections.toSorted((a, b) => queued.get(b)! - queued.get(a)!);
+function* membersOf(connections: ReadonlySet<Connection>, channel: Filter): Work<Connection[]> {
+  const matches = new Map<ReadonlySet<string>, boolean>(); // members of the same channels share one set
+  const members: Connection[] = [];
+  for (const [index, connection] of [...connections].entries()) {
+    if (index % CONNECTIONS_PER_STEP === 0) yield;
+    const { channels } = connection;
+    let isMatch = matches.get(channels);
+    if (isMatch === undefined) matches.set(channels, (isMatch = [...channels].some(channel)));
+    if (isMatch) members.push(connection);
+  }
+  return members;
+}
+
+/** Most connections have no queued bytes, so only the others are sorted. */
+function* byQueuedBytes(connections: readonly Connection[]): Work<Connection[]> {
+  const queued: [connection: Connection, bytes: number][] = [];
+  const others: Connection[] = [];
+  for (const [index, connection] of connections.entries()) {
+    if (index % CONNECTIONS_PER_STEP === 0) yield;
+    const { bufferedBytes } = connection;
+    if (bufferedBytes > 0) queued.push([connection, bufferedBytes]);
+    else others.push(connection);
+  }
+  return [...queued.sort(([, a], [, b]) => b - a).map(([connection]) => connection), ...others];
 }
 
 function rowOf(connection: Connection, introspection: Introspection) {
@@ -92,19 +115,35 @@ function clientAddressOf(request: Request): string {
   return request.ip ?? request.socket.remoteAddress ?? 'unknown';
 }
 
-/** Returns the channels with the most members, and the number of connections that are in no channel. */
-export function channelCounts(connections: ReadonlySet<Connection>): {
+/** The channels with the most members, and the number of connections that are in no channel. */
+export interface ChannelCounts {
   readonly none: number;
-  readonly top: readonly [string, number][];
-} {
+  readonly top: readonly (readonly [name: string, members: number])[];
+}
+
+/** Counts the members of all channels. */
+export function* channelCounts(connections: ReadonlySet<Connection>): Work<ChannelCounts> {
   const countsBySet = new Map<ReadonlySet<string>, number>();
   for (const { channels } of connections) countsBySet.set(channels, (countsBySet.get(channels) ?? 0) + 1);
   const members = new Map<string, number>();
   let none = 0;
+  let step = 0;
   for (const [channels, count] of countsBySet) {
+    if (++step % CONNECTIONS_PER_STEP === 0) yield;
     if (channels.size === 0) none += count;
     for (const channel of channels) members.set(channel, (members.get(channel) ?? 0) + count);
   }
-  const top = [...members].toSorted(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, MAX_COUNTS);
+  const top: [string, number][] = [];
+  for (const entry of members) {
+    if (++step % CHANNELS_PER_STEP === 0) yield;
+    if (top.length === MAX_COUNTS && !isBefore(entry, top.at(-1)!)) continue;
+    const index = top.findIndex((other) => isBefore(entry, other));
+    top.splice(index === -1 ? top.length : index, 0, entry);
+    if (top.length > MAX_COUNTS) top.pop();
+  }
   return { none, top };
+}
+
+function isBefore([a, m]: readonly [string, number], [b, n]: readonly [string, number]): boolean {
+  return m === n ? a < b : m > n;
 }

@@ -10,13 +10,13 @@ const PAUSE_FACTOR = 100;
 export class Throttle {
   #nextStart = 0;
 
-  /** Runs the work and returns its result; `undefined` if it is too early. */
-  run<T>(work: () => T): T | undefined {
-    const start = performance.now();
-    if (start < this.#nextStart) return undefined;
-    const result = work();
-    const end = performance.now();
-    this.#nextStart = end + (end - start) * PAUSE_FACTOR;
-    return result;
+  /** Whether the work may run. */
+  get isDue(): boolean {
+    return performance.now() >= this.#nextStart;
+  }
+
+  /** Starts the pause after work that took this long. */
+  record(ms: number): void {
+    this.#nextStart = performance.now() + ms * PAUSE_FACTOR;
   }
 }

@@ -16,6 +16,8 @@ export interface View {
   /** The filter of event names. */
   readonly name: Filter | undefined;
   readonly order: Order;
+  /** Equal for views with the same channel filter and order: they are pages of one list. */
+  readonly list: string;
   /** From 0. */
   readonly page: number;
   /** The id of the selected connection; `''` for none. */
@@ -25,12 +27,15 @@ export interface View {
 /** Returns the view that a request asks for. */
 export function viewOf(req: IncomingMessage): View {
   const query = new URLSearchParams(req.url?.split('?', 2)[1]);
-  const order = query.get('order');
+  const given = query.get('order');
+  const order = given === 'newest' || given === 'queued' ? given : 'oldest';
+  const channel = query.get('channel');
   const page = Number(query.get('page'));
   return {
-    channel: filterOf(query.get('channel')),
+    channel: filterOf(channel),
     name: filterOf(query.get('name')),
-    order: order === 'newest' || order === 'queued' ? order : 'oldest',
+    order,
+    list: JSON.stringify([order, channel ?? '']),
     page: Number.isSafeInteger(page) && page > 0 ? page : 0,
     selected: query.get('selected') ?? '',
   };

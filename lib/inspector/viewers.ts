@@ -1,6 +1,6 @@
 /*
  * The viewers of the page, which are connections of a router of its own, and what they receive each second.
- * Invariants: the timer runs only while there are viewers, and does not keep the process alive; a viewer that is behind receives less,
+ * Invariants: what walks over all connections runs once for all viewers with the same filter and order, and in slices; the timer runs only while there are viewers, and does not keep the process alive; a viewer that is behind receives less,
  * not more.
  */
 
@@ -9,8 +9,9 @@ import type { Introspection } from '../diagnostics/channels.ts';
 import type { SseRouter } from '../http/router.ts';
 import { findConnection } from './actions.ts';
 import { EventFeed } from './event-feed.ts';
-import { channelCounts, details, listing } from './listing.ts';
+import { type ChannelCounts, channelCounts, details, listing, matchingConnections } from './listing.ts';
 import { Sampler, type Sample } from './sampler.ts';
+import { SlicedQueue, type Work } from './sliced-queue.ts';
 import { Throttle } from './throttle.ts';
 import type { View } from './view-query.ts';
 
@@ -22,8 +23,15 @@ interface Viewer {
   readonly conn: Connection;
   readonly view: View;
   readonly feed: EventFeed;
-  readonly listingThrottle: Throttle;
   readonly selected: Connection | undefined;
+  /** Whether it had not received everything at the start of this second. */
+  isBehind: boolean;
+}
+
+/** The list of connections of all viewers with the same filter and order. */
+interface SharedList {
+  readonly throttle: Throttle;
+  isRunning: boolean;
 }
 
 /** All viewers of one inspected router. */
@@ -34,9 +42,11 @@ export class Viewers {
   readonly #introspection: Introspection;
   readonly #publish: boolean;
   readonly #sampler: Sampler;
-  readonly #countThrottle = new Throttle();
+  readonly #queue = new SlicedQueue();
+  readonly #counts: SharedList = { throttle: new Throttle(), isRunning: false };
+  readonly #lists = new Map<string, SharedList>();
   readonly #viewers = new Set<Viewer>();
-  #channels: ReturnType<typeof channelCounts> = { none: 0, top: [] };
+  #channels: ChannelCounts = { none: 0, top: [] };
   #timer: NodeJS.Timeout | undefined;
 
   constructor(events: SseRouter, introspection: Introspection, publish: boolean) {
@@ -51,7 +61,7 @@ export class Viewers {
     const { connections } = this.#events;
     const selected = view.selected === '' ? undefined : findConnection(connections, view.selected);
     const feed = new EventFeed(this.#introspection, view);
-    const viewer = { conn, view, selected, feed, listingThrottle: new Throttle() };
+    const viewer = { conn, view, selected, feed, isBehind: false };
     this.#viewers.add(viewer);
     conn.signal.addEventListener('abort', () => this.#remove(viewer), { once: true });
     if (this.#viewers.size === 1) this.#start();
@@ -61,13 +71,19 @@ export class Viewers {
       conn.push({ event: 'selected', data: { id: view.selected, closed: 'unknown' } });
     }
     this.#countChannels(); // before the first sample there are no rates, but everything else
-    this.#send(viewer, this.#figures(undefined));
+    conn.push({ event: 'figures', data: this.#figures(undefined) });
+    this.#updateList(view.list, true);
+    this.#sendDetails(viewer);
   }
 
   #remove(viewer: Viewer): void {
     this.#viewers.delete(viewer);
+    const { list } = viewer.view;
+    if (![...this.#viewers].some(({ view }) => view.list === list)) this.#lists.delete(list);
     if (this.#viewers.size > 0) return;
     clearInterval(this.#timer);
+    this.#queue.clear();
+    this.#counts.isRunning = false;
     this.#sampler.stop();
   }
 
@@ -80,12 +96,51 @@ export class Viewers {
     const sample = this.#sampler.take();
     this.#countChannels();
     const figures = this.#figures(sample);
-    for (const viewer of this.#viewers) if (viewer.conn.bufferedBytes === 0) this.#send(viewer, figures);
+    for (const viewer of this.#viewers) {
+      viewer.isBehind = viewer.conn.bufferedBytes > 0; // before the pushes of this tick, which are buffered until its end
+      if (viewer.isBehind) continue;
+      viewer.conn.push({ event: 'figures', data: figures });
+      this.#sendDetails(viewer);
+    }
+    for (const list of this.#lists.keys()) this.#updateList(list);
     if (sample.stats.connections === 0 && this.#introspection.closing) this.onRouterClosed();
   }
 
   #countChannels(): void {
-    this.#channels = this.#countThrottle.run(() => channelCounts(this.#events.connections)) ?? this.#channels;
+    const { connections } = this.#events;
+    const work = function* (this: Viewers): Work {
+      this.#channels = yield* channelCounts(connections);
+    };
+    this.#run(this.#counts, work.call(this));
+  }
+
+  /** Lists the connections once, for all viewers that see a page of this list. */
+  #updateList(key: string, isFirst = false): void {
+    let list = this.#lists.get(key);
+    if (list === undefined) this.#lists.set(key, (list = { throttle: new Throttle(), isRunning: false }));
+    this.#run(list, this.#sendList(key), isFirst);
+  }
+
+  *#sendList(key: string): Work {
+    const isOfList = ({ view }: Viewer): boolean => view.list === key;
+    const first = [...this.#viewers].find(isOfList);
+    if (first === undefined) return;
+    const matching = yield* matchingConnections(this.#events.connections, first.view);
+    for (const viewer of this.#viewers) {
+      if (!isOfList(viewer) || viewer.isBehind) continue;
+      const open = matching.filter(({ readyState }) => readyState !== 'closed'); // they may have closed between two slices
+      viewer.conn.push({ event: 'connections', data: listing(open, this.#introspection, viewer.view) });
+      yield;
+    }
+  }
+
+  #run(list: SharedList, work: Work, isFirst = false): void {
+    if (list.isRunning || !(isFirst || list.throttle.isDue)) return;
+    list.isRunning = true;
+    this.#queue.add(work, (ms) => {
+      list.isRunning = false;
+      list.throttle.record(ms);
+    });
   }
 
   #figures(sample: Sample | undefined) {
@@ -98,10 +153,7 @@ export class Viewers {
     };
   }
 
-  #send({ conn, view, feed, listingThrottle, selected }: Viewer, figures: object): void {
-    conn.push({ event: 'figures', data: figures });
-    const page = listingThrottle.run(() => listing(this.#events.connections, this.#introspection, view));
-    if (page !== undefined) conn.push({ event: 'connections', data: page });
+  #sendDetails({ conn, feed, selected }: Viewer): void {
     const batch = feed.next();
     if (batch.entries.length > 0) conn.push({ event: 'entries', data: batch });
     if (selected !== undefined) conn.push({ event: 'selected', data: details(selected, this.#introspection) });
