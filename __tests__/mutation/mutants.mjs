@@ -1495,6 +1495,50 @@ export const mutants = [
     test: 'connection/close-end.test.ts',
     part: 'never sends',
   },
+  {
+    name: 'shutdown: the streams do not wait for pending appends',
+    file: 'hub/append-tracker.ts',
+    from: 'if (this.#pending > 0) return false;',
+    to: '',
+    test: 'hub/shutdown-of-appends.test.ts',
+  },
+  {
+    name: 'shutdown: the streams end before the journal has delivered what was appended',
+    file: 'hub/append-tracker.ts',
+    from: 'journal.compare(ring.headId, this.#newest) >= 0',
+    to: 'true',
+    test: 'hub/shutdown-of-appends.test.ts',
+  },
+  {
+    name: 'shutdown: entries that the log has lost are waited for',
+    file: 'hub/append-tracker.ts',
+    from: '    this.#newest = undefined;\n  }',
+    to: '  }',
+    test: 'hub/shutdown-of-appends.test.ts',
+  },
+  {
+    name: 'shutdown: a journal rejects the appends that it has not sent when it is closed',
+    file: 'journal/pending-appends.ts',
+    from: '    if (this.#unsettled.size > 0) {\n      await new Promise',
+    to: '    if ([...this.#unsettled].some(({ maybeStored }) => maybeStored)) {\n      await new Promise',
+    test: 'journal/pending-appends.test.ts',
+  },
+  {
+    name: 'disconnect: a dropped disconnect does not end a request that was admitted before it',
+    file: 'hub/disconnects.ts',
+    from: 'this.#dropped = { ...dropped, isFinal: false };',
+    to: '',
+    test: 'hub/disconnect.test.ts',
+    part: 'still connecting while disconnects end',
+  },
+  {
+    name: 'follow: a router that closes before its journal is open yields a reset',
+    file: 'hub/follow.ts',
+    from: 'if (stopped()) return; // without a journal, no id is known to be foreign',
+    to: '',
+    test: 'hub/follow.test.ts',
+    part: 'closes before its journal is open',
+  },
 ];
 
 export const DEFAULT_TEST = MODEL;
