@@ -182,3 +182,27 @@ test.each<[name: string, members: Partial<Journal>]>([
     expect((await stream.next('message')).data).toBe('3');
   },
 );
+
+test.each<[name: string, members: Partial<Journal>]>([
+  ['isId()', { isId: fault }],
+  ['compare()', { compare: fault }],
+])(
+  '%s throws for the id of a client: onError receives it once, and the client tries again later',
+  async (_name, members) => {
+    const errors: unknown[] = [];
+    const journal = journalWith({});
+    const handler = jest.fn();
+    const { app, events, stream } = await opened(handler, {
+      history: journal,
+      onError: (error: unknown) => void errors.push(error),
+    });
+    await events.broadcast('1');
+    const id = await events.broadcast('2');
+    Object.assign(journal, members);
+    const refused = await another(app, `/events?lastEventId=${id}`);
+    await refused.closed;
+    expect([refused.status, messagesOf(errors), handler.mock.calls.length]).toEqual([200, ['fault'], 1]);
+    expect(refused.text).toMatch(/retry: \d+\n$/);
+    expect((await stream.next('message')).data).toBe('1');
+  },
+);

@@ -221,6 +221,16 @@ describe('close()', () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
+  test('waits for an entry that the producer has not sent yet', async () => {
+    const { pending, add, send, outcomes } = producer();
+    add('unsent');
+    const closed = pending.close('before the end');
+    await nextTick();
+    pending.resolve(send(), '1-1');
+    await closed;
+    expect(outcomes).toEqual([['unsent', '1-1']]);
+  });
+
   test('ends after a second, and each error states whether the entry may be in the log', async () => {
     const { pending, add, send, outcomes } = producer({ wait: 5000 });
     add('no reply');

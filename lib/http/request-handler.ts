@@ -74,6 +74,10 @@ export class RequestHandler {
   }
 
   #open(stream: StreamRequest, lastEventId: string): void {
+    if (lastEventId !== '' && !this.#hub.canLookUp(lastEventId)) {
+      this.#admission.refuse(stream.req, stream.res, 503, 'not ready');
+      return;
+    }
     const admitted = this.#admission.admit(stream);
     if (admitted === undefined) return;
     const conn = this.#admission.connect(stream, admitted, lastEventId, (transport, request) =>

@@ -17,7 +17,7 @@ import { Ring, type RingLimits } from '../fanout/ring.ts';
 import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
 import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
-import { isDisconnect } from '../wire/event-stream.ts';
+import { isDisconnect, MAX_ID_LENGTH } from '../wire/event-stream.ts';
 import type { Transport } from '../wire/transport.ts';
 import { AppendTracker } from './append-tracker.ts';
 import { Disconnects, forRing, windowForRing } from './disconnects.ts';
@@ -146,6 +146,18 @@ export class Hub implements ConnectionHost, Follower {
       this.report(error);
     } finally {
       clearTimeout(timer);
+    }
+  }
+
+  /** Whether the journal can look up an id that a client has sent. Reports a journal that throws: the client tries again later. */
+  canLookUp(id: string): boolean {
+    if (!this.settings.sendsPositions || id.length > MAX_ID_LENGTH) return true;
+    try {
+      if (this.journal.isId(id)) this.ring.find(id);
+      return true;
+    } catch (error) {
+      this.report(error);
+      return false;
     }
   }
 
