@@ -6,7 +6,6 @@
 
 import type { AnyEvents, EventMap } from '../api/message.ts';
 import type { ConnectOptions, EventStream, Place, Status, StreamEvent } from './event-stream.ts';
-import { checkOptions } from './check-options.ts';
 import { type HttpSettings, openHttp } from './http-source.ts';
 import { parseDefault } from './parse-default.ts';
 import { headersOf } from './request-headers.ts';
@@ -20,9 +19,12 @@ interface Listener {
   readonly call: (value: any, event: any) => void;
 }
 
+/** The data of the router's `reset`. Another server's event of this name is an ordinary one. */
+const RESET = /^{"reason":"\w+","lastEventId":"/;
+
 /** The members of a stream that only this package's modules use. */
 export interface ObservedStream {
-  /** The newest event of each name: of 1,000 names, and of the names that have listeners. */
+  /** The newest event of each name. */
   readonly newest: ReadonlyMap<string, StreamEvent>;
   /** With the name `''`, which no event has, `listener` is called with every event. */
   on(name: '', listener: (data: unknown, event: StreamEvent) => void): () => void;
@@ -36,22 +38,22 @@ export interface ObservedStream {
  * const stream = connect<EventsOf<typeof events>>('/events');
  * stream.on('order', (order) => show(order));
  * ```
- * @throws {TypeError} if an option cannot be used.
+ * @throws {TypeError} for an invalid URL, and for `tabs` with a POST. Other options are not checked at run time.
  */
 export function connect<E extends EventMap = AnyEvents>(
   url: string | URL,
   options: ConnectOptions = {},
 ): EventStream<E> {
   const { tabs, signal, parse = parseDefault, from = '' } = options;
-  checkOptions(options);
   tabs?.check(options);
   /** Whether the request must not be repeated by itself, as a repeated POST may cost money. */
-  const isOnce = options.method === 'POST';
+  const isOnce = /^p/i.test(options.method!);
   /** `undefined` where the stream must not open: without a document, and after `close()`. */
   let href = typeof document === 'undefined' ? undefined : new URL(url, document.baseURI).href;
   const listeners = new Set<Listener>();
   const newest = new Map<string, StreamEvent>();
   const place: Place = { id: from, n: 0 };
+  const life = new AbortController();
   let status: Status = 'idle';
   let source: Source | undefined;
   let lastError: StreamError | undefined;
@@ -63,13 +65,6 @@ export function connect<E extends EventMap = AnyEvents>(
   function onStatus(next: Status): void {
     if (status === next) return;
     status = next;
-    if (isOnce && next === 'ended') stop(); // `reconnect()` is a new request
-    // An ended stream may be forgotten; as a member of shared tabs, it continues with the others.
-    const method = isFinal(next) && (!tabs || !href) ? 'removeEventListener' : 'addEventListener';
-    // In the capture phase, the window hears the document's events as well.
-    for (const type of ['pagehide', 'pageshow', 'freeze', 'resume', 'visibilitychange', 'online'])
-      globalThis[method]?.(type, onPageEvent, true);
-    signal?.[method]('abort', close);
     emit(onStatus, next);
   }
 
@@ -83,15 +78,12 @@ export function connect<E extends EventMap = AnyEvents>(
     if (!event) return;
     let data: unknown;
     try {
-      data = (isEnd || isReset(event, text) ? parseDefault : parse)(text, event);
+      data = (isEnd || (event === 'reset' && RESET.test(text)) ? parseDefault : parse)(text, event);
     } catch (error) {
       return onError('parse', undefined, error);
     }
     const taken: StreamEvent = { event, data, id };
-    newest.delete(event); // so that the map is in the order of age
     newest.set(event, taken);
-    // A server may send a name for each item: the oldest without a listener is dropped.
-    if (newest.size > 1_000) newest.delete([...newest.keys()].find((name) => !hears((kind) => kind === name))!);
     emit(event, data, taken);
   }
 
@@ -102,8 +94,7 @@ export function connect<E extends EventMap = AnyEvents>(
       ...options,
       init: options as RequestInit, // fetch takes method, body and credentials; the source sets the rest
       isOnce,
-      // After a complete answer, the same request is a new one.
-      from: isOnce && status === 'ended' ? '' : place.id,
+      from: place.id,
       headers: () => headersOf(options),
     };
     source = tabs
@@ -120,10 +111,8 @@ export function connect<E extends EventMap = AnyEvents>(
   /** Leaves the stream before the page stops, and joins again at the same position when it runs. */
   function onPageEvent({ type }: Event): void {
     if (/hide|freeze/.test(type)) {
-      if (isOnce) return source?.fail?.();
-      const hasStopped = source && !isFinal(status);
+      if (source && !isFinal(status)) onStatus('waiting');
       stop();
-      if (hasStopped) onStatus('waiting');
     } else if (!/vis/.test(type) || !document.hidden) {
       if (source) source.wake(type === 'online');
       else if (status === 'waiting') start();
@@ -136,11 +125,6 @@ export function connect<E extends EventMap = AnyEvents>(
     // At the end of the tick, so that listeners that are added together see the same, and none is called while it is added.
     if (status === 'idle') queueMicrotask(start);
     return () => void listeners.delete(listener);
-  }
-
-  /** Whether there is a listener of such a kind. */
-  function hears(isMeant: (kind: unknown) => boolean): boolean {
-    return [...listeners].some(({ kind }) => isMeant(kind));
   }
 
   function emit(kind: unknown, value: unknown, event?: StreamEvent): void {
@@ -159,6 +143,7 @@ export function connect<E extends EventMap = AnyEvents>(
     href = undefined;
     stop();
     onStatus('closed');
+    life.abort();
   }
 
   const stream: EventStream & ObservedStream = {
@@ -173,68 +158,49 @@ export function connect<E extends EventMap = AnyEvents>(
       return place.id;
     },
     reconnect() {
-      if (signal?.aborted) close();
-      else if (source) source.reconnect();
+      if (source) source.reconnect();
       else start();
     },
     close,
-    [Symbol.asyncIterator]() {
+    async *[Symbol.asyncIterator]() {
       const events: StreamEvent[] = [];
       let isBehind = false;
-      let isDone = false;
       let wake = (): void => {};
-      const iterator = iterate();
-      const finish = iterator.return.bind(iterator);
-
-      async function* iterate(): AsyncGenerator<StreamEvent, void> {
-        const remove = add('', (_data: unknown, event: StreamEvent) => {
-          isBehind ||= events.length === 1_000; // the loop yields what is held, and then throws
-          if (!isBehind) events.push(event);
-          wake();
-        });
-        const removeStatus = add(onStatus, () => wake());
-        try {
-          for (;;) {
-            if (events.length) {
-              yield events[0]!; // the event that the loop works on counts as held
-              events.shift();
-            } else if (isBehind) throw new StreamError('behind');
-            else if (status === 'refused') throw lastError!;
-            else if (isDone || isFinal(status)) return;
-            else await new Promise<void>((resolve) => (wake = resolve));
-          }
-        } finally {
-          remove();
-          removeStatus();
-          // Without a consumer, the server would write the answer to a POST in vain.
-          if (isOnce && !isBehind && !isFinal(status) && !hears((kind) => typeof kind === 'string')) close();
-        }
-      }
-
-      // By itself, `return()` of a generator waits for the `next()` that waits for an event.
-      iterator.return = (value) => {
-        isDone = true;
+      const remove = add('', (_data: unknown, event: StreamEvent) => {
+        isBehind ||= events.length === 1_000; // the loop yields what is held, and then throws
+        if (!isBehind) events.push(event);
         wake();
-        return finish(value);
-      };
-      return iterator;
+      });
+      const removeStatus = add(onStatus, () => wake());
+      try {
+        for (;;) {
+          if (events.length) yield events.shift()!;
+          else if (isBehind) throw new StreamError('behind');
+          else if (status === 'refused') throw lastError!;
+          else if (isFinal(status)) return;
+          else await new Promise<void>((resolve) => (wake = resolve));
+        }
+      } finally {
+        remove();
+        removeStatus();
+        // Without a consumer, the server would write the answer to a POST in vain.
+        if (isOnce && !isBehind && !isFinal(status) && !listeners.size) close();
+      }
     },
   };
 
+  // A POST cannot join again: it goes on, unless the browser breaks it off. And the window would keep the stream of each answer.
+  if (href && !isOnce) {
+    // In the capture phase, the window hears the document's events as well.
+    for (const type of ['pagehide', 'pageshow', 'freeze', 'resume', 'visibilitychange', 'online']) {
+      addEventListener(type, onPageEvent, { capture: true, signal: life.signal });
+    }
+  }
   if (signal?.aborted) close();
-  signal?.addEventListener('abort', close);
+  signal?.addEventListener('abort', close, { signal: life.signal });
   return stream;
 }
 
 function isFinal(status: Status): boolean {
-  return /refused|ended|closed/.test(status);
-}
-
-/** Whether an event is the router's `reset`. Another server's event of this name is an ordinary one. */
-function isReset(event: string, text: string): boolean {
-  const { reason, lastEventId } = (event === 'reset' ? parseDefault(text) : {}) as {
-    reason?: string;
-    lastEventId?: string;
-  };
-  return !!reason && lastEventId !== undefined;
+  return /ed/.test(status); // refused, ended, closed
 }

@@ -51,8 +51,8 @@ export interface ConnectOptions {
   /** @defaultValue `'same-origin'` */
   credentials?: RequestCredentials | undefined;
   /**
-   * A POST is never repeated automatically, and cannot be shared by tabs. A page that is frozen or put into the back/forward cache
-   * breaks it off. @defaultValue `'GET'`
+   * A POST is never repeated automatically, and cannot be shared by tabs. It stays while the page is suspended.
+   * @defaultValue `'GET'`
    */
   method?: 'GET' | 'POST' | undefined;
   /** The body of a POST. */
@@ -78,8 +78,8 @@ export interface ConnectOptions {
 }
 
 /**
- * A stream of events. It opens with its first listener or iterator. A `break` out of a loop closes the stream of a POST, if no
- * listener of events and no other loop uses it.
+ * A stream of events. It opens with its first listener or iterator. A `break` out of a loop closes the stream of a POST if it has no
+ * listeners and no other loop.
  */
 export interface EventStream<E extends EventMap = AnyEvents> extends AsyncIterable<StreamEvent<E>> {
   /** Calls `listener` with every event of this name. Returns a function that removes the listener. */
@@ -94,10 +94,7 @@ export interface EventStream<E extends EventMap = AnyEvents> extends AsyncIterab
   readonly status: Status;
   /** The position of the stream: `''` before the first event with an id. */
   readonly lastEventId: string;
-  /**
-   * Connects now, whatever the status, unless the stream is closed. A POST whose answer is complete is a new request; otherwise
-   * the request has the position.
-   */
+  /** Connects now, whatever the status, unless the stream is closed. The request has the position. */
   reconnect(): void;
   /** Ends the stream of this tab for good. */
   close(): void;
@@ -117,7 +114,7 @@ export interface Place {
   /** The last event id. */
   id: string;
   /** The line of frames that the tab follows, and the number of its last frame. */
-  term?: string;
+  term?: number;
   n: number;
   /** Whether the stream has ended. */
   isOver?: boolean;

@@ -12,9 +12,9 @@ import type { HostMethods, Send } from './messages.ts';
 import type { RequestHeaders } from './source.ts';
 
 interface Line {
-  readonly term: string;
+  readonly term: number;
   /** The line that this one continues, up to the number `base`. */
-  readonly was: string | undefined;
+  readonly was: number | undefined;
   readonly base: number;
   log: FrameLog;
   status: Status;
@@ -55,7 +55,7 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
   function open(member: Member, tab: Tab): void {
     const { id, n, term: was, isOver } = member.place;
     const line: Line = {
-      term: `${Math.random()}`,
+      term: Math.random(),
       was,
       base: n,
       log: inherited ?? makeLog(id, n),

@@ -26,13 +26,6 @@ export interface HttpSource extends Source {
   check(): void;
 }
 
-/** The default of `retry.max`, and the delay while the browser reports no network. */
-const LONG_DELAY_MS = 30_000;
-/** After so many frames, iterators get the time to take them; they hold twice as many. */
-const BURST = 500;
-/** Beyond that, setTimeout fires at once. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
-
 // Not Date.now(): a clock that is set back would stop retries and the detection of silence. While a machine sleeps, this clock
 // may stand still, as timers do: after the sleep, the client waits for the rest of the delay.
 const now = (): number => performance.now();
@@ -42,8 +35,7 @@ export function openHttp(
   settings: HttpSettings,
   ...[onFrames, onStatus, onError]: SourceListener
 ): HttpSource {
-  const { silence = 45_000, retry, isOnce } = settings;
-  const { min = 1_000, max = Math.max(min, LONG_DELAY_MS) } = retry ?? {};
+  const { silence = 45_000, retry: { min = 1_000, max = 30_000 } = {}, isOnce } = settings;
   const tolerated = silence || Infinity;
   let position = settings.from;
   /** The request that is under way or open. */
@@ -56,14 +48,7 @@ export function openHttp(
   /** Whether the next 401 or 403 is final, because the headers have been asked for again. */
   let hasRenewed = false;
   let serverRetry = 0;
-  /** The number of frames since the last pause for iterators. */
-  let burst = 0;
   let failures = 0;
-  let openedAt = Infinity;
-  /** No retry before this time, because of a `Retry-After`. */
-  let notBefore = 0;
-  /** Whether the next retry is made even without a network. */
-  let ignoresOffline: boolean | undefined;
   let isClosed = false;
 
   function stop(): void {
@@ -73,27 +58,28 @@ export function openHttp(
     clearTimeout(timer);
   }
 
-  /** Ends the attempt. Without a code, the server has ended the answer; a retry is made after `atLeast` ms or more. */
-  function end(code?: StreamErrorCode | 'ended', status?: number, cause?: unknown, atLeast = 0): void {
+  /** Ends the stream: it is complete. */
+  function finish(): void {
     stop();
-    // A quiet stream may be closed regularly. One that is closed at once must not cancel the back-off.
-    if (now() - openedAt > Math.max(serverRetry, min)) failures = 0;
-    if (code && code !== 'ended') onError(code, status, cause);
+    onStatus('ended');
+  }
+
+  /** Ends the attempt. Without a code, the server has ended the answer; a retry is made after `atLeast` ms or more. */
+  function end(code?: StreamErrorCode, status?: number, cause?: unknown, atLeast = 0): void {
+    stop();
+    if (code) onError(code, status, cause);
     if (attempt || isClosed) return; // the listener has reconnected or closed
-    if (code === 'ended') return onStatus(code);
     if (isOnce || code === 'refused') return onStatus('refused');
     hasRenewed = false; // no loop of 401s: each of these attempts comes after a delay
     const doubled = Math.min((serverRetry || min) * 2 ** failures++, max);
     const delay = Math.max(serverRetry, doubled) * (serverRetry ? 1 + Math.random() / 4 : Math.random());
-    notBefore = now() + atLeast;
     wait(Math.max(delay, atLeast));
   }
 
   const isWaiting = (): boolean => !attempt && due < Infinity;
 
-  function wait(delay: number, evenOffline?: boolean): void {
-    ignoresOffline = evenOffline;
-    due = now() + Math.min(delay, MAX_DELAY_MS);
+  function wait(delay: number): void {
+    due = now() + delay;
     check();
   }
 
@@ -101,11 +87,10 @@ export function openHttp(
     clearTimeout(timer);
     let left = due - now();
     if (isWaiting()) {
-      if (left <= 0) {
-        // `onLine` is a hint only: a server on this machine or behind a VPN may be there without it.
-        if (navigator.onLine || ignoresOffline) return void connect();
-        return wait(Math.max(max, LONG_DELAY_MS), true);
-      }
+      // Without a network there is no timer: `online`, a visible page or `reconnect()` makes the next request.
+      if (!navigator.onLine) return onStatus('offline');
+      onStatus('waiting');
+      if (left <= 0) return void connect();
     } else if (left > 0) looksSilent = false;
     else if (looksSilent) return end('silence');
     else {
@@ -113,8 +98,7 @@ export function openHttp(
       looksSilent = !mayBeQuiet;
       left = mayBeQuiet ? tolerated : 200;
     }
-    timer = setTimeout(check, Math.min(left, MAX_DELAY_MS));
-    if (isWaiting()) onStatus(navigator.onLine ? 'waiting' : 'offline');
+    timer = setTimeout(check, Math.min(left, 2e9)); // beyond 2 ** 31, setTimeout fires at once
   }
 
   async function connect(): Promise<void> {
@@ -123,9 +107,7 @@ export function openHttp(
     const isOver = (): boolean => attempt !== own;
     let failure: 'headers' | 'network' = 'headers';
     mayBeQuiet = false;
-    openedAt = Infinity;
-    due = now() + tolerated;
-    check();
+    wait(tolerated);
     onStatus('connecting');
     try {
       const [fields, isRenewable] = await settings.headers();
@@ -144,13 +126,13 @@ export function openHttp(
       });
       if (isOver()) return;
       const { status, headers } = response;
-      if (status === 204) return end('ended');
-      if (/401|403/.test(`${status}`) && isRenewable && !hasRenewed && !isOnce) {
+      if (status === 204) return finish();
+      if (/40[13]/.test(status as never) && isRenewable && !hasRenewed && !isOnce) {
         hasRenewed = true;
-        return void connect();
+        return connect();
       }
-      if (/^4(?!08|25|29)/.test(`${status}`)) return end('refused', status);
-      if (status !== 200 || !/^text\/event-stream\b/i.test(headers.get('content-type')!)) {
+      if (/^4(?!08|25|29)/.test(status as never)) return end('refused', status);
+      if (status !== 200 || !/^text.event-stream\b/i.test(headers.get('content-type')!)) {
         const after = headers.get('retry-after')!; // seconds or a date
         const atLeast = +after * 1000 || Date.parse(after) - Date.now() || 0;
         return end(status === 200 ? 'type' : 'status', status, undefined, atLeast);
@@ -158,32 +140,30 @@ export function openHttp(
       // A server without heartbeats may be quiet for long: only after a comment is silence a failure.
       mayBeQuiet = true;
       hasRenewed = false;
-      openedAt = now();
       onStatus('open');
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       const parse = makeParser(position, (ms) => {
-        if (ms === undefined) mayBeQuiet = false;
-        else serverRetry = ms || 1; // never a loop without a delay
+        if (ms) serverRetry = ms;
+        else {
+          // A stream without events may be closed regularly. One that is closed at once, after its first comment, has failed.
+          if (!mayBeQuiet) failures = 0;
+          mayBeQuiet = false;
+        }
       });
       for (;;) {
         const { done, value } = await reader.read();
         if (isOver()) return;
         // Servers break off the answer to a POST that did not finish, so a normal end completes it.
-        if (done) return end(isOnce ? 'ended' : undefined);
+        if (done) return isOnce ? finish() : end();
         due = now() + tolerated;
-        const rest = parse(value);
-        while (rest.length) {
-          const frames = rest.splice(0, BURST);
-          const last = frames.at(-1)!;
+        const frames = parse(value);
+        const last = frames.at(-1);
+        if (last) {
           failures = 0;
           position = last.id;
           onFrames(frames);
-          burst += frames.length;
-          // A `for await` takes some three microtasks an event. Without them, it would fall behind within one chunk. A timer would
-          // do as well, but a hidden page has only one a second.
-          if (burst >= BURST) for (burst = 10 * BURST; burst; burst--) await Promise.resolve();
           if (isOver()) return;
-          if (last.isEnd) return end('ended');
+          if (last.isEnd) return finish();
         }
       }
     } catch (error) {
@@ -194,12 +174,13 @@ export function openHttp(
   if (!settings.isResting) void connect();
   return {
     check,
-    reconnect: () => void connect(),
+    reconnect: connect,
     wake(isOnline) {
-      // Not all clients of a network at once, and none before its `Retry-After`.
-      if (isWaiting()) wait(Math.max(isOnline ? Math.random() * 1_000 : 0, notBefore - now()), true);
+      if (!isWaiting()) return;
+      // Not all clients of a network at once.
+      if (isOnline) wait(Math.random() * 1_000);
+      else void connect();
     },
-    fail: () => attempt && end('network'),
     close() {
       isClosed = true;
       stop();

@@ -38,7 +38,7 @@ export function joinLeader(
   const inTab = {
     ...link,
     /** A new leader has had the frames of this line up to this number. */
-    hello(leader: string, term: string, n: number) {
+    hello(leader: string, term: number, n: number) {
       stepDown();
       const frames = term === place.term && n < place.n && link.log!.after(n);
       if (frames) channel.postMessage([leader, 'frames', term, n, frames]);

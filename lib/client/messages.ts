@@ -24,11 +24,11 @@ export interface TabMethods {
    * Follow the line `term` from now on. The frames come after the number `n`. The key is the ticket of a `join` or, to move the
    * tab, the line that it follows.
    */
-  follow(key: unknown, term: string, n: number, frames: readonly Frame[], status: Status): void;
+  follow(key: unknown, term: number, n: number, frames: readonly Frame[], status: Status): void;
   /** The next frames of a line, after the number `n`. */
-  frames(term: string, n: number, frames: readonly Frame[]): void;
-  status(term: string, status: Status): void;
-  error(term: string, code: StreamErrorCode, status?: number, cause?: unknown): void;
+  frames(term: number, n: number, frames: readonly Frame[]): void;
+  status(term: number, status: Status): void;
+  error(term: number, code: StreamErrorCode, status?: number, cause?: unknown): void;
   /** Asks for the headers of a request. */
   ask(question: number): void;
   /** The lock of this name is free when the worker has crashed. */

@@ -25,19 +25,20 @@ export function makeParser(position: string, onHint: (retry?: number) => void): 
     const [, field, value] = /^([^:]*):? ?([^]*)/.exec(line) as unknown as [string, string, string];
     if (!field) onHint();
     else if (field === 'retry') {
-      if (/^\d+$/.test(value)) onHint(+value);
+      // Not more than a timer can wait, and never a loop without a delay.
+      if (/^\d{1,9}$/.test(value)) onHint(+value || 1);
     } else if (field !== 'id' || !value.includes('\0')) {
-      block[field] = field === 'data' && block.data !== undefined ? `${block.data}\n${value}` : value;
+      block[field] = field === 'data' && 'data' in block ? `${block.data}\n${value}` : value;
     }
   }
 
   function takeBlock(frames: Frame[]): void {
     const { event, data, id } = block;
     const before = position;
-    isEnd = event === 'end' && data !== undefined && END_ID.test(id!);
+    isEnd = event === 'end' && 'data' in block && END_ID.test(id!);
     if (!isEnd) position = id ?? position; // the router answers 204 to the id of an `end`
-    if (data !== undefined && (event !== 'checkpoint' || data || !id)) {
-      frames.push({ event: event || 'message', data, id: position, isEnd });
+    if ('data' in block && (event !== 'checkpoint' || data || !id)) {
+      frames.push({ event: event || 'message', data: data!, id: position, isEnd });
     } else if (position !== before) frames.push({ event: '', data: '', id: position, isEnd });
     block = {};
   }

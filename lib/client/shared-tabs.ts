@@ -39,7 +39,7 @@ export interface Transport {
  */
 export function shared({ key, worker }: SharedOptions): Tabs {
   if (typeof key !== 'string')
-    throw new TypeError(`key must be a string; received ${String(key)}. Use '' for a public stream.`);
+    throw new TypeError(`key must be a string; received ${key}. Use '' for a public stream.`);
   const warnings = new Set<string>();
 
   function warn(text: string): void {
@@ -50,8 +50,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
   return {
     key,
     check({ method }) {
-      if (method === 'POST')
-        throw new TypeError('method must be GET with tabs; received POST. Leave tabs out for a POST.');
+      if (/^p/i.test(method!)) throw new TypeError('method must be GET with tabs; received POST. Leave tabs out.');
     },
     join(url, options, place, ...listener) {
       const name = `sse-router/1 ${key} ${url}`;
@@ -135,8 +134,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
         try {
           const { held } = await locks!.query();
           const streams = held!.flatMap(({ name }) => /^sse-router\/1 .* (?=0\.\d+$)/.exec(name!) ?? []);
-          if (new Set(streams).size > 4)
-            warn('more than 4 streams; over HTTP/1.1 a browser has 6 connections to a server.');
+          if (new Set(streams).size > 4) warn('more than 4 streams; over HTTP/1.1 a browser has 6 connections.');
         } catch {
           // Only a warning depends on it.
         }

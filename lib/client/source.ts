@@ -25,10 +25,8 @@ export type SourceListener = readonly [
 export interface Source {
   /** Connects now, whatever the status. */
   reconnect(): void;
-  /** Connects if the source waits to retry: now or, if the network is back, within a second; not before a `Retry-After`. */
+  /** Connects if the source waits to retry: now or, if the network is back, within a second. */
   wake(isOnline: boolean): void;
-  /** Breaks off a request, as if the connection had broken. Only a request of one tab has this. */
-  fail?(): void;
   close(): void;
 }
 
@@ -40,5 +38,5 @@ export interface RequestSettings {
   /** Method, body and credentials. */
   readonly init: RequestInit;
   readonly silence?: number | false;
-  readonly retry?: { readonly min: number; readonly max: number };
+  readonly retry?: { readonly min?: number; readonly max?: number };
 }

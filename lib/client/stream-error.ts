@@ -15,8 +15,8 @@ export type StreamErrorCode =
 
 /** An error of a stream. `status` is that of the answer, if there was one; `cause` is the exception beneath, if there was one. */
 export class StreamError extends Error {
-  readonly code: StreamErrorCode;
-  readonly status: number | undefined;
+  declare readonly code: StreamErrorCode;
+  declare readonly status: number | undefined;
 
   constructor(code: StreamErrorCode, status?: number, cause?: unknown) {
     super(`event stream: ${code}`, { cause });

@@ -15,7 +15,7 @@ function serve(): void {
   /** The hosts that have members. */
   const hosts = new Map<string, Host<MessagePort>>();
   const lock = `sse-router ${Math.random()}`;
-  const held = new Promise<void>((resolve) => hold(lock, () => new Promise(() => resolve())));
+  const held = new Promise<void>((resolve) => hold(lock, () => new Promise(resolve as never)));
 
   addEventListener('connect', (event) => {
     const [port] = (event as MessageEvent).ports as [MessagePort];
