@@ -160,9 +160,15 @@ describe('maxAge as a function', () => {
     expect(conn.signal.reason).toBe('expired');
   });
 
-  test.each([0, -5])(
-    'with %d the stream has expired at once, and its handler receives a closed connection',
-    async (ms) => {
+  test.each([
+    [0, 'also in the millisecond of its creation'],
+    [-5, 'also in the millisecond of its creation'],
+    [0, ''],
+    [-5, ''],
+  ])(
+    'with %d the stream of a router has expired at once, and its handler receives a closed connection, %s',
+    async (ms, when) => {
+      if (when !== '') fakeClock(); // time stands still
       const { conn, stream } = await opened((one) => void one.push('secret'), { maxAge: () => ms });
       expect(conn.signal.reason).toBe('expired');
       expect(await stream.body()).not.toContain('secret');

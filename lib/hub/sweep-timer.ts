@@ -18,9 +18,10 @@ export interface Sweep {
 }
 
 export class SweepTimer {
-  /** Whole milliseconds since the timer was created, as of the last {@link refresh}. An object holds an integer without a box. */
-  now = 0;
-  readonly #start = performance.now();
+  /** Whole milliseconds on the timer's clock, as of the last {@link refresh}. An object holds an integer without a box. */
+  now = 1;
+  /** The clock begins at 1, because a connection that expires at 0 never does. */
+  readonly #start = performance.now() - 1;
   readonly #sweep: (now: number) => Sweep;
   /** Of the router: a sweep is shared, so it must not run in the context of the request that has started the timer. */
   readonly #context = new AsyncResource('SseSweepTimer');
@@ -33,7 +34,7 @@ export class SweepTimer {
     this.#sweep = sweep;
   }
 
-  /** Reads the clock: whole milliseconds since the timer was created. */
+  /** Reads the clock: whole milliseconds since a moment before the timer was created. */
   read(): number {
     return Math.trunc(performance.now() - this.#start);
   }
