@@ -410,6 +410,36 @@ describe('retries', () => {
     expect(performance.now() - at).toBeLessThan(3_000);
   });
 
+  test('close() in a listener of `waiting` makes no further request, also without a delay', async () => {
+    const { url, exchanges } = await scriptedServer((one) => one.open('data: a\n\n').end());
+    const stream = connect(url, { retry: { min: 0, max: 0 } });
+    const statuses: Status[] = [];
+    stream.onStatus((status) => {
+      statuses.push(status);
+      if (status === 'waiting') stream.close();
+    });
+    stream.on('message', () => {});
+    await eventually(() => exchanges.length > 1 || stream.status === 'closed', 3000).catch(() => {});
+    stream.close();
+    await pause(50);
+    expect(exchanges.filter(({ isClosed }) => !isClosed)).toEqual([]);
+    expect(statuses.slice(statuses.indexOf('closed'))).toEqual(['closed']);
+  });
+
+  test('reconnect() in a listener of `waiting`, as the page is suspended, loses nothing', async () => {
+    const { url, exchange } = await scriptedServer((one, number) => one.open(`id: ${number}\ndata: ${number}\n\n`));
+    const { stream, seen } = watch(url);
+    await eventually(() => seen.length === 1);
+    stream.onStatus((status) => {
+      if (status === 'waiting') stream.reconnect();
+    });
+    page.fire('pagehide');
+    page.fire('pageshow');
+    expect((await exchange(2)).lastEventId).toBe('1');
+    await eventually(() => stream.status === 'open');
+    expect(seen).toEqual(['1', '2']);
+  });
+
   test('reconnect() in a listener of the status opens one stream', async () => {
     const { url, exchanges } = await scriptedServer((one, number) => one.open(`retry: 5\ndata: ${number}\n\n`));
     const stream = connect(url);

@@ -111,8 +111,10 @@ export function connect<E extends EventMap = AnyEvents>(
   /** Leaves the stream before the page stops, and joins again at the same position when it runs. */
   function onPageEvent({ type }: Event): void {
     if (/hide|freeze/.test(type)) {
-      if (source && !isFinal(status)) onStatus('waiting');
-      stop();
+      if (source) {
+        stop();
+        if (!isFinal(status)) onStatus('waiting');
+      }
     } else if (!/vis/.test(type) || !document.hidden) {
       if (source) source.wake(type === 'online');
       else if (status === 'waiting') start();

@@ -70,7 +70,7 @@ export interface ConnectOptions {
    */
   silence?: number | false | undefined;
   /** The delay before a retry, in ms, if the server sends none. @defaultValue `{ min: 1_000, max: 30_000 }` */
-  retry?: { min: number; max: number } | undefined;
+  retry?: { min?: number | undefined; max?: number | undefined } | undefined;
   /** Closes the stream when it aborts. */
   signal?: AbortSignal | undefined;
   /** Replaces `fetch`. With `tabs`, it selects Web Locks, as a function cannot be passed to a worker. */

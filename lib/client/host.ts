@@ -85,7 +85,7 @@ export function makeHost<Tab>(url: string, settings: HostSettings, send: Send<Ta
   }
 
   function serve(member: Member, tab: Tab, line: Line, n: number): void {
-    // A newcomer triggers one attempt: it must be shown this attempt, and no refusal of an earlier one.
+    // A tab that joins causes one attempt: it must be shown this attempt, and no refusal of an earlier one.
     if (line.status === 'refused') line.source!.reconnect();
     send(tab, 'follow', member.key, line.term, n, line.log.after(n)!, line.status);
     member.line = line;

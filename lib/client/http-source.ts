@@ -89,8 +89,8 @@ export function openHttp(
     if (isWaiting()) {
       // Without a network there is no timer: `online`, a visible page or `reconnect()` makes the next request.
       if (!navigator.onLine) return onStatus('offline');
-      onStatus('waiting');
       if (left <= 0) return void connect();
+      onStatus('waiting');
     } else if (left > 0) looksSilent = false;
     else if (looksSilent) return end('silence');
     else {
@@ -129,7 +129,7 @@ export function openHttp(
       if (status === 204) return finish();
       if (/40[13]/.test(status as never) && isRenewable && !hasRenewed && !isOnce) {
         hasRenewed = true;
-        return connect();
+        return connect(); // oxlint-disable-line typescript/return-await -- it never rejects, and every byte counts
       }
       if (/^4(?!08|25|29)/.test(status as never)) return end('refused', status);
       if (status !== 200 || !/^text.event-stream\b/i.test(headers.get('content-type')!)) {

@@ -25,8 +25,8 @@ export function makeParser(position: string, onHint: (retry?: number) => void): 
     const [, field, value] = /^([^:]*):? ?([^]*)/.exec(line) as unknown as [string, string, string];
     if (!field) onHint();
     else if (field === 'retry') {
-      // Not more than a timer can wait, and never a loop without a delay.
-      if (/^\d{1,9}$/.test(value)) onHint(+value || 1);
+      // Not Infinity, after which no request would follow, and never a loop without a delay.
+      if (/^\d{1,15}$/.test(value)) onHint(+value || 1);
     } else if (field !== 'id' || !value.includes('\0')) {
       block[field] = field === 'data' && 'data' in block ? `${block.data}\n${value}` : value;
     }

@@ -39,7 +39,7 @@ export interface Transport {
  */
 export function shared({ key, worker }: SharedOptions): Tabs {
   if (typeof key !== 'string')
-    throw new TypeError(`key must be a string; received ${key}. Use '' for a public stream.`);
+    throw new TypeError(`key must be a string; received ${key as string}. Use '' for a public stream.`);
   const warnings = new Set<string>();
 
   function warn(text: string): void {
@@ -54,6 +54,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
     },
     join(url, options, place, ...listener) {
       const name = `sse-router/1 ${key} ${url}`;
+      place.isOver = false;
       const lock = `${name} ${Math.random()}`;
       const { credentials, silence, retry, fetch } = options;
       const settings = { init: { credentials }, silence, retry, fetch };
@@ -134,7 +135,7 @@ export function shared({ key, worker }: SharedOptions): Tabs {
         try {
           const { held } = await locks!.query();
           const streams = held!.flatMap(({ name }) => /^sse-router\/1 .* (?=0\.\d+$)/.exec(name!) ?? []);
-          if (new Set(streams).size > 4) warn('more than 4 streams; over HTTP/1.1 a browser has 6 connections.');
+          if (new Set(streams).size > 4) warn('more than 4 streams; HTTP/1.1 has 6 connections.');
         } catch {
           // Only a warning depends on it.
         }

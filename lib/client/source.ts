@@ -38,5 +38,5 @@ export interface RequestSettings {
   /** Method, body and credentials. */
   readonly init: RequestInit;
   readonly silence?: number | false;
-  readonly retry?: { readonly min?: number; readonly max?: number };
+  readonly retry?: { readonly min?: number | undefined; readonly max?: number | undefined } | undefined;
 }

@@ -37,7 +37,7 @@ function serve(): void {
       // Not before it is held: a tab that acquired it too early would start the worker again.
       void held.then(() => port.postMessage(['lock', lock]));
       port.onmessage = ({ data: [method, ...args] }) => act(method, ...args);
-      // A tab is gone when it says so, when its port closes or, after a crash, when its lock is free.
+      // A tab has left when it sends `leave`, when its port closes or, after a crash, when its lock is free.
       port.addEventListener('close', leave);
       hold(tabLock, leave);
     };
