@@ -158,6 +158,27 @@ it('reads no more while the reader of the output does not, and continues later',
   });
 });
 
+it('ends at a signal although the reader of the output does not read, and the server has ended the stream', async () => {
+  const answer = (_req: IncomingMessage, res: ServerResponse): void => {
+    res.writeHead(200, GOOD).write('data: x\n\n');
+    setTimeout(() => res.end('data: y\n\n'), 100); // while the response is paused
+  };
+  await withServer(answer, async (url) => {
+    const stdout = Object.assign(new EventEmitter(), { write: () => false });
+    const controller = new AbortController();
+    setTimeout(() => controller.abort('SIGINT'), 300);
+    const io = { stdout, stderr: { write: () => true }, env: {}, signal: controller.signal };
+    expect(await run(['tail', url], io)).toBe(130);
+  });
+});
+
+it('prints no password of a URL, whatever else the URL has', async () => {
+  for (const args of [['http://user:p/w@host/e'], ['http://u:p/w@host/e', 'x']]) {
+    const { err, code } = await tail(['tail', ...args]);
+    expect([code, err.includes('p/w')]).toEqual([2, false]);
+  }
+});
+
 describe('the request', () => {
   it('has headers, a body and an id', async () => {
     let body = '';

@@ -69,7 +69,8 @@ export function parseArguments(args: readonly string[]): Settings | 'help' | 've
   if (command === undefined) throw new UsageError('No command was given.');
   if (command !== 'tail') throw invalid('The command', 'tail', command);
   if (address === undefined) throw new UsageError('No URL was given.');
-  if (more.length > 0) throw invalid('The argument of tail', 'one URL', [address, ...more].join(' '));
+  if (more.length > 0)
+    throw invalid('The argument of tail', 'one URL', [address, ...more].map(withoutPassword).join(' '));
   const { doctor = false, json = false, heartbeats = false } = values;
   const until = values.until === undefined ? Infinity : parseNumber('--until', values.until);
   if (until !== Infinity && !Number.isInteger(until)) throw invalid('--until', 'a whole number', values.until);
@@ -118,10 +119,15 @@ function parseNumber(option: string, text: string): number {
   return number;
 }
 
+/** Hides what may be a password: the output of a command may be kept where passwords must not be. */
+function withoutPassword(text: string): string {
+  return text.replace(/^([^/]*\/\/)?.*@/s, '$1***@');
+}
+
 function parseUrl(text: string): URL {
   // `localhost:3000/events` alone would be a URL whose scheme is "localhost".
   const address = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? text : `http://${text}`;
-  const shown = text.replace(/^([^/]*\/\/)?[^/]*@/, '$1***@'); // the output of a command may be kept where passwords must not be
+  const shown = withoutPassword(text);
   if (!URL.canParse(address)) throw invalid('The URL', 'valid, as in http://localhost:3000/events', shown);
   const url = new URL(address);
   if (!/^https?:$/.test(url.protocol)) throw invalid('The URL', 'http: or https:', shown);

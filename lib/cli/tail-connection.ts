@@ -159,9 +159,13 @@ export class TailConnection {
     return new Promise((resolve) => {
       const finish = (kind: 'ended' | 'broken'): void => {
         clearTimeout(timer);
+        signal.removeEventListener('abort', stop);
         if (!isStream) resolve({ kind: 'not-a-stream', text });
         else resolve({ kind: signal.aborted ? 'stopped' : kind });
       };
+      // A paused response that is complete has no request to abort any more: neither its end nor its close would be reported.
+      const stop = (): void => finish('broken');
+      signal.addEventListener('abort', stop);
       const timer = isStream ? undefined : setTimeout(finish, TEXT_TIMEOUT_MS, 'broken');
       readBody(response, {
         onChunk: (bytes) => {

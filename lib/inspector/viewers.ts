@@ -1,7 +1,8 @@
 /*
  * The viewers of the page, which are connections of a router of its own, and what they receive each second.
- * Invariants: what walks over all connections runs once for all viewers with the same filter and order, and in slices; the timer runs only while there are viewers, and does not keep the process alive; a viewer that is behind receives less,
- * not more.
+ * Invariant: what walks over all connections runs once for all viewers with the same filter and order, and in slices.
+ * Invariant: the timer runs only while there are viewers, and does not keep the process alive.
+ * Invariant: a viewer that is behind receives less, not more.
  */
 
 import type { Connection } from '../api/connection.ts';

@@ -54,7 +54,7 @@ function age(ms) {
  * the page show other text than it contains. The line end and the tab are not among them.
  */
 // oxlint-disable-next-line no-control-regex
-const CONTROLS = /[\0-\x08\x0B-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069]/g;
+const CONTROLS = /[\0-\x08\x0B-\x1F\x7F-\x9F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/g;
 
 /** Escapes {@link CONTROLS}. Everything that a client or an application has named passes through here before it is shown. */
 function visible(text) {
