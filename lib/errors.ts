@@ -25,7 +25,7 @@ export type SseErrorCode =
   | 'ERR_SSE_HEADERS_SENT' // the application sent the response head before the stream opened
   | 'ERR_SSE_CLOSED' // the router, the journal or the store of runs is closed
   | 'ERR_SSE_QUEUE_FULL' // journal, runs: too many calls wait for the engine; nothing was stored
-  | 'ERR_SSE_TIMEOUT' // journal, runs: the engine did not answer in time; whether the call takes effect is unknown. Or snapshot or recheck.check did not settle
+  | 'ERR_SSE_TIMEOUT' // journal, runs: no answer in time, the effect is unknown; or snapshot or recheck.check did not settle
   | 'ERR_SSE_TOO_LARGE' // journal: the entry is larger than the engine accepts; nothing was stored
   | 'ERR_SSE_JOURNAL'; // journal, runs: the engine refused, is damaged or cannot be reached
 

@@ -108,6 +108,31 @@ test('close() of the router settles although that of the journal does not', asyn
   ]);
 });
 
+test('a compare() that throws rejects no broadcast, and the shutdown ends the streams', async () => {
+  const errors: unknown[] = [];
+  const inner = memoryJournal();
+  let compare: Journal['compare'] = (a, b) => inner.compare(a, b);
+  const { events, stream } = await opened((conn) => conn.open(), {
+    history: journalWith({ compare: (a, b) => compare(a, b) }, inner),
+    onError: (error: unknown) => void errors.push(error),
+  });
+  await events.broadcast('a', { key: 'a' });
+  compare = fault;
+  expect(await events.broadcast('b', { key: 'b' })).toMatch(/-2$/);
+  await events.close();
+  expect(await stream.closed).toBe('end');
+  expect(new Set(messagesOf(errors))).toEqual(new Set(['fault']));
+});
+
+test('a request that waits for the journal at close() is answered and counted as any other during a shutdown', async () => {
+  const events = sse(() => {}, { history: journalWith({ open: () => new Promise(() => {}) }) });
+  const waiting = another(appOf(events));
+  await eventually(() => events.stats().connecting === 1);
+  await events.close();
+  expect(await (await waiting).body()).toMatch(/^: closing\nretry: \d+\n$/);
+  expect(events.stats().refused.shutdown).toBe(1);
+});
+
 test.each<[name: string, append: Journal['append'], message: unknown]>([
   ['throws', fault, 'fault'],
   ['rejects', async () => fault(), 'fault'],

@@ -532,8 +532,8 @@ export const mutants = [
   {
     name: 'the client: a suspended page keeps its stream',
     file: 'client/connect.ts',
-    from: '      stop();\n    } else if (!/vis/',
-    to: '    } else if (!/vis/',
+    from: '        stop();\n        if (!isFinal(status))',
+    to: '        if (!isFinal(status))',
     test: 'client/connect.test.ts',
     part: 'joins again',
   },
@@ -1529,7 +1529,7 @@ export const mutants = [
   {
     name: 'shutdown: the streams end before the journal has delivered what was appended',
     file: 'hub/append-tracker.ts',
-    from: 'journal.compare(ring.headId, this.#newest) >= 0',
+    from: 'this.#compare(this.#parts.ring.headId, this.#newest) >= 0',
     to: 'true',
     test: 'hub/shutdown-of-appends.test.ts',
   },

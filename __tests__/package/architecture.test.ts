@@ -36,7 +36,7 @@ const RULES: Readonly<Record<string, string>> = {
   'journal/postgres': 'journal wire/event-stream runs/stores node:*',
   'journal/redis': 'journal wire/event-stream runs/stores node:*',
   conformance: 'validation type:journal/journal type:runs/run-store node:*',
-  runs: 'api wire options fanout diagnostics connection hub http journal/claim journal/deque journal/opening runs/stores/memory-runs node:* npm:express type:journal/journal',
+  runs: 'api wire options fanout diagnostics connection hub http journal/claim journal/closing journal/deque journal/opening runs/stores/memory-runs node:* npm:express type:journal/journal',
   'runs/stores': 'runs journal journal/lmdb journal/postgres journal/redis node:* type:npm:lmdb',
   inspector: 'api diagnostics http wire/event-stream node:* npm:express type:journal/journal type:runs/api',
   metrics: 'api diagnostics http npm:prom-client type:runs/api',

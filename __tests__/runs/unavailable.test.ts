@@ -11,7 +11,7 @@ import type { RunStore } from '../../lib/runs/run-store.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
 import { eventually, pause, Raw } from '../fixtures/http.ts';
 import { gate } from '../fixtures/support.ts';
-import { fakeTime, hubOn, LinkedStore, pass } from './fixtures.ts';
+import { fakeTime, hubOn, LinkedStore, pass, settle } from './fixtures.ts';
 import { site, type RunsSite, until } from './sites.ts';
 
 const json = { 'content-type': 'application/json' };
@@ -138,6 +138,28 @@ test('close() waits only once for the end of runs that the store does not answer
   expect(isClosed).toBe(false);
   await pass(300);
   expect(isClosed).toBe(true);
+});
+
+test.each([
+  ['rejects', () => Promise.reject(new Error('broken')), 'broken'],
+  [
+    'does not settle',
+    () => new Promise<void>(() => {}),
+    expect.stringMatching(/^The store of runs did not close within/),
+  ],
+])('close() settles although that of the store %s', async (_, close, message) => {
+  fakeTime();
+  const { hub, errors } = hubOn(undefined, {}, (store) => {
+    const closeInner = store.close.bind(store);
+    let calls = 0;
+    store.close = () => (calls++ === 0 ? close() : closeInner()); // the test closes it once more
+    return store;
+  });
+  await settle();
+  const closing = hub.close();
+  await pass(15_000, 1000);
+  await closing;
+  expect(errors).toEqual([expect.objectContaining({ message })]);
 });
 
 describe('after close()', () => {
@@ -297,6 +319,9 @@ describe.each<Outage>(['never open', 'open before'])('a request while the store 
     await Promise.all([get.closed, post.closed]);
     expect([statusOf(get), bodyOf(get)]).toEqual([200, expect.stringMatching(RETRY_LATER)]);
     expect([statusOf(post), retryAfterOf(post) > 0]).toEqual([503, true]);
+    expect(chat.stats().refused.connections).toBe(2);
+    send('HEAD', '/c'); // it waits as a GET does, but has no place
+    await pause(50);
     expect(chat.stats().refused.connections).toBe(2);
     for (const raw of waiting) raw.socket.destroy();
     await pause(50);

@@ -433,7 +433,7 @@ export class ServerConnection extends ConnectionState implements Connection {
     try {
       const snapshot = this.#snapshot();
       if (typeof snapshot !== 'string') {
-        if (!this.isClosed) pendingSnapshots?.add(this); // a close has a deadline of its own
+        if (isCurrent() && !this.isClosed) pendingSnapshots?.add(this); // a close has a deadline of its own
         snapshot
           .then((text) => {
             if (!isCurrent()) return;

@@ -3,6 +3,8 @@
  * Invariant: each cause is reported once, until the store answers again or has not returned this error for a minute.
  */
 
+import { describe } from '../errors.ts';
+
 const FORGET_MS = 60_000;
 /** Bounds the memory: the messages of some errors contain the name of a run. */
 const MAX_CAUSES = 100;
@@ -48,7 +50,7 @@ function causeOf(error: unknown): string {
     if (!isErrorLike(cause)) return message;
     inner = cause;
   }
-  return String(inner);
+  return typeof inner === 'string' ? inner : describe(inner);
 }
 
 /** Whether a value has a message. (An error of another realm is no instance of `Error`.) */

@@ -69,7 +69,7 @@ export class RequestHandler {
     offResponseClosed(res, req.socket, onClosed);
     release();
     if (res.headersSent || departed.signal.aborted) return;
-    if (isOpen) this.#open(stream, lastEventId);
+    if (isOpen || this.#hub.isClosing) this.#open(stream, lastEventId);
     else this.#admission.refuse(req, res, 503, 'not ready');
   }
 

@@ -1,7 +1,8 @@
 /*
  * Sends the responses that are not streams: refusals, preflights and "retry later".
  *
- * Invariants: no cache stores one of these responses, whatever the option `headers` is, which is for streams. A browser that should reconnect always gets a 200, because it gives up for ever after every other status. (A browser
+ * Invariant: no cache stores one of these responses, whatever the option `headers` is, which is for streams.
+ * Invariant: a browser that should reconnect always gets a 200, because it gives up for ever after every other status. (A browser
  * reconnects only with GET.)
  */
 

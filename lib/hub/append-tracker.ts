@@ -11,6 +11,7 @@ interface Parts {
   /** Resolves when the ring has changed, when {@link wake} is called, or when the signal aborts. */
   whenAppended(signal: AbortSignal): Promise<void>;
   wake(): void;
+  report(error: unknown): void;
 }
 
 export class AppendTracker {
@@ -30,7 +31,7 @@ export class AppendTracker {
 
   /** The entry is in the log. With a key, it may be an older one. */
   onStored(id: string, hasKey: boolean): void {
-    if (!hasKey || this.#newest === undefined || this.#parts.journal.compare(id, this.#newest) > 0) this.#newest = id;
+    if (!hasKey || this.#newest === undefined || this.#compare(id, this.#newest) > 0) this.#newest = id;
   }
 
   /** The call has settled. */
@@ -64,7 +65,16 @@ export class AppendTracker {
   #isSettled(andReceived: boolean): boolean {
     if (this.#pending > 0) return false;
     if (!andReceived || this.#newest === undefined) return true;
-    const { journal, ring } = this.#parts;
-    return journal.compare(ring.headId, this.#newest) >= 0;
+    return this.#compare(this.#parts.ring.headId, this.#newest) >= 0;
+  }
+
+  /** Compares ids. A journal that throws here must reject no broadcast, and must not keep a shutdown from ending the streams. */
+  #compare(a: string, b: string): number {
+    try {
+      return this.#parts.journal.compare(a, b);
+    } catch (error) {
+      this.#parts.report(error);
+      return 0;
+    }
   }
 }

@@ -51,7 +51,7 @@ export class Disconnects {
    * its admission, ends it whichever channel it joins: its client reconnects, and the application decides again.
    */
   onJoined(connection: ServerConnection, channels: readonly string[]): void {
-    if (this.#recent.size === 0) return;
+    if (this.#recent.size === 0 && this.#dropped === undefined) return;
     const applicable = channels
       .map((channel) => this.#recent.get(channel))
       .filter((disconnect) => disconnect !== undefined && disconnect.n > connection.cursor);

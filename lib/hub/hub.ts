@@ -15,6 +15,7 @@ import { SseError } from '../errors.ts';
 import { PacketCache } from '../fanout/packet-cache.ts';
 import { Ring, type RingLimits } from '../fanout/ring.ts';
 import { SubscriberGroups } from '../fanout/subscriber-groups.ts';
+import { closeWithin } from '../journal/closing.ts';
 import type { Entry, Follower, Journal, JournalWindow, ResetReason } from '../journal/journal.ts';
 import type { Settings } from '../options/options.ts';
 import { isDisconnect, MAX_ID_LENGTH } from '../wire/event-stream.ts';
@@ -37,9 +38,6 @@ const RING_LIMITS: RingLimits = { entries: 16_384, bytes: 16_777_216 };
 
 /** The time over which connections close after a restart of the journal. */
 const RESTART_SPREAD_MS = 5000;
-
-/** How long the router waits for close() of its journal. The journal in LMDB may take 10 s. */
-const JOURNAL_CLOSE_TIMEOUT_MS = 15_000;
 
 export class Hub implements ConnectionHost, Follower {
   readonly settings: Settings;
@@ -128,25 +126,7 @@ export class Hub implements ConnectionHost, Follower {
     this.replayer.close();
     this.timer.stop();
     this.counters.journalUp = false;
-    await this.#closeJournal();
-  }
-
-  /** Never rejects: a shutdown continues although the journal fails. */
-  async #closeJournal(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        const message = `The journal did not close within ${JOURNAL_CLOSE_TIMEOUT_MS} ms, so close() of the router no longer waits. Check the journal's engine.`;
-        reject(new SseError('ERR_SSE_TIMEOUT', message));
-      }, JOURNAL_CLOSE_TIMEOUT_MS);
-    });
-    try {
-      await Promise.race([this.journal.close(), timeout]);
-    } catch (error) {
-      this.report(error);
-    } finally {
-      clearTimeout(timer);
-    }
+    await closeWithin('journal', this.journal, (error) => this.report(error));
   }
 
   /** Whether the journal can look up an id that a client has sent. Reports a journal that throws: the client tries again later. */

@@ -83,7 +83,7 @@ export class Registry {
 
   /**
    * Counts a request for the limits before its connection is made. @returns the function that ends that, to be called once: directly
-   * after {@link addConnecting}, or instead of it
+   * before {@link addConnecting} or after it, in the same tick, or instead of it
    */
   reserve(client: string | undefined): () => void {
     this.#reserved++;

@@ -49,7 +49,7 @@ export class Replayer {
   readonly #replaying = new Set<ServerConnection>();
   /** Every connection that waits or replays, and since when. */
   readonly #since = new Map<ServerConnection, number>();
-  #readError: unknown; // of the last read that failed
+  #readError: unknown; // of the last read, if it failed
   #isScanning = false;
   #yieldedAt = 0; // when the event loop last ran
   #answeredAt = 0; // when the engine last answered the scan: the timer's milliseconds
@@ -268,7 +268,9 @@ export class Replayer {
   async #read(after: string, limit: number, isNeeded: () => boolean): Promise<ReadResult | undefined> {
     while (isNeeded() && !this.#isClosed) {
       try {
-        return checkReadResult(await this.#parts.journal.read(after, limit));
+        const result = checkReadResult(await this.#parts.journal.read(after, limit));
+        this.#readError = undefined;
+        return result;
       } catch (error) {
         this.#readError = error;
         // The engine does not answer. The connections stay open; expire() closes those that wait too long.

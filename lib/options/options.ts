@@ -149,7 +149,8 @@ export interface SseOptions<E extends EventMap = AnyEvents, S = Record<string, u
   /**
    * The milliseconds after which a stream closes with the reason `expired`: an integer from 1 to 2147483647, or a range, from which
    * each connection gets its own value. `false`: never. A function returns the milliseconds for one request, for example the
-   * remaining life of its token; with 0 or less the stream has expired already, and with `false` it never expires.
+   * remaining life of its token; with 0 or less the stream has expired already, and with `false` it never expires. It is called twice
+   * for a request that waits for the journal to open.
    * @defaultValue `false`
    * @example
    * ```ts

@@ -82,7 +82,7 @@ export class BoundedRuns<C> implements RunService<C> {
   }
 
   /**
-   * Settles as `call` does, or rejects earlier if its caller stops to wait: after ten seconds, when `departed` aborts, with its reason,
+   * Settles as `call` does, or rejects earlier if its caller no longer waits: after ten seconds, when `departed` aborts, with its reason,
    * and at the close. The signal that `call` receives aborts then.
    * @throws {SseError} `ERR_SSE_TIMEOUT`, `ERR_SSE_QUEUE_FULL` or `ERR_SSE_CLOSED`, by rejecting
    */
@@ -96,7 +96,7 @@ export class BoundedRuns<C> implements RunService<C> {
       this.#unanswered.delete(wait);
       if (wait.isAbandoned) this.#abandoned--;
     };
-    // `wait` has the functions that settle the promise, so that they are released when its caller stops to wait.
+    // `wait` has the functions that settle the promise, so that they are released when its caller no longer waits.
     call(wait.signal).then(
       (value) => {
         answered();
@@ -178,7 +178,7 @@ class Wait<T> {
 export function closedError(name: CallName | 'follow'): SseError {
   return new SseError(
     'ERR_SSE_CLOSED',
-    `${name}() must be called, and have its answer, before close() of the router of runs; received a call that is later. Call it in another process, or on a new router.`,
+    `${name}() must be called, and have its answer, before close() of the router of runs; received a call that is later, or had no answer until then. Call it in another process, or on a new router.`,
   );
 }
 

@@ -1,6 +1,6 @@
 /*
- * A run as a client receives it that is ahead of the log. The engine has lost an append after the client had received its chunks, and
- * the producer, which has no reply to it, sends it again.
+ * A run as a client receives it that is ahead of this process: the process has not received the newest chunks yet, or the engine has
+ * lost an append after the client had received its chunks, and the producer, which has no reply to it, sends it again.
  * Invariants: no chunk up to the client's position is delivered again. What follows is delivered, and the end.
  */
 

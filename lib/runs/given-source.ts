@@ -5,6 +5,7 @@
  */
 
 import { iterate } from '../connection/source-iterator.ts';
+import { handleRejection } from '../validation/validate.ts';
 import type { RunSource } from './api.ts';
 import type { MakeSource } from './production.ts';
 
@@ -21,6 +22,7 @@ export class GivenSources<C> {
     }
     const maker = (): RunSource<C> => source as RunSource<C>;
     if (typeof source !== 'object' || source === null) return maker;
+    handleRejection(source); // it is read in a later tick
     this.#uses.set(source, (this.#uses.get(source) ?? 0) + 1);
     let isUsed = true;
     const release = (): void => {

@@ -157,7 +157,7 @@ export class RunRequests<C> {
       else this.#openOrNothing(state, 0, stream, admitted);
     };
     // The answer 204 needs no place within the limits. A request that waits for a store that does not answer has one.
-    if (service.isAnswering) return this.#whileConnected(req, res, read);
+    if (req.method === 'HEAD' || service.isAnswering) return this.#whileConnected(req, res, read);
     const admitted = this.#admit(stream);
     if (admitted !== undefined) {
       await this.#whileReserved(admitted, req, res, (departed) => read(departed, admitted));

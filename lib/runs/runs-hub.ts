@@ -9,6 +9,7 @@ import { SseError } from '../errors.ts';
 import { report } from '../diagnostics/error-reporter.ts';
 import { OutageReports } from '../diagnostics/outage-reports.ts';
 import { type Sweep, SweepTimer } from '../hub/sweep-timer.ts';
+import { closeWithin } from '../journal/closing.ts';
 import { Opening } from '../journal/opening.ts';
 import type { RunEvent, Wire } from './api.ts';
 import { type FollowRunOptions, followRun } from './follow.ts';
@@ -261,7 +262,7 @@ export class RunsHub<C> {
     await this.drain(wait);
     this.#timer.stop();
     this.#closed.abort();
-    await this.#settings.store.close();
+    await closeWithin('store of runs', this.#settings.store, (error) => this.#report(error));
   }
 
   /** Opens the store. A store that throws has not opened, either. */
@@ -285,7 +286,7 @@ export class RunsHub<C> {
   }
 
   /**
-   * Reports an error of the store, once in an outage. An error that only means that a caller has stopped to wait is not reported.
+   * Reports an error of the store, once in an outage. An error that only means that a caller no longer waits is not reported.
    */
   reportStore(error: unknown): void {
     const code = error instanceof SseError ? error.code : undefined;

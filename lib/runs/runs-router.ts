@@ -158,7 +158,7 @@ async function shutDown<C>(
   readers.isClosing = true;
   await hub.drain(wait);
   requests.refuseWaiting(); // first: the readers are closed when no request has a place any more
-  // A client that continues elsewhere does so at once; for another one, its answer may still end.
+  // A client that continues elsewhere does so now; for another one, its answer may still end.
   await readers.close(canReconnect ? 0 : Math.max(0, wait - (performance.now() - start)));
   service.close();
   await hub.close();

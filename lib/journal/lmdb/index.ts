@@ -156,10 +156,14 @@ class LmdbJournal implements Journal {
     // If another process was stopped while it held the lock, a commit waits for as long as that lasts. A shutdown must not.
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, APPEND_TIMEOUT_MS)));
-    await Promise.race([closed, timeout]).finally(() => clearTimeout(timer));
-    this.#appends.abandon();
-    this.#wakeFile?.close(); // the appends of the close have signalled the other processes
-    this.#wakeFile = undefined;
+    try {
+      await Promise.race([closed, timeout]);
+    } finally {
+      clearTimeout(timer);
+      this.#appends.abandon();
+      this.#wakeFile?.close(); // the appends of the close have signalled the other processes
+      this.#wakeFile = undefined;
+    }
   }
 
   #ensureStore(): Store {
