@@ -71,7 +71,7 @@ describe('pm2', () => {
     const server = await readFile(join(image.folder, 'server.js'), 'utf8');
     const [imported, made] = several.trim().split('\n\n') as [string, string];
     const sending = `app.post('/send/:n', async (req, res) => {
-      await events.broadcast({ data: { n: Number(req.params.n), pid: process.pid } });
+      await events.broadcast({ data: { n: Number(req.params.n), pid: process.pid } }, { key: req.params.n });
       res.sendStatus(204);
     });`;
     const shared = server.replace('const events = sse();', made).replace(/^const server/m, `${sending}\n$&`);
@@ -99,7 +99,8 @@ describe('pm2', () => {
     let refused = 0;
     const send = async (): Promise<void> => {
       const url = `http://127.0.0.1:${port}/send/${++sent}`;
-      // pm2 may pass a connection to a process that closes at this moment. Its request was not read, so it is sent again.
+      // pm2 may pass a connection to a process that closes at this moment. The request is sent again, and has a key: on a busy machine,
+      // it may have been read, and only its answer was lost.
       const response = await fetch(url, { method: 'POST' }).catch(async () => {
         refused++;
         return fetch(url, { method: 'POST' });
