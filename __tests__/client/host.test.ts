@@ -12,6 +12,9 @@ import { later } from '../fixtures/support.ts';
 import { fakePage } from './fixtures/page.ts';
 import { type Exchange, scriptedServer } from './fixtures/scripted-server.ts';
 
+/** Lines that no host of a test has opened. */
+const [OLD, ANOTHER] = [0.25, 0.75];
+
 beforeEach(() => void fakePage());
 
 interface TestTab {
@@ -334,11 +337,11 @@ describe('numbers', () => {
     const { first } = await open(event(1));
     await eventually(() => first.seen.length === 1);
     const frames = [{ event: 'message', data: 'x', id: 'x', isEnd: false }];
-    first.link.frames('another', first.place.n, frames);
-    first.link.follow('yet another', 'another', first.place.n, frames, 'waiting');
-    first.link.follow(0.5, 'another', first.place.n, frames, 'waiting');
-    first.link.status('another', 'waiting');
-    first.link.error('another', 'network');
+    first.link.frames(ANOTHER, first.place.n, frames);
+    first.link.follow('yet another', ANOTHER, first.place.n, frames, 'waiting');
+    first.link.follow(0.5, ANOTHER, first.place.n, frames, 'waiting');
+    first.link.status(ANOTHER, 'waiting');
+    first.link.error(ANOTHER, 'network');
     expect(first.seen).toEqual(['1']);
     expect([first.status, first.errors]).toEqual(['open', []]);
   });
@@ -370,9 +373,9 @@ describe('numbers', () => {
   test('after a crash, tabs that had the same number go on together, and one that is behind is resumed by its id', async () => {
     const server = await scriptedServer((one) => one.open());
     const world = new World(server.url);
-    const a = world.tab('a', { term: 'old', n: 5, id: '5' });
-    const b = world.tab('b', { term: 'old', n: 5, id: '5' });
-    const c = world.tab('c', { term: 'old', n: 4, id: '4' });
+    const a = world.tab('a', { term: OLD, n: 5, id: '5' });
+    const b = world.tab('b', { term: OLD, n: 5, id: '5' });
+    const c = world.tab('c', { term: OLD, n: 4, id: '4' });
     const [one, two] = [await server.exchange(1), await server.exchange(2)];
     expect([one.lastEventId, two.lastEventId]).toEqual(['5', '4']);
     one.write(event(6));
@@ -393,9 +396,9 @@ describe('numbers', () => {
     const frame = (data: string, id: string): Frame => ({ event: 'message', data, id, isEnd: false });
     log.add([frame('reset', '3'), frame('snapshot', '3'), frame('3', '3')]);
     const world = new World(server.url, log);
-    const leader = world.tab('leader', { term: 'old', n: 3, id: '3' });
-    const behind = world.tab('behind', { term: 'old', n: 1, id: '3' });
-    const ahead = world.tab('ahead', { term: 'old', n: 4, id: '4' });
+    const leader = world.tab('leader', { term: OLD, n: 3, id: '3' });
+    const behind = world.tab('behind', { term: OLD, n: 1, id: '3' });
+    const ahead = world.tab('ahead', { term: OLD, n: 4, id: '4' });
     await eventually(() => leader.seen.length === 1);
     expect(server.exchanges[0]!.lastEventId).toBe('3');
     expect(behind.seen).toEqual(['snapshot', '3', '4']);
@@ -410,10 +413,10 @@ describe('numbers', () => {
     const log = makeLog('', 0);
     log.add([{ event: 'message', data: '3', id: '3', isEnd: false }]);
     const world = new World(server.url, log);
-    const leader = world.tab('leader', { term: 'old', n: 1, id: '3' });
+    const leader = world.tab('leader', { term: OLD, n: 1, id: '3' });
     await eventually(() => leader.seen.length === 3);
     // From the old line, this tab has had two frames more: one of its own connection, and event 4.
-    expect(world.tab('ahead', { term: 'old', n: 3, id: '4' }).seen).toEqual(['5', '6']);
+    expect(world.tab('ahead', { term: OLD, n: 3, id: '4' }).seen).toEqual(['5', '6']);
     expect(server.exchanges).toHaveLength(1);
   });
 });

@@ -28,7 +28,7 @@ const RULES: Readonly<Record<string, string>> = {
   diagnostics: 'api node:diagnostics_channel node:util type:journal/journal',
   connection:
     'api wire options fanout diagnostics node:async_hooks node:events node:util type:journal/journal type:node:net type:npm:express',
-  hub: 'api wire options fanout diagnostics connection node:async_hooks node:crypto type:journal/journal type:node:net',
+  hub: 'api wire options fanout diagnostics connection journal/closing node:async_hooks node:crypto type:journal/journal type:node:net',
   http: 'api journal/claim wire options diagnostics connection hub node:async_hooks node:net type:node:http npm:accepts npm:cors npm:express type:journal/journal',
   index: 'api journal/journal journal/memory-journal wire options fanout diagnostics connection hub http',
 
