@@ -362,7 +362,7 @@ export const mutants = [
   },
   {
     name: 'runs: a client that has disconnected keeps its place while the store does not answer',
-    file: 'runs/run-requests.ts',
+    file: 'http/while-connected.ts',
     from: 'onResponseClosed(res, req.socket, onClosed);',
     to: '',
     test: 'runs/unavailable.test.ts',
@@ -1380,7 +1380,7 @@ export const mutants = [
   {
     name: 'runs: after a failover, a client receives again what it has received',
     file: 'runs/feed-after.ts',
-    from: 'return n <= newest + MAX_APPEND_CHUNKS ? n : newest;',
+    from: 'return n <= newest + MAX_WAITING_CHUNKS ? n : newest;',
     to: 'return Math.min(n, newest);',
     test: 'runs/stores/redis-failover.test.ts',
     part: 'node-redis an append that is lost',

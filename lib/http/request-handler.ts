@@ -12,12 +12,12 @@ import type { ServerConnection } from '../connection/server-connection.ts';
 import type { Hub } from '../hub/hub.ts';
 import { HEADERS, type Settings } from '../options/options.ts';
 import { END_EVENT_ID } from '../wire/event-stream.ts';
-import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import { Admission, type StreamRequest } from './admission.ts';
 import { passError } from './express-error.ts';
 import { OriginCheck } from './origin-check.ts';
 import { lastEventIdOf } from './request-info.ts';
 import { sendEmpty } from './responses.ts';
+import { whileConnected } from './while-connected.ts';
 
 /** The application's handler. Its result may be a promise, a source, or a promise of a source. */
 type ConnectionHandler = (conn: Connection, req: Request, res: Response) => unknown;
@@ -63,10 +63,7 @@ export class RequestHandler {
     if (admitted === undefined) return;
     const release = this.#hub.registry.reserve(admitted.client);
     const departed = new AbortController();
-    const onClosed = (): void => departed.abort();
-    onResponseClosed(res, req.socket, onClosed);
-    const isOpen = await this.#hub.opener.whenOpen(departed.signal);
-    offResponseClosed(res, req.socket, onClosed);
+    const isOpen = await whileConnected(req, res, departed, (signal) => this.#hub.opener.whenOpen(signal));
     release();
     if (res.headersSent || departed.signal.aborted) return;
     if (isOpen || this.#hub.isClosing) this.#open(stream, lastEventId);

@@ -70,7 +70,7 @@ export class JournalOpener {
    * @param departed - Of a request: it aborts when the client disconnects; then the promise resolves with `false`.
    */
   whenOpen(departed?: AbortSignal): Promise<boolean> {
-    if (this.#isOpen || this.#isStopped) return Promise.resolve(this.#isOpen);
+    if (this.#isOpen || this.#isStopped || departed?.aborted) return Promise.resolve(this.#isOpen);
     return new Promise((resolve) => {
       const onDeparted = (): void => settle(false);
       const settle = (isOpen: boolean): void => {

@@ -5,6 +5,7 @@
  */
 
 import { SseError } from '../errors.ts';
+import { closedError } from './closed-error.ts';
 import { releasingUnused } from './given-source.ts';
 import type { MakeSource } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
@@ -172,14 +173,6 @@ class Wait<T> {
     this.#caller = undefined;
     return caller;
   }
-}
-
-/** Returns the error of a call that is made after `close()`, or that has no answer at `close()`. */
-export function closedError(name: CallName | 'follow'): SseError {
-  return new SseError(
-    'ERR_SSE_CLOSED',
-    `${name}() must be called, and have its answer, before close() of the router of runs; received a call that is later, or had no answer until then. Call it in another process, or on a new router.`,
-  );
 }
 
 function timeoutError(name: CallName): SseError {

@@ -4,7 +4,7 @@
  * Invariants: no chunk up to the client's position is delivered again. What follows is delivered, and the end.
  */
 
-import { MAX_APPEND_CHUNKS } from './production.ts';
+import { MAX_WAITING_CHUNKS } from './production.ts';
 import type { RunFeed } from './run-feed.ts';
 import type { ChunkPage, RunFollower, RunKey, RunState } from './run-store.ts';
 
@@ -15,7 +15,7 @@ import type { ChunkPage, RunFollower, RunKey, RunState } from './run-store.ts';
  */
 export function continuesAfter(n: number, state: RunState, feed: RunFeed): number {
   const newest = Math.max(state.chunks, feed.position);
-  return n <= newest + MAX_APPEND_CHUNKS ? n : newest;
+  return n <= newest + MAX_WAITING_CHUNKS ? n : newest;
 }
 
 export class FeedAfter implements RunFeed {

@@ -15,10 +15,11 @@ import type { Run, RunSource, Wire } from './api.ts';
 import { encodeChunk } from './chunk-codec.ts';
 import type { RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
 
-/** The chunks and bytes that may wait for the append in flight. At 50 tokens a second this is 20 s of an engine that does not answer. */
-const MAX_WAITING_CHUNKS = 1024;
-/** The most chunks of one append: it takes all that wait. */
-export const MAX_APPEND_CHUNKS = MAX_WAITING_CHUNKS;
+/**
+ * The chunks and bytes that may wait for the append in flight. At 50 tokens a second this is 20 s of an engine that does not answer. The
+ * next append takes all that wait, so it has no more chunks.
+ */
+export const MAX_WAITING_CHUNKS = 1024;
 const MAX_WAITING_BYTES = 256 * 1024;
 /** `maxBytes` counts this for each chunk, so that a run of many small chunks is bounded, too. */
 const CHUNK_OVERHEAD_BYTES = 64;

@@ -15,8 +15,8 @@ import { passError } from '../http/express-error.ts';
 import { OriginCheck } from '../http/origin-check.ts';
 import { lastEventIdOf, pathOf, queryOf } from '../http/request-info.ts';
 import { sendEmpty, sendError, sendJson } from '../http/responses.ts';
+import { isDisconnected, isDisconnection, whileConnected } from '../http/while-connected.ts';
 import { handleRejection } from '../validation/validate.ts';
-import { offResponseClosed, onResponseClosed } from '../wire/response-transport.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Producer } from './api.ts';
 import type { RunsSettings } from './options.ts';
@@ -36,7 +36,7 @@ import type { ChunkReader, RunService } from './run-service.ts';
 import type { RunKey, RunState } from './run-store.ts';
 import { infoOf, lostState } from './run-state.ts';
 import { continuesAfter } from './feed-after.ts';
-import { closedError } from './bounded-runs.ts';
+import { closedError } from './closed-error.ts';
 
 /** The methods of each route, as the header `Allow` has them. */
 const START = 'POST, OPTIONS';
@@ -157,7 +157,7 @@ export class RunRequests<C> {
       else this.#openOrNothing(state, 0, stream, admitted);
     };
     // The answer 204 needs no place within the limits. A request that waits for a store that does not answer has one.
-    if (req.method === 'HEAD' || service.isAnswering) return this.#whileConnected(req, res, read);
+    if (req.method === 'HEAD' || service.isAnswering) return whileConnected(req, res, new AbortController(), read);
     const admitted = this.#admit(stream);
     if (admitted !== undefined) {
       await this.#whileReserved(admitted, req, res, (departed) => read(departed, admitted));
@@ -169,7 +169,7 @@ export class RunRequests<C> {
     const position = this.#positionOf(req, queryOf(req));
     // A client that stops an answer which has ended meanwhile must not stop the next one.
     const generation = position?.id === id ? position.generation : undefined;
-    await this.#whileConnected(req, res, async (departed) => {
+    await whileConnected(req, res, new AbortController(), async (departed) => {
       const wasRunning = await asked(this.#parts.service.stop(id, generation, departed));
       if (!res.headersSent) sendEmpty(res, wasRunning ? 202 : 204);
     });
@@ -177,7 +177,7 @@ export class RunRequests<C> {
 
   readonly #status: Answer = async (id, req, res) => {
     if (!(await this.#isAllowed('read', id, req, res))) return;
-    await this.#whileConnected(req, res, async (departed) => {
+    await whileConnected(req, res, new AbortController(), async (departed) => {
       const state = await asked(this.#parts.service.state(id, undefined, departed));
       if (res.headersSent) return;
       if (state === undefined) sendError(res, 404, 'There is no such run.');
@@ -190,24 +190,7 @@ export class RunRequests<C> {
     for (const controller of this.#reserved) controller.abort(closedError('start'));
   }
 
-  /** Calls `wait` with a signal that aborts when the client disconnects: nothing is kept for this client then. */
-  async #whileConnected(
-    req: Request,
-    res: Response,
-    wait: (departed: AbortSignal) => Promise<void>,
-    controller = new AbortController(),
-  ): Promise<void> {
-    const onClosed = (): void => controller.abort(CLIENT_DISCONNECTED);
-    if (isDisconnected(req, res)) onClosed(); // its 'close' event is not emitted again
-    onResponseClosed(res, req.socket, onClosed);
-    try {
-      await wait(controller.signal);
-    } finally {
-      offResponseClosed(res, req.socket, onClosed);
-    }
-  }
-
-  /** As {@link #whileConnected}, and the request has its place within the limits: the store, and the call of the model, may take long. */
+  /** As {@link whileConnected}, and the request has its place within the limits: the store, and the call of the model, may take long. */
   async #whileReserved(
     { client }: Admitted,
     req: Request,
@@ -218,7 +201,7 @@ export class RunRequests<C> {
     const controller = new AbortController();
     this.#reserved.add(controller);
     try {
-      await this.#whileConnected(req, res, wait, controller);
+      await whileConnected(req, res, controller, wait);
     } finally {
       this.#reserved.delete(controller);
       release();
@@ -323,7 +306,7 @@ export class RunRequests<C> {
   /** Answers so that the client tries again: an error that a browser treats as final is never an answer for a stream. */
   #refuseUnanswered(error: unknown, req: Request, res: Response, isForStream: boolean): void {
     const { readers, service, settings } = this.#parts;
-    if (error === CLIENT_DISCONNECTED) return;
+    if (isDisconnection(error)) return;
     const isClosed = readers.isClosing && error instanceof SseError && error.code === 'ERR_SSE_CLOSED';
     if (!isClosed) service.reportStore(error);
     if (res.headersSent || isDisconnected(req, res)) return;
@@ -335,9 +318,6 @@ export class RunRequests<C> {
   }
 }
 
-/** The reason of the signal of a client that has disconnected. */
-const CLIENT_DISCONNECTED = new Error('The client has disconnected.');
-
 /** The store has not answered, or has answered with the error in `cause`. (Errors of the application's functions go to Express.) */
 class Unanswered extends Error {}
 
@@ -348,10 +328,6 @@ async function asked<T>(call: Promise<T>): Promise<T> {
   } catch (cause) {
     throw new Unanswered('The store does not answer.', { cause });
   }
-}
-
-function isDisconnected(req: Request, res: Response): boolean {
-  return res.destroyed || req.socket.destroyed;
 }
 
 /** Returns the path of a run, relative to the path of the request: so it is right behind a mount path and behind the prefix of a proxy. */

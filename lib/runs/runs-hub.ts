@@ -19,7 +19,7 @@ import type { RunFeed } from './run-feed.ts';
 import { newGeneration } from './run-id.ts';
 import type { BeginResult, NewRun, RunKey, RunState, RunStatus, RunStore } from './run-store.ts';
 import { lostState } from './run-state.ts';
-import { closedError } from './bounded-runs.ts';
+import { closedError } from './closed-error.ts';
 
 /** A lease is renewed this many times before it expires, so that a late or failed renewal does not lose the run. */
 const RENEWALS_PER_LEASE = 3;
@@ -205,8 +205,7 @@ export class RunsHub<C> {
   /** Returns the state of a run for an iteration, which pauses while the store does not answer. */
   async stateToFollow(id: string, generation?: string): Promise<RunState | undefined> {
     if (this.#closed.signal.aborted) throw closedError('follow');
-    await this.#opening.get();
-    return this.#settings.store.state(id, generation);
+    return this.state(id, generation);
   }
 
   /** Iterates over a run: see `RunsRouter.follow()`. @throws {SseTypeError} at once, for invalid arguments */

@@ -17,7 +17,7 @@ import { ConnectionSource, type PostgresPool } from './pool.ts';
 import { type PostgresConnection, PostgresError } from './postgres-connection.ts';
 import { Producer, type ProducerLimits } from './producer.ts';
 import { LARGEST_ENTRY_BYTES, type Names, namesOf, schemaObjects } from './schema.ts';
-import { checkSchemaName } from './schema-name.ts';
+import { checkSchemaName, checkTableName } from './place-options.ts';
 import { ensureSchema } from './schema-setup.ts';
 import { Session } from './session.ts';
 
@@ -89,7 +89,6 @@ export interface PostgresJournalOptions {
   readonly keyAge?: number;
 }
 
-const DEFAULT_TABLE = 'sse';
 const LONGEST_MS = 10 * 365 * 86_400_000; // make_interval() refuses what is much longer
 const LIMITS: Readonly<Record<keyof ProducerLimits | 'poll', JournalLimit>> = {
   poll: { default: 250, integer: false },
@@ -133,17 +132,8 @@ export function postgresJournal(pool: PostgresPool, options: PostgresJournalOpti
   limits.keyAge = limits.keyAge === Infinity ? Infinity : Math.min(limits.keyAge, LONGEST_MS);
   limits.maxEntryBytes = Math.min(limits.maxEntryBytes, LARGEST_ENTRY_BYTES);
   limits.poll = Math.min(limits.poll, MAX_TIMER_MS);
-  const { table = DEFAULT_TABLE, listen } = options;
-  if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid(
-      'postgresJournal: table',
-      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
-      table,
-      {
-        cure: 'Leave it out for sse.',
-      },
-    );
-  }
+  const { listen } = options;
+  const table = checkTableName('postgresJournal', options.table);
   const schema = checkSchemaName('postgresJournal', options.schema, EXCLUDED);
   const writer = new ConnectionSource(pool, 'postgresJournal: pool');
   if (listen !== undefined && listen !== false && (typeof listen !== 'object' || listen === null)) {

@@ -26,7 +26,9 @@ export const LARGEST_ENTRY_BYTES = 16 * 1024 * 1024;
  */
 const PUBLISH_VERSION = 2;
 /** The event names that `broadcast()` refuses. */
-const RESERVED = [...RESERVED_NAMES].map((name) => `'${name}'`).join(', ');
+const RESERVED = [...RESERVED_NAMES].map((name) => `'${name}'`);
+/** The same within a text of SQL, where a quote is doubled. */
+const RESERVED_TEXT = `${RESERVED.slice(0, -1).join(', ')} and ${RESERVED.at(-1)}`.replaceAll("'", "''");
 
 /** The epoch and the tag of a new log, both random, and that it begins with entry 1. */
 const STATE_VALUES =
@@ -298,9 +300,9 @@ BEGIN
       MESSAGE = concat('event must be a text without a line end; received the string ', to_json(left(event, 60)), '.'),
       HINT = 'Pass the lines as data.';
   END IF;
-  IF event IN (${RESERVED}) THEN
+  IF event IN (${RESERVED.join(', ')}) THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-      MESSAGE = concat('event must be a name other than ''error'', ''open'', ''end'', ''reset'' and ''checkpoint''; received the string ',
+      MESSAGE = concat('event must be a name other than ${RESERVED_TEXT}; received the string ',
         to_json(event), '.'),
       HINT = 'Use another name. The function refuses these names also for a router with controlEvents: false.';
   END IF;

@@ -11,7 +11,7 @@ import { Notifications } from '../../../journal/postgres/notifications.ts';
 import { Opening } from '../../../journal/opening.ts';
 import { ConnectionSource, type PostgresPool } from '../../../journal/postgres/pool.ts';
 import { type PostgresConnection, PostgresError, type Row } from '../../../journal/postgres/postgres-connection.ts';
-import { checkSchemaName } from '../../../journal/postgres/schema-name.ts';
+import { checkSchemaName, checkTableName } from '../../../journal/postgres/place-options.ts';
 import { ensureSchema } from '../../../journal/postgres/schema-setup.ts';
 import { postgresError, Session } from '../../../journal/postgres/session.ts';
 import { hexBytes } from '../../../journal/postgres/sql-text.ts';
@@ -93,17 +93,8 @@ const TRANSACTION =
  */
 export function postgresRuns(pool: PostgresPool, options: PostgresRunsOptions = {}): RunStore {
   rejectUnknownKeys('option of postgresRuns()', options, { table: true, schema: true, listen: true, poll: true });
-  const { table = 'sse', listen, poll = DEFAULT_POLL_MS } = options;
-  if (typeof table !== 'string' || !/^[a-z_][a-z0-9_]{0,39}$/.test(table)) {
-    throw invalid(
-      'postgresRuns: table',
-      'a name of 1 to 40 of the characters a-z, 0-9 and _ that does not begin with a digit',
-      table,
-      {
-        cure: 'Leave it out for sse.',
-      },
-    );
-  }
+  const { listen, poll = DEFAULT_POLL_MS } = options;
+  const table = checkTableName('postgresRuns', options.table);
   const schema = checkSchemaName('postgresRuns', options.schema, { pattern: /\0/, list: 'NUL' });
   if (typeof poll !== 'number' || !(poll > 0) || poll > MAX_POLL_MS) {
     throw invalid('postgresRuns: poll', `a number of milliseconds above 0, at most ${MAX_POLL_MS}`, poll, {
