@@ -81,7 +81,8 @@ test('the streams end when the engine has replied, and the journal has delivered
   expect(stream.text).toContain('data: goodbye\n');
 });
 
-test('an entry that an append has stored before close() is waited for as well', async () => {
+/** A router with a stream, and an entry that is stored and not delivered. */
+async function openedWithStored() {
   const remote = remoteJournal();
   remote.open();
   const { events, stream } = await opened(() => {}, { history: remote.journal });
@@ -89,6 +90,11 @@ test('an entry that an append has stored before close() is waited for as well', 
   await tick();
   remote.reply();
   await stored;
+  return { remote, events, stream };
+}
+
+test('an entry that an append has stored before close() is waited for as well', async () => {
+  const { remote, events, stream } = await openedWithStored();
   const closing = events.close();
   await tick();
   remote.deliver();
@@ -98,13 +104,7 @@ test('an entry that an append has stored before close() is waited for as well', 
 });
 
 test('without a delivery the streams end after a second', async () => {
-  const remote = remoteJournal();
-  remote.open();
-  const { events, stream } = await opened(() => {}, { history: remote.journal });
-  const stored = events.broadcast('stored');
-  await tick();
-  remote.reply();
-  await stored;
+  const { events, stream } = await openedWithStored();
   const start = clock();
   await events.close();
   expect(clock() - start).toBeGreaterThan(900);

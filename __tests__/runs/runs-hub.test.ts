@@ -4,7 +4,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { RunStore } from '../../lib/runs/run-store.ts';
 import { MemoryRunLogs } from '../../lib/runs/stores/memory-runs.ts';
-import { begun, fakeTime, hubOn, pass, Reader, readerOf, Script, settle } from './fixtures.ts';
+import { begun, fakeTime, type Hub, hubOn, pass, Reader, readerOf, Script, settle } from './fixtures.ts';
 
 const LEASE_MS = 10_000;
 
@@ -509,7 +509,8 @@ describe('a lost run', () => {
     expect(other.store.calls['state']).toBeLessThan(15);
   });
 
-  test('aborts its source when its process is connected again: it can no longer append', async () => {
+  /** A run that is lost while its process is cut off, with these chunks to append, and the process when it is connected again. */
+  async function lostWhileCutOff(chunks: readonly string[]): Promise<{ one: Hub; local: Reader; remote: Reader }> {
     fakeTime();
     const logs = new MemoryRunLogs();
     const [one, other] = [hubOn(logs), hubOn(logs)];
@@ -519,12 +520,17 @@ describe('a lost run', () => {
     script.yield('x');
     await settle();
     one.store.cut();
-    script.yield('y');
+    script.yield(...chunks);
     await pass(LEASE_MS + 1000, 200);
     expect([remote.ended?.status, local.ended, signal().aborted]).toEqual(['lost', undefined, false]);
     one.store.restore();
     await settle();
     expect([local.ended?.status, signal().aborted, script.isReleased]).toEqual(['lost', true, true]);
+    return { one, local, remote };
+  }
+
+  test('aborts its source when its process is connected again: it can no longer append', async () => {
+    const { one, local, remote } = await lostWhileCutOff(['y']);
     expect([local.chunksRead, remote.chunksRead]).toEqual([['x'], ['x']]);
     expect(one.errors.map(String)).toEqual([
       'Error: the engine does not answer',
@@ -534,20 +540,7 @@ describe('a lost run', () => {
   });
 
   test('aborts its source by the answer to a renewal, if it has nothing to append', async () => {
-    fakeTime();
-    const logs = new MemoryRunLogs();
-    const [one, other] = [hubOn(logs), hubOn(logs)];
-    const { script, feed, signal } = await begun(one, 'a');
-    const local = readerOf(feed);
-    const remote = readerOf(other.hub.feed((await other.hub.state('a'))!));
-    script.yield('x');
-    await settle();
-    one.store.cut();
-    await pass(LEASE_MS + 1000, 200);
-    expect([remote.ended?.status, local.ended, signal().aborted]).toEqual(['lost', undefined, false]);
-    one.store.restore();
-    await settle();
-    expect([local.ended?.status, signal().aborted, script.isReleased]).toEqual(['lost', true, true]);
+    const { one, local } = await lostWhileCutOff([]);
     expect([local.chunksRead, one.store.calls['append']]).toEqual([['x'], 1]);
   });
 

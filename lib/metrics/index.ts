@@ -41,8 +41,9 @@ export function metrics<E extends EventMap = AnyEvents, S = Record<string, unkno
   options: MetricsOptions = {},
 ): void {
   checkArguments(events, registry, options);
-  const isNew = RegisteredRouters.of(registry) === undefined;
-  const routers = RegisteredRouters.of(registry) ?? new RegisteredRouters(registry);
+  const present = RegisteredRouters.of(registry);
+  const isNew = present === undefined;
+  const routers = present ?? new RegisteredRouters(registry);
   const router = events as unknown as SseRouter;
   const hasRuns = (events as { [INTROSPECT]?: Introspection })[INTROSPECT]?.runs !== undefined;
   const needsRunMetrics = hasRuns && !routers.hasRunMetrics;
