@@ -78,7 +78,7 @@ export class ArrivalLog {
     this.#isPaused = true;
   }
 
-  /** Records that reading continues. What has waited meanwhile arrives together, and shows nothing of the way to here. */
+  /** Records that reading continues. The bytes that waited arrive together, so they prove nothing about a proxy. */
   resume(now: number): void {
     this.#isPaused = false;
     this.#finishGroup();

@@ -11,7 +11,10 @@ import type { ResetReason } from '../journal/journal.ts';
 export interface SseStats {
   /** Gauge: open connections. */
   connections: number;
-  /** Gauge: admitted requests whose stream has not opened yet, those that wait for the journal to open, or for the store of runs, included. */
+  /**
+   * Gauge: admitted requests whose stream has not opened yet. Requests that wait for the journal to open, or for the store of runs, are
+   * included.
+   */
   connecting: number;
   /** Gauge: channels with at least one member. */
   channels: number;

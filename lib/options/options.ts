@@ -48,9 +48,8 @@ export interface Limits {
    */
   perClient?: number | undefined;
   /**
-   * Returns the key under which a request is counted for `perClient`: once per request, and twice if the request waits for the
-   * journal to open. If it throws, or returns neither a string nor a number, the
-   * error goes to Express.
+   * Returns the key under which a request is counted for `perClient`. It is called once per request, and twice if the request waits
+   * for the journal to open. If it throws, or returns neither a string nor a number, the error goes to Express.
    * @defaultValue the address in `req.ip`, so set Express' `trust proxy` behind a proxy. A port, a zone and the notation of the
    * address make no difference; the addresses of an IPv6 /64 are one client. A request without an address, such as one over a Unix
    * socket, is not counted, and the process emits one warning (`SSE_CLIENT_UNKNOWN`)

@@ -1,7 +1,7 @@
 /*
  * All readers of one router of runs: what their logs share, and the logs of the runs that have readers in this process.
- * Invariants: a run with readers has one log here, and follows its feed once; a client that is ahead of it has a log of its own. A run without readers costs nothing here. The limits,
- * the heartbeats and the timer are those of all readers together.
+ * Invariant: a run with readers has one log here, and follows its feed once. A client that is ahead of it has a log of its own.
+ * Invariant: a run without readers costs nothing here. The limits, the heartbeats and the timer are those of all readers together.
  */
 
 import { randomBytes } from 'node:crypto';
